@@ -1,0 +1,127 @@
+"""Building a data set out of sight and showing it only when it is whole.
+
+Everything is written to a hidden folder beside the final one. Interrupted, the work stays there and the next start goes
+on with it; finished, the folder is renamed. So `Dataset501_CAMUS` is either complete or not there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from nnunet_partial.errors import DatasetError
+from nnunet_partial.files import read_json, write_json
+from nnunet_partial.labels import MANIFEST_NAME, Manifest
+from nnunet_partial.raw_dataset import nnunet_folder
+from nnunet_partial.splits import SPLITS_NAME, make_splits
+
+FINGERPRINT_NAME = ".made_with.json"
+
+
+@contextlib.contextmanager
+def staged_dataset(name: str, made_with: Mapping[str, Any], overwrite: bool = False) -> Iterator[Path]:
+    """Yields the hidden folder in which data set `name` is built; it becomes nnUNet_raw/`name` if the block ends well.
+
+    `made_with` (JSON-able: source, options) decides whether what an interrupted run left may be used: if it differs,
+    the folder starts empty. An error in the block leaves the folder for the next start. Raises DatasetError where the
+    data set exists and `overwrite` is off, where another data set has its id, or where another process builds it.
+    """
+    root = nnunet_folder("nnUNet_raw")
+    root.mkdir(parents=True, exist_ok=True)
+    _refuse_existing(root, name, overwrite)
+    with _only_builder(root / f".{name}.lock", name):
+        staging = root / f".building_{name}"
+        _start(staging, made_with)
+        yield staging
+        _show(staging, root / name)
+    _share_with_preprocessed(root / name)
+
+
+def _refuse_existing(root: Path, name: str, overwrite: bool) -> None:
+    prefix = name.split("_")[0] + "_"
+    others = [path.name for path in root.glob(prefix + "*") if path.name != name]
+    if others:
+        raise DatasetError(f"{prefix[:-1]} is taken by {others[0]} in {root}. Choose another id with -d.")
+    if (root / name).exists() and not overwrite:
+        raise DatasetError(f"{root / name} exists. Choose another id with -d, or replace it with --overwrite.")
+
+
+@contextlib.contextmanager
+def _only_builder(lock: Path, name: str) -> Iterator[None]:
+    """Holds a lock file; the system drops the lock when the process ends, however it ends."""
+    with lock.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise DatasetError(f"Another process is writing {name} right now. Wait for it, or stop it.") from None
+        yield
+        lock.unlink(missing_ok=True)
+
+
+def _start(staging: Path, made_with: Mapping[str, Any]) -> None:
+    stamp = staging / FINGERPRINT_NAME
+    if staging.exists() and not (stamp.exists() and read_json(stamp) == dict(made_with)):
+        shutil.rmtree(staging)
+    for sub in ("imagesTr", "labelsTr"):
+        (staging / sub).mkdir(parents=True, exist_ok=True)
+    for leftover in staging.rglob(".tmp_*"):
+        leftover.unlink()
+    write_json(stamp, made_with)
+
+
+def _show(staging: Path, final: Path) -> None:
+    (staging / FINGERPRINT_NAME).unlink()
+    old = final.with_name(f".replaced_{final.name}")
+    shutil.rmtree(old, ignore_errors=True)
+    if final.exists():
+        final.rename(old)
+    staging.rename(final)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _share_with_preprocessed(final: Path) -> None:
+    """Copies splits and manifest to nnUNet_preprocessed, so that even a stock training cannot make a leaking split."""
+    if not os.environ.get("nnUNet_preprocessed"):
+        return
+    target = nnunet_folder("nnUNet_preprocessed") / final.name
+    for file in (MANIFEST_NAME, SPLITS_NAME):
+        (target / file).unlink(missing_ok=True)
+        if (final / file).exists():
+            content = read_json(final / file)
+            write_json(target / file, content)
+
+
+def write_metadata(
+    folder: Path,
+    manifest: Manifest,
+    classes: Sequence[str],
+    *,
+    channel_names: Mapping[str, str],
+    file_ending: str,
+    ignore: bool = False,
+    **about: Any,
+) -> list[str]:
+    """Writes dataset.json (through nnU-Net's own generator), partial_labels.json and splits_final.json into `folder`.
+
+    Training cases are counted from labelsTr on disk. `classes`: foreground names in the order of their values. `about`
+    goes to the generator (description, reference, license, ...). Returns warnings about the split for the user; where
+    no split is possible (a single patient) no split file is written.
+    """
+    from nnunetv2.dataset_conversion.generate_dataset_json import generate_dataset_json
+
+    cases = [path.name[: -len(file_ending)] for path in (folder / "labelsTr").glob(f"*{file_ending}")]
+    labels = {name: value for value, name in enumerate(["background", *classes, *(["ignore"] if ignore else [])])}
+    about.setdefault("converted_by", "nnunet_partial")
+    generate_dataset_json(str(folder), dict(channel_names), labels, len(cases), file_ending, **about)
+    manifest.require(cases, classes)
+    manifest.write(folder / MANIFEST_NAME)
+    splits, warnings = make_splits(manifest, cases)
+    (folder / SPLITS_NAME).unlink(missing_ok=True)
+    if splits:
+        write_json(folder / SPLITS_NAME, splits)
+    return warnings

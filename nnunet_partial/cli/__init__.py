@@ -1,0 +1,45 @@
+"""The command `nnunet_partial`.
+
+One small module per subcommand, each with `add_parser(subparsers)` and `run(args) -> exit code`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+import nnunet_partial
+from nnunet_partial.errors import PartialLabelError
+
+COMMANDS = ("convert", "merge", "check", "trainers", "demo")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser with every subcommand; imports neither torch nor nnunetv2."""
+    parser = argparse.ArgumentParser(
+        prog="nnunet_partial",
+        description="Train nnU-Net v2 on data in which each case was annotated for some structures only.",
+        epilog="A first look, without data of your own: nnunet_partial demo",
+    )
+    parser.add_argument("--version", action="version", version=f"nnunet-partial {nnunet_partial.__version__}")
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name in COMMANDS:
+        import_module(f"nnunet_partial.cli.{name}").add_parser(subparsers)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one subcommand and returns its exit code: 0 well, 1 something is wrong with the data, 2 with the call."""
+    args = build_parser().parse_args(argv)
+    try:
+        return int(args.run(args))
+    except PartialLabelError as problem:
+        print(f"nnunet_partial {args.command}: {problem}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(
+            f"\nnunet_partial {args.command}: interrupted; the same command goes on where it stopped.", file=sys.stderr
+        )
+        return 130

@@ -1,0 +1,36 @@
+"""`nnunet_partial trainers`: the trainers of this package, and where nnU-Net finds them."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import nnunet_partial
+
+
+def trainers_folder() -> Path:
+    """The folder that `nnUNet_extTrainer` must name."""
+    return Path(nnunet_partial.__file__).resolve().parent / "trainers"
+
+
+def add_parser(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "trainers",
+        help="list our trainers; --path prints the folder for nnUNet_extTrainer",
+        description="Lists the trainers for nnUNetv2_train -tr NAME. After a regular `pip install` nnU-Net finds them "
+        'by itself; after `pip install -e` run: export nnUNet_extTrainer="$(nnunet_partial trainers --path)"',
+    )
+    parser.add_argument("--path", action="store_true", help="print the folder only")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    folder = trainers_folder()
+    if args.path:
+        print(folder)
+        return 0
+    for file in sorted(folder.glob("nnUNetTrainer*.py")):
+        print(file.stem)
+    print(f"each also with _5epochs, _20epochs, _50epochs, _100epochs, _250epochs; in {folder}")
+    return 0

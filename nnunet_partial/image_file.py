@@ -1,0 +1,149 @@
+"""What an image or label file on disk holds: size, position in space, values, and whether all of it is there."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import struct
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+#: Relative difference up to which two spacings, origins or directions count as the same (headers store float32).
+TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Size in voxels, spacing and origin in mm, direction cosines: one number per axis, in the order x, y(, z)."""
+
+    size: tuple[int, ...]
+    spacing_mm: tuple[float, ...]
+    origin_mm: tuple[float, ...]
+    direction: tuple[float, ...]
+    components: int = 1
+
+    def differences(self, other: Geometry) -> list[str]:
+        """What differs, in words: 'size 4 x 5 against 4 x 6'; empty where the two lie on each other."""
+        if self.size != other.size:
+            return [f"size {_by(self.size)} against {_by(other.size)}"]
+        smallest = min(self.spacing_mm)
+        found = []
+        if not _close(self.spacing_mm, other.spacing_mm, TOLERANCE * smallest):
+            found.append(f"spacing {_by(self.spacing_mm)} mm against {_by(other.spacing_mm)} mm")
+        if not _close(self.origin_mm, other.origin_mm, 0.01 * smallest):
+            found.append(f"origin {_by(self.origin_mm)} mm against {_by(other.origin_mm)} mm")
+        if not _close(self.direction, other.direction, TOLERANCE):
+            found.append(f"direction {_by(self.direction)} against {_by(other.direction)}")
+        return found
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """What `look` saw: geometry and, where asked for, the distinct values; or else `problem`, why it cannot be read."""
+
+    geometry: Geometry | None = None
+    values: tuple[float, ...] = ()
+    problem: str | None = None
+
+
+def simpleitk() -> Any:
+    """SimpleITK, imported where it is needed: it takes a third of a second."""
+    import SimpleITK
+
+    return SimpleITK
+
+
+def header(path: Path) -> Geometry:
+    """The geometry, from the header alone. Raises OSError, worded for the user, where it cannot be read."""
+    sitk = simpleitk()
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError as problem:
+        raise OSError(_reason(problem)) from None
+    return Geometry(
+        reader.GetSize(),
+        reader.GetSpacing(),
+        reader.GetOrigin(),
+        reader.GetDirection(),
+        int(reader.GetNumberOfComponents()),
+    )
+
+
+def look(path: Path, with_values: bool = False) -> FileFacts:
+    """Reads the whole file once; never raises for what is wrong with it."""
+    sitk = simpleitk()
+    try:
+        _require_whole_nifti(path)
+        image = sitk.ReadImage(str(path))
+    except (OSError, EOFError, ValueError, ArithmeticError, zlib.error) as problem:
+        return FileFacts(problem=f"cannot be read: {problem}")
+    except RuntimeError as problem:
+        return FileFacts(problem=f"cannot be read: {_reason(problem)}")
+    geometry = Geometry(
+        image.GetSize(),
+        image.GetSpacing(),
+        image.GetOrigin(),
+        image.GetDirection(),
+        int(image.GetNumberOfComponentsPerPixel()),
+    )
+    return FileFacts(geometry, _values(sitk.GetArrayViewFromImage(image)) if with_values else ())
+
+
+def _values(array: Any) -> tuple[float, ...]:
+    """The distinct values, sorted, NaN last; plane by plane, so that a large volume needs no large copy."""
+    import numpy as np
+
+    found: set[float] = set()
+    for plane in array if array.ndim > 2 else [array]:
+        found.update(np.unique(plane).tolist())
+    numbers = sorted(value for value in found if not math.isnan(value))
+    return (*numbers, math.nan) if len(numbers) < len(found) else tuple(numbers)
+
+
+def _require_whole_nifti(path: Path) -> None:
+    """Raises where a NIfTI file is shorter than its header says or its compression is broken.
+
+    ITK reads such a file without a word and fills the rest with zeros, i.e. background.
+    """
+    if not path.name.endswith((".nii", ".nii.gz")):
+        return
+    with gzip.open(path) if path.name.endswith(".gz") else path.open("rb") as file:
+        start = file.read(348)
+        length = len(start)
+        while block := file.read(1 << 20):
+            length += len(block)
+    expected = _nifti_bytes(start)
+    if length < expected:
+        raise OSError(f"it is cut off: {length} bytes where its header asks for {expected}")
+
+
+def _nifti_bytes(start: bytes) -> int:
+    """Bytes that a NIfTI-1 file must have, by its header (https://nifti.nimh.nih.gov/nifti-1); 0 for other kinds."""
+    if len(start) < 348:
+        raise OSError("it is cut off: its header is not complete")
+    for order in "<>":
+        if struct.unpack_from(order + "i", start)[0] == 348:
+            dimensions = struct.unpack_from(order + "8h", start, 40)
+            bits = int(struct.unpack_from(order + "h", start, 72)[0])
+            offset = int(struct.unpack_from(order + "f", start, 108)[0])
+            voxels = math.prod(max(int(n), 1) for n in dimensions[1 : 1 + max(dimensions[0], 0)])
+            return offset + voxels * bits // 8
+    return 0
+
+
+def _reason(problem: RuntimeError) -> str:
+    """The last line of an ITK error, which is the one that says something."""
+    lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
+    return lines[-1].removeprefix("sitk::ERROR: ") if lines else "unknown error"
+
+
+def _close(left: tuple[float, ...], right: tuple[float, ...], tolerance: float) -> bool:
+    return len(left) == len(right) and all(abs(a - b) <= tolerance for a, b in zip(left, right, strict=True))
+
+
+def _by(numbers: tuple[float, ...]) -> str:
+    return " x ".join(f"{number:g}" for number in numbers)

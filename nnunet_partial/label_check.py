@@ -1,0 +1,138 @@
+"""Does every label file hold only structures that its case declares drawn? Looking into thousands of files takes a
+while, so the answer can be remembered and holds until a file changes."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from nnunet_partial.errors import ManifestError
+from nnunet_partial.files import read_json, write_json
+from nnunet_partial.image_file import FileFacts, look
+from nnunet_partial.labels import MANIFEST_NAME, Manifest
+from nnunet_partial.parallel import in_parallel
+
+#: Name of the file, beside the preprocessed data, in which `remember_checked` keeps its answer.
+CACHE_NAME = "partial_labels_checked.json"
+_VERSION = 1
+_SHOWN = 10
+
+
+def undeclared(
+    label_files: Mapping[str, Path],
+    manifest: Manifest,
+    classes: Sequence[str],
+    ignore_label: int | None,
+    processes: int = 1,
+    progress: bool = False,
+) -> list[str]:
+    """One line per case whose label file is wrong; empty where all is well.
+
+    Wrong is: a class drawn that the case does not declare annotated, a value that is not in dataset.json, a value that
+    is no whole number, a file that cannot be read, a case without entry. `label_files`: file by case identifier;
+    `classes`: foreground names in the order of their values 1, 2, ...
+    """
+    look_inside = functools.partial(look, with_values=True)
+    seen = in_parallel(
+        look_inside, list(label_files.values()), processes, "looking into the labels" if progress else None
+    )
+    judged = (
+        wrong(case, facts, manifest, classes, ignore_label) for case, facts in zip(label_files, seen, strict=True)
+    )
+    return [line for line in judged if line]
+
+
+def wrong(
+    case: str, facts: FileFacts, manifest: Manifest, classes: Sequence[str], ignore_label: int | None
+) -> str | None:
+    """What is wrong with one label file, as one line that begins with the case; None where nothing is."""
+    if facts.problem:
+        return f"{case}: the label file {facts.problem}"
+    if facts.geometry is not None and facts.geometry.components != 1:
+        return f"{case}: the label file has {facts.geometry.components} numbers per pixel (a colour picture?), not one"
+    found = []
+    broken = [value for value in facts.values if not float(value).is_integer()]
+    if broken:
+        found.append(f"the label file holds {_listed(broken)}, expected whole numbers")
+    whole = [int(value) for value in facts.values if float(value).is_integer()]
+    strange = [value for value in whole if value != ignore_label and not 0 <= value <= len(classes)]
+    if strange:
+        allowed = ", ".join(f"{value} {name}" for value, name in enumerate(["background", *classes]))
+        found.append(f"the label file holds {_listed(strange)}, which dataset.json does not have ({allowed})")
+    drawn = [classes[value - 1] for value in whole if value != ignore_label and 1 <= value <= len(classes)]
+    labels = manifest.find(case)
+    if labels is None:
+        found.append(f"has no entry in {MANIFEST_NAME}")
+    else:
+        hidden = [name for name in drawn if name not in labels.annotated]
+        if hidden:
+            declared = ", ".join(labels.annotated) or "nothing"
+            found.append(f"{_listed(hidden)} drawn, but annotated according to {MANIFEST_NAME}: {declared}")
+    return f"{case}: {'; '.join(found)}" if found else None
+
+
+def _listed(values: Sequence[object]) -> str:
+    shown = ", ".join(str(value) for value in values[:_SHOWN])
+    return shown + (f" and {len(values) - _SHOWN} more" if len(values) > _SHOWN else "")
+
+
+def require_declared(
+    label_files: Mapping[str, Path],
+    manifest: Manifest,
+    classes: Sequence[str],
+    ignore_label: int | None,
+    processes: int = 1,
+    progress: bool = False,
+) -> None:
+    """Raises ManifestError that names the cases (the first ten) which `undeclared` finds."""
+    lines = undeclared(label_files, manifest, classes, ignore_label, processes, progress)
+    if lines:
+        more = f"\n... and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
+        raise ManifestError(
+            f"{len(lines)} of {len(label_files)} label files do not fit {MANIFEST_NAME} and dataset.json:\n"
+            + "\n".join(lines[:_SHOWN])
+            + more
+            + f"\nA structure that was drawn belongs in 'annotated' of {MANIFEST_NAME} (raw and preprocessed folder); "
+            "or correct the label files."
+        )
+
+
+def checked_before(cache: Path, manifest_file: Path, label_folder: Path, file_ending: str) -> bool:
+    """Whether `remember_checked` was told that exactly these files are right.
+
+    Compares the bytes of the manifest, the labels of the dataset.json beside it, and names, sizes and times of the
+    label files; opens no label file. Anything missing or broken gives False.
+    """
+    try:
+        return bool(read_json(cache) == _key(manifest_file, label_folder, file_ending))
+    except (OSError, ValueError):
+        return False
+
+
+def remember_checked(cache: Path, manifest_file: Path, label_folder: Path, file_ending: str) -> None:
+    """Writes down that the label files were found right. A folder that cannot be written only costs time later."""
+    with contextlib.suppress(OSError):
+        write_json(cache, _key(manifest_file, label_folder, file_ending))
+
+
+def _key(manifest_file: Path, label_folder: Path, file_ending: str) -> dict[str, Any]:
+    """Sums only: the file lies beside what people pass on, and names no case."""
+    stamps = []
+    with os.scandir(label_folder) as entries:
+        for entry in entries:
+            if entry.name.endswith(file_ending):
+                stat = entry.stat()
+                stamps.append(f"{entry.name}\0{stat.st_size}\0{stat.st_mtime_ns}")
+    dataset = read_json(manifest_file.parent / "dataset.json")
+    return {
+        "version": _VERSION,
+        "manifest_sha256": hashlib.sha256(manifest_file.read_bytes()).hexdigest(),
+        "labels": dataset["labels"] if isinstance(dataset, dict) and "labels" in dataset else None,
+        "label_files": len(stamps),
+        "label_files_sha256": hashlib.sha256("\n".join(sorted(stamps)).encode(errors="surrogateescape")).hexdigest(),
+    }

@@ -1,0 +1,16 @@
+"""The training losses that know which structures each image was annotated for; pure torch, nothing of nnU-Net in here."""
+
+from __future__ import annotations
+
+from nnunet_partial.losses._base import PartialLoss
+from nnunet_partial.losses.adaptive_bce import AdaptiveBCELoss
+from nnunet_partial.losses.adaptive_cce import AdaptiveCCELoss
+from nnunet_partial.losses.marginal import MarginalLoss
+
+LOSSES: dict[str, type[PartialLoss]] = {
+    "acce": AdaptiveCCELoss,
+    "abce": AdaptiveBCELoss,
+    "marginal": MarginalLoss,
+}
+
+__all__ = ["LOSSES", "AdaptiveBCELoss", "AdaptiveCCELoss", "MarginalLoss", "PartialLoss"]

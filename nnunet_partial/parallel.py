@@ -1,0 +1,59 @@
+"""The same work on many files, in several processes, with a progress bar."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
+
+from nnunet_partial.errors import PartialLabelError
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+#: Below this number of items starting further processes takes longer than the work.
+FEW = 64
+
+
+def in_parallel(
+    function: Callable[[Item], Result], items: Sequence[Item], processes: int = 1, title: str | None = None
+) -> Iterator[Result]:
+    """Yields `function(item)` for each item, in their order.
+
+    `function` and the items must be picklable where `processes` is more than 1; few items are done without further
+    processes. `title`: what the progress bar is called; None shows none. An error in a process reaches the caller as it
+    is; a process that the system kills (memory) raises PartialLabelError.
+    """
+    results = _alone(function, items) if processes <= 1 or len(items) < FEW else _pooled(function, items, processes)
+    if title is None:
+        yield from results
+        return
+    from tqdm import tqdm
+
+    yield from tqdm(results, total=len(items), desc=title, unit="file", mininterval=0.5)
+
+
+def _alone(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+    for item in items:
+        yield function(item)
+
+
+def _pooled(function: Callable[[Item], Result], items: Sequence[Item], processes: int) -> Iterator[Result]:
+    chunk = max(1, min(64, len(items) // (4 * processes)))
+    # spawn, not fork: the caller may be a training, and a forked process inherits the locks of its threads
+    pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _leave_interrupts_to_the_parent)
+    try:
+        yield from pool.map(function, items, chunksize=chunk)
+    except BrokenProcessPool:
+        raise PartialLabelError(
+            "A worker process was killed, probably for want of memory. Start again with fewer processes (-np)."
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _leave_interrupts_to_the_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,0 +1,157 @@
+"""Which cases train and which validate: folds in which no patient is on both sides.
+
+nnU-Net's own split is random over cases, so that two frames of one heart land on both sides and the validation is too
+good to be true. The folds made here go by patient, hold a share of every domain, and keep at least one patient who
+knows a class in training.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nnunet_partial.errors import SplitError, some
+from nnunet_partial.labels import Manifest
+
+SPLITS_NAME = "splits_final.json"
+N_FOLDS = 5
+SEED = 12345
+
+Split = dict[str, list[str]]
+
+
+def make_splits(manifest: Manifest, cases: Sequence[str], seed: int = SEED) -> tuple[list[Split], list[str]]:
+    """Folds over `cases` (the training cases of a data set) and warnings for the user.
+
+    At most five folds, fewer where there are fewer patients, none (an empty list, with a warning) where no patient can
+    be spared for validation. Where the data set has an official validation part, it comes as one extra last fold.
+    """
+    patients = _by_patient(manifest, cases)
+    needed = _only_experts(manifest, patients)
+    warnings = [
+        f"patient {patient} is the only one annotated for {', '.join(classes)} and stays in training in every fold"
+        for patient, classes in needed.items()
+    ]
+    dealt = _deal(manifest, {p: c for p, c in patients.items() if p not in needed}, seed)
+    folds = []
+    for validating in dealt:
+        validating, moved = _keep_experts(manifest, patients, validating)
+        warnings += moved
+        training = [p for p in patients if p not in validating]
+        if training and validating:
+            folds.append(_split(patients, training, validating))
+    if not folds:
+        warnings.append(f"{len(patients)} patient(s): none to spare for validation: only fold 'all' can be trained")
+    official, more = _official(manifest, patients)
+    return folds + official, warnings + more
+
+
+def check_splits(splits: Any, manifest: Manifest, cases: Sequence[str]) -> None:
+    """Raises SplitError where a fold has a patient on both sides or an empty side, names cases that are not in the data
+    set, or where a case of the data set is in no fold. `splits` is the content of splits_final.json."""
+    if not isinstance(splits, list) or not all(_is_split(split) for split in splits):
+        raise SplitError(f'{SPLITS_NAME} must be a list of {{"train": [cases], "val": [cases]}}. {_WAY_OUT}')
+    existing, found = set(cases), []
+    for index, split in enumerate(splits):
+        strangers = (set(split["train"]) | set(split["val"])) - existing
+        if strangers:
+            found.append(f"fold {index} names {len(strangers)} case(s) that are not in the data set: {some(strangers)}")
+        both = {manifest.patient_of(c) for c in split["train"]} & {manifest.patient_of(c) for c in split["val"]}
+        if both:
+            found.append(f"fold {index} has {len(both)} patient(s) on both sides: {some(both)}")
+        for side in ("train", "val"):
+            if not split[side]:
+                found.append(f"fold {index} has no case in {side!r}")
+    forgotten = existing - {case for split in splits for case in (*split["train"], *split["val"])}
+    if forgotten:
+        found.append(f"{len(forgotten)} case(s) of the data set are in no fold: {some(forgotten)}")
+    if found:
+        raise SplitError(f"{SPLITS_NAME}: " + "; ".join(found) + f". {_WAY_OUT}")
+
+
+_WAY_OUT = (
+    "Delete the file in the raw and the preprocessed folder (it is then made again, by patient), or correct it; which "
+    "patient a case belongs to stands in partial_labels.json."
+)
+
+
+def _is_split(split: Any) -> bool:
+    return isinstance(split, dict) and all(
+        isinstance(split.get(side), list) and all(isinstance(case, str) for case in split[side])
+        for side in ("train", "val")
+    )
+
+
+def _by_patient(manifest: Manifest, cases: Sequence[str]) -> dict[str, list[str]]:
+    patients: dict[str, list[str]] = {}
+    for case in sorted(cases):
+        patients.setdefault(manifest.patient_of(case), []).append(case)
+    return patients
+
+
+def _annotated(manifest: Manifest, cases: Sequence[str]) -> frozenset[str]:
+    return frozenset(name for case in cases for name in manifest.labels_of(case).annotated)
+
+
+def _only_experts(manifest: Manifest, patients: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    """Patients who alone were annotated for a class, and those classes."""
+    experts: dict[str, list[str]] = {}
+    for patient, cases in patients.items():
+        for name in sorted(_annotated(manifest, cases)):
+            experts.setdefault(name, []).append(patient)
+    only: dict[str, list[str]] = {}
+    for name, names in experts.items():
+        if len(names) == 1:
+            only.setdefault(names[0], []).append(name)
+    return only
+
+
+def _deal(manifest: Manifest, patients: Mapping[str, list[str]], seed: int) -> list[list[str]]:
+    """Shuffles the patients within each domain and label set and deals them out like cards: folds of equal size."""
+    kinds: dict[tuple[str, ...], list[str]] = {}
+    for patient, cases in patients.items():
+        kind = (manifest.labels_of(cases[0]).domain, *sorted(_annotated(manifest, cases)))
+        kinds.setdefault(kind, []).append(patient)
+    shuffler = random.Random(seed)
+    queue: list[str] = []
+    for kind in sorted(kinds):
+        shuffler.shuffle(kinds[kind])
+        queue += kinds[kind]
+    n_folds = min(N_FOLDS, len(queue))
+    return [queue[index::n_folds] for index in range(n_folds)]
+
+
+def _keep_experts(
+    manifest: Manifest, patients: Mapping[str, list[str]], validating: list[str]
+) -> tuple[list[str], list[str]]:
+    """Moves patients from validation to training until training knows every class that the data set knows."""
+    warnings = []
+    for name in sorted(_annotated(manifest, [case for cases in patients.values() for case in cases])):
+        experts = [p for p in patients if name in _annotated(manifest, patients[p])]
+        if all(expert in validating for expert in experts):
+            validating = [p for p in validating if p != experts[0]]
+            warnings.append(
+                f"patient {experts[0]} stays in training in one more fold, or nobody there would know {name}"
+            )
+    return validating, warnings
+
+
+def _split(patients: Mapping[str, list[str]], training: Sequence[str], validating: Sequence[str]) -> Split:
+    return {
+        "train": sorted(case for patient in training for case in patients[patient]),
+        "val": sorted(case for patient in validating for case in patients[patient]),
+    }
+
+
+def _official(manifest: Manifest, patients: Mapping[str, list[str]]) -> tuple[list[Split], list[str]]:
+    """The official validation part as one fold; nothing where there is none or where it would leak."""
+    sides = {
+        patient: {manifest.labels_of(case).split == "val" for case in cases} for patient, cases in patients.items()
+    }
+    validating = [patient for patient, side in sides.items() if True in side]
+    leaking = [patient for patient in validating if False in sides[patient]]
+    training = [patient for patient in patients if patient not in validating]
+    if leaking:
+        return [], [f"no fold for the official split: it has {len(leaking)} patient(s) on both sides: {some(leaking)}"]
+    return ([_split(patients, training, validating)] if validating and training else []), []

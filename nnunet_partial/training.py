@@ -1,0 +1,347 @@
+"""Teaches any nnU-Net trainer to train and validate only on what each case was annotated for.
+
+    class nnUNetTrainerMarginal(PartialLabelMixin, nnUNetTrainer):
+        loss_class = MarginalLoss
+
+The mixin stands first, so that its methods run before those of the trainer it is combined with; all of them call
+`super()`. What is known is looked up by the case identifiers that nnU-Net's loader puts into every batch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import torch
+from nnunetv2.configuration import default_num_processes
+from nnunetv2.evaluation.evaluate_predictions import save_summary_json
+from nnunetv2.paths import nnUNet_raw
+from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
+from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
+from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as nnunet_trainer_module
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from torch import Tensor, nn
+
+from nnunet_partial.labels import Manifest, class_names, has_regions
+from nnunet_partial.run_settings import RunSettings
+from nnunet_partial.training_data import check_labels, known_table, prepare_splits, read_manifest, require_taught
+from nnunet_partial.validation_summary import mask_unknown
+
+RUN_LOG_KEY = "partial_label_run"
+
+# A mixin: what it inherits from is chosen by the class that uses it. Only the type checker sees a trainer here.
+_Trainer = nnUNetTrainer if TYPE_CHECKING else object
+
+
+class KnownClasses:
+    """Which classes each case knows, ready for batches. Made once, before the first iteration."""
+
+    def __init__(self, manifest: Manifest, classes: tuple[str, ...], cases: list[str]) -> None:
+        self._rows = {case: torch.from_numpy(manifest.known(case, classes)) for case in cases}
+
+    def __repr__(self) -> str:
+        # nnU-Net writes str() of a trainer's attributes beside the model, which must list no patient.
+        return f"KnownClasses({len(self._rows)} cases)"
+
+    def of(self, cases: Any, device: torch.device) -> Tensor:
+        """bool (B, C) on `device`, for the case identifiers of a batch; copied without waiting for the device."""
+        known = torch.stack([self._rows[str(case)] for case in cases])
+        if device.type == "cuda":
+            known = known.pin_memory()
+        return known.to(device, non_blocking=True)
+
+
+class LossOfKnown(nn.Module):
+    """Stands where nnU-Net expects loss(logits, target), and tells the real loss what the batch knows.
+
+    In validation it also counts hits and misses of the known (sample, class) pairs: nnU-Net's own count, made right
+    after the loss, takes every prediction of a class that nobody annotated for a false positive.
+    """
+
+    def __init__(self, loss: nn.Module, ignore_label: int | None) -> None:
+        super().__init__()
+        self.loss = loss
+        self.ignore_label = ignore_label
+        self.known: Tensor | None = None
+        self.counts: Tensor | None = None
+        self.counting = False
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        # (B, C, *S), (B, 1, *S); under deep supervision the first call has the full resolution
+        assert self.known is not None
+        if self.counting and self.counts is None:
+            self.counts = count_known(logits, target, self.known, self.ignore_label)
+        value: Tensor = self.loss(logits, target, self.known)
+        return value
+
+
+class Unaware(nn.Module):
+    """nnU-Net's own loss behind our interface: what nobody drew is background."""
+
+    def __init__(self, loss: nn.Module) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, logits: Tensor, target: Tensor, known: Tensor) -> Tensor:
+        value: Tensor = self.loss(logits, target)
+        return value
+
+
+@torch.no_grad()
+def count_known(logits: Tensor, target: Tensor, known: Tensor, ignore_label: int | None) -> Tensor:
+    """True positives, false positives, false negatives of each foreground class over the samples that know it.
+
+    logits (B, C, *S), target (B, 1, *S), known (B, C) -> float64 (3, C - 1). Voxels of the ignore label do not count; a
+    class that no sample knows gives zeros, i.e. a Dice of 0/0 = NaN.
+    """
+    predicted = logits.argmax(1).flatten(1)  # (B, N)
+    truth = target[:, 0].flatten(1)  # (B, N)
+    counted = truth != ignore_label if ignore_label is not None else torch.ones_like(truth, dtype=torch.bool)
+    counts = []
+    for value in range(1, logits.shape[1]):
+        here, there = (predicted == value) & counted, (truth == value) & counted
+        pairs = torch.stack([(here & there).sum(1), (here & ~there).sum(1), (~here & there).sum(1)])  # (3, B)
+        counts.append((pairs * known[:, value]).sum(1))
+    # float64: voxel counts of large 3-D batches are beyond float32's whole numbers
+    return torch.stack(counts, 1).to(torch.float32 if logits.device.type == "mps" else torch.float64)
+
+
+class PartialLabelMixin(_Trainer):
+    """To be put before a nnUNetTrainer: `class Mine(PartialLabelMixin, nnUNetTrainerDA5): loss_class = MarginalLoss`.
+
+    loss_class: one of `nnunet_partial.losses`, or None for nnU-Net's own loss (unlabelled = background).
+    epochs: number of epochs, or None for the trainer's own; the environment wins (see run_settings).
+
+    Before the first iteration it raises PartialLabelError for any mistake in manifest, labels or split, and
+    NotImplementedError for region-based data sets.
+    """
+
+    loss_class: ClassVar[type[nn.Module] | None] = None
+    epochs: ClassVar[int | None] = None
+
+    # nnUNetTrainer.__init__ looks up its arguments by the names in this signature, hence no *args.
+    def __init__(
+        self,
+        plans: dict[str, Any],
+        configuration: str,
+        fold: int,
+        dataset_json: dict[str, Any],
+        device: torch.device = torch.device("cuda"),  # noqa: B008
+    ) -> None:
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        self.run_settings = RunSettings.from_environment()
+        self.known_classes: KnownClasses | None = None
+        self.loss_of_known: LossOfKnown | None = None
+        self.manifest: Manifest | None = None
+
+    # ---- before the first iteration -------------------------------------------------------------------------------
+
+    def initialize(self) -> None:
+        if has_regions(self.dataset_json):
+            raise NotImplementedError(
+                "This data set is region-based (a label in dataset.json is a list of values); partial labels are not "
+                "implemented for regions. Give each structure one value of its own."
+            )
+        self._apply_run_settings()
+        with self._first_rank_first():
+            self._read_what_is_known()
+        super().initialize()
+
+    def _apply_run_settings(self) -> None:
+        settings = self.run_settings
+        self.num_epochs = settings.epochs or self.epochs or self.num_epochs
+        self.num_iterations_per_epoch = settings.iterations or self.num_iterations_per_epoch
+        self.num_val_iterations_per_epoch = settings.val_iterations or self.num_val_iterations_per_epoch
+        self.print_to_log_file(
+            f"Run length: {self.num_epochs} epochs of {self.num_iterations_per_epoch} training and "
+            f"{self.num_val_iterations_per_epoch} validation iterations. Set by the environment: {settings}"
+        )
+        self._reseed(0)
+
+    def _reseed(self, epoch: int) -> None:
+        """Seeds by (seed, rank, epoch), so that a continued training draws what an uninterrupted one would have drawn.
+
+        Loader processes (nnUNet_n_proc_DA > 0) draw for themselves, as nnU-Net starts them unseeded.
+        """
+        if self.run_settings.seed is None:
+            return
+        state = np.random.SeedSequence([self.run_settings.seed, self.local_rank, epoch]).generate_state(1)
+        random.seed(int(state[0]))
+        np.random.seed(state[0])  # noqa: NPY002  (batchgenerators draws from the global state)
+        torch.manual_seed(int(state[0]))
+
+    @contextlib.contextmanager
+    def _first_rank_first(self) -> Iterator[None]:
+        """In DDP the first process makes missing files; the others come after it and find them."""
+        if self.is_ddp and self.local_rank != 0:
+            torch.distributed.barrier()
+        yield
+        if self.is_ddp and self.local_rank == 0:
+            torch.distributed.barrier()
+
+    def _read_what_is_known(self) -> None:
+        preprocessed = Path(self.preprocessed_dataset_folder_base)
+        raw = Path(str(nnUNet_raw)) / self.plans_manager.dataset_name if nnUNet_raw.is_set() else None
+        classes = class_names(self.dataset_json)
+        cases = list(
+            infer_dataset_class(self.preprocessed_dataset_folder).get_identifiers(self.preprocessed_dataset_folder)
+        )
+        self.manifest = read_manifest(preprocessed, raw)
+        check_labels(preprocessed, self.manifest, self.dataset_json, cases, default_num_processes)
+        for warning in prepare_splits(preprocessed, raw, self.manifest, cases, self.fold):
+            self.print_to_log_file(f"WARNING: split: {warning}")
+        training_cases, validation_cases = self.do_split()
+        require_taught(self.manifest, classes, training_cases)
+        self.known_classes = KnownClasses(self.manifest, classes, sorted({*training_cases, *validation_cases}))
+        for title, members in (("Training", training_cases), ("Validation", validation_cases)):
+            table = known_table(self.manifest, classes, members)
+            self.print_to_log_file(f"{title} cases that know each class:\n{table}\n", add_timestamp=False)
+
+    # ---- training ----------------------------------------------------------------------------------------------------
+
+    def make_loss(self, plain: nn.Module) -> nn.Module:
+        """The loss, called with (logits, target, known). `plain` is nnU-Net's own. Override to pass other arguments."""
+        if self.loss_class is None:
+            return Unaware(plain)
+        loss: nn.Module = self.loss_class(
+            batch_dice=self.configuration_manager.batch_dice,
+            ignore_label=self.label_manager.ignore_label,
+            ddp=self.is_ddp,
+        )
+        return loss
+
+    def _build_loss(self) -> nn.Module:
+        built: nn.Module = super()._build_loss()
+        plain = built.loss if isinstance(built, DeepSupervisionWrapper) else built
+        self.loss_of_known = LossOfKnown(self.make_loss(plain), self.label_manager.ignore_label)
+        if not isinstance(built, DeepSupervisionWrapper):
+            return self.loss_of_known
+        built.loss = self.loss_of_known
+        return built
+
+    def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
+        self.loss_of_known.known = self.known_classes.of(batch["keys"], self.device)
+        return super().train_step(batch)
+
+    def on_epoch_start(self) -> None:
+        super().on_epoch_start()
+        self._reseed(self.current_epoch)
+        log = self.logger.local_logger.my_fantastic_logging
+        # as long as the other lists, also where a stock training is continued: nnU-Net plots the shortest of them
+        log.setdefault(RUN_LOG_KEY, [None] * self.current_epoch)
+        settings = {
+            "epochs": self.num_epochs,
+            "iterations": self.num_iterations_per_epoch,
+            "val_iterations": self.num_val_iterations_per_epoch,
+            "seed": self.run_settings.seed,
+        }
+        self.logger.local_logger.log(RUN_LOG_KEY, settings, self.current_epoch)
+
+    def save_checkpoint(self, filename: str) -> None:
+        """Under a temporary name first: a kill while writing leaves the last good checkpoint in place."""
+        temporary = Path(f"{filename}.tmp")
+        super().save_checkpoint(str(temporary))
+        if self.local_rank == 0 and temporary.exists():
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.replace(filename)
+
+    # ---- validation --------------------------------------------------------------------------------------------------
+
+    def validation_step(self, batch: dict[str, Any]) -> dict[str, Any]:
+        loss = self.loss_of_known
+        loss.known = self.known_classes.of(batch["keys"], self.device)
+        loss.counting, loss.counts = True, None
+        result: dict[str, Any] = super().validation_step(batch)
+        loss.counting = False
+        result["tp_hard"], result["fp_hard"], result["fn_hard"] = loss.counts.cpu().numpy()
+        return result
+
+    def on_validation_epoch_end(self, val_outputs: list[dict[str, Any]]) -> None:
+        with warnings.catch_warnings(), np.errstate(invalid="ignore"):
+            warnings.filterwarnings("ignore", message="Mean of empty slice", category=RuntimeWarning)
+            super().on_validation_epoch_end(val_outputs)
+        self._mend_moving_average()
+
+    def _mend_moving_average(self) -> None:
+        """An epoch in which nothing was known has no pseudo Dice: the moving average stays as it was.
+
+        nnU-Net would carry the NaN on for ever. Before the first epoch that knows something there is no average (NaN).
+        """
+        epoch = self.current_epoch
+        log = self.logger.local_logger.my_fantastic_logging
+        before = [value for value in log["ema_fg_dice"][:epoch] if not np.isnan(value)]
+        now = log["mean_fg_dice"][epoch]
+        if np.isnan(now):
+            log["ema_fg_dice"][epoch] = before[-1] if before else now
+        elif not before:
+            log["ema_fg_dice"][epoch] = now
+
+    def on_epoch_end(self) -> None:
+        # While there is no average, no epoch is the best: nnU-Net would take NaN for the best ever.
+        undecided = self._best_ema is None and np.isnan(self.logger.get_value("ema_fg_dice", step=-1))
+        if undecided:
+            self._best_ema = -np.inf
+        super().on_epoch_end()
+        if undecided:
+            self._best_ema = None
+
+    def perform_actual_validation(self, save_probabilities: bool = False) -> None:
+        with self._masked_metrics():
+            super().perform_actual_validation(save_probabilities)
+
+    @contextlib.contextmanager
+    def _masked_metrics(self) -> Iterator[None]:
+        """nnU-Net computes, saves and logs its summary in one go: masked here before it is saved or logged."""
+        original = nnunet_trainer_module.compute_metrics_on_folder
+        _, cases = self.do_split()
+
+        def masked(folder_ref: str, folder_pred: str, output_file: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="Mean of empty slice", category=RuntimeWarning)
+                summary: dict[str, Any] = original(folder_ref, folder_pred, None, *args, **kwargs)
+            classes = class_names(self.dataset_json)
+            mask_unknown(summary, self.manifest, classes, self.dataset_json["file_ending"], set(cases))
+            save_summary_json(summary, output_file)
+            return summary
+
+        nnunet_trainer_module.compute_metrics_on_folder = masked
+        try:
+            yield
+        finally:
+            nnunet_trainer_module.compute_metrics_on_folder = original
+
+
+class ZeroBackgroundMixin(_Trainer):
+    """For losses with one sigmoid per structure: the network's background logit is 0.
+
+    Then nnU-Net's argmax says background exactly where every sigmoid is below one half, with the standard prediction
+    commands. A forward hook, so that the names of the weights stay those of the stock trainer.
+    """
+
+    @classmethod
+    def build_network_architecture(
+        cls,
+        plans_manager: Any,
+        configuration_manager: Any,
+        num_input_channels: int,
+        num_output_channels: int,
+        enable_deep_supervision: bool = True,
+    ) -> nn.Module:
+        network: nn.Module = super().build_network_architecture(
+            plans_manager, configuration_manager, num_input_channels, num_output_channels, enable_deep_supervision
+        )
+        network.register_forward_hook(_zero_background)
+        return network
+
+
+def _zero_background(network: nn.Module, inputs: Any, output: Any) -> Any:
+    if isinstance(output, (list, tuple)):
+        return type(output)(_zero_background(network, inputs, scale) for scale in output)
+    return torch.cat((torch.zeros_like(output[:, :1]), output[:, 1:]), 1)  # (B, C, *S)

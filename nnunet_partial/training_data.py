@@ -1,0 +1,106 @@
+"""What a training reads before its first iteration: manifest, labels and split, each checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from nnunet_partial.errors import ManifestError, SplitError, some
+from nnunet_partial.files import read_json, write_json
+from nnunet_partial.label_check import CACHE_NAME, checked_before, remember_checked, require_declared
+from nnunet_partial.labels import MANIFEST_NAME, Manifest, class_names, ignore_label
+from nnunet_partial.splits import SPLITS_NAME, check_splits, make_splits
+
+
+def read_manifest(preprocessed: Path, raw: Path | None) -> Manifest:
+    """The manifest of a preprocessed data set, copied from the raw folder where it is not there yet.
+
+    Raises ManifestError where neither folder has one, or where the two differ.
+    """
+    ours = preprocessed / MANIFEST_NAME
+    theirs = raw / MANIFEST_NAME if raw is not None else None
+    if theirs is not None and theirs.exists():
+        if not ours.exists():
+            Manifest.read(theirs)
+            write_json(ours, read_json(theirs, ManifestError))
+        elif read_json(ours, ManifestError) != read_json(theirs, ManifestError):
+            raise ManifestError(
+                f"{theirs} and {ours} differ, so it is not clear what was annotated. Keep the right one and "
+                "copy it over the other."
+            )
+    return Manifest.read(ours)
+
+
+def check_labels(
+    preprocessed: Path, manifest: Manifest, dataset_json: Mapping[str, Any], cases: Sequence[str], processes: int
+) -> None:
+    """Raises ManifestError where a case has no entry or a label file holds a class that its case does not declare.
+
+    Looking into every label file is slow, so a clean result is remembered until the manifest or a label file changes.
+    """
+    classes = class_names(dataset_json)
+    manifest.require(cases, classes)
+    ending, cache = dataset_json["file_ending"], preprocessed / CACHE_NAME
+    folder = preprocessed / "gt_segmentations"
+    if checked_before(cache, preprocessed / MANIFEST_NAME, folder, ending):
+        return
+    files = {case: folder / f"{case}{ending}" for case in cases}
+    require_declared(files, manifest, classes, ignore_label(dataset_json), processes, progress=True)
+    remember_checked(cache, preprocessed / MANIFEST_NAME, folder, ending)
+
+
+def prepare_splits(
+    preprocessed: Path, raw: Path | None, manifest: Manifest, cases: Sequence[str], fold: int | str
+) -> list[str]:
+    """Makes sure that splits_final.json lies in the preprocessed folder, leaks no patient and has fold `fold`.
+
+    Takes the raw folder's split where there is none yet, else makes one by patient. Returns warnings for the user.
+    Raises SplitError.
+    """
+    if fold == "all":
+        return []
+    file = preprocessed / SPLITS_NAME
+    warnings: list[str] = []
+    if not file.exists():
+        if raw is not None and (raw / SPLITS_NAME).exists():
+            splits = read_json(raw / SPLITS_NAME, SplitError)
+        else:
+            splits, warnings = make_splits(manifest, cases)
+            if not splits:
+                raise SplitError("; ".join(warnings) + ". Train with fold 'all', or add patients.")
+        check_splits(splits, manifest, cases)
+        write_json(file, splits)
+    splits = read_json(file, SplitError)
+    check_splits(splits, manifest, cases)
+    if not 0 <= int(fold) < len(splits):
+        raise SplitError(f"{file} has the folds 0 to {len(splits) - 1}; fold {fold} was asked for.")
+    return warnings
+
+
+def require_taught(manifest: Manifest, classes: Sequence[str], training_cases: Sequence[str]) -> None:
+    """Raises ManifestError for a class that no training case of the fold knows: nothing of it could be learnt."""
+    taught = {name for case in training_cases for name in manifest.labels_of(case).known}
+    untaught = [name for name in classes if name not in taught]
+    if untaught:
+        raise ManifestError(
+            f"No training case of this fold knows {some(untaught)}. Remove the class from dataset.json and plan again, "
+            "add cases that were annotated for it, or choose another split."
+        )
+
+
+def known_table(manifest: Manifest, classes: Sequence[str], cases: Sequence[str]) -> str:
+    """How many cases know each class (annotated, plus declared absent), per domain; a table in plain text."""
+    domains: dict[str, list[str]] = {}
+    for case in cases:
+        domains.setdefault(manifest.labels_of(case).domain or "-", []).append(case)
+    rows = [["domain", "cases", *classes]]
+    for domain, members in sorted(domains.items()):
+        labels = [manifest.labels_of(case) for case in members]
+        counts = [
+            (sum(name in entry.annotated for entry in labels), sum(name in entry.absent for entry in labels))
+            for name in classes
+        ]
+        rows.append([domain, str(len(members)), *(f"{a} + {b} absent" if b else str(a) for a, b in counts)])
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)

@@ -1,0 +1,68 @@
+"""torch.compile sees each loss as one graph, and compiled losses give the same value and gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from losses.situations import (
+    SPACES,
+    VARIANTS,
+    Variant,
+    assert_same,
+    fully_known,
+    make_batch,
+    mixed_known,
+    value_and_gradient,
+)
+
+IGNORE = 4
+EACH = pytest.mark.parametrize("variant", VARIANTS, ids=str)
+
+
+@pytest.fixture(autouse=True)
+def _fresh_compiler() -> Iterator[None]:
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()
+
+
+@EACH
+@pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
+@pytest.mark.parametrize("ignore_label", [None, IGNORE], ids=["no-ignore", "ignore"])
+@pytest.mark.parametrize("batch_dice", [True, False], ids=["batch-dice", "sample-dice"])
+def test_one_graph_with_the_same_result(
+    variant: Variant, batch_dice: bool, ignore_label: int | None, space: tuple[int, ...]
+) -> None:
+    loss = variant.build(batch_dice=batch_dice, ignore_label=ignore_label)
+    compiled: Any = torch.compile(loss, backend="eager", fullgraph=True)
+    batch = make_batch(50, space, mixed_known(), ignore_label=ignore_label)
+    assert_same(value_and_gradient(compiled, batch), value_and_gradient(loss, batch))
+
+
+@EACH
+def test_other_masks_need_no_new_graph(variant: Variant) -> None:
+    # What is known is data: a change of it, or of the labels, must not compile again.
+    loss = variant.build(ignore_label=IGNORE)
+    graphs = 0
+
+    def count(graph: torch.fx.GraphModule, _: list[torch.Tensor]) -> Any:
+        nonlocal graphs
+        graphs += 1
+        return graph.forward
+
+    compiled: Any = torch.compile(loss, backend=count, fullgraph=True)
+    for seed, known in enumerate([mixed_known(), fully_known(4), mixed_known().flip(0)]):
+        batch = make_batch(seed, (5, 4), known, ignore_label=IGNORE)
+        assert_same(value_and_gradient(compiled, batch), value_and_gradient(loss, batch))
+    assert graphs == 1
+
+
+@EACH
+def test_ahead_of_time_autograd(variant: Variant) -> None:
+    loss = variant.build(ignore_label=IGNORE)
+    compiled: Any = torch.compile(loss, backend="aot_eager", fullgraph=True)
+    batch = make_batch(51, (5, 4), mixed_known(), ignore_label=IGNORE)
+    assert_same(value_and_gradient(compiled, batch), value_and_gradient(loss, batch))
