@@ -120,19 +120,23 @@ def remember_checked(cache: Path, manifest_file: Path, label_folder: Path, file_
         write_json(cache, _key(manifest_file, label_folder, file_ending))
 
 
-def _key(manifest_file: Path, label_folder: Path, file_ending: str) -> dict[str, Any]:
-    """Sums only: the file lies beside what people pass on, and names no case."""
+def files_sum(folder: Path, file_ending: str) -> str:
+    """A sum over names, sizes and times of the files in `folder` that end so; opens none. Raises OSError."""
     stamps = []
-    with os.scandir(label_folder) as entries:
+    with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name.endswith(file_ending):
+            if entry.name.endswith(file_ending) and not entry.name.startswith("."):
                 stat = entry.stat()
                 stamps.append(f"{entry.name}\0{stat.st_size}\0{stat.st_mtime_ns}")
+    return hashlib.sha256("\n".join(sorted(stamps)).encode(errors="surrogateescape")).hexdigest()
+
+
+def _key(manifest_file: Path, label_folder: Path, file_ending: str) -> dict[str, Any]:
+    """Sums only: the file lies beside what people pass on, and names no case."""
     dataset = read_json(manifest_file.parent / "dataset.json")
     return {
         "version": _VERSION,
         "manifest_sha256": hashlib.sha256(manifest_file.read_bytes()).hexdigest(),
         "labels": dataset["labels"] if isinstance(dataset, dict) and "labels" in dataset else None,
-        "label_files": len(stamps),
-        "label_files_sha256": hashlib.sha256("\n".join(sorted(stamps)).encode(errors="surrogateescape")).hexdigest(),
+        "label_files_sha256": files_sum(label_folder, file_ending),
     }

@@ -225,7 +225,7 @@ def _write_camus_patient(
 def _write_nifti(path: Path, array: Bytes, spacing_mm: float) -> None:
     """(rows, cols) or (t, rows, cols) with square pixels; the spacing along t is a plain 1.0."""
     image = sitk.GetImageFromArray(array)
-    image.SetSpacing((spacing_mm, spacing_mm, 1.0)[: array.ndim])  # type: ignore[no-untyped-call]
+    image.SetSpacing((spacing_mm, spacing_mm, 1.0)[: array.ndim])
     sitk.WriteImage(image, str(path))
 
 

@@ -41,7 +41,7 @@ class Heart:
 
     @classmethod
     def random(cls, rng: np.random.Generator) -> Heart:
-        """Another patient: ejection fractions from about 20 % to 70 %, small and large, thin and thick."""
+        """Another patient: ejection fractions from about 30 % to 65 %, small and large, thin and thick."""
         half_width = rng.uniform(0.105, 0.155)
         return cls(
             x=rng.uniform(-0.02, 0.02),

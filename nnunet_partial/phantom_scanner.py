@@ -166,7 +166,8 @@ def _haze(rng: np.random.Generator, rho: Floats, scanner: Scanner) -> Floats:
     veil = _smooth(rng.standard_normal(rho.shape), 0.12 * rho.shape[0])
     veil = np.clip(veil / max(float(veil.std()), 1e-6), 0.0, 2.0)
     grain = 0.7 + 0.3 * rng.random(rho.shape)
-    return scanner.haze * grain * (2.5 * np.exp(-rho / 0.09) + 0.35 * veil)
+    near: Floats = 2.5 * np.exp(-rho / 0.09)
+    return scanner.haze * grain * (near + 0.35 * veil)
 
 
 def _look_up(field: Floats, row: Floats, col: Floats) -> Floats:

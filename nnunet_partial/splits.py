@@ -57,7 +57,10 @@ def check_splits(splits: Any, manifest: Manifest, cases: Sequence[str]) -> None:
         strangers = (set(split["train"]) | set(split["val"])) - existing
         if strangers:
             found.append(f"fold {index} names {len(strangers)} case(s) that are not in the data set: {some(strangers)}")
-        both = {manifest.patient_of(c) for c in split["train"]} & {manifest.patient_of(c) for c in split["val"]}
+        training, validating = (
+            {manifest.patient_of(case) for case in split[side] if case in existing} for side in ("train", "val")
+        )
+        both = training & validating
         if both:
             found.append(f"fold {index} has {len(both)} patient(s) on both sides: {some(both)}")
         for side in ("train", "val"):

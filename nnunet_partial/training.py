@@ -15,7 +15,7 @@ import random
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -25,7 +25,6 @@ from nnunetv2.paths import nnUNet_raw
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as nnunet_trainer_module
-from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import Tensor, nn
 
 from nnunet_partial.labels import Manifest, class_names, has_regions
@@ -35,8 +34,8 @@ from nnunet_partial.validation_summary import mask_unknown
 
 RUN_LOG_KEY = "partial_label_run"
 
-# A mixin: what it inherits from is chosen by the class that uses it. Only the type checker sees a trainer here.
-_Trainer = nnUNetTrainer if TYPE_CHECKING else object
+# What a mixin's super() is, is chosen by the class that uses it: some nnUNetTrainer, of which nothing is typed.
+_Trainer: Any = object
 
 
 class KnownClasses:
@@ -125,6 +124,16 @@ class PartialLabelMixin(_Trainer):
     loss_class: ClassVar[type[nn.Module] | None] = None
     epochs: ClassVar[int | None] = None
 
+    # nnUNetTrainer's
+    num_epochs: int
+    num_iterations_per_epoch: int
+    num_val_iterations_per_epoch: int
+    _best_ema: float | None
+    # made by initialize()
+    manifest: Manifest
+    known_classes: KnownClasses
+    loss_of_known: LossOfKnown
+
     # nnUNetTrainer.__init__ looks up its arguments by the names in this signature, hence no *args.
     def __init__(
         self,
@@ -136,9 +145,6 @@ class PartialLabelMixin(_Trainer):
     ) -> None:
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.run_settings = RunSettings.from_environment()
-        self.known_classes: KnownClasses | None = None
-        self.loss_of_known: LossOfKnown | None = None
-        self.manifest: Manifest | None = None
 
     # ---- before the first iteration -------------------------------------------------------------------------------
 
@@ -260,6 +266,7 @@ class PartialLabelMixin(_Trainer):
         loss.counting, loss.counts = True, None
         result: dict[str, Any] = super().validation_step(batch)
         loss.counting = False
+        assert loss.counts is not None, "validation_step did not call the loss"
         result["tp_hard"], result["fp_hard"], result["fn_hard"] = loss.counts.cpu().numpy()
         return result
 

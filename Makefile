@@ -1,0 +1,28 @@
+# `make demo` and `make test` set up .venv by themselves: Python 3.10 or newer, pip, make and a C++ compiler are enough.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint bench clean
+
+demo: $(VENV)/installed
+	$(BIN)/nnunet_partial demo
+
+test: lint
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pytest --cov --cov-report=term:skip-covered
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/installed
+	$(BIN)/python benchmarks/losses.py
+
+$(VENV)/installed: setup.py
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet -e '.[test,lint]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info

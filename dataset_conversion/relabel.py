@@ -1,0 +1,33 @@
+"""Giving the structures in a label file their numbers in another data set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from nnunet_partial.errors import DatasetError
+from nnunet_partial.files import atomic_path
+from nnunet_partial.image_file import simpleitk
+
+
+def relabel(source: Path, target: Path, new_values: Mapping[int, int]) -> None:
+    """Writes `source` to `target` with each value replaced by `new_values[value]`; geometry stays.
+
+    `target` is replaced as a whole, never written into: it may be a hard link to somebody's data. Raises DatasetError
+    for a value that `new_values` does not name.
+    """
+    sitk = simpleitk()
+    image = sitk.ReadImage(str(source))
+    old = sitk.GetArrayViewFromImage(image)
+    values, places = np.unique(old, return_inverse=True)
+    strange = [value for value in values.tolist() if value not in new_values]
+    if strange:
+        raise DatasetError(f"{source} holds the label value(s) {strange}; expected {sorted(new_values)}.")
+    smallest = np.uint8 if max(new_values.values()) < 256 else np.uint16
+    table = np.array([new_values[value] for value in values.tolist()], dtype=smallest)
+    result = sitk.GetImageFromArray(table[places].reshape(old.shape))
+    result.CopyInformation(image)
+    with atomic_path(target) as temporary:
+        sitk.WriteImage(result, str(temporary), True)

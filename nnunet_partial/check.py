@@ -1,0 +1,252 @@
+"""Does a data set hold what it says? Manifest, images, labels, splits and counts, each against the others."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nnunet_partial.errors import DatasetError, ManifestError, PartialLabelError, SplitError, some
+from nnunet_partial.files import read_json
+from nnunet_partial.image_file import FileFacts, Geometry, look
+from nnunet_partial.label_check import wrong
+from nnunet_partial.labels import MANIFEST_NAME, Manifest
+from nnunet_partial.overview import overview, scale_warning
+from nnunet_partial.parallel import in_parallel
+from nnunet_partial.raw_dataset import RawDataset, nnunet_folder
+from nnunet_partial.splits import SPLITS_NAME, check_splits
+
+PARTS = ("Tr", "Ts")
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What `check` saw: tables as text, what is wrong (by subject), and what the user should know."""
+
+    overview: str
+    findings: Mapping[str, list[str]]
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def count(self) -> int:
+        return sum(len(lines) for lines in self.findings.values())
+
+
+@dataclass(frozen=True)
+class _Case:
+    """The files of one case; `label` is None where there is none."""
+
+    name: str
+    part: str
+    images: tuple[Path, ...]
+    label: Path | None
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What is in the files of one case."""
+
+    images: tuple[FileFacts, ...]
+    label: FileFacts | None
+
+
+def check(folder: Path, processes: int = 1, progress: bool = False) -> Checked:
+    """Reads every file of the raw data set in `folder` once and compares all with all.
+
+    Where nnUNet_preprocessed has a folder of the same name, its manifest and splits are looked at as well. Raises
+    PartialLabelError where dataset.json or the manifest cannot be read at all.
+    """
+    dataset = RawDataset(folder)
+    classes, channels = dataset.classes, _channels(dataset)
+    manifest = dataset.manifest
+    cases = _cases(dataset)
+    read = in_parallel(_read, cases, processes, "reading images and labels" if progress else None)
+    seen = dict(zip(((case.part, case.name) for case in cases), read, strict=True))
+    training = [case.name for case in cases if case.part == "Tr" and case.images]
+    test = [case.name for case in cases if case.part == "Ts" and case.images]
+    files, labels, geometry = [], [], {}
+    for case in cases:
+        one = seen[case.part, case.name]
+        files += _file_findings(case, one, channels)
+        if case.label and one.label:
+            line = wrong(case.name, one.label, manifest, classes, dataset.ignore_label)
+            labels += [line] if line else []
+        if one.images and one.images[0].geometry:
+            geometry[case.name] = one.images[0].geometry
+    findings = {
+        "images and labels": [*_pairing(dataset, cases), *files, *_dimensions(geometry)],
+        "content of the labels": labels,
+        "dataset.json": _counts(dataset, manifest, classes, training),
+        MANIFEST_NAME: _manifest_findings(dataset, manifest, classes, training, test),
+        SPLITS_NAME: _split_findings(folder, manifest, training),
+    }
+    return Checked(
+        overview(manifest, classes, training, test, geometry),
+        {subject: lines for subject, lines in findings.items() if lines},
+        _remarks(folder, manifest, training, test, geometry),
+    )
+
+
+def _channels(dataset: RawDataset) -> int:
+    names = dataset.dataset_json.get("channel_names")
+    if not isinstance(names, dict) or not names:
+        raise DatasetError('dataset.json has no \'channel_names\'; expected an object such as {"0": "ultrasound"}.')
+    return len(names)
+
+
+def _cases(dataset: RawDataset) -> list[_Case]:
+    found = []
+    for part in PARTS:
+        images, labels = dataset.image_files(part), dataset.label_files(part)
+        found += [
+            _Case(name, part, tuple(images.get(name, ())), labels.get(name)) for name in sorted({*images, *labels})
+        ]
+    return found
+
+
+def _read(case: _Case) -> _Seen:
+    return _Seen(tuple(look(path) for path in case.images), look(case.label, with_values=True) if case.label else None)
+
+
+def _pairing(dataset: RawDataset, cases: Sequence[_Case]) -> list[str]:
+    found = []
+    for case in cases:
+        if case.images and not case.label and case.part == "Tr":
+            found.append(f"{case.name}: training image without a label file in labelsTr")
+        if case.label and not case.images:
+            found.append(f"{case.name}: label file in labels{case.part} without an image in images{case.part}")
+    for part in PARTS:
+        known = {path.name for case in cases if case.part == part for path in case.images}
+        folder = dataset.folder / f"images{part}"
+        here = {path.name for path in folder.iterdir() if not path.name.startswith(".")} if folder.is_dir() else set()
+        found += [
+            f"images{part}/{name}: not an image of a case; expected CASE_0000{dataset.file_ending}"
+            for name in sorted(here - known)
+        ]
+    twice = {c.name for c in cases if c.part == "Tr" and c.images} & {
+        c.name for c in cases if c.part == "Ts" and c.images
+    }
+    return found + [f"{name}: in imagesTr and in imagesTs" for name in sorted(twice)]
+
+
+def _file_findings(case: _Case, seen: _Seen, channels: int) -> list[str]:
+    """Unreadable images, missing channels, and files of one case that do not lie on each other."""
+    found = [
+        f"{case.name}: images{case.part}/{path.name} {facts.problem}"
+        for path, facts in zip(case.images, seen.images, strict=True)
+        if facts.problem
+    ]
+    readable = [facts.geometry for facts in seen.images if facts.geometry]
+    number = sum(geometry.components for geometry in readable) + len(found)
+    if case.images and number != channels:
+        found.append(f"{case.name}: {number} channel(s); dataset.json names {channels}")
+    numbers = [path.name.rpartition("_")[2][:4] for path in case.images]
+    if numbers != [f"{index:04d}" for index in range(len(numbers))]:
+        found.append(f"{case.name}: channel files {', '.join(numbers)}; expected 0000, 0001, ...")
+    if readable:
+        for other in readable[1:]:
+            found += [f"{case.name}: channels differ: {difference}" for difference in readable[0].differences(other)]
+        if seen.label and seen.label.geometry:
+            found += [
+                f"{case.name}: image and label differ: {difference}"
+                for difference in readable[0].differences(seen.label.geometry)
+            ]
+    return found
+
+
+def _dimensions(geometry: Mapping[str, Geometry]) -> list[str]:
+    kinds: dict[int, list[str]] = {}
+    for case, one in geometry.items():
+        kinds.setdefault(len(one.size), []).append(case)
+    if len(kinds) < 2:
+        return []
+    each = "; ".join(f"{n}-D: {len(cases)} case(s), {some(cases, 3)}" for n, cases in sorted(kinds.items()))
+    return [f"2-D and 3-D images in one data set: {each}"]
+
+
+def _counts(dataset: RawDataset, manifest: Manifest, classes: Sequence[str], training: Sequence[str]) -> list[str]:
+    found = []
+    declared = dataset.dataset_json.get("numTraining")
+    if declared != len(training):
+        found.append(f"numTraining is {declared}; imagesTr holds {len(training)} case(s)")
+    entries = [labels for labels in map(manifest.find, training) if labels]
+    return found + [
+        f"the class {name} is annotated in no training case and cannot be learned"
+        for name in classes
+        if not any(name in labels.annotated for labels in entries)
+    ]
+
+
+def _manifest_findings(
+    dataset: RawDataset, manifest: Manifest, classes: Sequence[str], training: Sequence[str], test: Sequence[str]
+) -> list[str]:
+    cases = list(dict.fromkeys([*training, *test]))
+    found = manifest.problems(cases, classes)
+    found += [f"{case}: has an entry, but no image" for case in sorted(set(manifest.cases) - set(cases))]
+    found += [
+        f"the group {pattern!r} matches no case"
+        for pattern, _ in manifest.groups
+        if not any(fnmatch.fnmatchcase(case, pattern) for case in cases)
+    ]
+    sides = [{manifest.patient_of(case) for case in part if manifest.find(case)} for part in (training, test)]
+    found += [f"patient {patient}: in training and in test" for patient in sorted(sides[0] & sides[1])]
+    preprocessed = _preprocessed(dataset.folder)
+    if preprocessed and (preprocessed / MANIFEST_NAME).exists():
+        found += _compare(manifest, preprocessed / MANIFEST_NAME)
+    return found
+
+
+def _compare(manifest: Manifest, copy: Path) -> list[str]:
+    """Where the manifest in the preprocessed folder, which training reads, differs from the raw one."""
+    try:
+        other = Manifest.read(copy)
+    except ManifestError as problem:
+        return [str(problem)]
+    if other == manifest:
+        return []
+    names = {*manifest.cases, *other.cases}
+    differing = [name for name in names if manifest.cases.get(name) != other.cases.get(name)]
+    where = f"case(s) {some(differing)}" if differing else "groups, scenario or domain weights"
+    return [f"{copy} differs from the manifest of the raw data set in {where}. Copy the right one over the other"]
+
+
+def _split_findings(folder: Path, manifest: Manifest, training: Sequence[str]) -> list[str]:
+    found = []
+    named = [case for case in training if manifest.find(case)]
+    for place in (folder, _preprocessed(folder)):
+        if place is None or not (place / SPLITS_NAME).exists():
+            continue
+        try:
+            check_splits(read_json(place / SPLITS_NAME, SplitError), manifest, named)
+        except PartialLabelError as problem:
+            found.append(f"{place}: {problem}")
+    return found
+
+
+def _preprocessed(folder: Path) -> Path | None:
+    """The preprocessed folder of the data set, where there is one."""
+    if not os.environ.get("nnUNet_preprocessed"):
+        return None
+    place = nnunet_folder("nnUNet_preprocessed") / folder.name
+    return place if place.is_dir() else None
+
+
+def _remarks(
+    folder: Path,
+    manifest: Manifest,
+    training: Sequence[str],
+    test: Sequence[str],
+    geometry: Mapping[str, Geometry],
+) -> tuple[str, ...]:
+    """What is no mistake but worth knowing."""
+    places = (folder, _preprocessed(folder))
+    remarks = []
+    if not any(place and (place / SPLITS_NAME).exists() for place in places):
+        remarks.append(
+            f"there is no {SPLITS_NAME}. The trainers of this package make one by patient; nnU-Net's own would split "
+            "at random over cases"
+        )
+    scale = scale_warning(manifest, [case for case in [*training, *test] if manifest.find(case)], geometry)
+    return (*remarks, *([scale] if scale else []))

@@ -1,0 +1,46 @@
+"""`nnunet_partial merge`: several data sets become one."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import Any
+
+from nnunet_partial.raw_dataset import dataset_name, find_dataset
+
+
+def add_parser(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "merge",
+        help="make one data set of several",
+        description="Makes one nnU-Net data set of several that have a partial_labels.json. The classes are the union; "
+        "each case still knows only what its own data set knew. Images are hard-linked where possible.",
+        epilog="Example: nnunet_partial merge -i 501 502 -d 510 --name Echo",
+    )
+    parser.add_argument(
+        "-i", "--input", nargs="+", required=True, metavar="DATASET", help="ids or names of the data sets, two or more"
+    )
+    parser.add_argument("-d", "--dataset-id", type=int, required=True, metavar="ID", help="id of the new data set")
+    parser.add_argument("--name", default="Merged", help="name of the new data set (default: %(default)s)")
+    parser.add_argument("--overwrite", action="store_true", help="replace the new data set if it exists")
+    parser.add_argument(
+        "-np", "--processes", type=int, default=min(8, os.cpu_count() or 1), metavar="N", help="(default: %(default)s)"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from nnunet_partial.dataset_conversion.merge import merge
+
+    merged = merge(
+        [find_dataset(dataset) for dataset in args.input],
+        dataset_name(args.dataset_id, args.name),
+        overwrite=args.overwrite,
+        processes=args.processes,
+        progress=True,
+    )
+    print(f"{merged.folder} holds {' + '.join(args.input)}\n")
+    print(merged.overview)
+    for warning in merged.warnings:
+        print(f"Warning: {warning}")
+    return 0

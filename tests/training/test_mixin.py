@@ -1,0 +1,398 @@
+"""The mixin in this process: what is known reaches the loss, validation counts only that, mistakes stop the start."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.training.nnUNetTrainer.variants.network_architecture.nnUNetTrainerNoDeepSupervision import (
+    nnUNetTrainerNoDeepSupervision,
+)
+from toy import Project
+
+from nnunet_partial.errors import ManifestError, PartialLabelError, SplitError
+from nnunet_partial.labels import MANIFEST_NAME
+from nnunet_partial.losses import AdaptiveCCELoss, MarginalLoss
+from nnunet_partial.splits import SPLITS_NAME
+from nnunet_partial.trainers.nnUNetTrainerABCE import nnUNetTrainerABCE
+from nnunet_partial.trainers.nnUNetTrainerACCE import nnUNetTrainerACCE
+from nnunet_partial.trainers.nnUNetTrainerMarginal import nnUNetTrainerMarginal, nnUNetTrainerMarginal_5epochs
+from nnunet_partial.trainers.nnUNetTrainerNaive import nnUNetTrainerNaive
+from nnunet_partial.training import RUN_LOG_KEY, LossOfKnown, PartialLabelMixin, count_known
+
+DATASET = "Dataset701_Toy"
+TRAINERS = [nnUNetTrainerMarginal, nnUNetTrainerACCE, nnUNetTrainerABCE, nnUNetTrainerNaive]
+
+# nnU-Net's colour maps, learning-rate scheduler and logger use what their libraries are about to drop
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step:UserWarning"),
+]
+
+
+def trainer_of(project: Project, trainer_class: type[Any] = nnUNetTrainerMarginal, fold: int | str = 0) -> Any:
+    folder = project.preprocessed(DATASET)
+    plans = json.loads((folder / "nnUNetPlans.json").read_text())
+    plans["continue_training"] = False
+    dataset_json = json.loads((folder / "dataset.json").read_text())
+    trainer = trainer_class(plans, "2d", fold, dataset_json, device=torch.device("cpu"))
+    trainer.num_iterations_per_epoch = trainer.num_val_iterations_per_epoch = 2
+    return trainer
+
+
+def run_epoch(trainer: Any) -> list[float]:
+    """One epoch as nnUNetTrainer.run_training does it; gives the training losses."""
+    trainer.on_epoch_start()
+    trainer.on_train_epoch_start()
+    outputs = [trainer.train_step(next(trainer.dataloader_train)) for _ in range(2)]
+    trainer.on_train_epoch_end(outputs)
+    with torch.no_grad():
+        trainer.on_validation_epoch_start()
+        validated = [trainer.validation_step(next(trainer.dataloader_val)) for _ in range(2)]
+        trainer.on_validation_epoch_end(validated)
+    trainer.on_epoch_end()
+    return [float(output["loss"]) for output in outputs]
+
+
+def log_of(trainer: Any) -> dict[str, list[Any]]:
+    return trainer.logger.local_logger.my_fantastic_logging
+
+
+def edit(path: Path, change: Any) -> None:
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+# ---- counting ------------------------------------------------------------------------------------------------------
+
+
+def test_counts_leave_out_unknown_pairs_and_ignored_voxels() -> None:
+    # two samples of four voxels; the second does not know class 2; 3 is the ignore label
+    target = torch.tensor([[[1, 1, 2, 3]], [[1, 0, 0, 0]]])
+    predicted = torch.tensor([[1, 2, 2, 1], [1, 1, 2, 2]])
+    logits = torch.nn.functional.one_hot(predicted, 3).movedim(-1, 1).float()
+    known = torch.tensor([[True, True, True], [True, True, False]])
+    tp, fp, fn = count_known(logits, target, known, ignore_label=3).tolist()
+    assert tp == [1 + 1, 1]  # class 1: one in each sample; class 2: one in the first
+    assert fp == [0 + 1, 1]  # class 1: the second sample's second voxel; class 2: the first sample's second voxel
+    assert fn == [1 + 0, 0]
+
+
+def test_counts_agree_with_nnunets_own_where_everything_is_known() -> None:
+    from nnunetv2.training.loss.dice import get_tp_fp_fn_tn
+
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(3, 4, 5, 6, 7, generator=generator)
+    target = torch.randint(0, 4, (3, 1, 5, 6, 7), generator=generator)
+    hard = torch.zeros_like(logits).scatter_(1, logits.argmax(1, keepdim=True), 1)
+    expected = get_tp_fp_fn_tn(hard, target, axes=[0, 2, 3, 4])[:3]
+    counts = count_known(logits, target, torch.ones(3, 4, dtype=torch.bool), None)
+    for ours, theirs in zip(counts, expected, strict=True):
+        assert ours.tolist() == theirs[1:].tolist()
+
+
+def test_the_first_scale_is_counted_and_only_in_validation() -> None:
+    loss = LossOfKnown(MarginalLoss(), None)
+    loss.known = torch.ones(1, 2, dtype=torch.bool)
+    logits, target = torch.zeros(1, 2, 4, 4), torch.ones(1, 1, 4, 4, dtype=torch.long)
+    loss(logits, target)
+    assert loss.counts is None
+    loss.counting = True
+    loss(logits, target)
+    loss(logits[..., ::2, ::2], target[..., ::2, ::2])
+    assert loss.counts is not None
+    assert loss.counts[2].tolist() == [16]  # all 16 voxels of the full resolution missed
+
+
+# ---- a training ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("trainer_class", TRAINERS)
+def test_an_epoch_counts_only_known_pairs(project: Project, trainer_class: type[Any]) -> None:
+    trainer = trainer_of(project, trainer_class)
+    trainer.on_train_start()
+    losses = run_epoch(trainer)
+    assert all(math.isfinite(loss) for loss in losses)
+    log = log_of(trainer)
+    assert math.isfinite(log["ema_fg_dice"][0])
+    assert log[RUN_LOG_KEY] == [{"epochs": 1000, "iterations": 2, "val_iterations": 2, "seed": None}]
+    expected = LOSSES[
+        {"Marginal": "marginal", "ACCE": "acce", "ABCE": "abce"}.get(trainer_class.__name__[13:], "marginal")
+    ]
+    assert isinstance(trainer.loss_of_known.loss, expected) or trainer_class is nnUNetTrainerNaive
+    written = Path(trainer.output_folder, "debug.json").read_text()
+    assert "a_p0" not in written  # no case name beside the model
+    assert "a_p0" not in str(torch.load(Path(trainer.output_folder, "checkpoint_best.pth"), weights_only=False).keys())
+
+
+def test_known_follows_the_cases_of_the_batch(project: Project) -> None:
+    trainer = trainer_of(project)
+    trainer.on_train_start()
+    batch = next(trainer.dataloader_train)
+    trainer.train_step(batch)
+    expected = [[True, True, str(key).startswith("a_")] for key in batch["keys"]]
+    assert trainer.loss_of_known.known.tolist() == expected
+
+
+def test_what_is_unknown_in_validation_is_nan_and_leaves_the_average_alone(project: Project) -> None:
+    trainer = trainer_of(project)
+    trainer.on_train_start()
+    all_known = trainer.known_classes._rows
+
+    def know(*values: bool) -> None:
+        trainer.known_classes._rows = {case: torch.tensor(values) for case in all_known}
+
+    know(True, False, False)  # nothing known at first
+    run_epoch(trainer)
+    log = log_of(trainer)
+    assert np.isnan(log["dice_per_class_or_region"][0]).all()
+    assert math.isnan(log["ema_fg_dice"][0])
+    assert trainer._best_ema is None
+    assert not Path(trainer.output_folder, "checkpoint_best.pth").exists()
+
+    know(True, True, False)  # then LV alone: MYO has no Dice, the mean is LV's
+    run_epoch(trainer)
+    lv, myo = log["dice_per_class_or_region"][1]
+    assert math.isnan(myo)
+    assert log["mean_fg_dice"][1] == lv == log["ema_fg_dice"][1] == trainer._best_ema
+
+    know(True, False, False)  # nothing again: average and best stay
+    run_epoch(trainer)
+    assert log["ema_fg_dice"][2] == lv == trainer._best_ema
+
+    know(True, True, False)
+    run_epoch(trainer)
+    assert log["ema_fg_dice"][3] == pytest.approx(0.9 * lv + 0.1 * log["mean_fg_dice"][3])
+
+
+def test_the_same_seed_gives_the_same_training_and_resuming_goes_on_as_if_uninterrupted(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("nnUNet_partial_seed", "3")
+    first = trainer_of(project)
+    first.on_train_start()
+    losses = [run_epoch(first) for _ in range(2)]
+
+    second = trainer_of(project)
+    second.on_train_start()
+    assert run_epoch(second) == losses[0]
+    second.save_checkpoint(str(Path(second.output_folder, "checkpoint_latest.pth")))
+    assert not list(Path(second.output_folder).glob("*.tmp"))
+
+    resumed = trainer_of(project)
+    resumed.load_checkpoint(str(Path(second.output_folder, "checkpoint_latest.pth")))
+    # saved before the epoch counter moved on, as nnU-Net does within an epoch
+    resumed.current_epoch = 1
+    resumed.on_train_start()
+    assert run_epoch(resumed) == losses[1]
+    assert [entry["seed"] for entry in log_of(resumed)[RUN_LOG_KEY]] == [3, 3]
+
+    monkeypatch.setenv("nnUNet_partial_seed", "4")
+    other = trainer_of(project)
+    other.on_train_start()
+    assert run_epoch(other) != losses[0]
+
+
+def test_a_kill_while_a_checkpoint_is_written_leaves_the_last_good_one(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = trainer_of(project)
+    trainer.initialize()
+    good = Path(trainer.output_folder, "checkpoint_latest.pth")
+    trainer.save_checkpoint(str(good))
+    before = good.read_bytes()
+
+    def half(content: Any, filename: str) -> None:
+        Path(filename).write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch, "save", half)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.save_checkpoint(str(good))
+    assert good.read_bytes() == before
+
+
+def test_run_length_comes_from_the_class_and_the_environment_wins(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = trainer_of(project, nnUNetTrainerMarginal_5epochs)
+    trainer.initialize()
+    assert trainer.num_epochs == 5
+    assert trainer.lr_scheduler.max_steps == 5
+    monkeypatch.setenv("nnUNet_partial_epochs", "7")
+    monkeypatch.setenv("nnUNet_partial_iterations", "11")
+    trainer = trainer_of(project, nnUNetTrainerMarginal_5epochs)
+    trainer.initialize()
+    assert (trainer.num_epochs, trainer.num_iterations_per_epoch) == (7, 11)
+    assert "nnUNet_partial_epochs=7, nnUNet_partial_iterations=11" in Path(trainer.log_file).read_text()
+
+
+# ---- networks and combinations -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("deep", [True, False])
+def test_abce_has_background_logit_zero_and_the_stock_names_of_weights(project: Project, deep: bool) -> None:
+    trainer = trainer_of(project, nnUNetTrainerABCE)
+    stock = trainer_of(project, nnUNetTrainer)
+    arguments = (trainer.plans_manager, trainer.configuration_manager, 1, 3, deep)
+    network = nnUNetTrainerABCE.build_network_architecture(*arguments)
+    plain = nnUNetTrainer.build_network_architecture(stock.plans_manager, stock.configuration_manager, 1, 3, deep)
+    plain.load_state_dict(network.state_dict())
+    picture = torch.randn(2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    ours, theirs = network(picture), plain(picture)
+    for zeroed, full in zip(ours, theirs, strict=True) if deep else [(ours, theirs)]:
+        assert torch.equal(zeroed[:, 1:], full[:, 1:])
+        assert torch.count_nonzero(zeroed[:, 0]) == 0
+        assert torch.count_nonzero(full[:, 0]) > 0
+
+
+def test_the_mixin_combines_with_other_trainers(project: Project) -> None:
+    class Mine(PartialLabelMixin, nnUNetTrainerNoDeepSupervision):
+        loss_class = AdaptiveCCELoss
+        epochs = 3
+
+        def make_loss(self, plain: torch.nn.Module) -> torch.nn.Module:
+            return AdaptiveCCELoss(background="ignore", batch_dice=self.configuration_manager.batch_dice)
+
+    trainer = trainer_of(project, Mine)
+    trainer.on_train_start()
+    assert not trainer.enable_deep_supervision
+    assert trainer.loss is trainer.loss_of_known
+    assert all(math.isfinite(loss) for loss in run_epoch(trainer))
+    assert trainer.num_epochs == 3
+
+
+def test_every_trainer_comes_with_nnunets_usual_lengths() -> None:
+    from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+    from toy import TRAINERS as folder
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("nnUNet_extTrainer", str(folder))
+        for name in ("Marginal", "ACCE", "ABCE", "Naive"):
+            for epochs in (5, 20, 50, 100, 250):
+                found = recursive_find_trainer_class_by_name(f"nnUNetTrainer{name}_{epochs}epochs")
+                assert found.epochs == epochs
+        assert recursive_find_trainer_class_by_name("nnUNetTrainer") is nnUNetTrainer
+
+
+# ---- mistakes stop the start ---------------------------------------------------------------------------------------
+
+
+def test_regions_are_refused_with_a_sentence(project: Project) -> None:
+    trainer = trainer_of(project)
+    trainer.dataset_json = {**trainer.dataset_json, "labels": {"background": 0, "heart": [1, 2], "LV": 1}}
+    with pytest.raises(NotImplementedError, match="region-based"):
+        trainer.initialize()
+
+
+def both(project: Project, change: Any) -> None:
+    for folder in (project.raw(DATASET), project.preprocessed(DATASET)):
+        if (folder / MANIFEST_NAME).exists():
+            edit(folder / MANIFEST_NAME, change)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: m.update(version=2), "version 2"),
+        (lambda m: m["cases"]["a_p0_0"].update(annotated=["LV", "WALL"]), "'WALL' is declared annotated in 1 case"),
+        (lambda m: m["cases"]["a_p0_0"].update(absent=["LV"]), "both annotated and absent"),
+        (lambda m: m["cases"].pop("a_p0_1"), r"1 case\(s\) have no entry: a_p0_1"),
+        (lambda m: m["cases"]["a_p0_0"].update(annotated=["LV"]), "a_p0_0: MYO drawn"),
+        (lambda m: m["cases"]["a_p0_0"].pop("annotated"), "case 'a_p0_0' has no 'annotated'"),
+    ],
+)
+def test_a_wrong_manifest_stops_the_start(project: Project, change: Any, message: str) -> None:
+    both(project, change)
+    with pytest.raises(ManifestError, match=message):
+        trainer_of(project).initialize()
+
+
+def test_a_missing_manifest_stops_the_start_and_says_how_to_write_one(project: Project) -> None:
+    (project.raw(DATASET) / MANIFEST_NAME).unlink()
+    with pytest.raises(ManifestError, match=r"does not exist.*convert"):
+        trainer_of(project).initialize()
+
+
+def test_a_broken_manifest_stops_the_start(project: Project) -> None:
+    (project.raw(DATASET) / MANIFEST_NAME).write_text('{"version": 1, ')
+    with pytest.raises(ManifestError, match="not valid JSON"):
+        trainer_of(project).initialize()
+
+
+def test_raw_and_preprocessed_manifests_that_differ_stop_the_start(project: Project) -> None:
+    trainer_of(project).initialize()  # copies the manifest to the preprocessed folder
+    edit(project.raw(DATASET) / MANIFEST_NAME, lambda m: m["cases"]["b_p1_0"].update(annotated=[]))
+    with pytest.raises(ManifestError, match="differ"):
+        trainer_of(project).initialize()
+
+
+def test_training_needs_only_the_preprocessed_manifest(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = project.raw(DATASET)
+    (raw / MANIFEST_NAME).rename(project.preprocessed(DATASET) / MANIFEST_NAME)
+    monkeypatch.delenv("nnUNet_raw")
+    trainer_of(project).initialize()
+
+
+def test_a_class_that_no_training_case_knows_stops_the_start(project: Project) -> None:
+    splits = [
+        {
+            "train": ["b_p1_0", "b_p1_1"],
+            "val": [f"{d}_p{p}_{f}" for p, d in enumerate("ababab") for f in (0, 1) if p != 1],
+        }
+    ]
+    (project.preprocessed(DATASET) / SPLITS_NAME).write_text(json.dumps(splits))
+    with pytest.raises(ManifestError, match="No training case of this fold knows MYO"):
+        trainer_of(project).initialize()
+
+
+def test_splits_are_made_by_patient_and_leaks_stop_the_start(project: Project) -> None:
+    trainer = trainer_of(project)
+    trainer.initialize()
+    file = project.preprocessed(DATASET) / SPLITS_NAME
+    splits = json.loads(file.read_text())
+    for split in splits:
+        assert not {c.rsplit("_", 1)[0] for c in split["train"]} & {c.rsplit("_", 1)[0] for c in split["val"]}
+    moved = splits[1]["val"].pop()
+    splits[1]["train"].append(moved)
+    file.write_text(json.dumps(splits))
+    with pytest.raises(SplitError, match=r"fold 1 has 1 patient\(s\) on both sides"):
+        trainer_of(project).initialize()
+    file.write_text(json.dumps([{"train": splits[0]["train"], "val": ["stranger"]}]))
+    with pytest.raises(SplitError, match="not in the data set: stranger"):
+        trainer_of(project).initialize()
+
+
+def test_a_fold_that_is_not_in_the_split_is_refused_instead_of_a_random_one(project: Project) -> None:
+    with pytest.raises(SplitError, match="folds 0 to 4; fold 5 was asked for"):
+        trainer_of(project, fold=5).initialize()
+
+
+def test_wrong_run_settings_are_refused(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("nnUNet_partial_epochs", "many")
+    with pytest.raises(PartialLabelError, match="nnUNet_partial_epochs is 'many'"):
+        trainer_of(project)
+
+
+def test_labels_are_looked_into_once(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    import nnunet_partial.training_data as training_data
+
+    trainer_of(project).initialize()
+
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise AssertionError("the labels were read again")
+
+    monkeypatch.setattr(training_data, "require_declared", fail)
+    trainer_of(project).initialize()
+    label = next((project.preprocessed(DATASET) / "gt_segmentations").glob("a_*"))
+    label.write_bytes(label.read_bytes() + b" ")
+    with pytest.raises(AssertionError, match="read again"):
+        trainer_of(project).initialize()
