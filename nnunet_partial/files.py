@@ -75,7 +75,9 @@ def read_json(path: Path, error: type[PartialLabelError] = PartialLabelError) ->
         raise error(f"{path} does not exist.") from None
     except OSError as problem:
         raise error(f"{path} cannot be read: {problem}") from problem
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as problem:
+    except PartialLabelError:
+        raise
+    except (ValueError, RecursionError) as problem:  # not JSON, not UTF-8, a number of thousands of digits, ...
         raise error(f"{path} is not valid JSON: {problem}. Mend it by hand or write it again.") from problem
 
 

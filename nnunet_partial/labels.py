@@ -191,7 +191,7 @@ class Manifest:
         """Raises ManifestError that names every entry that is wrong."""
         if not isinstance(content, dict):
             raise ManifestError(f"must hold one JSON object, not {_shown(content)}.")
-        if content.get("version") != VERSION:
+        if content.get("version") != VERSION or isinstance(content["version"], bool):
             raise ManifestError(
                 f"has version {_shown(content.get('version'))}; this program reads version {VERSION}. "
                 "Update nnunet-partial, or write the file again."
@@ -294,8 +294,8 @@ def class_names(dataset_json: Mapping[str, Any]) -> tuple[str, ...]:
     if has_regions(dataset_json):
         raise DatasetError("dataset.json is region-based (a label is a list of values); expected one value per class.")
     try:
-        values = {name: int(value) for name, value in labels.items() if name != "background"}
-    except (TypeError, ValueError):
+        values = {name: _whole(value) for name, value in labels.items() if name != "background"}
+    except (TypeError, ValueError, OverflowError):
         raise DatasetError(f"dataset.json has labels {_shown(labels)}; expected whole numbers.") from None
     ordered = sorted(values, key=values.__getitem__)
     if [values[name] for name in ordered] != list(range(1, len(values) + 1)):
@@ -303,6 +303,12 @@ def class_names(dataset_json: Mapping[str, Any]) -> tuple[str, ...]:
     if "ignore" in values and ordered[-1] != "ignore":
         raise DatasetError("dataset.json: the label 'ignore' must have the highest value.")
     return tuple(name for name in ordered if name != "ignore")
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, bool) or int(value) != float(value):
+        raise ValueError(f"{value} is not a whole number")
+    return int(value)
 
 
 def ignore_label(dataset_json: Mapping[str, Any]) -> int | None:

@@ -157,4 +157,12 @@ def _official(manifest: Manifest, patients: Mapping[str, list[str]]) -> tuple[li
     training = [patient for patient in patients if patient not in validating]
     if leaking:
         return [], [f"no fold for the official split: it has {len(leaking)} patient(s) on both sides: {some(leaking)}"]
-    return ([_split(patients, training, validating)] if validating and training else []), []
+    if not validating or not training:
+        return [], []
+    fold = _split(patients, training, validating)
+    lost = _annotated(manifest, fold["val"]) - _annotated(manifest, fold["train"])
+    warnings = [
+        f"in the official split (the last fold) no training case is annotated for {name}: that fold cannot be trained"
+        for name in sorted(lost)
+    ]
+    return [fold], warnings

@@ -59,7 +59,9 @@ def test_the_ignore_label_belongs_to_nobody(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", [0.5, float("nan"), float("inf")])
 def test_numbers_that_are_not_whole(tmp_path: Path, value: float) -> None:
-    (line,) = lines(one_case(tmp_path, [1, value], ["LV"]))
+    # .mha: ITK reads NaN in a NIfTI file as 0
+    write_image(tmp_path / "a.mha", np.array([[1, value]], np.float32))
+    (line,) = undeclared({"a": tmp_path / "a.mha"}, Manifest({"a": CaseLabels(("LV",))}), CLASSES, None)
     assert line == f"a: the label file holds {value}, expected whole numbers"
 
 

@@ -109,8 +109,9 @@ def sigmoid_sums(batch: Batch) -> Sums:
     valid = batch.labels != IGNORED
     pairs = foreground(batch.known)
     counted = pairs[:, :, None] & valid[:, None]  # (B, C, N)
-    labels = _one_hot(batch.labels, logits)
-    entropy = torch.where(counted, F.softplus(logits) - logits * labels, 0).sum(dim=(1, 2))
+    drawn_here = one_hot(batch.labels, logits.shape[1], logits.dtype)
+    terms = F.binary_cross_entropy_with_logits(logits, drawn_here, reduction="none")
+    entropy = torch.where(counted, terms, 0).sum(dim=(1, 2))
     overlap, predicted, drawn = _dice_sums(logits.sigmoid(), batch.labels, valid, pairs)
     return Sums(entropy, counted.sum(dim=(1, 2), dtype=entropy.dtype), overlap, predicted, drawn)
 
@@ -123,16 +124,16 @@ def carries_entropy(labels: Tensor, known: Tensor, skip_background: bool) -> Ten
     return (labels > 0) | ((labels == 0) & complete)
 
 
-def _one_hot(labels: Tensor, like: Tensor) -> Tensor:
-    """(B, N) -> (B, C, N) in the dtype of `like`; an ignored voxel has no class."""
-    classes = torch.arange(like.shape[1], device=labels.device, dtype=labels.dtype)
-    return (labels[:, None] == classes[:, None]).to(like.dtype)
+def one_hot(labels: Tensor, classes: int, dtype: torch.dtype) -> Tensor:
+    """(B, N) -> (B, classes, N) of 0 and 1; an ignored voxel has no class."""
+    numbers = torch.arange(classes, device=labels.device, dtype=labels.dtype)
+    return (labels[:, None] == numbers[:, None]).to(dtype)
 
 
 def _dice_sums(p: Tensor, labels: Tensor, valid: Tensor, counted: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """p (B, C, N) -> overlap, predicted, drawn, each (B, C) and 0 where `counted` is False."""
     p = torch.where(counted[:, :, None] & valid[:, None], p, 0)
-    drawn = _one_hot(labels, p) * counted[:, :, None]
+    drawn = one_hot(labels, p.shape[1], p.dtype) * counted[:, :, None]
     return (p * drawn).sum(dim=2), p.sum(dim=2), drawn.sum(dim=2)
 
 

@@ -1,0 +1,264 @@
+"""CAMUS: 500 patients in two apical views, with left ventricle, its wall and left atrium drawn at ED and ES.
+
+Leclerc et al., "Deep Learning for Segmentation using an Open Large-Scale Dataset in 2D Echocardiography", IEEE TMI
+2019, https://doi.org/10.1109/TMI.2019.2900516
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from nnunet_partial.dataset_conversion.camus_cfg import ViewInfo, read_cfg
+from nnunet_partial.dataset_conversion.camus_layout import find_patients
+from nnunet_partial.dataset_conversion.case import Case, Note, Skipped, Source, require_identifier
+from nnunet_partial.dataset_conversion.data_set import DataSet
+from nnunet_partial.dataset_conversion.picture import read_picture
+from numpy.typing import NDArray
+
+from nnunet_partial.errors import ConversionError
+from nnunet_partial.labels import CaseLabels
+
+VIEWS = ("2CH", "4CH")
+PHASES = ("ED", "ES")
+FRAMES = ("ed-es", "half-sequence")
+
+#: The right heart is not in the two-chamber view; in the four-chamber view it is there and nobody drew it.
+ABSENT = {"2CH": ("RV", "RA"), "4CH": ()}
+
+#: Mean difference in grey values up to which a still counts as the frame of the sequence that it was taken from.
+SAME_PICTURE = 1.0
+
+Picture = tuple[NDArray[Any], tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class PatientView(Source):
+    """One view of one patient."""
+
+    folder: Path
+    view: str
+    split: str | None
+    ending: str
+    sequence: str
+    prefix: str
+
+    def file(self, what: str) -> Path:
+        """patient0001/patient0001_2CH_ED.nii.gz for "ED"."""
+        return self.folder / f"{self.folder.name}_{self.view}_{what}{self.ending}"
+
+    @property
+    def cfg(self) -> Path:
+        return self.folder / f"Info_{self.view}.cfg"
+
+    @property
+    def patient(self) -> str:
+        return f"camus_{self.prefix}{self.folder.name}"
+
+    def identifier(self, moment: str) -> str:
+        """camus_patient0001_2CH_ED for "ED"."""
+        return f"{self.patient}_{self.view}_{moment}"
+
+
+@dataclass(frozen=True)
+class Camus(DataSet):
+    """CAMUS, the current NIfTI release; also the training part of the old MHD layout.
+
+    `frames`: "ed-es" takes the stills that experts drew, "half-sequence" also the frames between them, whose masks are
+    interpolated (marked so in the manifest). `views`: which of 2CH and 4CH.
+    """
+
+    frames: str = "ed-es"
+    views: tuple[str, ...] = VIEWS
+
+    name: ClassVar[str] = "camus"
+    title: ClassVar[str] = "CAMUS: LV, MYO, LA in 2CH and 4CH"
+    description: ClassVar[str] = (
+        "CAMUS (Leclerc et al. 2019): 500 patients, two- and four-chamber view, ED and ES; left ventricle, its wall "
+        "and left atrium drawn. Ask for it at https://humanheart-project.creatis.insa-lyon.fr; for non-commercial "
+        "research, to be cited, not to be passed on. Give the unpacked folder CAMUS_public (or its database_nifti)."
+    )
+    default_name: ClassVar[str] = "CAMUS"
+    classes: ClassVar[tuple[str, ...]] = ("LV", "MYO", "LA")
+    reference: ClassVar[str] = "Leclerc et al. 2019, https://doi.org/10.1109/TMI.2019.2900516"
+    license: ClassVar[str] = "non-commercial research; see LICENSE_TERMS.md of CAMUS_public; not to be passed on"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "views", tuple(dict.fromkeys(self.views)))
+        if self.frames not in FRAMES:
+            raise ConversionError(f"frames is {self.frames!r}, expected one of {', '.join(FRAMES)}")
+        if not self.views or not set(self.views) <= set(VIEWS):
+            raise ConversionError(f"views is {self.views!r}, expected one or both of {', '.join(VIEWS)}")
+
+    @classmethod
+    def add_options(cls, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument(
+            "--frames",
+            choices=FRAMES,
+            default="ed-es",
+            help="ed-es: the two stills that experts drew; half-sequence: also every frame between, with interpolated "
+            "masks, marked as such (default: %(default)s)",
+        )
+        parser.add_argument(
+            "--views", nargs="+", choices=VIEWS, default=list(VIEWS), help="which views (default: both)"
+        )
+
+    def sources(self) -> Sequence[PatientView]:
+        patients = find_patients(self.root)
+        splits = patients.splits()
+        dialect = patients.dialect
+        return [
+            PatientView(
+                f"{dialect.prefix}{folder.name} {view}",
+                folder,
+                view,
+                splits.get(folder.name),
+                dialect.ending,
+                dialect.sequence,
+                dialect.prefix,
+            )
+            for folder in patients.folders()
+            for view in self.views
+        ]
+
+    def remarks(self) -> Iterator[Note]:
+        yield from find_patients(self.root).remarks()
+
+    def tables(self) -> Sequence[Path]:
+        return list(find_patients(self.root).split_files().values())
+
+    def read(self, source: Source) -> Iterator[Case | Skipped | Note]:
+        assert isinstance(source, PatientView)
+        require_identifier(source.patient)
+        if not _has_view(source, source.view):
+            yield _missing(source)
+            return
+        info = read_cfg(source.cfg)
+        if info is None:
+            yield Note(source.name, f"{source.cfg.name} is missing: frame numbers, quality and EF are not known")
+            info = ViewInfo()
+        stills: dict[str, Picture] = {}
+        for phase in PHASES:
+            try:
+                image, mask = _pair(source, phase)
+                yield _case(source, info, phase, info.frame(phase), image, mask)
+                stills[phase] = image
+            except ConversionError as problem:
+                yield Skipped(source.identifier(phase), str(problem))
+        yield from self._sequence(source, info, stills)
+
+    def _sequence(
+        self, source: PatientView, info: ViewInfo, stills: dict[str, Picture]
+    ) -> Iterator[Case | Skipped | Note]:
+        """Compares the stills with the sequence and, where asked for, yields the frames between them."""
+        wanted = self.frames == "half-sequence"
+        if not wanted and not source.file(source.sequence).exists():
+            return
+        try:
+            images, spacing_mm = read_picture(source.file(source.sequence))
+            if images.ndim != 3:
+                raise ConversionError(f"{source.file(source.sequence).name} has shape {images.shape}, expected frames")
+        except ConversionError as problem:
+            found = Skipped if wanted else Note
+            yield found(source.identifier(source.sequence) if wanted else source.name, str(problem))
+            return
+        yield from _disagreements(source, info, stills, images)
+        if wanted:
+            yield from _between(source, info, images, spacing_mm)
+
+
+def _has_view(source: PatientView, view: str) -> bool:
+    """Whether the folder holds any picture of the view."""
+    return any(source.folder.glob(f"*_{view}_*{source.ending}"))
+
+
+def _missing(source: PatientView) -> Skipped | Note:
+    """A patient without this view is odd; a patient without any is lost."""
+    if any(_has_view(source, view) for view in VIEWS):
+        return Note(source.name, f"the folder holds no {source.view} picture")
+    return Skipped(
+        source.identifier("ED"),
+        f"{source.folder.name} holds no picture named {source.folder.name}_{source.view}_ED{source.ending}",
+    )
+
+
+def _pair(source: PatientView, what: str) -> tuple[Picture, Picture]:
+    return read_picture(source.file(what)), read_picture(source.file(f"{what}_gt"))
+
+
+def _case(source: PatientView, info: ViewInfo, moment: str, frame: int | None, image: Picture, mask: Picture) -> Case:
+    """`moment`: ED, ES, or F007 for a frame between them."""
+    drawn = moment in PHASES
+    entry = {
+        "split": source.split,
+        "view": source.view,
+        "phase": moment if drawn else None,
+        "frame": frame,
+        "interpolated": not drawn,
+        "spacing_known": True,
+        "quality": info.quality,
+        "ef": info.ef,
+    }
+    labels = CaseLabels(
+        annotated=Camus.classes,
+        absent=ABSENT[source.view],
+        domain="camus",
+        patient=source.patient,
+        info={key: value for key, value in entry.items() if value is not None},
+    )
+    return Case(source.identifier(moment), image[0], mask[0], image[1], labels)
+
+
+def _disagreements(
+    source: PatientView, info: ViewInfo, stills: dict[str, Picture], images: NDArray[Any]
+) -> Iterator[Note]:
+    """Where cfg, stills and sequence (t, rows, cols) contradict each other."""
+    ed, es = info.frame("ED"), info.frame("ES")
+    if ed is not None and es is not None and ed >= es:
+        yield Note(source.name, f"{source.cfg.name} says ED: {ed + 1}, ES: {es + 1}; frames are taken as it says")
+    for phase, (still, _) in stills.items():
+        frame = info.frame(phase)
+        if frame is None:
+            continue
+        if frame >= len(images):
+            text = f"{source.cfg.name} says {phase}: {frame + 1}, but the sequence has {len(images)} frames"
+            yield Note(source.name, text)
+        elif still.shape != images[frame].shape:
+            yield Note(source.name, f"{phase} has shape {still.shape}, the sequence {images[frame].shape}")
+        else:
+            difference = float(np.abs(still.astype(np.float64) - images[frame]).mean())
+            if difference > SAME_PICTURE:
+                text = (
+                    f"{phase} differs from frame {frame + 1} of the sequence by {difference:.1f} grey values on average"
+                )
+                yield Note(source.name, text)
+
+
+def _between(
+    source: PatientView, info: ViewInfo, images: NDArray[Any], spacing_mm: tuple[float, float]
+) -> Iterator[Case | Skipped]:
+    """Every frame of the sequence that is neither ED nor ES; those come from the stills."""
+    ends = {info.frame(phase) for phase in PHASES}
+    if None in ends or not all(frame < len(images) for frame in ends if frame is not None):
+        text = f"{source.cfg.name} does not say which of the {len(images)} frames are ED and ES"
+        yield Skipped(source.identifier(source.sequence), text)
+        return
+    try:
+        masks, _ = read_picture(source.file(f"{source.sequence}_gt"))
+        if masks.shape != images.shape:
+            raise ConversionError(f"image and mask differ in shape: {images.shape} and {masks.shape}")
+    except ConversionError as problem:
+        yield Skipped(source.identifier(source.sequence), str(problem))
+        return
+    for frame in range(len(images)):
+        if frame in ends:
+            continue
+        moment = f"F{frame:03d}"
+        if not masks[frame].any():
+            yield Skipped(source.identifier(moment), f"nothing is drawn in frame {frame + 1} of the sequence")
+        else:
+            yield _case(source, info, moment, frame, (images[frame], spacing_mm), (masks[frame], spacing_mm))

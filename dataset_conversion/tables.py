@@ -1,0 +1,81 @@
+"""Reading the tables (CSV) that come with a data set, in whatever dialect a spreadsheet program left them."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from nnunet_partial.dataset_conversion.case import printable
+
+from nnunet_partial.errors import ConversionError, some
+
+Row = dict[str, str]
+
+
+def read_table(path: Path, required: Sequence[str]) -> Iterator[tuple[int, Row]]:
+    """Yields (line number, row) for each row that is not empty; a row maps column names to stripped text.
+
+    Columns are found by name, whatever their case and order, and named as in `required` where they are required; a cell
+    that is missing is "". Separator (comma, semicolon, tab) and encoding (UTF-8, UTF-16, with or without BOM) are found
+    by themselves. Raises ConversionError where the file is missing, unreadable, or lacks a required column.
+    """
+    try:
+        with path.open(newline="", encoding=_encoding(path), errors="surrogateescape") as file:
+            first = file.readline()
+            file.seek(0)
+            reader = csv.reader(file, delimiter=max(",;\t", key=first.count))
+            names = _columns(path, next(reader, []), required)
+            for cells in reader:
+                if any(cells):
+                    yield (
+                        reader.line_num,
+                        {n: c.strip() for n, c in zip(names, _filled(cells, len(names)), strict=True)},
+                    )
+    except FileNotFoundError:
+        raise ConversionError(f"{printable(str(path))} does not exist.") from None
+    except (OSError, csv.Error, UnicodeError) as problem:
+        raise ConversionError(f"{printable(str(path))} cannot be read as a table: {problem}") from problem
+
+
+def _encoding(path: Path) -> str:
+    with path.open("rb") as file:
+        start = file.read(2)
+    return "utf-16" if start in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+
+
+def _columns(path: Path, header: Sequence[str], required: Sequence[str]) -> list[str]:
+    """The names of the columns, the required ones spelt as asked for."""
+    spelling = {name.casefold(): name for name in required}
+    names = [spelling.get(name.strip().casefold(), name.strip()) for name in header]
+    missing = set(required) - set(names)
+    if missing:
+        raise ConversionError(
+            f"{printable(str(path))} has no column {some(missing)}; "
+            f"its columns are: {printable(some(names)) if any(names) else 'none, the file is empty'}."
+        )
+    twice = {name for name in required if names.count(name) > 1}
+    if twice:
+        raise ConversionError(f"{printable(str(path))} has the column {some(twice)} more than once.")
+    return names
+
+
+def _filled(cells: list[str], columns: int) -> list[str]:
+    """A row with exactly as many cells as there are columns."""
+    return (cells + [""] * columns)[:columns]
+
+
+def number(text: str) -> float | None:
+    """The finite number that `text` says, with a point or (as some spreadsheets write) a comma; else None."""
+    try:
+        value = float(text.replace(",", ".") if "." not in text else text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def whole_number(text: str) -> int | None:
+    """The whole number that `text` says, also written as 46.0; else None."""
+    value = number(text)
+    return int(value) if value is not None and value.is_integer() else None

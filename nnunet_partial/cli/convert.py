@@ -1,0 +1,96 @@
+"""`nnunet_partial convert`: a public echo data set becomes a nnU-Net data set."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+from nnunet_partial.dataset_conversion import DATASETS
+from nnunet_partial.dataset_conversion.case import Skipped
+from nnunet_partial.dataset_conversion.writer import REPORT_NAME, Report, convert
+from nnunet_partial.raw_dataset import dataset_name
+
+#: So many skips and notes are shown at the end; the report has all of them.
+SHOWN = 10
+
+
+def add_parser(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "convert",
+        help="make a nnU-Net data set of a public echo data set",
+        description="Makes a nnU-Net raw data set of a public echo data set that you have on disk, with a "
+        "partial_labels.json that says who annotated what. Nothing is downloaded, the source is only read. "
+        "Interrupted, the same command goes on where it stopped.",
+    )
+    names = parser.add_subparsers(dest="data_set", required=True, metavar="DATA_SET")
+    for name, data_set in DATASETS.items():
+        own = names.add_parser(name, help=data_set.title, description=data_set.description)
+        _common_options(own, data_set.default_name)
+        data_set.add_options(own)
+        own.set_defaults(run=run)
+
+
+def _common_options(parser: argparse.ArgumentParser, default_name: str) -> None:
+    parser.add_argument("-i", dest="input", type=Path, required=True, metavar="FOLDER", help="the data set on disk")
+    parser.add_argument("-d", dest="id", type=int, required=True, metavar="ID", help="id of the new data set, 1 to 999")
+    parser.add_argument("--name", default=default_name, help="its name (default: %(default)s)")
+    parser.add_argument(
+        "-np",
+        dest="processes",
+        type=int,
+        default=min(8, os.cpu_count() or 1),
+        metavar="N",
+        help="processes (default: %(default)s)",
+    )
+    parser.add_argument("--limit", type=int, metavar="N", help="only the first N videos or patient views: a first look")
+    parser.add_argument("--strict", action="store_true", help="stop at the first case that cannot be converted")
+    parser.add_argument("--overwrite", action="store_true", help="replace the data set if it exists")
+
+
+def run(args: argparse.Namespace) -> int:
+    report = convert(
+        DATASETS[args.data_set].from_options(args.input, args),
+        dataset_name(args.id, args.name),
+        processes=args.processes,
+        strict=args.strict,
+        overwrite=args.overwrite,
+        limit=args.limit,
+        progress=True,
+        tell=_tell,
+    )
+    _show(report)
+    return 1 if report.skipped else 0
+
+
+def _tell(skipped: Skipped) -> None:
+    """Prints above the progress bar."""
+    from tqdm import tqdm
+
+    tqdm.write(f"skipped {skipped.case}: {skipped.reason}")
+
+
+def _show(report: Report) -> None:
+    counts = report.counts
+    print(
+        f"{report.folder}: {counts['imagesTr']} training and {counts['imagesTs']} test cases "
+        f"of {counts['patients']} patients"
+    )
+    notes = [f"{note.about}: {note.text}" for note in report.notes]
+    defects = [f"{defect.case}: {defect.reason}" for defect in report.known_defects]
+    _list("oddity noted, cases converted", notes)
+    _list("known defect of the official release, left out", defects)
+    if report.skipped:
+        print(f"{len(report.skipped)} case(s) could not be converted and were left out, named above and in the report")
+    print(f"All of it: {report.folder / REPORT_NAME}")
+
+
+def _list(title: str, lines: list[str]) -> None:
+    if not lines:
+        return
+    print(f"{len(lines)} x {title}:")
+    for line in lines[:SHOWN]:
+        print(f"  {line}")
+    if len(lines) > SHOWN:
+        print(f"  ... and {len(lines) - SHOWN} more in the report")

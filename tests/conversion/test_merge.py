@@ -1,0 +1,582 @@
+"""Several data sets become one: small stories with two scanners, in which every number can be checked by hand."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from nnunet_partial.dataset_conversion import merge as merge_module
+from nnunet_partial.dataset_conversion.merge import merge
+from nnunet_partial.dataset_conversion.merge_plan import common_order
+from nnunet_partial.dataset_conversion.relabel import relabel
+from raw_folders import Drawn, read_values, snapshot, write_dataset, write_image
+
+from nnunet_partial.errors import DatasetError, PartialLabelError
+from nnunet_partial.label_check import undeclared
+from nnunet_partial.raw_dataset import RawDataset
+
+CAMUS = {"LV": 1, "MYO": 2, "LA": 3}
+UDA = {"LV": 1, "LA": 2, "RV": 3, "RA": 4}
+FOUR_CHAMBERS = ["LV", "LA", "RV", "RA"]
+
+
+@pytest.fixture(autouse=True)
+def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("nnUNet_raw", str(tmp_path / "raw"))
+    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path / "preprocessed"))
+    return tmp_path / "raw"
+
+
+def camus(raw: Path, **changes: Any) -> RawDataset:
+    """Two patients in both views, a third one as official test."""
+    cases = []
+    for patient, split, part in (("p1", "train", "Tr"), ("p2", "val", "Tr"), ("p3", "test", "Ts")):
+        about = {"annotated": ["LV", "MYO", "LA"], "domain": "camus", "patient": f"camus_{patient}", "split": split}
+        two = {**about, "absent": ["RV", "RA"], "view": "2CH", "ef": 54.0}
+        cases += [
+            Drawn(f"camus_{patient}_2CH", [1, 2, 3], two, part),
+            Drawn(f"camus_{patient}_4CH", [3, 2, 1], {**about, "view": "4CH"}, part),
+        ]
+    return write_dataset(raw, "Dataset501_CAMUS", CAMUS, cases, **{"licence": "non-commercial", **changes})
+
+
+def uda(raw: Path, **changes: Any) -> RawDataset:
+    """Three patients, one of whom shows the left ventricle only."""
+    about = {"annotated": FOUR_CHAMBERS, "domain": "uda", "spacing_known": False}
+    cases = [
+        Drawn("uda_1", [1, 2, 3, 4], {**about, "patient": "uda_1"}, spacing_mm=0.8),
+        Drawn("uda_2", [1, 1], {**about, "patient": "uda_2"}, spacing_mm=0.8),
+        Drawn("uda_3", [4, 3, 2, 1], {**about, "patient": "uda_3"}, "Ts", spacing_mm=0.8),
+    ]
+    return write_dataset(raw, "Dataset502_UDA", UDA, cases, **changes)
+
+
+def merged(raw: Path, *names: str, **options: Any) -> RawDataset:
+    names = names or ("Dataset501_CAMUS", "Dataset502_UDA")
+    return RawDataset(merge([raw / name for name in names], "Dataset510_Echo", **options).folder)
+
+
+def refused(raw: Path, *names: str) -> str:
+    """The message with which a merge is refused; nothing may have been written."""
+    before = snapshot(raw)
+    with pytest.raises(DatasetError, match="cannot be merged; nothing was written") as caught:
+        merged(raw, *names)
+    assert snapshot(raw) == before
+    return str(caught.value)
+
+
+# What comes out
+
+
+def test_classes_are_the_union_in_the_common_order(raw: Path) -> None:
+    camus(raw), uda(raw)
+    labels = {"background": 0, "LV": 1, "MYO": 2, "LA": 3, "RV": 4, "RA": 5}
+    assert merged(raw).dataset_json["labels"] == labels
+    assert merged(raw, "Dataset502_UDA", "Dataset501_CAMUS", overwrite=True).dataset_json["labels"] == labels
+
+
+def test_other_classes_follow_as_they_first_appear() -> None:
+    assert common_order(["spleen", "RA", "aorta", "LV", "spleen"]) == ("LV", "RA", "spleen", "aorta")
+
+
+def test_label_values_get_the_numbers_of_the_union(raw: Path) -> None:
+    camus(raw), uda(raw)
+    out = merged(raw)
+    # LV 1, LA 2, RV 3, RA 4 become 1, 3, 4, 5
+    assert read_values(out.label_files()["uda_1"]) == [1, 3, 4, 5, 0, 0, 0, 0]
+    assert read_values(out.label_files("Ts")["uda_3"]) == [5, 4, 3, 1, 0, 0, 0, 0]
+    assert read_values(out.label_files()["camus_p1_2CH"]) == [1, 2, 3, 0, 0, 0, 0, 0]
+
+
+def test_only_labels_whose_numbers_change_are_rewritten(raw: Path) -> None:
+    first, second = camus(raw), uda(raw)
+    out = merged(raw)
+
+    def same_file(source: RawDataset, case: str, part: str = "Tr") -> bool:
+        return source.label_files(part)[case].samefile(out.label_files(part)[case])
+
+    assert same_file(first, "camus_p1_2CH")
+    assert same_file(first, "camus_p3_4CH", "Ts")
+    assert same_file(second, "uda_2")  # LV only: 1 stays 1
+    assert not same_file(second, "uda_1")
+    assert not same_file(second, "uda_3", "Ts")
+
+
+def test_a_rewritten_label_keeps_geometry_and_type(raw: Path) -> None:
+    camus(raw)
+    source = uda(raw).label_files()["uda_1"]
+    before, after = (sitk.ReadImage(str(path)) for path in (source, merged(raw).label_files()["uda_1"]))
+    assert after.GetSpacing() == before.GetSpacing() == pytest.approx((0.8, 0.8))
+    assert after.GetOrigin() == before.GetOrigin()
+    assert after.GetDirection() == before.GetDirection()
+    assert after.GetPixelID() == before.GetPixelID() == sitk.sitkUInt8
+
+
+def test_images_are_hard_links(raw: Path) -> None:
+    first, second = camus(raw), uda(raw)
+    out = merged(raw)
+    for part, number in (("Tr", 6), ("Ts", 3)):
+        files = {**first.image_files(part), **second.image_files(part)}
+        assert sorted(out.image_files(part)) == sorted(files)
+        assert len(files) == number
+        for case, paths in files.items():
+            assert out.image_files(part)[case][0].samefile(paths[0])
+
+
+def test_sources_stay_as_they_are(raw: Path) -> None:
+    camus(raw), uda(raw)
+    before = {name: snapshot(raw / name) for name in ("Dataset501_CAMUS", "Dataset502_UDA")}
+    merged(raw)
+    merged(raw, overwrite=True)
+    assert {name: snapshot(raw / name) for name in before} == before
+
+
+def test_where_linking_is_impossible_files_are_copied(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import errno
+
+    def refuse(self: Path, target: Path) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    first, _ = camus(raw), uda(raw)
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    out = merged(raw)
+    source, copy = first.image_files()["camus_p1_2CH"][0], out.image_files()["camus_p1_2CH"][0]
+    assert not copy.samefile(source)
+    assert copy.read_bytes() == source.read_bytes()
+    assert copy.stat().st_mode & 0o444 == source.stat().st_mode & 0o444
+
+
+def test_symbolic_links_are_followed(raw: Path, tmp_path: Path) -> None:
+    first, _ = camus(raw), uda(raw)
+    image = first.image_files()["camus_p1_2CH"][0]
+    elsewhere = tmp_path / "elsewhere.nii.gz"
+    image.rename(elsewhere)
+    image.symlink_to(elsewhere)
+    out = merged(raw).image_files()["camus_p1_2CH"][0]
+    assert not out.is_symlink()
+    assert out.samefile(elsewhere)
+
+
+def test_each_case_knows_what_its_own_data_set_knew(raw: Path) -> None:
+    camus(raw), uda(raw)
+    manifest, classes = merged(raw).manifest, ("LV", "MYO", "LA", "RV", "RA")
+    expected = {
+        "camus_p1_2CH": [True, True, True, True, True, True],  # RV and RA are absent from a two-chamber view
+        "camus_p1_4CH": [True, True, True, True, False, False],  # there, but nobody drew them
+        "uda_1": [True, True, False, True, True, True],
+        "camus_p3_2CH": [True, True, True, True, True, True],
+        "uda_3": [True, True, False, True, True, True],
+    }
+    assert {case: manifest.known(case, classes).tolist() for case in expected} == expected
+
+
+def test_entries_are_kept_word_by_word(raw: Path) -> None:
+    first, second = camus(raw), uda(raw)
+    assert merged(raw).manifest.cases == {**first.manifest.cases, **second.manifest.cases}
+
+
+def test_groups_become_entries_of_cases(raw: Path) -> None:
+    camus(raw)
+    cases = [Drawn("siteB_1", [1], None), Drawn("siteB_2", [2], {"annotated": ["RV"]}), Drawn("siteC_1", [2], None)]
+    groups = [
+        {"match": "siteB_*", "annotated": ["LV"], "domain": "b", "view": "4CH"},
+        {"match": "*", "annotated": ["RV"], "absent": ["LA"]},
+    ]
+    write_dataset(raw, "Dataset503_Sites", {"LV": 1, "RV": 2}, cases, groups=groups)
+    manifest = merged(raw, "Dataset501_CAMUS", "Dataset503_Sites").manifest
+    assert manifest.groups == ()
+    assert manifest.cases["siteB_1"].to_json() == {"annotated": ["LV"], "domain": "b", "view": "4CH"}
+    # a case without domain is given the name of its data set
+    assert manifest.cases["siteB_2"].to_json() == {"annotated": ["RV"], "domain": "Sites"}
+    assert manifest.cases["siteC_1"].to_json() == {"annotated": ["RV"], "absent": ["LA"], "domain": "Sites"}
+
+
+def test_the_ignore_label_keeps_the_highest_value(raw: Path) -> None:
+    camus(raw)
+    case = Drawn("x_1", [1, 2, 0, 2], {"annotated": ["RV"]})
+    write_dataset(raw, "Dataset503_X", {"RV": 1, "ignore": 2}, [case])
+    out = merged(raw, "Dataset501_CAMUS", "Dataset503_X")
+    assert out.dataset_json["labels"] == {"background": 0, "LV": 1, "MYO": 2, "LA": 3, "RV": 4, "ignore": 5}
+    assert read_values(out.label_files()["x_1"]) == [4, 5, 0, 5, 0, 0, 0, 0]
+
+
+def test_dataset_json_says_where_it_comes_from_and_how_many(raw: Path) -> None:
+    camus(raw), uda(raw, licence="Apache-2.0")
+    content = merged(raw).dataset_json
+    assert content["numTraining"] == 6  # 4 of camus, 2 of uda
+    assert content["name"] == "Echo"
+    assert content["description"] == "Merged from Dataset501_CAMUS, Dataset502_UDA"
+    assert content["licence"] == "Dataset501_CAMUS: non-commercial; Dataset502_UDA: Apache-2.0"
+    assert content["channel_names"] == {"0": "ultrasound"}
+
+
+def test_the_merged_data_set_is_sound(raw: Path) -> None:
+    from nnunet_partial.check import check
+
+    camus(raw), uda(raw)
+    out = merged(raw)
+    assert check(out.folder).findings == {}
+    for part in ("Tr", "Ts"):
+        assert undeclared(out.label_files(part), out.manifest, out.classes, None) == []
+
+
+def test_splits_go_by_patient_and_lie_in_both_folders(raw: Path, tmp_path: Path) -> None:
+    camus(raw), uda(raw)
+    out = merged(raw)
+    splits = json.loads((out.folder / "splits_final.json").read_text())
+    assert splits == json.loads((tmp_path / "preprocessed/Dataset510_Echo/splits_final.json").read_text())
+    assert splits[-1] == {
+        "train": ["camus_p1_2CH", "camus_p1_4CH", "uda_1", "uda_2"],
+        "val": ["camus_p2_2CH", "camus_p2_4CH"],
+    }
+    for split in splits:
+        patients = [{out.manifest.patient_of(case) for case in split[side]} for side in ("train", "val")]
+        assert not patients[0] & patients[1]
+
+
+def test_three_data_sets(raw: Path) -> None:
+    camus(raw), uda(raw)
+    write_dataset(raw, "Dataset503_HMC", {"MYO": 1}, [Drawn("hmc_1", [1], {"annotated": ["MYO"]})])
+    out = merged(raw, "Dataset501_CAMUS", "Dataset502_UDA", "Dataset503_HMC")
+    assert read_values(out.label_files()["hmc_1"])[0] == 2
+    assert len(out.label_files()) == 7
+
+
+def test_one_patient_in_two_data_sets_stays_together(raw: Path) -> None:
+    camus(raw)
+    cases = [Drawn(f"ted_{n}", [1], {"annotated": ["LV"], "patient": f"camus_p{n}"}) for n in (1, 2)]
+    write_dataset(raw, "Dataset503_TED", {"LV": 1}, cases)
+    out = merged(raw, "Dataset501_CAMUS", "Dataset503_TED")
+    for split in json.loads((out.folder / "splits_final.json").read_text()):
+        for case in ("ted_1", "ted_2"):
+            partner = f"camus_p{case[-1]}_2CH"
+            assert (case in split["train"]) == (partner in split["train"])
+
+
+def test_test_images_without_labels_come_along(raw: Path) -> None:
+    camus(raw)
+    second = uda(raw)
+    second.label_files("Ts")["uda_3"].unlink()
+    out = merged(raw)
+    assert "uda_3" in out.image_files("Ts")
+    assert "uda_3" not in out.label_files("Ts")
+
+
+def test_several_channels_come_along(raw: Path) -> None:
+    for number, name in enumerate("AB", start=1):
+        case = Drawn(f"{name}_1", [1], {"annotated": ["LV"]})
+        write_dataset(raw, f"Dataset00{number}_{name}", {"LV": 1}, [case], channels=("t1", "t2"))
+    out = merged(raw, "Dataset001_A", "Dataset002_B")
+    assert [path.name for path in out.image_files()["B_1"]] == ["B_1_0000.nii.gz", "B_1_0001.nii.gz"]
+
+
+def test_volumes(raw: Path) -> None:
+    for number, (name, labels) in enumerate({"A": {"LV": 1}, "B": {"RV": 1}}.items(), start=1):
+        case = Drawn(f"{name}_1", [0, 1], {"annotated": list(labels)}, shape=(3, 4, 5))
+        write_dataset(raw, f"Dataset00{number}_{name}", labels, [case])
+    out = merged(raw, "Dataset001_A", "Dataset002_B")
+    array = sitk.GetArrayFromImage(sitk.ReadImage(str(out.label_files()["B_1"])))
+    assert array.sum(axis=(1, 2)).tolist() == [0, 2 * 20, 0]  # the second slice, 4 x 5 voxels, of value 2
+
+
+def test_several_processes_write_the_same(raw: Path) -> None:
+    camus(raw)
+    cases = [Drawn(f"u{n:03d}", [2], {"annotated": ["LA"], "patient": f"u{n}"}) for n in range(70)]
+    write_dataset(raw, "Dataset502_UDA", UDA, cases)
+    alone = snapshot(merged(raw).folder)
+    together = snapshot(merged(raw, overwrite=True, processes=2).folder)
+    assert {name: content for name, (_, content) in alone.items()} == {n: c for n, (_, c) in together.items()}
+
+
+# Interrupted, repeated
+
+
+def test_interrupted_and_resumed_gives_the_same_files(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    camus(raw), uda(raw)
+    whole = snapshot(merged(raw).folder)
+    subprocess.run(["rm", "-r", str(raw / "Dataset510_Echo")], check=True)
+    bring, brought = merge_module._bring, []
+
+    def stop_after_eight(file: Any) -> None:
+        if len(brought) == 8:
+            raise KeyboardInterrupt
+        brought.append(file)
+        bring(file)
+
+    monkeypatch.setattr(merge_module, "_bring", stop_after_eight)
+    with pytest.raises(KeyboardInterrupt):
+        merged(raw)
+    assert not (raw / "Dataset510_Echo").exists()
+    monkeypatch.undo()
+    monkeypatch.setenv("nnUNet_raw", str(raw))
+    resumed = snapshot(merged(raw).folder)
+    assert {n: c for n, (_, c) in resumed.items()} == {n: c for n, (_, c) in whole.items()}
+    assert not list(raw.glob(".*"))
+
+
+def test_a_source_that_changed_in_between_starts_afresh(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    camus(raw)
+    source = uda(raw)
+
+    def stop(*args: Any, **options: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(merge_module, "write_metadata", stop)
+        with pytest.raises(KeyboardInterrupt):
+            merged(raw)
+    changed = np.zeros((8, 6), np.uint8)
+    changed[5] = 4
+    source.label_files()["uda_1"].unlink()
+    write_image(source.folder / "labelsTr/uda_1.nii.gz", changed)
+    assert read_values(merged(raw).label_files()["uda_1"]) == [0, 0, 0, 0, 0, 5, 0, 0]
+
+
+def test_an_existing_data_set_is_not_touched(raw: Path) -> None:
+    camus(raw), uda(raw)
+    before = snapshot(merged(raw).folder)
+    with pytest.raises(DatasetError, match=r"exists\. Choose another id with -d, or replace it with --overwrite"):
+        merged(raw)
+    assert snapshot(raw / "Dataset510_Echo") == before
+
+
+def test_overwrite_replaces_the_whole_data_set(raw: Path) -> None:
+    camus(raw), uda(raw)
+    out = merged(raw)
+    (out.folder / "old.txt").write_text("from before")
+    assert not (merged(raw, overwrite=True).folder / "old.txt").exists()
+
+
+def test_a_source_is_never_the_target(raw: Path) -> None:
+    camus(raw), uda(raw)
+    with pytest.raises(DatasetError, match="Dataset502_UDA is one of the data sets to be merged"):
+        merge([raw / "Dataset501_CAMUS", raw / "Dataset502_UDA"], "Dataset502_UDA", overwrite=True)
+
+
+# What is refused, with the names of the culprits
+
+
+def test_fewer_than_two_data_sets(raw: Path) -> None:
+    camus(raw)
+    for names in (["Dataset501_CAMUS"], ["Dataset501_CAMUS"] * 2):
+        with pytest.raises(DatasetError, match="expected at least two different data sets"):
+            merged(raw, *names)
+
+
+def test_the_same_case_twice(raw: Path) -> None:
+    camus(raw)
+    write_dataset(raw, "Dataset503_X", {"LV": 1}, [Drawn("camus_p3_2CH", [1], {"annotated": ["LV"]})])
+    message = refused(raw, "Dataset501_CAMUS", "Dataset503_X")
+    assert "1 case(s) with the same identifier in Dataset501_CAMUS and Dataset503_X: camus_p3_2CH" in message
+
+
+@pytest.mark.parametrize(("patient", "part"), [("camus_p3", "Tr"), ("camus_p1", "Ts")])
+def test_a_patient_who_trains_here_and_tests_there(raw: Path, patient: str, part: str) -> None:
+    camus(raw)
+    case = Drawn("ted_1", [1], {"annotated": ["LV"], "patient": patient}, part)
+    other = Drawn("ted_2", [1], {"annotated": ["LV"]})
+    write_dataset(raw, "Dataset503_TED", {"LV": 1}, [case, other])
+    message = refused(raw, "Dataset501_CAMUS", "Dataset503_TED")
+    sides = {"Tr": "test in Dataset501_CAMUS, training in", "Ts": "training in Dataset501_CAMUS, test in"}
+    assert (
+        f"1 patient(s) on different sides of the official splits ({sides[part]} Dataset503_TED): {patient}" in message
+    )
+
+
+def test_different_file_endings(raw: Path) -> None:
+    camus(raw)
+    write_dataset(raw, "Dataset503_X", {"LV": 1}, [Drawn("x", [1], {"annotated": ["LV"]})], ending=".mha")
+    message = refused(raw, "Dataset501_CAMUS", "Dataset503_X")
+    assert "different file endings: Dataset501_CAMUS: .nii.gz; Dataset503_X: .mha" in message
+
+
+@pytest.mark.parametrize("channels", [("ultrasound", "flow"), ("CT",)])
+def test_different_channels(raw: Path, channels: tuple[str, ...]) -> None:
+    camus(raw)
+    case = Drawn("x", [1], {"annotated": ["LV"]})
+    write_dataset(raw, "Dataset503_X", {"LV": 1}, [case], channels=channels)
+    message = refused(raw, "Dataset501_CAMUS", "Dataset503_X")
+    assert f"different channels: Dataset501_CAMUS: ultrasound; Dataset503_X: {', '.join(channels)}" in message
+
+
+def test_a_case_that_lacks_a_channel(raw: Path) -> None:
+    for number, name in enumerate("AB", start=1):
+        case = Drawn(f"{name}_1", [1], {"annotated": ["LV"]})
+        write_dataset(raw, f"Dataset00{number}_{name}", {"LV": 1}, [case], channels=("t1", "t2"))
+    (raw / "Dataset002_B/imagesTr/B_1_0001.nii.gz").unlink()
+    message = refused(raw, "Dataset001_A", "Dataset002_B")
+    assert "Dataset002_B: case B_1 has 1 channel(s) in 1 file(s); dataset.json names 2" in message
+
+
+def test_2d_with_3d(raw: Path) -> None:
+    camus(raw)
+    case = Drawn("mitea_1", [1], {"annotated": ["LV"]}, shape=(3, 4, 5))
+    write_dataset(raw, "Dataset503_MITEA", {"LV": 1}, [case])
+    message = refused(raw, "Dataset501_CAMUS", "Dataset503_MITEA")
+    assert "2-D and 3-D images do not go together. 2-D: 6 case(s) of Dataset501_CAMUS" in message
+    assert "3-D: 1 case(s) of Dataset503_MITEA (mitea_1)" in message
+
+
+def test_a_missing_manifest(raw: Path) -> None:
+    camus(raw), uda(raw)
+    (raw / "Dataset502_UDA/partial_labels.json").unlink()
+    message = refused(raw)
+    assert "Dataset502_UDA: " in message
+    assert "partial_labels.json does not exist" in message
+
+
+def test_missing_labels_and_images(raw: Path) -> None:
+    first, _ = camus(raw), uda(raw)
+    first.label_files()["camus_p1_2CH"].unlink()
+    first.image_files()["camus_p1_4CH"][0].unlink()
+    first.image_files("Ts")["camus_p3_4CH"][0].unlink()
+    message = refused(raw)
+    assert "Dataset501_CAMUS: 1 training image(s) without a label file: camus_p1_2CH" in message
+    assert "Dataset501_CAMUS: 1 label file(s) in labelsTr without an image: camus_p1_4CH" in message
+    assert "Dataset501_CAMUS: 1 label file(s) in labelsTs without an image: camus_p3_4CH" in message
+
+
+def test_region_based_data_sets(raw: Path) -> None:
+    camus(raw)
+    case = Drawn("x", [1], {"annotated": []})
+    write_dataset(raw, "Dataset503_X", {"whole": [1, 2], "LV": 2}, [case])
+    assert "Dataset503_X: dataset.json is region-based" in refused(raw, "Dataset501_CAMUS", "Dataset503_X")
+
+
+def test_cases_without_entry_and_classes_that_are_not_there(raw: Path) -> None:
+    camus(raw)
+    cases = [Drawn("x_1", [1], None), Drawn("x_2", [1], {"annotated": ["LV", "RV"]})]
+    write_dataset(raw, "Dataset503_X", {"LV": 1}, cases)
+    message = refused(raw, "Dataset501_CAMUS", "Dataset503_X")
+    assert "x_1" in message
+    assert "the class 'RV' is declared annotated in 1 case(s) (x_2)" in message
+
+
+def test_a_class_drawn_without_being_declared(raw: Path) -> None:
+    camus(raw)
+    write_dataset(raw, "Dataset503_X", {"LV": 1, "RV": 2}, [Drawn("x", [1, 2], {"annotated": ["LV"]})])
+    assert "Dataset503_X: x: RV drawn, but annotated" in refused(raw, "Dataset501_CAMUS", "Dataset503_X")
+
+
+def test_an_unreadable_image(raw: Path) -> None:
+    camus(raw), uda(raw)
+    (raw / "Dataset502_UDA/imagesTr/uda_1_0000.nii.gz").write_bytes(b"not an image")
+    assert "Dataset502_UDA: imagesTr/uda_1_0000.nii.gz cannot be read" in refused(raw)
+
+
+def test_class_names_that_differ_in_spelling_only(raw: Path) -> None:
+    camus(raw)
+    write_dataset(raw, "Dataset503_X", {"lv": 1}, [Drawn("x", [1], {"annotated": ["lv"]})])
+    assert "differ in spelling only: LV, lv" in refused(raw, "Dataset501_CAMUS", "Dataset503_X")
+
+
+def test_several_mistakes_are_named_at_once(raw: Path) -> None:
+    camus(raw)
+    case = Drawn("camus_p1_2CH", [1], {"annotated": ["LV"], "patient": "camus_p3"})
+    write_dataset(raw, "Dataset503_X", {"LV": 1}, [case], ending=".mha", channels=("CT",))
+    assert refused(raw, "Dataset501_CAMUS", "Dataset503_X").count("\n- ") == 4
+
+
+# What the user is told
+
+
+def test_the_table_and_the_scale(raw: Path) -> None:
+    camus(raw), uda(raw)
+    out = merge([raw / "Dataset501_CAMUS", raw / "Dataset502_UDA"], "Dataset510_Echo")
+    first = out.overview.splitlines()[:4]
+    # domain, training, test, patients, official, pixel, image (6 x 8 pixels of 0.5 and 0.8 mm)
+    assert first[2].split() == ["camus", "4", "2", "3", "2", "/", "2", "/", "2", "0.5", "x", "0.5", "3", "x", "4"]
+    assert first[3].split() == ["uda", "2", "1", "3", "none", "0.8", "x", "0.8", "(made", "up)", "5", "x", "6"]
+    training = out.overview.split("How many training cases")[1].splitlines()
+    assert "4 / 0 / 0  4 / 0 / 0  4 / 0 / 0  0 / 2 / 2  0 / 2 / 2" in training[3]
+    assert "2 / 0 / 0  0 / 0 / 2  2 / 0 / 0  2 / 0 / 0  2 / 0 / 0" in training[4]
+    test = out.overview.split("How many test cases")[1].splitlines()
+    assert "2 / 0 / 0  2 / 0 / 0  2 / 0 / 0  0 / 1 / 1  0 / 1 / 1" in test[3]
+    assert "1 / 0 / 0  0 / 0 / 1  1 / 0 / 0  1 / 0 / 0  1 / 0 / 0" in test[4]
+    (scale,) = [warning for warning in out.warnings if "made-up" in warning]
+    assert "camus: 0.5 x 0.5 mm" in scale
+    assert "uda: 0.8 x 0.8 (made up) mm" in scale
+
+
+def test_one_kind_of_spacing_is_no_warning(raw: Path) -> None:
+    camus(raw)
+    write_dataset(raw, "Dataset503_X", {"LV": 1}, [Drawn("x", [1], {"annotated": ["LV"], "spacing_known": True})])
+    out = merge([raw / "Dataset501_CAMUS", raw / "Dataset503_X"], "Dataset510_Echo")
+    assert not [warning for warning in out.warnings if "made-up" in warning]
+
+
+def test_what_is_left_behind_is_said(raw: Path) -> None:
+    first, _ = camus(raw), uda(raw)
+    first.image_files()["camus_p1_2CH"][0].unlink()
+    first.label_files()["camus_p1_2CH"].unlink()
+    out = merge([raw / "Dataset501_CAMUS", raw / "Dataset502_UDA"], "Dataset510_Echo")
+    assert "Dataset501_CAMUS: 1 entries name cases that are not there; left out: camus_p1_2CH" in out.warnings
+    assert "camus_p1_2CH" not in RawDataset(out.folder).manifest.cases
+
+
+def test_a_class_that_nobody_drew_is_said(raw: Path) -> None:
+    camus(raw)
+    write_dataset(raw, "Dataset503_X", {"LV": 1, "RV": 2}, [Drawn("x", [1], {"annotated": ["LV"]})])
+    out = merge([raw / "Dataset501_CAMUS", raw / "Dataset503_X"], "Dataset510_Echo")
+    assert "no training case is annotated for RV; it cannot be learned" in out.warnings
+
+
+# The pieces
+
+
+def test_relabel_never_writes_through_a_link(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.nii.gz", np.full((4, 4), 1, np.uint8))
+    (tmp_path / "b.nii.gz").hardlink_to(tmp_path / "a.nii.gz")
+    relabel(tmp_path / "a.nii.gz", tmp_path / "b.nii.gz", {0: 0, 1: 5})
+    assert read_values(tmp_path / "a.nii.gz") == [1, 1, 1, 1]
+    assert read_values(tmp_path / "b.nii.gz") == [5, 5, 5, 5]
+
+
+def test_relabel_refuses_a_value_it_was_not_told(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.nii.gz", np.array([[0, 1], [7, 9]], np.uint8))
+    with pytest.raises(DatasetError, match=r"label value\(s\) \[7, 9\]; expected \[0, 1\]"):
+        relabel(tmp_path / "a.nii.gz", tmp_path / "b.nii.gz", {0: 0, 1: 5})
+    assert not (tmp_path / "b.nii.gz").exists()
+
+
+def test_relabel_finds_room_for_many_classes(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.nii.gz", np.array([[0, 1]], np.uint8))
+    relabel(tmp_path / "a.nii.gz", tmp_path / "b.nii.gz", {0: 0, 1: 300})
+    assert sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "b.nii.gz"))).tolist() == [[0, 300]]
+
+
+def run_command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    code = (
+        "import argparse, sys\n"
+        "from nnunet_partial.cli import check, merge\n"
+        "parser = argparse.ArgumentParser()\n"
+        "commands = parser.add_subparsers()\n"
+        "check.add_parser(commands), merge.add_parser(commands)\n"
+        "args = parser.parse_args(sys.argv[1:])\n"
+        "code = args.run(args)\n"
+        "assert 'torch' not in sys.modules\n"
+        "sys.exit(code)"
+    )
+    return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+
+
+def test_the_commands_without_torch(raw: Path) -> None:
+    camus(raw), uda(raw)
+    done = run_command("merge", "-i", "501", "502", "-d", "510", "--name", "Echo")
+    assert done.returncode == 0, done.stderr
+    assert "How many training cases know each structure" in done.stdout
+    assert "Warning: measured and made-up pixel sizes are mixed" in done.stdout
+    checked = run_command("check", "-d", "510")
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert "Nothing is wrong." in checked.stdout
+
+
+def test_every_refusal_is_an_error_of_ours(raw: Path) -> None:
+    with pytest.raises(PartialLabelError, match=r"dataset\.json does not exist"):
+        merged(raw, "Dataset001_Nothing", "Dataset002_Neither")

@@ -1,0 +1,358 @@
+"""The manifest: what a case knows, what is read and written, and which mistakes are caught with which words."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from nnunet_partial.errors import DatasetError, ManifestError, PartialLabelError
+from nnunet_partial.labels import CaseLabels, Manifest, class_names, has_regions, ignore_label
+
+CLASSES = ("LV", "MYO", "LA")
+
+EXAMPLE: dict[str, Any] = {
+    "version": 1,
+    "groups": [{"match": "echonet_*", "annotated": ["LV"], "domain": "echonet"}],
+    "cases": {
+        "camus_1": {
+            "annotated": ["LV", "MYO", "LA"],
+            "absent": ["RV", "RA"],
+            "domain": "camus",
+            "patient": "camus_patient1",
+            "split": "train",
+            "view": "2CH",
+            "ef": 54.0,
+        },
+        "echonet_special": {"annotated": []},
+    },
+    "scenario": {"missing": "LA", "seed": 0},
+    "domain_weights": {"camus": 2.0, "echonet": 1},
+}
+
+
+def changed(**changes: Any) -> dict[str, Any]:
+    return {**copy.deepcopy(EXAMPLE), **changes}
+
+
+def with_case(entry: Any) -> dict[str, Any]:
+    return changed(cases={"c1": entry})
+
+
+# What a case knows
+
+
+@pytest.mark.parametrize(
+    ("case", "expected"),
+    [
+        ("camus_1", [True, True, True, True]),
+        ("echonet_7", [True, True, False, False]),
+        ("echonet_special", [True, False, False, False]),  # its entry wins over the group
+    ],
+)
+def test_known_is_background_and_what_is_annotated_or_absent(case: str, expected: list[bool]) -> None:
+    known = Manifest.from_json(EXAMPLE).known(case, CLASSES)
+    assert known.dtype == bool
+    assert known.tolist() == expected
+
+
+def test_absent_classes_are_known() -> None:
+    assert CaseLabels(("LV",), ("LA",)).known == {"LV", "LA"}
+    assert Manifest({"a": CaseLabels(("LV",), ("LA",))}).known("a", CLASSES).tolist() == [True, True, False, True]
+
+
+def test_known_follows_the_order_of_the_classes() -> None:
+    manifest = Manifest({"a": CaseLabels(("LV",))})
+    assert manifest.known("a", ("LA", "LV")).tolist() == [True, False, True]
+    assert manifest.known("a", ()).tolist() == [True]
+
+
+def test_a_case_that_nobody_names_is_an_error_and_never_fully_labelled() -> None:
+    manifest = Manifest.from_json(EXAMPLE)
+    assert manifest.find("other") is None
+    for ask in (manifest.labels_of, manifest.patient_of, lambda case: manifest.known(case, CLASSES)):
+        with pytest.raises(ManifestError, match="other"):
+            ask("other")
+
+
+def test_the_first_matching_group_wins() -> None:
+    manifest = Manifest({}, (("a_*", CaseLabels(("LV",))), ("*", CaseLabels(("LA",)))))
+    assert manifest.labels_of("a_1").annotated == ("LV",)
+    assert manifest.labels_of("b_1").annotated == ("LA",)
+    assert manifest.labels_of("A_1").annotated == ("LA",)  # upper and lower case differ
+
+
+def test_the_patient_is_the_case_where_none_is_given() -> None:
+    manifest = Manifest.from_json(EXAMPLE)
+    assert manifest.patient_of("camus_1") == "camus_patient1"
+    assert manifest.patient_of("echonet_special") == "echonet_special"
+    assert manifest.patient_of("echonet_7") == "echonet_7"
+
+
+def test_a_manifest_shows_no_patient_in_logs() -> None:
+    assert repr(Manifest.from_json(EXAMPLE)) == "Manifest(2 cases, 1 groups)"
+
+
+# Reading and writing
+
+
+def test_written_and_read_again_it_is_the_same(tmp_path: Path) -> None:
+    manifest = Manifest.from_json(EXAMPLE)
+    manifest.write(tmp_path / "partial_labels.json")
+    assert Manifest.read(tmp_path / "partial_labels.json") == manifest
+    assert json.loads((tmp_path / "partial_labels.json").read_text()) == EXAMPLE
+
+
+def test_only_annotated_is_needed() -> None:
+    manifest = Manifest.from_json({"version": 1, "cases": {"a": {"annotated": ["LV"]}}})
+    assert manifest.cases["a"] == CaseLabels(("LV",))
+    assert manifest.cases["a"].split is None
+    assert manifest.scenario is None
+    assert manifest.domain_weights is None
+
+
+def test_other_entries_are_kept() -> None:
+    labels = Manifest.from_json(EXAMPLE).cases["camus_1"]
+    assert labels.info == {"split": "train", "view": "2CH", "ef": 54.0}
+    assert labels.split == "train"
+
+
+names = st.lists(st.sampled_from(["LV", "MYO", "LA", "RV", "Käse", "a b"]), unique=True, max_size=6)
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+
+
+@st.composite
+def case_labels(draw: st.DrawFn) -> CaseLabels:
+    known = draw(names)
+    cut = draw(st.integers(0, len(known)))
+    info: dict[str, Any] = draw(
+        st.dictionaries(st.sampled_from(["view", "frame", "spacing_known"]), st.one_of(texts, st.booleans()))
+    )
+    side = draw(st.sampled_from([None, "train", "val", "test"]))
+    return CaseLabels(
+        tuple(known[:cut]),
+        tuple(known[cut:]),
+        draw(texts),
+        draw(texts) or None,
+        {**info, **({"split": side} if side else {})},
+    )
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.dictionaries(texts, case_labels(), max_size=4), st.lists(st.tuples(texts.filter(bool), case_labels())))
+def test_any_manifest_survives_the_file(
+    tmp_path: Path, cases: dict[str, CaseLabels], groups: list[tuple[str, CaseLabels]]
+) -> None:
+    manifest = Manifest(cases, tuple(groups))
+    manifest.write(tmp_path / "partial_labels.json")
+    assert Manifest.read(tmp_path / "partial_labels.json") == manifest
+
+
+# Mistakes
+
+
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        ([], "must hold one JSON object"),
+        (None, "must hold one JSON object"),
+        (changed(version=2), "has version 2; this program reads version 1"),
+        (changed(version="1"), "has version '1'"),
+        (changed(version=True), "has version True"),
+        ({"cases": {}}, "has version None"),
+        (changed(case={}), r"unknown key\(s\) case"),
+        (changed(cases=["a"]), "'cases' = .*expected an object"),
+        (changed(groups={"match": "*"}), "'groups' = .*expected a list"),
+        (changed(groups=[{"annotated": []}]), "group 0 .*expected a pattern"),
+        (changed(groups=[{"match": 1, "annotated": []}]), "group 0 .*expected a pattern"),
+        (changed(groups=["*"]), "group 0 "),
+        (changed(scenario="x"), "'scenario' = 'x'; expected an object"),
+        (changed(domain_weights={"camus": 0}), "weight 0 for domain 'camus'; expected a number above 0"),
+        (changed(domain_weights={"camus": float("nan")}), "weight nan"),
+        (changed(domain_weights={"camus": True}), "weight True"),
+        (with_case(None), "case 'c1' must be an object with 'annotated'"),
+        (with_case({}), "case 'c1' has no 'annotated'"),
+        (with_case({"annotated": "LV"}), "case 'c1' has 'annotated' = 'LV'; expected a list of class names"),
+        (with_case({"annotated": [1]}), "expected a list of class names"),
+        (with_case({"annotated": None}), "expected a list of class names"),
+        (with_case({"annotated": ["LV", "LV"]}), "names a class twice in 'annotated'"),
+        (with_case({"annotated": ["LV"], "absent": ["LV"]}), "declares LV both annotated and absent"),
+        (with_case({"annotated": [], "patient": 7}), "'patient' = 7; expected text"),
+        (with_case({"annotated": [], "domain": ["a"]}), "'domain' = .*expected text"),
+        (with_case({"annotated": [], "split": "training"}), "split 'training'; expected train, val, test or null"),
+    ],
+)
+def test_mistakes_are_named(content: Any, match: str) -> None:
+    with pytest.raises(ManifestError, match=match):
+        Manifest.from_json(content)
+
+
+def test_all_wrong_cases_are_named_up_to_ten() -> None:
+    content = changed(cases={f"c{n:02d}": {} for n in range(12)})
+    with pytest.raises(ManifestError, match=r"c00(.|\n)*c09(.|\n)*and 2 more") as caught:
+        Manifest.from_json(content)
+    assert "c10" not in str(caught.value)
+
+
+def test_a_missing_file_says_how_to_write_one(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match=r"does not exist(.|\n)*\"annotated\": \[\"LV\"\]"):
+        Manifest.read(tmp_path / "partial_labels.json")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"\xff\xfe\x00",
+        b'{"version": 1, "version": 1}',
+        b'{"version": 1, "cases": {"a": {"annotated": []}, "a": {"annotated": ["LV"]}}}',
+        b'{"version": ' + b"9" * 5000 + b"}",  # more digits than Python converts
+        b"[" * 200_000,
+        b'{"version": 1, "cases": {"a": {"annotated": ' + b"[" * 500 + b"]" * 500 + b"}}}",
+        b'{"version": 1, "cases": {"a": {"annotated": ["\\ud800", "\\ud800"]}}}',
+    ],
+)
+def test_broken_files(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "partial_labels.json"
+    path.write_bytes(content)
+    with pytest.raises(ManifestError, match=r"partial_labels\.json"):
+        Manifest.read(path)
+
+
+def test_a_byte_order_mark_is_no_mistake(tmp_path: Path) -> None:
+    path = tmp_path / "partial_labels.json"
+    path.write_text(json.dumps(EXAMPLE), encoding="utf-8-sig")
+    assert Manifest.read(path) == Manifest.from_json(EXAMPLE)
+
+
+def test_a_folder_in_place_of_the_file(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match="cannot be read"):
+        Manifest.read(tmp_path)
+
+
+anything = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5)),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=5), inner, max_size=3)),
+    max_leaves=8,
+)
+
+
+def places(content: Any) -> list[tuple[Any, Any]]:
+    """Every (container, key) in a JSON value, at any depth."""
+    items = list(content.items() if isinstance(content, dict) else enumerate(content))
+    below = [place for _, value in items if isinstance(value, (dict, list)) for place in places(value)]
+    return [(content, key) for key, _ in items] + below
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_a_mutated_manifest_is_read_or_refused_but_never_crashes(tmp_path: Path, data: st.DataObject) -> None:
+    content = copy.deepcopy(EXAMPLE)
+    for _ in range(data.draw(st.integers(1, 3))):
+        container, key = data.draw(st.sampled_from(places(content)))
+        change = data.draw(st.sampled_from(["replace", "delete", "add"]))
+        if change == "delete":
+            del container[key]
+        elif change == "add" and isinstance(container, dict):
+            container[data.draw(st.text(max_size=5))] = data.draw(anything)
+        else:
+            container[key] = data.draw(anything)
+        if not places(content):
+            break
+    path = tmp_path / "partial_labels.json"
+    path.write_text(json.dumps(content))
+    try:
+        manifest = Manifest.read(path)
+    except ManifestError:
+        return
+    for case in [*manifest.cases, "echonet_7", "other"]:
+        assert manifest.find(case) is None or len(manifest.known(case, CLASSES)) == 4
+        manifest.problems([case], CLASSES)
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_flipped_and_lost_bytes_never_crash_the_reader(tmp_path: Path, data: st.DataObject) -> None:
+    content = bytearray(json.dumps(EXAMPLE).encode())
+    for _ in range(data.draw(st.integers(1, 4))):
+        start = data.draw(st.integers(0, len(content)))
+        content[start : start + data.draw(st.integers(0, 5))] = data.draw(st.binary(max_size=5))
+    path = tmp_path / "partial_labels.json"
+    path.write_bytes(content)
+    with contextlib.suppress(ManifestError):
+        Manifest.read(path)
+
+
+# Against a data set
+
+
+def test_cases_without_entry_and_strange_classes_are_problems() -> None:
+    manifest = Manifest({"a": CaseLabels(("LV", "Aorta")), "b": CaseLabels((), ("Aorta",))})
+    first, second = manifest.problems(["a", "b", "c"], CLASSES)
+    assert "c" in first
+    assert second.startswith("the class 'Aorta' is declared annotated in 1 case(s) (a) but is not one of the classes")
+    with pytest.raises(ManifestError, match=r"partial_labels\.json: (.|\n)*Aorta"):
+        manifest.require(["a", "b", "c"], CLASSES)
+
+
+def test_no_problems() -> None:
+    manifest = Manifest({"a": CaseLabels(("LV",), ("RV",)), "unused": CaseLabels(("Aorta",))})
+    assert manifest.problems(["a"], CLASSES) == []
+    manifest.require(["a"], CLASSES)
+
+
+def labels(**values: Any) -> dict[str, Any]:
+    return {"labels": {"background": 0, **values}}
+
+
+def test_class_names_go_by_value() -> None:
+    assert class_names(labels(MYO=2, LV=1)) == ("LV", "MYO")
+    assert class_names(labels(ignore=3, MYO=2, LV=1)) == ("LV", "MYO")
+    assert class_names(labels()) == ()
+
+
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        ({}, "labels None"),
+        ({"labels": []}, "labels"),
+        ({"labels": {"LV": 1}}, '"background": 0'),
+        (labels(LV=2), r"label values \[2\]; expected 1 to 1"),
+        (labels(LV=1, MYO=1), r"label values \[1, 1\]"),
+        (labels(LV=1, MYO=3), r"label values \[1, 3\]"),
+        (labels(LV="x"), "expected whole numbers"),
+        (labels(LV=None), "expected whole numbers"),
+        (labels(LV=1.5), "expected whole numbers"),
+        (labels(LV=float("inf")), "expected whole numbers"),
+        (labels(LV=float("nan")), "expected whole numbers"),
+        (labels(whole=[1, 2]), "region-based"),
+        (labels(ignore=1, LV=2), "'ignore' must have the highest value"),
+    ],
+)
+def test_labels_that_cannot_be_used(content: dict[str, Any], match: str) -> None:
+    with pytest.raises(DatasetError, match=match):
+        class_names(content)
+
+
+@given(st.dictionaries(st.sampled_from(["LV", "MYO", "ignore", "background", ""]), anything))
+def test_class_names_never_crash(values: dict[str, Any]) -> None:
+    try:
+        found = class_names({"labels": {"background": 0, **values}})
+    except PartialLabelError:
+        return
+    assert len(found) == len(set(values) - {"ignore", "background"})
+
+
+def test_regions_and_ignore() -> None:
+    assert has_regions(labels(whole=[1, 2]))
+    assert not has_regions(labels(LV=1))
+    assert not has_regions({})
+    assert ignore_label(labels(LV=1, ignore=2)) == 2
+    assert ignore_label(labels(LV=1)) is None
