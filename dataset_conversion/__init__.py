@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from nnunet_partial.dataset_conversion.camus import Camus
-from nnunet_partial.dataset_conversion.data_set import DataSet
-from nnunet_partial.dataset_conversion.echonet import EchoNetDynamic
+from .camus import Camus
+from .data_set import DataSet
+from .echonet import EchoNetDynamic
 
 #: Every data set that `nnunet_partial convert NAME` knows. A new one is a subclass of DataSet and a line here.
 DATASETS: dict[str, type[DataSet]] = {data_set.name: data_set for data_set in (Camus, EchoNetDynamic)}

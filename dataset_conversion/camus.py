@@ -13,15 +13,16 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from nnunet_partial.dataset_conversion.camus_cfg import ViewInfo, read_cfg
-from nnunet_partial.dataset_conversion.camus_layout import find_patients
-from nnunet_partial.dataset_conversion.case import Case, Note, Skipped, Source, require_identifier
-from nnunet_partial.dataset_conversion.data_set import DataSet
-from nnunet_partial.dataset_conversion.picture import read_picture
 from numpy.typing import NDArray
 
 from nnunet_partial.errors import ConversionError
 from nnunet_partial.labels import CaseLabels
+
+from .camus_cfg import ViewInfo, read_cfg
+from .camus_layout import find_patients
+from .case import Case, Note, Skipped, Source, require_identifier
+from .data_set import DataSet
+from .picture import read_picture
 
 VIEWS = ("2CH", "4CH")
 PHASES = ("ED", "ES")

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunet_partial.dataset_conversion.case import Note, printable
-from nnunet_partial.dataset_conversion.data_set import not_found, require_folder
-
 from nnunet_partial.errors import ConversionError, some
+
+from .case import Note, printable
+from .data_set import not_found, require_folder
 
 SPLITS = {"training": "train", "validation": "val", "testing": "test"}
 _DATABASES = (
@@ -81,6 +81,8 @@ class Patients:
 
     def remarks(self) -> Iterator[Note]:
         """Where folders and lists disagree."""
+        if self.dialect is MHD and (self.folder.parent / "testing").is_dir():
+            yield Note("testing", "the patients of the old layout's test part have no masks and are left out")
         if self.split_folder is None:
             yield Note("split", "there is no database_split folder: every patient goes to the training part")
             return

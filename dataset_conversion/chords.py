@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from nnunet_partial.dataset_conversion.polygon import Points
 from numpy.typing import NDArray
 
 from nnunet_partial.errors import ConversionError
+
+from .polygon import Points
 
 #: Rows of one tracing: the long axis and 20 chords.
 BLOCK = 21

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from nnunet_partial.dataset_conversion.case import Case, Note, Skipped, Source, printable
-
 from nnunet_partial.errors import ConversionError, some
+
+from .case import Case, Note, Skipped, Source, printable
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ class DataSet(ABC):
     @classmethod
     def add_options(cls, parser: argparse.ArgumentParser) -> None:
         """Adds the options of this data set to its own subcommand; none by default."""
+        return None
 
     @classmethod
     def from_options(cls, root: Path, options: argparse.Namespace) -> DataSet:

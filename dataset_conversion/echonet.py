@@ -14,11 +14,16 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-from nnunet_partial.dataset_conversion import polygon
-from nnunet_partial.dataset_conversion.case import Case, Note, Skipped, Source, printable, require_identifier
-from nnunet_partial.dataset_conversion.chords import APEX, Outline, outline
-from nnunet_partial.dataset_conversion.data_set import DataSet, not_found, require_folder
-from nnunet_partial.dataset_conversion.echonet_tables import (
+from numpy.typing import NDArray
+
+from nnunet_partial.errors import ConversionError, some
+from nnunet_partial.labels import CaseLabels
+
+from . import polygon
+from .case import Case, Note, Skipped, Source, printable, require_identifier
+from .chords import APEX, Outline, outline
+from .data_set import DataSet, not_found, require_folder
+from .echonet_tables import (
     FILE_LIST,
     TRACINGS,
     Listed,
@@ -28,11 +33,7 @@ from nnunet_partial.dataset_conversion.echonet_tables import (
     read_tracings,
     videos,
 )
-from nnunet_partial.dataset_conversion.video import read_frames
-from numpy.typing import NDArray
-
-from nnunet_partial.errors import ConversionError, some
-from nnunet_partial.labels import CaseLabels
+from .video import read_frames
 
 VIDEOS = "Videos"
 
@@ -82,8 +83,8 @@ class EchoNetDynamic(DataSet):
     title: ClassVar[str] = "EchoNet-Dynamic: LV in 4CH"
     description: ClassVar[str] = (
         "EchoNet-Dynamic (Ouyang et al. 2020): 10,030 four-chamber videos, left ventricle traced in two frames each. "
-        "Ask for it at https://echonet.github.io/dynamic; personal, non-commercial research, neither data nor derivatives "
-        f"to be passed on. Give the unpacked folder with {FILE_LIST}, {TRACINGS} and {VIDEOS}/."
+        "Ask for it at https://echonet.github.io/dynamic; for personal, non-commercial research, neither data nor "
+        f"derivatives to be passed on. Give the unpacked folder with {FILE_LIST}, {TRACINGS} and {VIDEOS}/."
     )
     default_name: ClassVar[str] = "EchoNetDynamic"
     classes: ClassVar[tuple[str, ...]] = ("LV",)

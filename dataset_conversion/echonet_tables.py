@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from nnunet_partial.dataset_conversion.case import printable
-from nnunet_partial.dataset_conversion.tables import number, read_table, whole_number
 from numpy.typing import NDArray
 
 from nnunet_partial.errors import ConversionError
+
+from .case import printable
+from .tables import number, read_table, whole_number
 
 FILE_LIST = "FileList.csv"
 TRACINGS = "VolumeTracings.csv"

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nnunet_partial.dataset_conversion.case import Note, Skipped
-
 from nnunet_partial.labels import CaseLabels
+
+from .case import Note, Skipped
 
 
 @dataclass(frozen=True)

@@ -33,13 +33,14 @@ def staged_dataset(name: str, made_with: Mapping[str, Any], overwrite: bool = Fa
     """
     root = nnunet_folder("nnUNet_raw")
     root.mkdir(parents=True, exist_ok=True)
-    _refuse_existing(root, name, overwrite)
     with _only_builder(root / f".{name}.lock", name):
+        _refuse_existing(root, name, overwrite)
         staging = root / f".building_{name}"
         _start(staging, made_with)
         yield staging
+        # first: stopped between the two, the next start ends with both
+        _share_with_preprocessed(staging, name)
         _show(staging, root / name)
-    _share_with_preprocessed(root / name)
 
 
 def _refuse_existing(root: Path, name: str, overwrite: bool) -> None:
@@ -59,8 +60,10 @@ def _only_builder(lock: Path, name: str) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise DatasetError(f"Another process is writing {name} right now. Wait for it, or stop it.") from None
-        yield
-        lock.unlink(missing_ok=True)
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
 
 
 def _start(staging: Path, made_with: Mapping[str, Any]) -> None:
@@ -75,25 +78,24 @@ def _start(staging: Path, made_with: Mapping[str, Any]) -> None:
 
 
 def _show(staging: Path, final: Path) -> None:
-    (staging / FINGERPRINT_NAME).unlink()
     old = final.with_name(f".replaced_{final.name}")
     shutil.rmtree(old, ignore_errors=True)
     if final.exists():
         final.rename(old)
     staging.rename(final)
+    (final / FINGERPRINT_NAME).unlink()
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _share_with_preprocessed(final: Path) -> None:
+def _share_with_preprocessed(staging: Path, name: str) -> None:
     """Copies splits and manifest to nnUNet_preprocessed, so that even a stock training cannot make a leaking split."""
     if not os.environ.get("nnUNet_preprocessed"):
         return
-    target = nnunet_folder("nnUNet_preprocessed") / final.name
+    target = nnunet_folder("nnUNet_preprocessed") / name
     for file in (MANIFEST_NAME, SPLITS_NAME):
         (target / file).unlink(missing_ok=True)
-        if (final / file).exists():
-            content = read_json(final / file)
-            write_json(target / file, content)
+        if (staging / file).exists():
+            write_json(target / file, read_json(staging / file))
 
 
 def write_metadata(

@@ -7,9 +7,9 @@ import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from nnunet_partial.dataset_conversion.case import printable
-
 from nnunet_partial.errors import ConversionError, some
+
+from .case import printable
 
 Row = dict[str, str]
 

@@ -10,11 +10,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-from nnunet_partial.dataset_conversion.case import Case, Note, Skipped, Source
-from nnunet_partial.dataset_conversion.data_set import DataSet
-from nnunet_partial.dataset_conversion.outcome import Outcome, finished
-from nnunet_partial.dataset_conversion.picture import compact, write_picture
-from nnunet_partial.dataset_conversion.publish import staged_dataset, write_metadata
 
 from nnunet_partial import __version__
 from nnunet_partial.errors import ConversionError, DatasetError, PartialLabelError, some
@@ -22,6 +17,12 @@ from nnunet_partial.files import write_json
 from nnunet_partial.labels import CaseLabels, Manifest
 from nnunet_partial.parallel import in_parallel
 from nnunet_partial.raw_dataset import RawDataset, nnunet_folder
+
+from .case import Case, Note, Skipped, Source
+from .data_set import DataSet
+from .outcome import Outcome, finished
+from .picture import compact, write_picture
+from .publish import staged_dataset, write_metadata
 
 ENDING = ".nii.gz"
 REPORT_NAME = "conversion_report.json"

@@ -40,7 +40,7 @@ def find_dataset(dataset: int | str) -> Path:
     text = str(dataset)
     if text.startswith("Dataset"):
         found = [root / text] if (root / text).is_dir() else []
-    elif text.isdigit():
+    elif text.isdecimal():
         found = sorted(path for path in root.glob(f"Dataset{int(text):03d}_*") if path.is_dir())
     else:
         raise DatasetError(f"The data set is {text!r}; expected an id such as 501 or a name such as Dataset501_CAMUS.")

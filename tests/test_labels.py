@@ -15,6 +15,9 @@ from hypothesis import strategies as st
 from nnunet_partial.errors import DatasetError, ManifestError, PartialLabelError
 from nnunet_partial.labels import CaseLabels, Manifest, class_names, has_regions, ignore_label
 
+#: The same examples in every run, however busy the machine.
+CALM = settings(deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+
 CLASSES = ("LV", "MYO", "LA")
 
 EXAMPLE: dict[str, Any] = {
@@ -144,7 +147,7 @@ def case_labels(draw: st.DrawFn) -> CaseLabels:
     )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@CALM
 @given(st.dictionaries(texts, case_labels(), max_size=4), st.lists(st.tuples(texts.filter(bool), case_labels())))
 def test_any_manifest_survives_the_file(
     tmp_path: Path, cases: dict[str, CaseLabels], groups: list[tuple[str, CaseLabels]]
@@ -251,7 +254,7 @@ def places(content: Any) -> list[tuple[Any, Any]]:
     return [(content, key) for key, _ in items] + below
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(CALM, max_examples=300)
 @given(st.data())
 def test_a_mutated_manifest_is_read_or_refused_but_never_crashes(tmp_path: Path, data: st.DataObject) -> None:
     content = copy.deepcopy(EXAMPLE)
@@ -277,7 +280,7 @@ def test_a_mutated_manifest_is_read_or_refused_but_never_crashes(tmp_path: Path,
         manifest.problems([case], CLASSES)
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(CALM, max_examples=300)
 @given(st.data())
 def test_flipped_and_lost_bytes_never_crash_the_reader(tmp_path: Path, data: st.DataObject) -> None:
     content = bytearray(json.dumps(EXAMPLE).encode())
@@ -341,6 +344,7 @@ def test_labels_that_cannot_be_used(content: dict[str, Any], match: str) -> None
         class_names(content)
 
 
+@CALM
 @given(st.dictionaries(st.sampled_from(["LV", "MYO", "ignore", "background", ""]), anything))
 def test_class_names_never_crash(values: dict[str, Any]) -> None:
     try:

@@ -1,4 +1,4 @@
-"""The training losses that know which structures each image was annotated for; pure torch, nothing of nnU-Net in here."""
+"""The training losses that know which structures each image was annotated for, in pure torch, without nnU-Net."""
 
 from __future__ import annotations
 

@@ -20,8 +20,8 @@ class PartialLoss(nn.Module):
         smooth: added to numerator and denominator of every Dice.
         do_bg: let the background have a Dice too.
         ignore_label: target value of voxels that are left out of everything; None: there is none.
-        ddp: reduce over the ranks of torch.distributed, such that the mean over ranks of loss and gradient is that of one
-            process with the whole batch.
+        ddp: reduce over the ranks of torch.distributed, such that the mean over ranks of loss and gradient is that of
+            one process with the whole batch.
 
     Raises PartialLabelError for settings that make no sense.
     """
@@ -60,13 +60,13 @@ class PartialLoss(nn.Module):
         """The loss, a scalar in float32 (float64 for float64 logits), also under autocast.
 
         logits: (B, C, *S), channel 0 is the background.
-        target: (B, 1, *S), whole numbers 0..C-1 or the ignore label, of any dtype. A class that the sample does not know
-            counts as 0.
+        target: (B, 1, *S), whole numbers 0..C-1 or the ignore label, of any dtype. A class that the sample does not
+            know counts as 0.
         known: (B, C) bool, which classes each sample was annotated for, or is known to lack. Column 0 counts as True.
 
         A part that nothing contributes to (nothing known, every voxel ignored) is 0, with gradient 0.
-        Raises PartialLabelError for shapes or dtypes that do not fit together. Values are not checked here, to spare the GPU
-        a stop; torch's own index error is what a target value outside 0..C-1 gives.
+        Raises PartialLabelError for shapes or dtypes that do not fit together. Values are not checked, which would make
+        the GPU wait: a target value outside 0..C-1 gives torch's own index error.
         """
         self._check(logits, target, known)
         with torch.autocast(logits.device.type, enabled=False):
@@ -87,23 +87,23 @@ class PartialLoss(nn.Module):
         shape = tuple(logits.shape)
         if len(shape) < 3 or shape[1] < 2 or not logits.is_floating_point():
             raise PartialLabelError(
-                f"logits are {logits.dtype} of shape {shape}; expected floating point of shape (B, C, *S) with background "
-                "and at least one foreground class in C."
+                f"logits are {logits.dtype} of shape {shape}; expected floating point of shape (B, C, *S), where C "
+                "counts the background and at least one foreground class."
             )
         if tuple(target.shape) != (shape[0], 1, *shape[2:]):
             raise PartialLabelError(
-                f"target has shape {tuple(target.shape)}; logits of shape {shape} need {(shape[0], 1, *shape[2:])}: class "
-                "numbers in one channel, not one-hot."
+                f"target has shape {tuple(target.shape)}; logits of shape {shape} need "
+                f"{(shape[0], 1, *shape[2:])}: class numbers in one channel, not one-hot."
             )
         if tuple(known.shape) != shape[:2] or known.dtype != torch.bool:
             raise PartialLabelError(
-                f"known is {known.dtype} of shape {tuple(known.shape)}; expected torch.bool of shape {shape[:2]}, one row per "
-                "sample and one column per class."
+                f"known is {known.dtype} of shape {tuple(known.shape)}; expected torch.bool of shape "
+                f"{shape[:2]}, one row per sample and one column per class."
             )
         if self.ignore_label is not None and 0 <= self.ignore_label < shape[1]:
             raise PartialLabelError(
-                f"ignore_label is {self.ignore_label}, which is one of the {shape[1]} classes of the logits; expected a value "
-                "that no class has."
+                f"ignore_label is {self.ignore_label}, which is one of the {shape[1]} classes of the logits; expected "
+                "a value that no class has."
             )
 
     def extra_repr(self) -> str:

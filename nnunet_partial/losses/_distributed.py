@@ -9,9 +9,9 @@ from torch import Tensor
 def sum_over_ranks(local: Tensor) -> Tensor:
     """Sum of `local` (any shape, the same on every rank) over all ranks; differentiable.
 
-    Gradients: every rank computes the same function of the total, and data-parallel training averages gradients over the W
-    ranks, so each rank passes W times its own gradient on. The average is then the gradient of one process with the whole
-    batch. No communication is needed in the backward pass.
+    Gradients: every rank computes the same function of the total, and data-parallel training averages gradients over
+    the W ranks, so each rank passes W times its own gradient on. The average is then the gradient of one process with
+    the whole batch. The backward pass needs no communication.
 
     Raises torch's own error where no process group was initialised.
     """

@@ -1,14 +1,15 @@
-"""The sums of `_terms.py` again, several times faster: gradients derived by hand, in pieces that stay in the processor's cache.
+"""The sums of `_terms.py` again, faster: gradients derived by hand, in pieces that stay in the processor's cache.
 
-`_terms.softmax_sums` and `_terms.sigmoid_sums` say what is computed; here is how. The forward pass keeps nothing
-of the size of the logits: the backward pass computes the probabilities again and writes the gradient in one go. With A and B the incoming gradients of `overlap` and `predicted`, g that
-of `entropy`, y the label of a voxel and s = sum_c B_c p_c + A_y p_y, the gradients with respect to the logits are
+`_terms.softmax_sums` and `_terms.sigmoid_sums` say what is computed; here is how. The forward pass of the softmax keeps
+the probabilities, and the backward pass writes the gradient over them; the sigmoid keeps nothing. With A and B the
+incoming gradients of `overlap` and `predicted`, g that of `entropy`, y the label of a voxel and
+s = sum_c B_c p_c + A_y p_y, the gradients with respect to the logits are
 
     softmax: p_c (B_c + g - s) + [c = y] (A_y p_y - g)
     sigmoid: p_c ((1 - p_c) (B_c + [c = y] A_c) + g) - [c = y] g
 
-The merged background of the marginal loss is one class of that softmax; the gradient that it gets is handed on to its members
-by their shares of it (a softmax over the members).
+The merged background of the marginal loss is one class of that softmax; the gradient that it gets is handed on to its
+members by their shares of it (a softmax over the members).
 
 There is no second derivative. Under torch.compile the plain version is used, which the compiler fuses by itself.
 """
@@ -57,6 +58,13 @@ def sigmoid_sums(batch: Batch) -> Sums:
     return Sums(entropy, drawn.sum(dim=1) * pairs.sum(dim=1), overlap, predicted, drawn * pairs)
 
 
+class _Probabilities(NamedTuple):
+    """What the backward pass of the softmax needs; 0 at ignored voxels."""
+
+    own: Tensor  # (B, C, N) p of each class; for a merged background and its members their shares of it
+    merged: Tensor  # (B, N) p of the merged background; empty where nothing is merged
+
+
 class _SoftmaxSums(torch.autograd.Function):
     """logits (B, C, N), labels (B, N), known (B, C) -> entropy (B,), overlap (B, C), predicted (B, C)."""
 
@@ -64,52 +72,85 @@ class _SoftmaxSums(torch.autograd.Function):
     def forward(ctx: Any, logits: Tensor, labels: Tensor, known: Tensor, kind: _Kind) -> tuple[Tensor, Tensor, Tensor]:
         ctx.save_for_backward(logits, labels, known)
         ctx.kind = kind
-        entropy, overlap, predicted = _zeros(logits, known[:, 0]), _zeros(logits, known), _zeros(logits, known)
-        for rows, columns in _pieces(logits):
-            label, known_here = labels[rows, columns], known[rows]
-            z, _ = _effective(_terms.precise(logits[rows, :, columns]), known_here, kind.unknown)
-            index, valid = _index(label, kind.has_ignored)
-            p, log_sum = _softmax(z)
-            term = log_sum.sub_(z.gather(1, index[:, None])[:, 0])
-            if valid is not None:
-                p *= valid
-            entropy[rows] += _only_carrying(term, label, known_here, kind).sum(dim=1)
-            overlap[rows] += _sum_by_class(p.gather(1, index[:, None])[:, 0], index, p.shape[1])
-            predicted[rows] += p.sum(dim=2)
-        return entropy, overlap * known, predicted * known
+        ctx.kept = _room(logits, kind) if ctx.needs_input_grad[0] else None
+        return _softmax_forward(logits, labels, known, kind, ctx.kept)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, g: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, None, None, None]:
         logits, labels, known = ctx.saved_tensors
-        kind, a, b = ctx.kind, a * known, b * known
-        gradient = torch.empty_like(logits)
-        for rows, columns in _pieces(logits):
-            label, known_here = labels[rows, columns], known[rows]
-            z, share = _effective(_terms.precise(logits[rows, :, columns]), known_here, kind.unknown)
-            index, valid = _index(label, kind.has_ignored)
-            p = z.softmax(dim=1)
-            if valid is not None:
-                p *= valid
-            p_label = p.gather(1, index[:, None])[:, 0]
-            at_label = a[rows].gather(1, index).mul_(p_label)  # A_y p_y
-            s = _weighted(p, b[rows]).add_(at_label)
-            g_here = _only_carrying(g[rows, None].expand_as(s), label, known_here, kind)
-            piece = torch.mul(p, b[rows, :, None] + (g_here - s)[:, None])
-            piece.scatter_add_(1, index[:, None], at_label.sub_(g_here)[:, None])
-            if share is not None:
-                merged = piece[:, :1].clone()
-                piece[:, 0] = 0
-                piece.addcmul_(share, merged)
-            gradient[rows, :, columns] = piece
-        return gradient, None, None, None
+        kept, ctx.kept = ctx.kept, None
+        if kept is None:  # a second backward pass through the same graph
+            kept = _room(logits, ctx.kind)
+            _softmax_forward(logits, labels, known, ctx.kind, kept)
+        gradient = _softmax_backward(kept, labels, known, ctx.kind, (g, a * known, b * known))
+        return gradient.to(logits.dtype), None, None, None
+
+
+def _room(logits: Tensor, kind: _Kind) -> _Probabilities:
+    own = torch.empty_like(logits, dtype=_terms.precise(logits[:0]).dtype)
+    return _Probabilities(own, own.new_empty((len(own), own.shape[2]) if kind.unknown == "merge" else 0))
+
+
+def _softmax_forward(
+    logits: Tensor, labels: Tensor, known: Tensor, kind: _Kind, keep: _Probabilities | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The three sums; fills `keep`."""
+    entropy, overlap, predicted = _zeros(logits, known[:, 0]), _zeros(logits, known), _zeros(logits, known)
+    for rows, columns in _pieces(logits):
+        label, known_here = labels[rows, columns], known[rows]
+        z, share = _effective(_terms.precise(logits[rows, :, columns]), known_here, kind.unknown)
+        index, valid = _index(label, kind.has_ignored)
+        p, log_sum = _softmax(z)
+        term = log_sum.sub_(z.gather(1, index[:, None])[:, 0])
+        if valid is not None:
+            p *= valid
+        entropy[rows] += _only_carrying(term, label, known_here, kind).sum(dim=1)
+        overlap[rows] += _sum_by_class(p.gather(1, index[:, None])[:, 0], index, p.shape[1])
+        predicted[rows] += p.sum(dim=2)
+        if keep is not None and share is not None:
+            keep.merged[rows, columns] = p[:, 0]
+            p[:, 0] = 0
+            p += share
+        if keep is not None:
+            keep.own[rows, :, columns] = p
+    return entropy, overlap * known, predicted * known
+
+
+def _softmax_backward(
+    kept: _Probabilities, labels: Tensor, known: Tensor, kind: _Kind, incoming: tuple[Tensor, Tensor, Tensor]
+) -> Tensor:
+    """The gradient by the logits, written over `kept.own`."""
+    g, a, b = incoming
+    alone = _terms.foreground(known)[:, :, None].to(a.dtype)  # (B, C, 1): 1 for classes outside a merged background
+    for rows, columns in _pieces(kept.own):
+        label, p = labels[rows, columns], kept.own[rows, :, columns]
+        index, _ = _index(label, kind.has_ignored)
+        p_label = p.gather(1, index[:, None])[:, 0]
+        if kind.unknown == "merge":
+            p_merged, in_merged = kept.merged[rows, columns], (index == 0).to(p.dtype)
+            p_label += (p_merged - p_label).mul_(in_merged)
+            s = _weighted(p, b[rows] * alone[rows, :, 0]).addcmul_(p_merged, b[rows, :1])
+        else:
+            s = _weighted(p, b[rows])
+        at_label = a[rows].gather(1, index).mul_(p_label)  # A_y p_y
+        g_here = _only_carrying(g[rows, None].expand_as(s), label, known[rows], kind)
+        rest = g_here - s.add_(at_label)
+        at_label -= g_here
+        factor = b[rows, :, None] + rest[:, None]
+        if kind.unknown == "merge":
+            merged = factor[:, 0].mul(p_merged).addcmul_(at_label, in_merged)
+            factor.mul_(alone[rows]).addcmul_(merged[:, None], 1 - alone[rows])
+            at_label.addcmul_(at_label, in_merged, value=-1)
+        p.mul_(factor).scatter_add_(1, index[:, None], at_label[:, None])
+    return kept.own
 
 
 class _SigmoidSums(torch.autograd.Function):
     """logits (B, C, N), labels (B, N), pairs (B, C) -> entropy (B,), overlap (B, C), predicted (B, C); background 0."""
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, labels: Tensor, pairs: Tensor, has_ignored: bool) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(ctx: Any, logits: Tensor, labels: Tensor, pairs: Tensor, has_ignored: bool) -> tuple[Tensor, ...]:
         ctx.save_for_backward(logits, labels, pairs)
         ctx.has_ignored = has_ignored
         entropy, overlap, predicted = _zeros(logits, pairs), _zeros(logits, pairs), _zeros(logits, pairs)
@@ -164,10 +205,7 @@ def _pieces(x: Tensor) -> Iterator[tuple[slice, slice]]:
 
 
 def _effective(z: Tensor, known: Tensor, unknown: str) -> tuple[Tensor, Tensor | None]:
-    """The logits whose softmax counts, as `_terms.merge_unknown` and `drop_unknown`; for 'merge' also the members' shares.
-
-    Adding minus infinity, not filling it in: masked_fill takes six times as long on a CPU.
-    """
+    """The logits whose softmax counts (`_terms.merge_unknown`, `drop_unknown`); for 'merge' also the members' shares."""
     if unknown == "keep":
         return z, None
     dropped = z + _minus_infinity(~known, z)
@@ -184,7 +222,7 @@ def _minus_infinity(where: Tensor, like: Tensor) -> Tensor:
 
 
 def _softmax(z: Tensor) -> tuple[Tensor, Tensor]:
-    """(b, C, n) -> softmax, and logsumexp (b, n): the largest logit minus the log of its probability, which is >= 1 / C."""
+    """(b, C, n) -> softmax, and logsumexp (b, n): the largest logit minus the log of its probability (>= 1 / C)."""
     p = z.softmax(dim=1)
     return p, z.amax(dim=1) - p.amax(dim=1).log_()
 
@@ -203,7 +241,7 @@ def _only_carrying(terms: Tensor, labels: Tensor, known: Tensor, kind: _Kind) ->
 
 
 def _sum_by_class(values: Tensor, index: Tensor, classes: int) -> Tensor:
-    """values (b, n), index (b, n) -> (b, classes). A GPU would queue up at the few sums, so there it goes class by class."""
+    """values (b, n), index (b, n) -> (b, classes). On a GPU class by class: its threads would queue at so few sums."""
     if values.device.type == "cpu":
         return values.new_zeros(values.shape[0], classes).scatter_add_(1, index, values)
     return torch.stack([(values * (index == c)).sum(dim=1) for c in range(classes)], dim=1)
@@ -212,7 +250,8 @@ def _sum_by_class(values: Tensor, index: Tensor, classes: int) -> Tensor:
 def _count(batch: Batch, dtype: torch.dtype) -> Tensor:
     """(B, C): number of voxels of each class; counted in whole numbers, which float32 cannot do beyond 16 million."""
     index, valid = _index(batch.labels, batch.has_ignored)
-    ones = torch.ones(1, dtype=torch.int32, device=index.device).expand_as(index) if valid is None else valid[:, 0].int()
+    every = torch.ones(1, dtype=torch.int32, device=index.device).expand_as(index)
+    ones = every if valid is None else valid[:, 0].int()
     return _sum_by_class(ones, index, batch.known.shape[1]).to(dtype)
 
 

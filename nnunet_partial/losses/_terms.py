@@ -1,7 +1,7 @@
 """The building stones of the losses: activate, merge, mask, reduce. Masking is decided here and nowhere else.
 
 Shapes: B samples, C classes (0 is the background), N voxels (the spatial axes, flattened).
-Plain and readable; `_fused.py` computes `softmax_sums` and `sigmoid_sums` with hand-derived gradients, several times faster.
+Plain and readable; `_fused.py` computes `softmax_sums` and `sigmoid_sums` faster, with gradients derived by hand.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Sums(NamedTuple):
 
 
 def prepare(logits: Tensor, target: Tensor, known: Tensor, ignore_label: int | None) -> Batch:
-    """(B, C, *S), (B, 1, *S), (B, C) -> Batch. The background is always known; a class the sample does not know is 0."""
+    """(B, C, *S), (B, 1, *S), (B, C) -> Batch. Background is always known; a class the sample does not know is 0."""
     known = torch.cat([torch.ones_like(known[:, :1]), known[:, 1:]], dim=1)
     values = target.detach().flatten(1)  # (B, N)
     if ignore_label is None:
@@ -146,7 +146,7 @@ def mean_entropy(sums: Sums, ddp: bool) -> Tensor:
 
 
 def mean_dice(sums: Sums, counted: Tensor, batch_dice: bool, smooth: float, ddp: bool) -> Tensor:
-    """Mean soft Dice over the classes (`batch_dice`) or (sample, class) pairs that `counted` (B, C) names; 0 for none."""
+    """Mean soft Dice over the classes (`batch_dice`) or (sample, class) pairs that `counted` (B, C) names, or 0."""
     weight = counted.to(sums.drawn.dtype)
     numbers = torch.stack([sums.overlap, sums.predicted, sums.drawn]) * weight  # (3, B, C)
     if batch_dice:
@@ -161,7 +161,7 @@ def mean_dice(sums: Sums, counted: Tensor, batch_dice: bool, smooth: float, ddp:
 
 
 def _ratio(total: Tensor, count: Tensor, ddp: bool) -> Tensor:
-    """total / count, 0 for a count of 0; with `ddp` the average of it over ranks is the ratio of the sums over ranks."""
+    """total / count, 0 for a count of 0; with `ddp` its average over ranks is the ratio of the sums over ranks."""
     if ddp:
         total, count = times_ranks(total), sum_over_ranks(count)
     return total / count.clamp_min(1)

@@ -13,8 +13,9 @@ from nnunet_partial.losses._terms import Batch, Sums
 class AdaptiveBCELoss(PartialLoss):
     """Binary cross entropy and Dice of one independent sigmoid per foreground class, over known (sample, class) pairs.
 
-    Channel 0 of the logits takes no part and gets no gradient. At prediction the network must give the background a logit of
-    exactly 0: argmax then says background where every foreground sigmoid is below one half, and else the largest.
+    Channel 0 of the logits takes no part and gets no gradient. At prediction the network must give the background a
+    logit of exactly 0: argmax then says background where every foreground sigmoid is below one half, and else the
+    largest.
     Arguments, shapes, empty cases and errors: see PartialLoss; do_bg=True raises PartialLabelError.
 
     Source: Islam et al., MELBA 2026:022, https://doi.org/10.59275/j.melba.2026-3bfa.
