@@ -227,16 +227,16 @@ def phases_by_area(areas: Mapping[int, float]) -> dict[int, str | None]:
 
 def _source(name: str, listed: Listed | None, traced: Traced | None, video: Path | None) -> EchoVideo:
     """What the tables and the folder say about one video, and whether it can be converted."""
-    shown = printable(name)
+    shown, patient = printable(name), printable(f"echonet_{name}")
     if listed is None:
         text = f"is traced in {TRACINGS} but not in {FILE_LIST}"
         known = name in WITHOUT_VIDEO and video is None
-        return EchoVideo(shown, shown, problem=text, known_defect=known)
+        return EchoVideo(patient, shown, problem=text, known_defect=known)
     if listed.problem:
-        return EchoVideo(shown, shown, problem=listed.problem)
+        return EchoVideo(patient, shown, problem=listed.problem)
     if traced is None:
         known = name in WITHOUT_TRACING
-        return EchoVideo(shown, shown, problem=f"has no tracing in {TRACINGS}", known_defect=known)
+        return EchoVideo(patient, shown, problem=f"has no tracing in {TRACINGS}", known_defect=known)
     if video is None:
-        return EchoVideo(shown, shown, problem=f"there is no video {shown}.avi in {VIDEOS}")
-    return EchoVideo(shown, name, video, listed.split, listed.ef, traced.frames, traced.problems)
+        return EchoVideo(patient, shown, problem=f"there is no video {shown}.avi in {VIDEOS}")
+    return EchoVideo(patient, name, video, listed.split, listed.ef, traced.frames, traced.problems)

@@ -205,7 +205,7 @@ def _pieces(x: Tensor) -> Iterator[tuple[slice, slice]]:
 
 
 def _effective(z: Tensor, known: Tensor, unknown: str) -> tuple[Tensor, Tensor | None]:
-    """The logits whose softmax counts (`_terms.merge_unknown`, `drop_unknown`); for 'merge' also the members' shares."""
+    """The logits whose softmax counts, see `_terms.merge_unknown` and `drop_unknown`; members' shares when merging."""
     if unknown == "keep":
         return z, None
     dropped = z + _minus_infinity(~known, z)
