@@ -16,7 +16,8 @@ from nnunet_partial.overview import overview, scale_warning
 from nnunet_partial.parallel import in_parallel
 from nnunet_partial.raw_dataset import nnunet_folder
 
-from .merge_plan import PARTS, Plan, Source, make_plan
+from .merge_plan import Plan, make_plan
+from .merge_source import PARTS, Source
 from .publish import staged_dataset, write_metadata
 from .relabel import relabel
 

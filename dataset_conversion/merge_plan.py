@@ -3,59 +3,21 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 
-from nnunet_partial.errors import DatasetError, PartialLabelError, some
+from nnunet_partial.errors import DatasetError, some
 from nnunet_partial.image_file import Geometry, header, look
 from nnunet_partial.label_check import wrong
-from nnunet_partial.labels import COMMON_CLASSES, CaseLabels, Manifest
+from nnunet_partial.labels import Manifest
 from nnunet_partial.parallel import in_parallel
 from nnunet_partial.raw_dataset import RawDataset
 
-PARTS = ("Tr", "Ts")
+from .merge_conflicts import conflicts, incomplete, unreadable
+from .merge_source import PARTS, Source, common_order
+
 _SHOWN = 10
-
-
-@dataclass(frozen=True)
-class Source:
-    """One data set to be merged, with its files listed once."""
-
-    dataset: RawDataset
-
-    @property
-    def name(self) -> str:
-        return self.dataset.folder.name
-
-    @cached_property
-    def images(self) -> dict[str, dict[str, list[Path]]]:
-        """Image files by part ("Tr", "Ts") and case."""
-        return {part: self.dataset.image_files(part) for part in PARTS}
-
-    @cached_property
-    def labels(self) -> dict[str, dict[str, Path]]:
-        """Label file by part ("Tr", "Ts") and case."""
-        return {part: self.dataset.label_files(part) for part in PARTS}
-
-    @property
-    def cases(self) -> list[str]:
-        return [case for part in PARTS for case in self.images[part]]
-
-    @property
-    def channel_names(self) -> dict[str, str]:
-        names = self.dataset.dataset_json.get("channel_names")
-        if not isinstance(names, dict) or not names:
-            raise DatasetError('dataset.json has no \'channel_names\'; expected an object such as {"0": "ultrasound"}.')
-        return {str(index): str(name) for index, name in names.items()}
-
-    @cached_property
-    def entries(self) -> dict[str, CaseLabels]:
-        """What each case knows: patterns resolved to cases; a case without a domain gets the name of its data set."""
-        domain = self.name.partition("_")[2] or self.name
-        found = {case: self.dataset.manifest.labels_of(case) for case in self.cases}
-        return {case: labels if labels.domain else replace(labels, domain=domain) for case, labels in found.items()}
 
 
 @dataclass(frozen=True)
@@ -91,8 +53,8 @@ def make_plan(folders: Sequence[Path], processes: int = 1, progress: bool = Fals
     if len(set(folders)) < 2 or len(set(folders)) < len(folders):
         raise DatasetError(f"Got {some([f.name for f in folders])}; expected at least two different data sets.")
     sources = tuple(Source(RawDataset(folder)) for folder in folders)
-    _refuse([problem for source in sources for problem in _unreadable(source)])
-    _refuse([*(p for s in sources for p in _incomplete(s)), *_conflicts(sources)])
+    _refuse([problem for source in sources for problem in unreadable(source)])
+    _refuse([*(p for s in sources for p in incomplete(s)), *conflicts(sources)])
     geometry, problems = _image_headers(sources, processes, progress)
     _refuse(problems)
     classes = common_order(name for source in sources for name in source.dataset.classes)
@@ -103,115 +65,9 @@ def make_plan(folders: Sequence[Path], processes: int = 1, progress: bool = Fals
     return replace(plan, changing=frozenset(changing))
 
 
-def common_order(names: Iterable[str]) -> tuple[str, ...]:
-    """Each name once: LV, MYO, LA, RV, RA first, as far as they occur, then the others as they first appear."""
-    once = list(dict.fromkeys(names))
-    return tuple(n for n in COMMON_CLASSES if n in once) + tuple(n for n in once if n not in COMMON_CLASSES)
-
-
 def _refuse(problems: Sequence[str]) -> None:
     if problems:
         raise DatasetError("These data sets cannot be merged; nothing was written.\n- " + "\n- ".join(problems))
-
-
-def _unreadable(source: Source) -> list[str]:
-    """What is wrong with dataset.json and the manifest of one data set, each on its own."""
-    found = []
-    for read in (
-        lambda: source.dataset.classes,
-        lambda: source.channel_names,
-        lambda: source.dataset.manifest,
-    ):
-        try:
-            read()
-        except PartialLabelError as problem:
-            if f"{source.name}: {problem}" not in found:
-                found.append(f"{source.name}: {problem}")
-    return found
-
-
-def _incomplete(source: Source) -> list[str]:
-    """Images without labels, labels without images, cases without entry: as the lists of files show it."""
-    found = []
-    images, labels = source.images, source.labels
-    if not images["Tr"]:
-        found.append(f"{source.name}: no training images in imagesTr")
-    unlabelled = set(images["Tr"]) - set(labels["Tr"])
-    if unlabelled:
-        found.append(f"{source.name}: {len(unlabelled)} training image(s) without a label file: {some(unlabelled)}")
-    for part in PARTS:
-        alone = set(labels[part]) - set(images[part])
-        if alone:
-            found.append(f"{source.name}: {len(alone)} label file(s) in labels{part} without an image: {some(alone)}")
-    twice = set(images["Tr"]) & set(images["Ts"])
-    if twice:
-        found.append(f"{source.name}: {len(twice)} case(s) in imagesTr and in imagesTs: {some(twice)}")
-    found += [f"{source.name}: {p}" for p in source.dataset.manifest.problems(source.cases, source.dataset.classes)]
-    return found
-
-
-def _conflicts(sources: Sequence[Source]) -> list[str]:
-    """Where the data sets do not fit each other, as dataset.json, manifests and the lists of files show it."""
-    found = []
-    for what, values in (
-        ("file endings", [source.dataset.file_ending for source in sources]),
-        ("channels", [", ".join(source.channel_names.values()) for source in sources]),
-        ("readers", [str(s.dataset.dataset_json.get("overwrite_image_reader_writer")) for s in sources]),
-    ):
-        if len(set(values)) > 1:
-            each = "; ".join(f"{source.name}: {value}" for source, value in zip(sources, values, strict=True))
-            found.append(f"different {what}: {each}. Convert one of them so that they agree")
-    found += _alike_names(sources)
-    return found + _same_cases(sources) + _patients_on_both_sides(sources)
-
-
-def _alike_names(sources: Sequence[Source]) -> list[str]:
-    spelled: dict[str, list[str]] = {}
-    for name in common_order(name for source in sources for name in source.dataset.classes):
-        spelled.setdefault(name.casefold().strip(), []).append(name)
-    return [
-        f"classes that differ in spelling only: {', '.join(names)}. Use one spelling in dataset.json and manifest"
-        for names in spelled.values()
-        if len(names) > 1
-    ]
-
-
-def _same_cases(sources: Sequence[Source]) -> list[str]:
-    owners: dict[str, list[str]] = {}
-    for source in sources:
-        for case in dict.fromkeys(source.cases):
-            owners.setdefault(case, []).append(source.name)
-    shared: dict[str, list[str]] = {}
-    for case, names in owners.items():
-        if len(names) > 1:
-            shared.setdefault(" and ".join(names), []).append(case)
-    return [
-        f"{len(cases)} case(s) with the same identifier in {names}: {some(cases)}. Convert one data set with other "
-        "identifiers, or leave it out"
-        for names, cases in shared.items()
-    ]
-
-
-def _patients_on_both_sides(sources: Sequence[Source]) -> list[str]:
-    """Patients who train in one data set and are test patients of another: their test would be too good to be true."""
-    sides: dict[str, dict[str, set[str]]] = {}
-    for source in sources:
-        for part in PARTS:
-            for case in source.images[part]:
-                labels = source.dataset.manifest.find(case)
-                if labels is not None:
-                    side = "test" if part == "Ts" or labels.split == "test" else "training"
-                    sides.setdefault(labels.patient or case, {}).setdefault(source.name, set()).add(side)
-    leaking: dict[str, list[str]] = {}
-    for patient, by_source in sides.items():
-        if len(by_source) > 1 and len(set.union(*by_source.values())) > 1:
-            where = ", ".join(f"{' and '.join(sorted(s))} in {name}" for name, s in by_source.items())
-            leaking.setdefault(where, []).append(patient)
-    return [
-        f"{len(patients)} patient(s) on different sides of the official splits ({where}): {some(patients)}. "
-        "Leave these cases out of one data set; if they are different people, give them different 'patient' entries"
-        for where, patients in leaking.items()
-    ]
 
 
 def _image_headers(sources: Sequence[Source], processes: int, progress: bool) -> tuple[dict[str, Geometry], list[str]]:

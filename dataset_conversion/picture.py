@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from nnunet_partial.errors import ConversionError, DatasetError
 from nnunet_partial.files import atomic_path
-from nnunet_partial.image_file import look, simpleitk
+from nnunet_partial.image_file import require_whole_nifti, simpleitk
 
 
 def read_picture(path: Path) -> tuple[NDArray[Any], tuple[float, float]]:
@@ -21,13 +22,16 @@ def read_picture(path: Path) -> tuple[NDArray[Any], tuple[float, float]]:
     """
     if not path.exists():
         raise ConversionError(f"{path.name} does not exist")
-    facts = look(path)  # ITK fills a file that is cut off with zeros, without a word
-    if facts.problem or facts.geometry is None:
-        raise ConversionError(f"{path.name} {facts.problem}")
-    if facts.geometry.components != 1:
-        raise ConversionError(f"{path.name} has {facts.geometry.components} numbers per pixel, expected grey values")
     sitk = simpleitk()
-    image = sitk.ReadImage(str(path))
+    try:
+        require_whole_nifti(path)  # ITK fills a file that is cut off with zeros, without a word
+        image = sitk.ReadImage(str(path))
+    except (OSError, EOFError, ValueError, ArithmeticError, RuntimeError, zlib.error) as problem:
+        raise ConversionError(f"{path.name} cannot be read: {_last_line(problem)}") from problem
+    if image.GetNumberOfComponentsPerPixel() != 1:
+        raise ConversionError(
+            f"{path.name} has {image.GetNumberOfComponentsPerPixel()} numbers per pixel, expected one"
+        )
     array: NDArray[Any] = sitk.GetArrayFromImage(image)
     while array.ndim > 2 and array.shape[0] == 1:
         array = array[0]
@@ -49,15 +53,18 @@ def write_picture(path: Path, array: NDArray[Any], spacing_mm: tuple[float, floa
     try:
         with atomic_path(path) as temporary:
             sitk.WriteImage(image, str(temporary))
-            problem = look(temporary).problem  # ITK may not notice that the disk is full
-            if problem:
-                raise OSError(f"the file written {problem}")
-    except (OSError, RuntimeError) as problem:
-        reason = str(problem).strip().splitlines()[-1] if str(problem).strip() else type(problem).__name__
+            require_whole_nifti(temporary)  # ITK may not notice that the disk is full
+    except (OSError, EOFError, RuntimeError, zlib.error) as problem:
         raise DatasetError(
-            f"Cannot write {path}: {reason}. Is the disk full or write-protected? "
+            f"Cannot write {path}: {_last_line(problem)}. Is the disk full or write-protected? "
             "The same command goes on where it stopped."
         ) from problem
+
+
+def _last_line(problem: Exception) -> str:
+    """Of an ITK error the last line says what happened."""
+    lines = str(problem).strip().splitlines()
+    return lines[-1].strip().removeprefix("sitk::ERROR: ") if lines else type(problem).__name__
 
 
 def compact(image: NDArray[Any]) -> NDArray[Any]:

@@ -77,7 +77,7 @@ def look(path: Path, with_values: bool = False) -> FileFacts:
     """Reads the whole file once; never raises for what is wrong with it."""
     sitk = simpleitk()
     try:
-        _require_whole_nifti(path)
+        require_whole_nifti(path)
         image = sitk.ReadImage(str(path))
     except (OSError, EOFError, ValueError, ArithmeticError, zlib.error) as problem:
         return FileFacts(problem=f"cannot be read: {problem}")
@@ -104,7 +104,7 @@ def _values(array: Any) -> tuple[float, ...]:
     return (*numbers, math.nan) if len(numbers) < len(found) else tuple(numbers)
 
 
-def _require_whole_nifti(path: Path) -> None:
+def require_whole_nifti(path: Path) -> None:
     """Raises where a NIfTI file is shorter than its header says or its compression is broken.
 
     ITK reads such a file without a word and fills the rest with zeros, i.e. background.

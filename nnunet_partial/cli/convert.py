@@ -39,7 +39,7 @@ def _common_options(parser: argparse.ArgumentParser, default_name: str) -> None:
     parser.add_argument(
         "-np",
         dest="processes",
-        type=int,
+        type=_processes,
         default=min(8, os.cpu_count() or 1),
         metavar="N",
         help="processes (default: %(default)s)",
@@ -47,6 +47,12 @@ def _common_options(parser: argparse.ArgumentParser, default_name: str) -> None:
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N videos or patient views: a first look")
     parser.add_argument("--strict", action="store_true", help="stop at the first case that cannot be converted")
     parser.add_argument("--overwrite", action="store_true", help="replace the data set if it exists")
+
+
+def _processes(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number above 0, got {text!r}")
+    return int(text)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -40,8 +40,6 @@ class PartialLoss(nn.Module):
         for name, value in (("weight_ce", weight_ce), ("weight_dice", weight_dice), ("smooth", smooth)):
             if not 0 <= value < float("inf"):
                 raise PartialLabelError(f"{name} is {value}; expected a finite number, zero or more.")
-        if weight_ce == 0 and weight_dice == 0:
-            raise PartialLabelError("weight_ce and weight_dice are both 0; expected one above 0, or there is no loss.")
         if ignore_label is not None and (isinstance(ignore_label, bool) or not isinstance(ignore_label, int)):
             raise PartialLabelError(f"ignore_label is {ignore_label!r}; expected a whole number, or None for none.")
         self.weight_ce = float(weight_ce)
@@ -70,6 +68,8 @@ class PartialLoss(nn.Module):
         """
         self._check(logits, target, known)
         with torch.autocast(logits.device.type, enabled=False):
+            if not (self.weight_ce or self.weight_dice):
+                return _terms.nothing(logits)
             batch = _terms.prepare(logits, target, known, self.ignore_label)
             return self._combine(self.sums(batch), batch.known)
 

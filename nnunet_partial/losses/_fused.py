@@ -101,8 +101,8 @@ def _softmax_forward(
         label, known_here = labels[rows, columns], known[rows]
         z, share = _effective(_terms.precise(logits[rows, :, columns]), known_here, kind.unknown)
         index, valid = _index(label, kind.has_ignored)
-        p, log_sum = _softmax(z)
-        term = log_sum.sub_(z.gather(1, index[:, None])[:, 0])
+        p, top, log_top = _softmax(z)
+        term = top.sub_(z.gather(1, index[:, None])[:, 0]).sub_(log_top)  # -log p_y
         if valid is not None:
             p *= valid
         entropy[rows] += _only_carrying(term, label, known_here, kind).sum(dim=1)
@@ -208,11 +208,13 @@ def _effective(z: Tensor, known: Tensor, unknown: str) -> tuple[Tensor, Tensor |
     """The logits whose softmax counts, see `_terms.merge_unknown` and `drop_unknown`; members' shares when merging."""
     if unknown == "keep":
         return z, None
+    if unknown == "merge":
+        z = z - z.amax(dim=1, keepdim=True)  # see _terms.merge_unknown
     dropped = z + _minus_infinity(~known, z)
     if unknown == "drop":
         return dropped, None
-    share, log_sum = _softmax(z + _minus_infinity(_terms.foreground(known), z))
-    dropped[:, 0] = log_sum
+    share, top, log_top = _softmax(z + _minus_infinity(_terms.foreground(known), z))
+    dropped[:, 0] = top.sub_(log_top)  # logsumexp over the members
     return dropped, share
 
 
@@ -221,10 +223,13 @@ def _minus_infinity(where: Tensor, like: Tensor) -> Tensor:
     return torch.zeros(where.shape, dtype=like.dtype, device=like.device).masked_fill_(where, float("-inf"))[:, :, None]
 
 
-def _softmax(z: Tensor) -> tuple[Tensor, Tensor]:
-    """(b, C, n) -> softmax, and logsumexp (b, n): the largest logit minus the log of its probability (>= 1 / C)."""
+def _softmax(z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(b, C, n) -> softmax p, the largest logit (b, n), and its log p (b, n), safe since that p is at least 1 / C.
+
+    logsumexp is the one minus the other; they stay apart so that large logits can be subtracted first.
+    """
     p = z.softmax(dim=1)
-    return p, z.amax(dim=1) - p.amax(dim=1).log_()
+    return p, z.amax(dim=1), p.amax(dim=1).log_()
 
 
 def _index(labels: Tensor, has_ignored: bool) -> tuple[Tensor, Tensor | None]:

@@ -62,6 +62,11 @@ def precise(logits: Tensor) -> Tensor:
     return logits if logits.dtype == torch.float64 else logits.float()
 
 
+def nothing(logits: Tensor) -> Tensor:
+    """The sum of no logit: 0, whatever they are, with gradient 0."""
+    return precise(logits.flatten()[:0]).sum()
+
+
 # --- activate ---------------------------------------------------------------------------------------------------------
 
 
@@ -75,6 +80,7 @@ def merge_unknown(logits: Tensor, known: Tensor) -> Tensor:
 
     The probabilities of the merged classes are added up in the log domain: logsumexp, not a sum of logits.
     """
+    logits = logits - logits.detach().amax(dim=1, keepdim=True)  # a softmax does not see it; large logits round less
     merged = (~foreground(known))[:, :, None]  # (B, C, 1): the background and the unknown classes
     background = logits.masked_fill(~merged, float("-inf")).logsumexp(dim=1, keepdim=True)  # (B, 1, N)
     return torch.cat([background, drop_unknown(logits, known)[:, 1:]], dim=1)

@@ -13,7 +13,7 @@ import pytest
 import SimpleITK as sitk
 from nnunet_partial.dataset_conversion import merge as merge_module
 from nnunet_partial.dataset_conversion.merge import merge
-from nnunet_partial.dataset_conversion.merge_plan import common_order
+from nnunet_partial.dataset_conversion.merge_source import common_order
 from nnunet_partial.dataset_conversion.relabel import relabel
 from raw_folders import Drawn, read_values, snapshot, write_dataset, write_image
 

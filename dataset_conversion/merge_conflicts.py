@@ -1,0 +1,109 @@
+"""What speaks against merging data sets, as dataset.json, the manifests and the lists of files show it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nnunet_partial.errors import PartialLabelError, some
+
+from .merge_source import PARTS, Source, common_order
+
+
+def unreadable(source: Source) -> list[str]:
+    """What is wrong with dataset.json and the manifest of one data set, each on its own."""
+    found = []
+    for read in (
+        lambda: source.dataset.classes,
+        lambda: source.channel_names,
+        lambda: source.dataset.manifest,
+    ):
+        try:
+            read()
+        except PartialLabelError as problem:
+            if f"{source.name}: {problem}" not in found:
+                found.append(f"{source.name}: {problem}")
+    return found
+
+
+def incomplete(source: Source) -> list[str]:
+    """Images without labels, labels without images, cases without entry: as the lists of files show it."""
+    found = []
+    images, labels = source.images, source.labels
+    if not images["Tr"]:
+        found.append(f"{source.name}: no training images in imagesTr")
+    unlabelled = set(images["Tr"]) - set(labels["Tr"])
+    if unlabelled:
+        found.append(f"{source.name}: {len(unlabelled)} training image(s) without a label file: {some(unlabelled)}")
+    for part in PARTS:
+        alone = set(labels[part]) - set(images[part])
+        if alone:
+            found.append(f"{source.name}: {len(alone)} label file(s) in labels{part} without an image: {some(alone)}")
+    twice = set(images["Tr"]) & set(images["Ts"])
+    if twice:
+        found.append(f"{source.name}: {len(twice)} case(s) in imagesTr and in imagesTs: {some(twice)}")
+    found += [f"{source.name}: {p}" for p in source.dataset.manifest.problems(source.cases, source.dataset.classes)]
+    return found
+
+
+def conflicts(sources: Sequence[Source]) -> list[str]:
+    """Where the data sets do not fit each other, as dataset.json, manifests and the lists of files show it."""
+    found = []
+    for what, values in (
+        ("file endings", [source.dataset.file_ending for source in sources]),
+        ("channels", [", ".join(source.channel_names.values()) for source in sources]),
+        ("readers", [str(s.dataset.dataset_json.get("overwrite_image_reader_writer")) for s in sources]),
+    ):
+        if len(set(values)) > 1:
+            each = "; ".join(f"{source.name}: {value}" for source, value in zip(sources, values, strict=True))
+            found.append(f"different {what}: {each}. Convert one of them so that they agree")
+    found += _alike_names(sources)
+    return found + _same_cases(sources) + _patients_on_both_sides(sources)
+
+
+def _alike_names(sources: Sequence[Source]) -> list[str]:
+    spelled: dict[str, list[str]] = {}
+    for name in common_order(name for source in sources for name in source.dataset.classes):
+        spelled.setdefault(name.casefold().strip(), []).append(name)
+    return [
+        f"classes that differ in spelling only: {', '.join(names)}. Use one spelling in dataset.json and manifest"
+        for names in spelled.values()
+        if len(names) > 1
+    ]
+
+
+def _same_cases(sources: Sequence[Source]) -> list[str]:
+    owners: dict[str, list[str]] = {}
+    for source in sources:
+        for case in dict.fromkeys(source.cases):
+            owners.setdefault(case, []).append(source.name)
+    shared: dict[str, list[str]] = {}
+    for case, names in owners.items():
+        if len(names) > 1:
+            shared.setdefault(" and ".join(names), []).append(case)
+    return [
+        f"{len(cases)} case(s) with the same identifier in {names}: {some(cases)}. Convert one data set with other "
+        "identifiers, or leave it out"
+        for names, cases in shared.items()
+    ]
+
+
+def _patients_on_both_sides(sources: Sequence[Source]) -> list[str]:
+    """Patients who train in one data set and are test patients of another: their test would be too good to be true."""
+    sides: dict[str, dict[str, set[str]]] = {}
+    for source in sources:
+        for part in PARTS:
+            for case in source.images[part]:
+                labels = source.dataset.manifest.find(case)
+                if labels is not None:
+                    side = "test" if part == "Ts" or labels.split == "test" else "training"
+                    sides.setdefault(labels.patient or case, {}).setdefault(source.name, set()).add(side)
+    leaking: dict[str, list[str]] = {}
+    for patient, by_source in sides.items():
+        if len(by_source) > 1 and len(set.union(*by_source.values())) > 1:
+            where = ", ".join(f"{' and '.join(sorted(s))} in {name}" for name, s in by_source.items())
+            leaking.setdefault(where, []).append(patient)
+    return [
+        f"{len(patients)} patient(s) on different sides of the official splits ({where}): {some(patients)}. "
+        "Leave these cases out of one data set; if they are different people, give them different 'patient' entries"
+        for where, patients in leaking.items()
+    ]
