@@ -10,9 +10,10 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from nnunet_partial.errors import PartialLabelError
 
@@ -25,19 +26,63 @@ _LAST_LINES = 30
 class Progress:
     """How far a command is, read from its output: `step` matches a line of each step, of which there are `total`.
 
-    A group in `step` is the number of the step (from 0); without one the matching lines are counted.
+    A group in `step` is the number of steps done; without one the matching lines are counted.
     """
 
+    title: str
     step: str
     total: int
     unit: str
 
 
+class Display(Protocol):
+    """What the reader sees of a command's output."""
+
+    def line(self, text: str) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Lines:
+    """Shows the output, less the bars in it."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self._tell = tell
+
+    def line(self, text: str) -> None:
+        if not _BAR.search(text):
+            self._tell(f"  {text}".rstrip())
+
+    def close(self) -> None:
+        pass
+
+
+class Bar:
+    """Shows a bar instead of the output."""
+
+    def __init__(self, progress: Progress) -> None:
+        from tqdm import tqdm
+
+        self._step = re.compile(progress.step)
+        calm = 0.1 if sys.stderr.isatty() else 10.0  # a bar in a file is many lines
+        self._bar = tqdm(total=progress.total, desc=f"  {progress.title}", unit=progress.unit, mininterval=calm)
+
+    def line(self, text: str) -> None:
+        found = self._step.search(text)
+        if found:
+            self._bar.update((int(found[1]) if found.groups() else self._bar.n + 1) - self._bar.n)
+        else:
+            self._bar.update(0)
+
+    def close(self) -> None:
+        self._bar.close()
+
+
 @dataclass
 class Commands:
-    """Commands that share an environment. `variables` win over those of the user; None takes a variable away.
+    """Commands that share an environment: `variables` win over those of the user; None takes a variable away.
 
-    `logs`: folder that keeps the whole output of each, numbered. `tell` is called with every text for the reader.
+    `logs`: the folder that keeps the whole output of each, numbered. `tell` gets every line that the reader shall see.
     """
 
     variables: Mapping[str, str | None]
@@ -46,49 +91,79 @@ class Commands:
     count: int = field(default=0, init=False)
 
     def exports(self) -> str:
-        """The lines to be typed first in a shell of one's own."""
-        lines = []
-        for name, value in self.variables.items():
-            if value is not None:
-                lines.append(f"export {name}={shlex.quote(value)}")
-            elif name in os.environ:
-                lines.append(f"unset {name}")
+        """What is to be typed first in a shell of one's own."""
+        lines = [f"export {name}={shlex.quote(value)}" for name, value in self.variables.items() if value is not None]
+        lines += [f"unset {name}" for name, value in self.variables.items() if value is None and name in os.environ]
         return "\n".join([*lines, f'export PATH={shlex.quote(str(_programs()))}:"$PATH"'])
 
     def run(self, *command: str, progress: Progress | None = None, **variables: str) -> None:
-        """Runs one command to its end; `variables` are for it alone.
+        """Runs one command to its end; `variables` are for it alone. A bar stands for its output where `progress` says
+        how to read it, else the output is shown.
 
-        With `progress` a bar stands for its output, without it the output is shown (less any bars of its own).
-        Raises PartialLabelError, with the last lines of the output, where it cannot be started or fails.
+        Raises PartialLabelError where the program is missing, and, with the end of its output, where it fails.
         """
-        self.count += 1
         typed = " ".join([*(f"{name}={shlex.quote(value)}" for name, value in variables.items()), shlex.join(command)])
         self.tell(f"\n$ {typed}")
-        log = self.logs / f"{self.count:02d}_{command[0]}.txt"
         environment = self._environment(variables)
         program = shutil.which(command[0], path=environment["PATH"])
         if program is None:
-            raise PartialLabelError(f"There is no program {command[0]} in {_programs()} or on the PATH. Install it.")
-        started, last = time.monotonic(), deque[str](maxlen=_LAST_LINES)
-        shown = _count_lines(progress) if progress else self._show_lines()
-        next(shown)
-        with log.open("w", encoding="utf-8") as file:
-            file.write(f"$ {typed}\n")
-            code = _follow([program, *command[1:]], environment, lambda line: _each(line, file.write, last, shown))
-        shown.close()
+            raise PartialLabelError(f"there is no program {command[0]} in {_programs()} or on the PATH; install it")
+        self.count += 1
+        log = self.logs / f"{self.count:02d}_{command[0]}.txt"
+        display: Display = Bar(progress) if progress else Lines(self.tell)
+        started = time.monotonic()
+        try:
+            code, last = _follow([program, *command[1:]], environment, log, typed, display)
+        finally:
+            display.close()
         if code:
             raise PartialLabelError(
-                f"this command failed with exit code {code}:\n{typed}\nThe end of its output:\n"
+                f"this command failed with exit code {code}:\n  {typed}\nThe end of its output:\n"
                 + "".join(f"  {line}\n" for line in last)
                 + f"All of its output: {log}"
             )
-        self.tell(f"({time.monotonic() - started:.0f} s, all of its output: {log})")
+        self.tell(f"  ({time.monotonic() - started:.0f} s; the whole output: {log})")
 
     def _environment(self, variables: Mapping[str, str]) -> dict[str, str]:
-        merged = {**os.environ, **self.variables, "PYTHONUNBUFFERED": "1", **variables}
+        merged = {**os.environ, **self.variables, **variables, "PYTHONUNBUFFERED": "1"}
         environment = {name: value for name, value in merged.items() if value is not None}
         environment["PATH"] = os.pathsep.join([str(_programs()), environment.get("PATH", os.defpath)])
         return environment
 
-    def _show_lines(self) -> Iterator[None]:
-        ...
+
+def _programs() -> Path:
+    """Where pip puts the commands of this Python; under `make` it is not on the PATH."""
+    return Path(sys.executable).parent
+
+
+def _follow(
+    command: Sequence[str], environment: Mapping[str, str], log: Path, typed: str, display: Display
+) -> tuple[int, list[str]]:
+    """Runs a command, its output line by line to `log` and `display`. Returns the exit code and the last lines."""
+    last = deque[str](maxlen=_LAST_LINES)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        log.open("w", encoding="utf-8") as file,
+        subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,  # a bar's carriage returns become line breaks
+            encoding="utf-8",
+            errors="replace",
+        ) as process,
+    ):
+        file.write(f"$ {typed}\n")
+        assert process.stdout is not None
+        try:
+            for line in process.stdout:
+                file.write(line)
+                file.flush()
+                last.append(line.rstrip())
+                display.line(line.rstrip())
+        except BaseException:
+            process.terminate()
+            raise
+    return process.returncode, list(last)

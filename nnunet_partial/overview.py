@@ -43,14 +43,19 @@ def overview(
     for part, cases in (("training", training), ("test", test)):
         if cases:
             text += f"\nHow many {part} cases know each structure: annotated / absent / unknown\n"
-            text += _table(
-                ["domain", *classes],
-                [
-                    [domain, *(_knowledge(manifest, _of(manifest, domain, cases), name) for name in classes)]
-                    for domain in _domains(manifest, cases)
-                ],
-            )
+            text += knowledge_table(manifest, classes, cases)
     return text
+
+
+def knowledge_table(manifest: Manifest, classes: Sequence[str], cases: Sequence[str]) -> str:
+    """Per domain, for how many of `cases` each class is annotated / absent / unknown; plain text, a line per domain."""
+    return _table(
+        ["domain", *classes],
+        [
+            [domain, *(_knowledge(manifest, _of(manifest, domain, cases), name) for name in classes)]
+            for domain in _domains(manifest, cases)
+        ],
+    )
 
 
 def scale_warning(manifest: Manifest, cases: Iterable[str], geometry: Mapping[str, Geometry]) -> str | None:

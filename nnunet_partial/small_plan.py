@@ -21,7 +21,7 @@ def add_small_configuration(
 ) -> None:
     """Adds the configuration `name` to a plans file: `base`, and its preprocessed data, with a small network.
 
-    `features`: of each stage; a network that nnU-Net planned with fewer stages keeps its number. `patch_size` in pixels.
+    `features`: of each stage; a network planned with fewer stages keeps its number. `patch_size` in pixels.
     Plans are made to be edited, see nnU-Net's documentation/explanation_plans_files.md.
     Raises PartialLabelError where the file has no `base`, or the patch cannot be halved as often as the network does.
     """

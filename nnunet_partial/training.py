@@ -28,8 +28,9 @@ from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as nnunet_trainer_modu
 from torch import Tensor, nn
 
 from nnunet_partial.labels import Manifest, class_names, has_regions
+from nnunet_partial.overview import knowledge_table
 from nnunet_partial.run_settings import RunSettings
-from nnunet_partial.training_data import check_labels, known_table, prepare_splits, read_manifest, require_taught
+from nnunet_partial.training_data import check_labels, prepare_splits, read_manifest, require_taught
 from nnunet_partial.validation_summary import mask_unknown
 
 RUN_LOG_KEY = "partial_label_run"
@@ -206,8 +207,9 @@ class PartialLabelMixin(_Trainer):
         require_taught(self.manifest, classes, training_cases)
         self.known_classes = KnownClasses(self.manifest, classes, sorted({*training_cases, *validation_cases}))
         for title, members in (("Training", training_cases), ("Validation", validation_cases)):
-            table = known_table(self.manifest, classes, members)
-            self.print_to_log_file(f"{title} cases that know each class:\n{table}\n", add_timestamp=False)
+            table = knowledge_table(self.manifest, classes, members)
+            heading = f"{title} cases that know each structure: annotated / absent / unknown"
+            self.print_to_log_file(f"\n{heading}\n{table}", add_timestamp=False)
 
     # ---- training ----------------------------------------------------------------------------------------------------
 

@@ -87,20 +87,3 @@ def require_taught(manifest: Manifest, classes: Sequence[str], training_cases: S
             f"No training case of this fold knows {some(untaught)}. Remove the class from dataset.json and plan again, "
             "add cases that were annotated for it, or choose another split."
         )
-
-
-def known_table(manifest: Manifest, classes: Sequence[str], cases: Sequence[str]) -> str:
-    """How many cases know each class (annotated, plus declared absent), per domain; a table in plain text."""
-    domains: dict[str, list[str]] = {}
-    for case in cases:
-        domains.setdefault(manifest.labels_of(case).domain or "-", []).append(case)
-    rows = [["domain", "cases", *classes]]
-    for domain, members in sorted(domains.items()):
-        labels = [manifest.labels_of(case) for case in members]
-        counts = [
-            (sum(name in entry.annotated for entry in labels), sum(name in entry.absent for entry in labels))
-            for name in classes
-        ]
-        rows.append([domain, str(len(members)), *(f"{a} + {b} absent" if b else str(a) for a, b in counts)])
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)

@@ -33,7 +33,9 @@ def nnunet_source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert spec is not None
     assert spec.submodule_search_locations
     folder = tmp_path_factory.mktemp("nnunet")
-    shutil.copytree(spec.submodule_search_locations[0], folder / "nnunetv2", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        spec.submodule_search_locations[0], folder / "nnunetv2", ignore=shutil.ignore_patterns("__pycache__")
+    )
     commands = [point for point in installed.entry_points if point.group == "console_scripts"]
     lines = [
         "[build-system]",

@@ -18,21 +18,10 @@ from toy import Project, shrink, write_toy
 DATASET = "Dataset701_Toy"
 OURS = ("Marginal", "ACCE", "ABCE", "Naive")
 
-#: Looks trainers up as nnUNetv2_train and nnUNetv2_predict do; the last line of its output is JSON.
-FIND = """
-import json, os, sys
-import nnunetv2
-import nnunet_partial, nnunet_partial.dataset_conversion
-from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name as find
-
-own_folder = sys.argv[1]
-os.environ["nnUNet_extTrainer"] = own_folder + os.pathsep + os.environ["nnUNet_extTrainer"]
-names = [f"nnUNetTrainer{kind}{ending}" for kind in %r for ending in ("", "_5epochs")]
-names += ["nnUNetTrainer", "nnUNetTrainer_5epochs", "nnUNetTrainerDA5", "nnUNetTrainerOfMine"]
-bases = {name: [base.__module__ for base in find(name).__mro__] for name in names}
-files = {module.__name__: module.__file__ for module in (nnunetv2, nnunet_partial, nnunet_partial.dataset_conversion)}
-print(json.dumps({"bases": bases, "files": files}))
-""" % (OURS,)
+NNUNETS = ("nnUNetTrainer", "nnUNetTrainer_5epochs", "nnUNetTrainerDA5")
+USERS = "nnUNetTrainerOfMine"
+NAMES = (*(f"nnUNetTrainer{kind}{ending}" for kind in OURS for ending in ("", "_5epochs")), *NNUNETS, USERS)
+FIND = str(Path(__file__).with_name("find_trainers.py"))
 
 
 def check_search(output: str, trainers: Path, nnunet: Path, package: Path, converters: Path) -> None:
@@ -43,15 +32,13 @@ def check_search(output: str, trainers: Path, nnunet: Path, package: Path, conve
         "nnunet_partial": str(package / "__init__.py"),
         "nnunet_partial.dataset_conversion": str(converters / "__init__.py"),
     }
-    for kind in OURS:
-        for ending in ("", "_5epochs"):
-            name = f"nnUNetTrainer{kind}{ending}"
-            assert f"Using trainer '{name}' from: {trainers}\n" in output
-            assert "nnunet_partial.training" in found["bases"][name]
-    for name in ("nnUNetTrainer", "nnUNetTrainer_5epochs", "nnUNetTrainerDA5"):
+    for name in NAMES[: 2 * len(OURS)]:
+        assert f"Using trainer '{name}' from: {trainers}\n" in output
+        assert "nnunet_partial.training" in found["bases"][name]
+    for name in NNUNETS:
         assert found["bases"][name][0].startswith("nnunetv2.training.nnUNetTrainer.")
         assert f"Using trainer '{name}'" not in output
-    assert found["bases"]["nnUNetTrainerOfMine"][0] == "a_trainer_of_mine"
+    assert found["bases"][USERS][0] == "a_trainer_of_mine"
 
 
 @pytest.fixture
@@ -59,41 +46,37 @@ def own_folder(tmp_path: Path) -> str:
     """A folder with a trainer that the user wrote."""
     (tmp_path / "a_trainer_of_mine.py").write_text(
         "from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer\n"
-        "class nnUNetTrainerOfMine(nnUNetTrainer):\n    pass\n"
+        f"class {USERS}(nnUNetTrainer):\n    pass\n"
     )
     return str(tmp_path)
 
 
 def test_search_with_both_installed_regularly(regular: SmallVenv, own_folder: str) -> None:
     package = regular.site / "nnunet_partial"
-    said = regular.must("python", "-c", FIND, own_folder)
+    said = regular.must("python", FIND, own_folder, *NAMES)
     check_search(said, package / "trainers", regular.site / "nnunetv2", package, package / "dataset_conversion")
 
 
-def test_search_with_nnunet_installed_editable(nnunet_editable: SmallVenv, nnunet_source: Path, own_folder: str) -> None:
+def test_search_with_nnunet_installed_editable(
+    nnunet_editable: SmallVenv, nnunet_source: Path, own_folder: str
+) -> None:
     package = nnunet_editable.site / "nnunet_partial"
-    said = nnunet_editable.must("python", "-c", FIND, own_folder)
+    said = nnunet_editable.must("python", FIND, own_folder, *NAMES)
     check_search(said, package / "trainers", nnunet_source / "nnunetv2", package, package / "dataset_conversion")
 
 
 def test_search_with_ours_installed_editable(ours_editable: SmallVenv, source: Path, own_folder: str) -> None:
-    assert not list(ours_editable.site.glob("nnunet_partial.pth"))
-    shell = (
-        'export nnUNet_extTrainer="$(nnunet_partial trainers --path)"\n'
-        f"exec {ours_editable.bin / 'python'} -c '{FIND}' {own_folder}"
-    )
-    assert "'" not in FIND
-    script = ours_editable.bin / "as_the_documentation_says"
-    script.write_text(f"#!/bin/sh\nset -e\n{shell}\n")
+    assert not (ours_editable.site / "nnunet_partial.pth").exists()
+    documented = 'export nnUNet_extTrainer="$(nnunet_partial trainers --path)"'
+    script = ours_editable.bin / "as_documented"
+    script.write_text(f'#!/bin/sh\nset -e\n{documented}\nexec python "$@"\n')
     script.chmod(0o755)
-    said = ours_editable.must(script.name)
+    said = ours_editable.must(script.name, FIND, own_folder, *NAMES)
     package = source / "nnunet_partial"
-    check_search(
-        said, package / "trainers", ours_editable.site / "nnunetv2", package, source / "dataset_conversion"
-    )
+    check_search(said, package / "trainers", ours_editable.site / "nnunetv2", package, source / "dataset_conversion")
 
 
-# ---- the variable that the .pth file sets ------------------------------------------------------------------------------
+# ---- the variable that the .pth file sets ----------------------------------------------------------------------------
 
 
 SHOW = "import os, sys, subprocess; print(os.environ['nnUNet_extTrainer']); sys.stdout.flush()"
@@ -113,7 +96,7 @@ def test_ours_is_not_named_a_second_time(regular: SmallVenv) -> None:
     assert regular.must("python", "-c", SHOW, nnUNet_extTrainer=already).strip() == already
 
 
-# ---- what is shipped ---------------------------------------------------------------------------------------------------
+# ---- what is shipped -------------------------------------------------------------------------------------------------
 
 
 def test_the_wheel_holds_every_module_and_nothing_else(wheels: dict[str, Path], source: Path) -> None:
@@ -152,7 +135,7 @@ def test_importing_setup_does_nothing(source: Path) -> None:
     assert sorted(source.rglob("*")) == before
 
 
-# ---- the real commands -------------------------------------------------------------------------------------------------
+# ---- the real commands -----------------------------------------------------------------------------------------------
 
 
 class InstalledProject(Project):

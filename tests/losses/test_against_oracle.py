@@ -51,7 +51,7 @@ def batches(draw: st.DrawFn, ignore: bool) -> Batch:
 
 @pytest.mark.parametrize("ignore", [False, True], ids=["no-ignore", "ignore"])
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
-@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=50, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(
     data=st.data(),
     batch_dice=st.booleans(),

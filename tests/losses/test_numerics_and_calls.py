@@ -167,6 +167,42 @@ def test_same_call_twice_gives_the_same(variant: Variant) -> None:
 
 
 @EACH
+def test_backward_twice_through_one_graph(variant: Variant) -> None:
+    batch = make_batch(41, (5, 4), mixed_known(), ignore_label=IGNORE)
+    logits = batch.logits.clone().requires_grad_()
+    value = variant.build(ignore_label=IGNORE)(logits, batch.target, batch.known)
+    (first,) = torch.autograd.grad(value, logits, retain_graph=True)
+    kept = first.clone()
+    (second,) = torch.autograd.grad(3 * value, logits)
+    torch.testing.assert_close(second, 3 * kept)
+    assert torch.equal(first, kept)
+
+
+@EACH
+@pytest.mark.parametrize("batch_dice", [True, False], ids=["batch-dice", "sample-dice"])
+@pytest.mark.parametrize(
+    ("samples", "tiles"), [(1, (61, 71)), (1, (61, 5)), (900, (1, 1))], ids=["large", "oblong", "many"]
+)
+def test_large_batches_are_small_ones_repeated(
+    variant: Variant, samples: int, tiles: tuple[int, int], batch_dice: bool
+) -> None:
+    # The same picture n times over: every mean and every Dice (smooth = 0) is as before, and each voxel's gradient one
+    # n-th. Up to 4 x 305 x 284 voxels and 3600 samples, so that work done in pieces is cut somewhere.
+    small = make_batch(42, (5, 4), mixed_known(), ignore_label=IGNORE)
+    large = Batch(
+        small.logits.repeat(samples, 1, *tiles),
+        small.target.repeat(samples, 1, *tiles),
+        small.known.repeat(samples, 1),
+    )
+    loss = variant.build(ignore_label=IGNORE, batch_dice=batch_dice, smooth=0.0)
+    value, gradient = value_and_gradient(loss, small)
+    n = samples * tiles[0] * tiles[1]
+    assert_same(
+        value_and_gradient(loss, large), (value, gradient.repeat(samples, 1, *tiles) / n), rtol=1e-7, atol=1e-14
+    )
+
+
+@EACH
 def test_memory_layout_does_not_matter(variant: Variant) -> None:
     batch = make_batch(38, (5, 4), mixed_known(), ignore_label=IGNORE, dtype=torch.float32)
     loss = variant.build(ignore_label=IGNORE)

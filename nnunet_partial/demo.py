@@ -1,0 +1,229 @@
+"""The demo: what training on partial labels is about, seen on drawn echo images through the real commands.
+
+Two "scanners", two data sets. In the first, made like CAMUS, all structures are drawn; in the second, made like
+EchoNet-Dynamic, the left ventricle alone. nnU-Net's own loss takes what nobody drew for background; a loss for partial
+labels does not. Both models are then asked for all structures in unseen images of both scanners.
+"""
+
+from __future__ import annotations
+
+import textwrap
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from nnunet_partial.commands import Commands, Progress
+from nnunet_partial.demo_folder import DemoFolder
+from nnunet_partial.demo_picture import Row, draw_picture, median_case
+from nnunet_partial.demo_scores import Scores, read_labels, score
+from nnunet_partial.errors import PartialLabelError
+from nnunet_partial.files import link_or_copy, write_text
+from nnunet_partial.phantom import SCANNER_A, SCANNER_B, blend, write_camus, write_echonet_dynamic
+from nnunet_partial.raw_dataset import RawDataset
+from nnunet_partial.small_plan import add_small_configuration
+
+NAIVE = "nnUNetTrainerNaive"
+TRAINERS = {"marginal": "nnUNetTrainerMarginal", "acce": "nnUNetTrainerACCE", "abce": "nnUNetTrainerABCE"}
+CONFIGURATION = "2d_small"
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much of everything, so that two CPU cores need some minutes. `shift`: how far the second scanner's pictures
+    are from the first's, 0 to 1 (see `phantom.blend`)."""
+
+    patients: int = 30
+    pixels: int = 96
+    shift: float = 0.4
+    epochs: int = 15
+    iterations: int = 50
+    val_iterations: int = 2
+    features: tuple[int, ...] = (16, 32, 64, 64)
+    seed: int = 1
+
+
+def demo(out: Path, *, loss: str = "marginal", device: str = "cpu", tell: Tell, size: Size = Size()) -> Scores:
+    """Runs the demo in the folder `out`; `tell` gets every line of text for the reader. Returns both models' Dice.
+
+    loss: one of TRAINERS; device: "cpu" or "cuda". An earlier demo in `out` is replaced. Raises PartialLabelError for a
+    folder that is not a demo's, a device that is not there, or a command that fails (with its output).
+    """
+    started = time.monotonic()
+    _require_device(device)
+    folder, trainers = DemoFolder(out.resolve()), (NAIVE, TRAINERS[loss])
+    folder.start_afresh()
+    commands = Commands(_environment(folder, device, size), folder.logs, tell)
+    _heading(tell, "1. Two data sets, drawn")
+    _draw(folder, size, tell)
+    _heading(tell, "2. From their folders to one nnU-Net data set")
+    tell("To type the commands yourself, first set nnU-Net's folders, the length of training and its seed:\n")
+    tell(commands.exports())
+    _convert(commands, folder)
+    _heading(tell, "3. nnU-Net's plan")
+    _plan(commands, folder, size, tell)
+    _heading(tell, "4. The same network twice on the same images and labels, with two losses")
+    for trainer in trainers:
+        _train(commands, trainer, device, size)
+    _heading(tell, "5. Unseen images of both scanners")
+    for trainer in trainers:
+        _predict(commands, folder, trainer, device)
+    _heading(tell, "6. What came out")
+    scores = _score(folder, trainers)
+    _draw_picture(folder, trainers, scores)
+    result = _result(scores, trainers)
+    write_text(folder.result, result)
+    tell(result)
+    tell(f"The picture: {folder.picture}\nAll files: {folder.root}")
+    tell(f"This took {(time.monotonic() - started) / 60:.1f} minutes.")
+    return scores
+
+
+def _heading(tell: Tell, text: str) -> None:
+    tell(f"\n{text}\n{'=' * len(text)}")
+
+
+def _require_device(device: str) -> None:
+    if device == "cuda":
+        import torch  # takes seconds, so only here
+
+        if not torch.cuda.is_available():
+            raise PartialLabelError("PyTorch finds no CUDA device on this computer. Use --device cpu.")
+
+
+def _environment(folder: DemoFolder, device: str, size: Size) -> dict[str, str | None]:
+    from nnunet_partial.cli.trainers import trainers_folder
+
+    return {
+        **folder.nnunet,
+        "nnUNet_extTrainer": str(trainers_folder()),
+        "nnUNet_partial_epochs": str(size.epochs),
+        "nnUNet_partial_iterations": str(size.iterations),
+        "nnUNet_partial_val_iterations": str(size.val_iterations),
+        "nnUNet_partial_seed": str(size.seed),
+        "nnUNet_def_n_proc": "1",
+        "nnUNet_n_proc_DA": None,  # planning dies of a 0 that training and prediction shall have
+        **({"nnUNet_compile": "f"} if device == "cuda" else {}),  # compiling takes longer than this training
+    }
+
+
+def _draw(folder: DemoFolder, size: Size, tell: Tell) -> None:
+    tell(
+        f"Scanner A: {size.patients} patients as in CAMUS, two views, ED and ES; LV, MYO and LA are drawn.\n"
+        f"Scanner B: {size.patients} patients as in EchoNet-Dynamic, videos; of two frames each the LV is traced.\n"
+        "No patient, no scanner: nnunet_partial/phantom.py draws them."
+    )
+    shape = (size.pixels, size.pixels)
+    write_camus(folder.camus, size.patients, seed=size.seed, shape=shape, half_sequence=False)
+    write_echonet_dynamic(
+        folder.echonet,
+        size.patients,
+        seed=size.seed + 1000,
+        scanner=blend(SCANNER_A, SCANNER_B, size.shift),
+        shape=shape,
+        frames=10,
+        truth_dir=folder.echonet_truth,
+    )
+
+
+def _convert(commands: Commands, folder: DemoFolder) -> None:
+    commands.run("nnunet_partial", "convert", "camus", "-i", str(folder.camus), "-d", "501")
+    commands.run("nnunet_partial", "convert", "echonet-dynamic", "-i", str(folder.echonet), "-d", "502")
+    commands.run("nnunet_partial", "merge", "-i", "501", "502", "-d", "510", "--name", "Echo")
+    commands.run("nnunet_partial", "check", "-d", "510")
+
+
+def _plan(commands: Commands, folder: DemoFolder, size: Size, tell: Tell) -> None:
+    progress = Progress("fingerprint, then preprocessing", r"(\d+)/\d+ \[", len(_cases(folder, "Tr")), "case")
+    commands.run("nnUNetv2_plan_and_preprocess", "-d", "510", "-c", "2d", "-np", "1", "-npfp", "1", progress=progress)
+    patch_size = (size.pixels, size.pixels)
+    add_small_configuration(folder.plans, CONFIGURATION, features=size.features, patch_size=patch_size)
+    tell(
+        f"\nPlans are made to be edited. This one now also has a configuration {CONFIGURATION}, small enough for CPUs: "
+        f"{len(size.features)} stages of {', '.join(map(str, size.features))} features, patches of "
+        f"{size.pixels} x {size.pixels}.\n  {folder.plans}"
+    )
+
+
+def _train(commands: Commands, trainer: str, device: str, size: Size) -> None:
+    commands.run(
+        *("nnUNetv2_train", "510", CONFIGURATION, "0", "-tr", trainer, "-device", device),
+        progress=Progress(trainer, r": Epoch (\d+)\s*$", size.epochs, "epoch"),
+        nnUNet_n_proc_DA="0",
+    )
+
+
+def _predict(commands: Commands, folder: DemoFolder, trainer: str, device: str) -> None:
+    images, found = str(folder.merged / "imagesTs"), str(folder.predictions(trainer))
+    commands.run(
+        *("nnUNetv2_predict", "-d", "510", "-c", CONFIGURATION, "-f", "0", "-tr", trainer, "-i", images, "-o", found),
+        *("-device", device, "-npp", "1", "-nps", "1"),
+        progress=Progress(trainer, "^done with ", len(_cases(folder, "Ts")), "case"),
+        nnUNet_n_proc_DA="0",
+    )
+
+
+def _cases(folder: DemoFolder, part: str) -> list[str]:
+    return list(RawDataset(folder.merged).label_files(part))
+
+
+def _score(folder: DemoFolder, trainers: tuple[str, str]) -> Scores:
+    dataset = RawDataset(folder.merged)
+    labels = {case: dataset.manifest.labels_of(case) for case in _cases(folder, "Ts")}
+    for case, its in labels.items():
+        truth = dataset.label_files("Ts")[case]
+        if its.domain == "echonet":  # labelsTs knows of the ventricle alone
+            stem = str(its.patient).removeprefix("echonet_")
+            truth = folder.echonet_truth / f"{stem}_{its.info['frame']}{dataset.file_ending}"
+        link_or_copy(truth, folder.truth / f"{case}{dataset.file_ending}")
+    return score(
+        _files(folder.truth, labels, dataset.file_ending),
+        {trainer: _files(folder.predictions(trainer), labels, dataset.file_ending) for trainer in trainers},
+        dataset.classes,
+        {case: its.domain for case, its in labels.items()},
+        {its.domain: its.annotated for its in labels.values()},
+    )
+
+
+def _files(folder: Path, cases: Iterable[str], ending: str) -> dict[str, Path]:
+    return {case: folder / f"{case}{ending}" for case in cases}
+
+
+def _draw_picture(folder: DemoFolder, trainers: tuple[str, str], scores: Scores) -> None:
+    """One case of the first domain and two of the second, each the median of the second trainer's."""
+    dataset = RawDataset(folder.merged)
+    rows = []
+    for domain, moments in (("camus", ("",)), ("echonet", ("_ED", "_ES"))):
+        for moment in moments:
+            of = scores.of[trainers[1]]
+            rows.append(median_case({case: of[case] for case in scores.cases(domain) if case.endswith(moment)}))
+    draw_picture(
+        folder.picture,
+        ["image", "truth", *trainers],
+        [_row(folder, dataset, case, trainers, scores) for case in rows],
+        dataset.classes,
+        "Images that no training has seen; structures that scanner B's training labels never had: MYO, LA",
+    )
+
+
+def _row(folder: DemoFolder, dataset: RawDataset, case: str, trainers: tuple[str, str], scores: Scores) -> Row:
+    image = read_labels(dataset.image_files("Ts")[case][0])
+    name = f"{case}{dataset.file_ending}"
+    labels = [(read_labels(folder.truth / name), "")]
+    for trainer in trainers:
+        numbers = zip(scores.structures, scores.of[trainer][case], strict=True)
+        caption = "Dice: " + "  ".join(f"{structure} {value:.2f}" for structure, value in numbers)
+        labels.append((read_labels(folder.predictions(trainer) / name), caption))
+    domain = scores.domains[case]
+    return Row(f"{domain}\n(training labels: {', '.join(scores.drawn[domain])})", image, labels)
+
+
+def _result(scores: Scores, trainers: tuple[str, str]) -> str:
+    head = "Dice, mean over unseen images (1 is perfect, 0 nothing in common); * nobody drew it there for training\n"
+    words = [
+        textwrap.fill(sentence, 110, initial_indent="- ", subsequent_indent="  ")
+        for sentence in scores.words(*trainers)
+    ]
+    return "\n".join([head, scores.table(), "", *words, ""])

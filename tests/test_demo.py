@@ -1,0 +1,379 @@
+"""The demo: a quick real run of all of it, and its parts."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from matplotlib.image import imread
+
+from nnunet_partial.cli import main
+from nnunet_partial.commands import Commands, Progress
+from nnunet_partial.demo import NAIVE, Size, demo
+from nnunet_partial.demo_folder import DemoFolder
+from nnunet_partial.demo_picture import COLOURS, Row, draw_picture, median_case
+from nnunet_partial.demo_scores import Scores, compared, dice
+from nnunet_partial.errors import PartialLabelError
+from nnunet_partial.small_plan import add_small_configuration
+
+OURS = "nnUNetTrainerACCE"
+QUICK = Size(patients=5, pixels=32, epochs=2, iterations=2, val_iterations=1, features=(4, 8))
+
+# ---- the whole ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, Scores]:
+    """The folder of a quick demo, what it said, and its scores; the user has nnU-Net folders of his own."""
+    users, out = tmp_path_factory.mktemp("user"), tmp_path_factory.mktemp("demo") / "out"
+    said: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+            patch.setenv(name, str(users))
+        patch.setenv("nnUNet_n_proc_DA", "0")  # planning would die of it
+        patch.setenv("OMP_NUM_THREADS", "1")
+        scores = demo(out, loss="acce", tell=said.append, size=QUICK)
+        assert os.environ["nnUNet_raw"] == str(users)
+    assert list(users.iterdir()) == []
+    return out, "\n".join(said), scores
+
+
+def test_every_command_is_shown_and_ran(done: tuple[Path, str, Scores]) -> None:
+    out, said, _ = done
+    typed = [line[2:] for line in said.splitlines() if line.startswith("$ ")]
+    images = f"{out}/nnUNet_raw/Dataset510_Echo/imagesTs"
+    alone = "nnUNet_n_proc_DA=0 "
+    assert typed == [
+        f"nnunet_partial convert camus -i {out}/sources/CAMUS_public -d 501",
+        f"nnunet_partial convert echonet-dynamic -i {out}/sources/EchoNet-Dynamic -d 502",
+        "nnunet_partial merge -i 501 502 -d 510 --name Echo",
+        "nnunet_partial check -d 510",
+        "nnUNetv2_plan_and_preprocess -d 510 -c 2d -np 1 -npfp 1",
+        *(f"{alone}nnUNetv2_train 510 2d_small 0 -tr {trainer} -device cpu" for trainer in (NAIVE, OURS)),
+        *(
+            f"{alone}nnUNetv2_predict -d 510 -c 2d_small -f 0 -tr {trainer} -i {images} "
+            f"-o {out}/predictions/{trainer} -device cpu -npp 1 -nps 1"
+            for trainer in (NAIVE, OURS)
+        ),
+    ]
+    logs = [log.read_text().splitlines()[0][2:] for log in sorted((out / "logs").iterdir())]
+    assert logs == typed
+    for variable, value in {"raw": f"{out}/nnUNet_raw", "partial_epochs": "2", "partial_seed": "1"}.items():
+        assert f"\nexport nnUNet_{variable}={value}\n" in said
+    assert "\nunset nnUNet_n_proc_DA\n" in said
+    assert "Nothing is wrong." in said  # the output of our own commands is shown
+
+
+def test_both_trainings_have_the_asked_for_length_and_small_network(done: tuple[Path, str, Scores]) -> None:
+    out, _, _ = done
+    for trainer in (NAIVE, OURS):
+        fold = out / f"nnUNet_results/Dataset510_Echo/{trainer}__nnUNetPlans__2d_small/fold_0"
+        log = next(fold.glob("training_log_*.txt")).read_text()
+        assert re.findall(r": Epoch (\d+)", log) == ["0", "1"]
+        assert "'features_per_stage': [4, 8]" in log
+        assert (fold / "checkpoint_final.pth").exists()
+
+
+def test_table_tells_what_the_files_hold(done: tuple[Path, str, Scores]) -> None:
+    """Dice again from the files on disk, by a count of its own."""
+    out, said, scores = done
+    truths = sorted((out / "truth").glob("*.nii.gz"))
+    # the last of five patients is for testing: 2 views x 2 phases, and one video with two frames
+    assert [sum(file.name.startswith(domain) for file in truths) for domain in ("camus", "echonet")] == [4, 2]
+    for trainer in (NAIVE, OURS):
+        for domain in ("camus", "echonet"):
+            cells = []
+            for value in (1, 2, 3):
+                of_case = []
+                for file in truths:
+                    if file.name.startswith(domain):
+                        a, b = (
+                            sitk.GetArrayFromImage(sitk.ReadImage(str(path))) == value
+                            for path in (file, out / "predictions" / trainer / file.name)
+                        )
+                        assert a.sum() > 0  # all structures are in the truth, also those that nobody drew for training
+                        of_case.append(2 * np.logical_and(a, b).sum() / (a.sum() + b.sum()))
+                cells.append(np.mean(of_case))
+            stars = ["", "", ""] if domain == "camus" else ["", r"\*", r"\*"]
+            numbers = r"\s+".join(f"{cell:.2f}{star}" for cell, star in zip(cells, stars, strict=True))
+            count = {"camus": 4, "echonet": 2}[domain]
+            assert re.search(rf"^{domain}\s+{count}\s+{trainer}\s+{numbers}$", said, re.MULTILINE)
+            assert scores.mean(trainer, domain, "LV") == pytest.approx(cells[0])
+    assert (out / "result.txt").read_text() in said
+
+
+def test_picture_is_there(done: tuple[Path, str, Scores]) -> None:
+    out, said, _ = done
+    picture = imread(out / "picture.png")
+    assert picture.shape[0] > 600
+    assert picture.shape[1] > 600
+    assert str(out / "picture.png") in said
+
+
+def test_sources_hold_the_ventricle_alone_on_scanner_b(done: tuple[Path, str, Scores]) -> None:
+    out, _, scores = done
+    labels = sorted((out / "nnUNet_raw/Dataset510_Echo/labelsTr").glob("echonet_*"))
+    assert len(labels) == 8  # four of five videos, two frames each
+    for file in labels:
+        assert set(np.unique(sitk.GetArrayFromImage(sitk.ReadImage(str(file))))) == {0, 1}
+    assert {domain: list(names) for domain, names in scores.drawn.items()} == {
+        "camus": ["LV", "MYO", "LA"],
+        "echonet": ["LV"],
+    }
+
+
+# ---- its folder -----------------------------------------------------------------------------------------------------
+
+
+def test_leaves_a_folder_alone_that_is_no_demos(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "truth").mkdir()
+    (tmp_path / "truth" / "thesis.txt").write_text("years of work")
+    assert main(["demo", "--out", str(tmp_path)]) == 1
+    assert "holds files that no demo made and is left as it is. Choose a new folder" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.rglob("*")] == ["truth", "thesis.txt"]
+
+
+def test_refuses_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("text")
+    with pytest.raises(PartialLabelError, match="is a file; expected a new folder"):
+        DemoFolder(file).start_afresh()
+    assert file.read_text() == "text"
+
+
+def test_starts_afresh_and_removes_only_its_own(tmp_path: Path) -> None:
+    folder = DemoFolder(tmp_path / "new" / "demo")
+    folder.start_afresh()
+    own = [
+        folder.camus,
+        folder.merged / "imagesTs",
+        folder.logs,
+        folder.root / "nnUNet_raw" / ".building_Dataset501_CAMUS",
+    ]
+    for path in own:
+        path.mkdir(parents=True)
+    folder.picture.touch()
+    users = [folder.root / "notes.txt", folder.root / "nnUNet_raw" / "Dataset007_Mine" / "dataset.json"]
+    for path in users:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("mine")
+    folder.start_afresh()
+    assert [path.exists() for path in [*own, folder.picture]] == [False] * 5
+    assert [path.read_text() for path in users] == ["mine", "mine"]
+
+
+def test_does_not_follow_a_link_out_of_its_folder(tmp_path: Path) -> None:
+    folder = DemoFolder(tmp_path / "demo")
+    folder.start_afresh()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "file").touch()
+    folder.truth.symlink_to(elsewhere)
+    folder.start_afresh()
+    assert not folder.truth.is_symlink()
+    assert (elsewhere / "file").exists()
+
+
+def test_missing_device_is_said_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(PartialLabelError, match=r"no CUDA device on this computer. Use --device cpu"):
+        demo(tmp_path / "out", device="cuda", tell=print, size=QUICK)
+    assert not (tmp_path / "out").exists()
+
+
+# ---- its commands ---------------------------------------------------------------------------------------------------
+
+
+def commands(tmp_path: Path, said: list[str], **variables: str | None) -> Commands:
+    return Commands(variables, tmp_path / "logs", said.append)
+
+
+def test_command_is_told_shown_and_logged(tmp_path: Path) -> None:
+    said: list[str] = []
+    script = "import os; print(os.environ['A'], os.environ['B']); print('50%|#####     | 1/2')"
+    commands(tmp_path, said, A="one two").run(Path(sys.executable).name, "-c", script, B="3")
+    assert said[0].startswith(f"\n$ B=3 {Path(sys.executable).name} -c ")
+    assert said[1] == "  one two 3"
+    assert said[2].startswith("  (")  # the bar is in the log only
+    assert len(said) == 3
+    log = next((tmp_path / "logs").iterdir()).read_text().splitlines()
+    assert log[1:] == ["one two 3", "50%|#####     | 1/2"]
+
+
+def test_failing_command_stops_with_its_output(tmp_path: Path) -> None:
+    script = "print('what went wrong'); raise SystemExit(3)"
+    with pytest.raises(PartialLabelError, match=r"failed with exit code 3:(?s:.*)\n  what went wrong\n(?s:.*)logs"):
+        commands(tmp_path, []).run(Path(sys.executable).name, "-c", script)
+
+
+def test_missing_program(tmp_path: Path) -> None:
+    with pytest.raises(PartialLabelError, match="there is no program nnUNetv9_train in"):
+        commands(tmp_path, []).run("nnUNetv9_train")
+
+
+def test_bar_follows_the_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said: list[str] = []
+    script = "print('now: Epoch 0'); print('loss'); print('now: Epoch 3')"
+    progress = Progress("training", r": Epoch (\d+)$", 4, "epoch")
+    commands(tmp_path, said).run(Path(sys.executable).name, "-c", script, progress=progress)
+    assert "loss" not in "".join(said[1:])
+    assert "training:  75%" in capsys.readouterr().err
+    counted = Progress("cases", "^done", 2, "case")
+    commands(tmp_path, said).run(Path(sys.executable).name, "-c", "print('done')\nprint('done')", progress=counted)
+    assert "cases: 100%" in capsys.readouterr().err
+
+
+def test_exports_can_be_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GONE", "1")
+    monkeypatch.delenv("NEVER", raising=False)
+    exports = commands(tmp_path, [], FOLDER="/a b", GONE=None, NEVER=None).exports().splitlines()
+    assert exports == ["export FOLDER='/a b'", "unset GONE", f'export PATH={Path(sys.executable).parent}:"$PATH"']
+
+
+# ---- its plan -------------------------------------------------------------------------------------------------------
+
+
+def plans(tmp_path: Path) -> Path:
+    network = {
+        "n_stages": 4,
+        "features_per_stage": [32, 64, 128, 256],
+        "strides": [[1, 1], [2, 2], [2, 2], [2, 1]],
+        "kernel_sizes": [[3, 3]] * 4,
+        "n_conv_per_stage": [2, 2, 2, 2],
+        "n_conv_per_stage_decoder": [2, 2, 2],
+        "conv_bias": True,
+        "norm_op_kwargs": {"eps": 1e-5},
+    }
+    architecture = {"network_class_name": "PlainConvUNet", "arch_kwargs": network}
+    file = tmp_path / "nnUNetPlans.json"
+    file.write_text(json.dumps({"configurations": {"2d": {"batch_size": 49, "architecture": architecture}}}))
+    return file
+
+
+def test_small_configuration(tmp_path: Path) -> None:
+    file = plans(tmp_path)
+    before = json.loads(file.read_text())["configurations"]["2d"]
+    add_small_configuration(file, "tiny", features=(4, 8, 16), batch_size=2, patch_size=(8, 12))
+    after = json.loads(file.read_text())["configurations"]
+    assert after["2d"] == before
+    assert after["tiny"] == {
+        "inherits_from": "2d",
+        "batch_size": 2,
+        "patch_size": [8, 12],
+        "architecture": {
+            "network_class_name": "PlainConvUNet",
+            "arch_kwargs": {
+                "n_stages": 3,
+                "features_per_stage": [4, 8, 16],
+                "strides": [[1, 1], [2, 2], [2, 2]],
+                "kernel_sizes": [[3, 3]] * 3,
+                "n_conv_per_stage": [2, 2, 2],
+                "n_conv_per_stage_decoder": [2, 2],
+                "conv_bias": True,
+                "norm_op_kwargs": {"eps": 1e-5},
+            },
+        },
+    }
+
+
+def test_network_with_few_stages_keeps_them(tmp_path: Path) -> None:
+    file = plans(tmp_path)
+    add_small_configuration(file, "tiny", features=(4, 8, 16, 32, 64), patch_size=(8, 4))
+    network = json.loads(file.read_text())["configurations"]["tiny"]["architecture"]["arch_kwargs"]
+    assert network["n_stages"] == 4
+    assert network["features_per_stage"] == [4, 8, 16, 32]
+    assert network["n_conv_per_stage_decoder"] == [2, 2, 2]
+
+
+def test_patch_that_cannot_be_halved(tmp_path: Path) -> None:
+    with pytest.raises(PartialLabelError, match="the patch is 10 pixels along axis 1; expected a multiple of 4"):
+        add_small_configuration(plans(tmp_path), "tiny", features=(4, 8, 16), patch_size=(8, 10))
+
+
+def test_plans_without_the_configuration(tmp_path: Path) -> None:
+    with pytest.raises(PartialLabelError, match="has no configuration '3d_fullres'; there: 2d"):
+        add_small_configuration(plans(tmp_path), "tiny", base="3d_fullres")
+
+
+# ---- its numbers ----------------------------------------------------------------------------------------------------
+
+
+def test_dice() -> None:
+    truth, found = np.array([[1, 1, 2, 0]]), np.array([[1, 0, 1, 0]])
+    assert dice(found, truth, 1) == 0.5  # 1 common pixel of 2 and 2
+    assert dice(found, truth, 2) == 0.0  # missed
+    assert dice(truth, found, 2) == 0.0  # invented
+    assert math.isnan(dice(found, truth, 3))  # nothing to find, nothing found
+
+
+SCORES = Scores(
+    ("LV", "LA"),
+    {"a1": "a", "a2": "a", "b1": "b"},
+    {"a": ("LV", "LA"), "b": ("LV",)},
+    {
+        "plain": {"a1": (0.5, math.nan), "a2": (1.0, 0.5), "b1": (1.0, 0.0)},
+        "ours": {"a1": (1.0, 1.0), "a2": (1.0, 0.0), "b1": (0.25, 0.75)},
+    },
+)
+
+
+def test_table() -> None:
+    assert SCORES.table().splitlines() == [
+        "images of  cases  trainer  LV     LA",
+        "---------  -----  -------  -----  -----",
+        "a          2      plain    0.75   0.50",  # the NaN is left out
+        "a          2      ours     1.00   0.50",
+        "b          1      plain    1.00   0.00*",
+        "b          1      ours     0.25   0.75*",
+    ]
+
+
+def test_words_speak_of_what_was_not_drawn() -> None:
+    assert SCORES.words("plain", "ours") == [
+        "LA in images of b, where nobody drew it for training: plain loses it, ours finds it (Dice 0.00 and 0.75)."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("plain", "ours", "words"),
+    [
+        (0.0, 0.9, "P loses it, O finds it (Dice 0.00 and 0.90)."),
+        (0.1, 0.29, "both P and O lose it (Dice 0.10 and 0.29)."),
+        (0.4, 0.9, "O finds it better than P (Dice 0.40 and 0.90)."),
+        (0.9, 0.4, "P finds it better than O (Dice 0.90 and 0.40)."),
+        (0.8, 0.9, "no clear difference between P and O (Dice 0.80 and 0.90)."),
+        (math.nan, 0.9, "no clear difference between P and O (Dice nan and 0.90)."),
+    ],
+)
+def test_words_say_no_more_than_the_numbers(plain: float, ours: float, words: str) -> None:
+    assert compared("P", plain, "O", ours) == words
+
+
+# ---- its picture ----------------------------------------------------------------------------------------------------
+
+
+def test_picture_shows_each_structure_in_its_colour(tmp_path: Path) -> None:
+    labels = np.zeros((40, 40), np.uint8)
+    labels[5:15, 5:35], labels[25:35, 5:35] = 1, 3
+    row = Row("a", np.full((40, 40), 255, np.uint8), [(labels, "Dice: LV 1.00"), (np.zeros_like(labels), "")])
+    file = tmp_path / "new" / "picture.png"
+    draw_picture(file, ["image", "truth", "found"], [row], ["LV", "MYO", "LA"], "title")
+    pixels = (imread(file)[..., :3] * 255).round().astype(int)
+    for colour, tinted in zip(COLOURS[:3], (True, False, True), strict=True):
+        rgb = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)])
+        tint = np.abs(pixels - (0.4 * rgb + 0.6 * 255)).max(-1) <= 2  # 0.4 of the colour over white
+        assert (tint.sum() > 500) == tinted
+        assert (np.abs(pixels - rgb).max(-1) <= 2).sum() > 50  # the legend has all of them
+
+
+def test_median_case() -> None:
+    dices = {"good": (1.0, 0.9), "bad": (0.1, 0.1), "middle": (0.9, math.nan), "fair": (0.5, 0.5)}
+    assert median_case(dices) == "fair"  # 0.1 bad, 0.5 fair, 0.9 middle, 0.95 good: the lower of the two in the middle
+    assert median_case({"only": (math.nan, 0.5)}) == "only"
