@@ -153,16 +153,16 @@ def mean(numbers: list[float]) -> float:
 
 def counted_voxels(target: Array, ignore_label: int | None) -> Iterator[Voxel]:
     """Every voxel of every sample that does not carry the ignore label, as (sample, position...)."""
-    samples, _, *space = target.shape
-    for b, *x in np.ndindex(samples, *space):
-        if ignore_label is None or int(target[(b, 0, *x)]) != ignore_label:
-            yield (b, *x)
+    for b in range(target.shape[0]):
+        for x in np.ndindex(target.shape[2:]):
+            if ignore_label is None or int(target[b, 0][x]) != ignore_label:
+                yield (b, *x)
 
 
 def logits_of(logits: Array, voxel: Voxel) -> list[float]:
     """The C logits of one voxel."""
-    b, *x = voxel
-    return [float(logits[(b, c, *x)]) for c in range(logits.shape[1])]
+    b, x = voxel[0], voxel[1:]
+    return [float(logits[b, c][x]) for c in range(logits.shape[1])]
 
 
 def unknown_classes(known: Array, b: int) -> list[int]:
@@ -172,8 +172,8 @@ def unknown_classes(known: Array, b: int) -> list[int]:
 
 def true_class(target: Array, known: Array, voxel: Voxel) -> int:
     """The class of a voxel; a class that the sample does not know counts as background."""
-    b, *x = voxel
-    y = int(target[(b, 0, *x)])
+    b, x = voxel[0], voxel[1:]
+    y = int(target[b, 0][x])
     return 0 if y in unknown_classes(known, b) else y
 
 

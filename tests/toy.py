@@ -15,6 +15,7 @@ import SimpleITK as sitk
 from nnunetv2.dataset_conversion.generate_dataset_json import generate_dataset_json
 
 from nnunet_partial.labels import MANIFEST_NAME, CaseLabels, Manifest
+from nnunet_partial.small_plan import shrink_network
 
 CLASSES = ("LV", "MYO")
 TRAINERS = Path(__file__).resolve().parents[1] / "nnunet_partial" / "trainers"
@@ -114,11 +115,6 @@ def shrink(plans_file: Path, configuration: str, features: int = 8, batch_size: 
     plans: dict[str, Any] = json.loads(plans_file.read_text())
     chosen = plans["configurations"][configuration]
     chosen["batch_size"] = batch_size
-    network = chosen["architecture"]["arch_kwargs"]
-    stages = min(3, network["n_stages"])
-    network["n_stages"] = stages
-    network["features_per_stage"] = [features * 2**stage for stage in range(stages)]
-    for key, value in network.items():
-        if isinstance(value, list) and key != "features_per_stage":
-            network[key] = value[: stages - ("decoder" in key)]
+    architecture = chosen["architecture"]
+    architecture["arch_kwargs"] = shrink_network(architecture["arch_kwargs"], [features, 2 * features, 4 * features])
     plans_file.write_text(json.dumps(plans))

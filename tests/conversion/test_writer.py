@@ -311,22 +311,33 @@ def test_several_processes_give_the_same_bytes_and_their_errors_arrive(tmp_path:
     assert snapshot(one.folder) == snapshot(two.folder)
 
 
-def test_killed_in_the_middle_it_goes_on_and_no_process_stays_behind(tmp_path: Path, raw: Path) -> None:
-    for number in range(1, 121):
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_killed_in_the_middle_it_goes_on_and_no_process_stays_behind(
+    tmp_path: Path, raw: Path, how: signal.Signals
+) -> None:
+    for number in range(1, 101):
         camus_view(tmp_path / "in", f"patient{number:04d}")
-    data_set = Camus(tmp_path / "in", views=("2CH",))
-    whole = convert(data_set, "Dataset501_CAMUS")
-    running = subprocess.Popen([sys.executable, "-c", _CONVERT, str(tmp_path / "in")], start_new_session=True)
+    running = subprocess.Popen(
+        [sys.executable, "-c", _CONVERT, str(tmp_path / "in")], start_new_session=True, stderr=subprocess.DEVNULL
+    )
     try:
         log = raw / ".building_Dataset502_CAMUS" / ".converted.jsonl"
         _wait(lambda: log.exists() and log.read_text().count("source") >= 5)
-        running.send_signal(signal.SIGKILL)
-        running.wait()
+        if how == signal.SIGINT:
+            os.killpg(running.pid, how)  # a terminal sends it to all processes of the command
+        else:
+            running.send_signal(how)
+        assert running.wait(timeout=30) != 0
         assert not (raw / "Dataset502_CAMUS").exists()
         _wait(lambda: not _group_lives(running.pid))
     finally:
         running.kill()
+    done = log.read_text().count("source")
+    data_set = Camus(tmp_path / "in", views=("2CH",))
     again = convert(data_set, "Dataset502_CAMUS")
+    assert 5 <= done < 100
+    assert again.counts["labelsTr"] == 200
+    whole = convert(data_set, "Dataset501_CAMUS")
     assert snapshot(again.folder) == snapshot(whole.folder)
 
 

@@ -24,7 +24,7 @@ CLASSES = 4
 IGNORE = 4
 PATIENCE = timedelta(seconds=40)
 
-PATTERNS = {
+PATTERNS: dict[str, list[list[int]]] = {
     "everything known": [[1, 2, 3]] * 4,
     "mixed": [[1, 2, 3], [1, 3], [2], []],
     "class 3 on the first rank only, class 2 on none": [[1, 3], [1], [1], [1]],

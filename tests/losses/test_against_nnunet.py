@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from losses.situations import (
@@ -25,11 +27,9 @@ IGNORE = 4
 SPACE = pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
 BATCH_DICE = pytest.mark.parametrize("batch_dice", [True, False], ids=["batch-dice", "sample-dice"])
 IGNORE_LABEL = pytest.mark.parametrize("ignore_label", [None, IGNORE], ids=["no-ignore", "ignore"])
-# "to 1e-6 in float32"; gradients are of the order of 1/voxels, so they are held to a tenth of that.
-VALUE, GRADIENT = {"rtol": 1e-6, "atol": 1e-6}, {"rtol": 1e-5, "atol": 1e-7}
 
 
-def nnunet_ce(batch_dice: bool, ignore_label: int | None, do_bg: bool = False, **weights: float) -> DC_and_CE_loss:
+def nnunet_ce(batch_dice: bool, ignore_label: int | None, do_bg: bool = False, **weights: Any) -> DC_and_CE_loss:
     """As nnUNetTrainer builds it for labels."""
     dice = {"batch_dice": batch_dice, "smooth": 1e-5, "do_bg": do_bg, "ddp": False}
     return DC_and_CE_loss(dice, {}, ignore_label=ignore_label, dice_class=MemoryEfficientSoftDiceLoss, **weights)
@@ -55,8 +55,9 @@ def regions(target: Tensor, classes: int, ignore: bool) -> Tensor:
 
 
 def assert_close(ours: tuple[Tensor, Tensor], theirs: tuple[Tensor, Tensor]) -> None:
-    torch.testing.assert_close(ours[0], theirs[0], **VALUE)
-    torch.testing.assert_close(ours[1], theirs[1], **GRADIENT)
+    """To 1e-6 in float32; gradients are of the order of 1/voxels, so they are held to a tenth of that."""
+    torch.testing.assert_close(ours[0], theirs[0], rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(ours[1], theirs[1], rtol=1e-5, atol=1e-7)
 
 
 @SPACE

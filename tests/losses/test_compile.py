@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import sysconfig
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -79,3 +82,20 @@ def test_ahead_of_time_autograd(variant: Variant) -> None:
     compiled: Any = torch.compile(loss, backend="aot_eager", fullgraph=True)
     batch = make_batch(51, (5, 4), mixed_known(), ignore_label=IGNORE)
     assert_same(value_and_gradient(compiled, batch), value_and_gradient(loss, batch))
+
+
+def can_compile_cpp() -> bool:
+    """The default compiler writes C++ and needs a C++ compiler and Python's header files."""
+    has_header = (Path(sysconfig.get_paths()["include"]) / "Python.h").is_file()
+    return has_header and any(map(shutil.which, ("g++", "clang++", "c++")))
+
+
+@EACH
+@pytest.mark.skipif(not can_compile_cpp(), reason="no C++ compiler or no Python.h, which torch.compile needs")
+def test_default_compiler(variant: Variant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    loss = variant.build(ignore_label=IGNORE)
+    batch = make_batch(52, (5, 4), mixed_known(), ignore_label=IGNORE)
+    with torch._inductor.config.patch(compile_threads=1):
+        compiled: Any = torch.compile(loss, fullgraph=True)
+        assert_same(value_and_gradient(compiled, batch), value_and_gradient(loss, batch))
