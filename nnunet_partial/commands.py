@@ -44,13 +44,15 @@ class Display(Protocol):
 
 
 class Lines:
-    """Shows the output, less the bars in it."""
+    """Shows the output, less the bars in it and the empty lines around them."""
 
     def __init__(self, tell: Callable[[str], None]) -> None:
         self._tell = tell
+        self._begun = False
 
     def line(self, text: str) -> None:
-        if not _BAR.search(text):
+        self._begun = not _BAR.search(text) and (self._begun or bool(text))
+        if self._begun:
             self._tell(f"  {text}".rstrip())
 
     def close(self) -> None:
@@ -65,7 +67,9 @@ class Bar:
 
         self._step = re.compile(progress.step)
         calm = 0.1 if sys.stderr.isatty() else 10.0  # a bar in a file is many lines
-        self._bar = tqdm(total=progress.total, desc=f"  {progress.title}", unit=progress.unit, mininterval=calm)
+        self._bar = tqdm(
+            total=progress.total, desc=f"  {progress.title}", unit=progress.unit, mininterval=calm, miniters=1
+        )
 
     def line(self, text: str) -> None:
         found = self._step.search(text)

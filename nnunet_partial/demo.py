@@ -104,6 +104,7 @@ def _environment(folder: DemoFolder, device: str, size: Size) -> dict[str, str |
         "nnUNet_partial_val_iterations": str(size.val_iterations),
         "nnUNet_partial_seed": str(size.seed),
         "nnUNet_def_n_proc": "1",
+        "OMP_WAIT_POLICY": "PASSIVE",  # beside other programs training is four times as fast so
         "nnUNet_n_proc_DA": None,  # planning dies of a 0 that training and prediction shall have
         **({"nnUNet_compile": "f"} if device == "cuda" else {}),  # compiling takes longer than this training
     }

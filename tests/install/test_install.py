@@ -162,16 +162,15 @@ def test_train_and_predict_by_name(regular: SmallVenv, nnunet_editable: SmallVen
     said = project.train("701", "2d", "0", "-tr", trainer, nnUNet_partial_epochs="1")
     assert f"Using trainer '{trainer}' from: {nnunet_editable.site / 'nnunet_partial' / 'trainers'}" in said
 
-    common = ("-f", "0", "-i", str(project.raw(DATASET) / "imagesTs"), "-device", "cpu")
     by_name, by_folder = tmp_path / "by_name", tmp_path / "by_folder"
-    options = (*common, "-o", str(by_name), "-npp", "0", "-nps", "0")  # in one process: quicker
-    project.must("nnUNetv2_predict", "-d", "701", "-c", "2d", "-tr", trainer, *options)
+    images = str(project.raw(DATASET) / "imagesTs")
+    options = ("-f", "0", "-i", images, "-device", "cpu", "-npp", "0", "-nps", "0")  # in one process: quicker
+    project.must("nnUNetv2_predict", "-d", "701", "-c", "2d", "-tr", trainer, "-o", str(by_name), *options)
 
-    # the same model where nnU-Net is installed regularly, with processes beside the first
+    # the same model where nnU-Net is installed regularly
     other = InstalledProject(tmp_path, regular)
     model = str(tmp_path / "results" / DATASET / f"{trainer}__nnUNetPlans__2d")
-    options = (*common, "-o", str(by_folder), "-npp", "1", "-nps", "1")
-    other.must("nnUNetv2_predict_from_modelfolder", "-m", model, *options)
+    other.must("nnUNetv2_predict_from_modelfolder", "-m", model, "-o", str(by_folder), *options)
     first, second = (sitk.GetArrayFromImage(sitk.ReadImage(str(out / "new.nii.gz"))) for out in (by_name, by_folder))
     assert first.shape == (32, 32)
     np.testing.assert_array_equal(first, second)

@@ -69,7 +69,8 @@ def test_everything_known_is_dc_and_ce(
 ) -> None:
     for seed in range(5):
         batch = make_batch(seed, space, fully_known(), ignore_label=ignore_label, dtype=torch.float32)
-        for weights in ({}, {"weight_ce": 0.3, "weight_dice": 1.7}):
+        choices: list[dict[str, Any]] = [{}, {"weight_ce": 0.3, "weight_dice": 1.7}]
+        for weights in choices:
             ours = variant.build(batch_dice=batch_dice, ignore_label=ignore_label, **weights)
             theirs = nnunet_ce(batch_dice, ignore_label, **weights)
             assert_close(value_and_gradient(ours, batch), of_nnunet(theirs, batch.logits, batch.target))

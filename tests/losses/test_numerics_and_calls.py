@@ -10,6 +10,7 @@ import pytest
 import torch
 from losses.situations import (
     ACCE,
+    SOFTMAX_VARIANTS,
     SPACES,
     VARIANTS,
     Batch,
@@ -66,6 +67,20 @@ def test_one_huge_logit_against_all_others(variant: Variant) -> None:
             value, gradient = value_and_gradient(variant.build(), batch)
             assert torch.isfinite(gradient).all()
             assert value.item() == pytest.approx(variant.oracle(batch), rel=1e-5, abs=1e-6)
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["plain", "compiled"])
+@pytest.mark.parametrize("variant", SOFTMAX_VARIANTS, ids=str)
+def test_a_constant_added_to_all_logits_changes_nothing(variant: Variant, compiled: bool) -> None:
+    # Logits are multiples of 1/64, so that float32 holds them exactly, 10000 added or not. A logsumexp of the raw
+    # logits would be rounded to 1/1024, the spacing of float32 numbers at 10000.
+    batch = make_batch(43, (5, 4), mixed_known(), ignore_label=IGNORE, dtype=torch.float32)
+    logits = (64 * batch.logits).round() / 64
+    loss = variant.build(ignore_label=IGNORE)
+    called: Any = torch.compile(loss, backend="eager", fullgraph=True) if compiled else loss
+    low, high = (Batch(z, batch.target, batch.known) for z in (logits, logits + 1e4))
+    assert_same(value_and_gradient(called, high), value_and_gradient(loss, low), rtol=1e-5, atol=2e-6)
+    torch.compiler.reset()
 
 
 @HALF
@@ -274,6 +289,26 @@ def test_negative_weights(variant: Variant, weight: str) -> None:
         variant.build(**{weight: -1.0})
 
 
+@EACH
+@pytest.mark.parametrize("smooth", [-0.5, float("nan")])
+def test_smooth_that_makes_no_sense(variant: Variant, smooth: float) -> None:
+    with pytest.raises(ValueError, match=rf"smooth.*{smooth}"):
+        variant.build(smooth=smooth)
+
+
+@pytest.mark.parametrize("ignore_label", [1.5, "ignore", True])
+def test_ignore_label_that_is_no_number(ignore_label: Any) -> None:
+    with pytest.raises(ValueError, match="ignore_label"):
+        MarginalLoss(ignore_label=ignore_label)
+
+
+@EACH
+def test_settings_can_be_read_in_the_log(variant: Variant) -> None:
+    text = repr(variant.build(batch_dice=False, ignore_label=7))
+    for words in ("batch_dice=False", "ignore_label=7", *map(str, variant.options.values())):
+        assert words in text
+
+
 Z, Y, KNOWN = torch.zeros(2, 3, 5, 4), torch.zeros(2, 1, 5, 4, dtype=torch.int64), fully_known(2, 3)
 
 
@@ -296,6 +331,27 @@ def test_shapes_that_do_not_fit(
 ) -> None:
     with pytest.raises(ValueError, match=culprit):
         variant.build()(logits, target, known)
+
+
+@EACH
+@pytest.mark.parametrize(
+    "logits", [Z[:, :1], Z.long(), Z[..., 0, 0]], ids=["background-only", "whole-numbers", "no-space"]
+)
+def test_logits_that_are_none(variant: Variant, logits: torch.Tensor) -> None:
+    with pytest.raises(ValueError, match="logits are"):
+        variant.build()(logits, Y, KNOWN)
+
+
+@EACH
+def test_known_must_be_yes_or_no(variant: Variant) -> None:
+    with pytest.raises(ValueError, match=r"known is torch\.float32"):
+        variant.build()(Z, Y, KNOWN.float())
+
+
+@EACH
+def test_ignore_label_cannot_be_a_class(variant: Variant) -> None:
+    with pytest.raises(ValueError, match="ignore_label is 2, which is one of the 3 classes"):
+        variant.build(ignore_label=2)(Z, Y, KNOWN)
 
 
 def test_losses_do_not_import_nnunet() -> None:

@@ -1,0 +1,147 @@
+"""The command `nnunet_partial`: its help teaches, its exit codes mean something, its errors can be acted on."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import nnunet_partial
+from nnunet_partial import cli
+from nnunet_partial.cli import COMMANDS, main
+
+HELP = {
+    (): [*COMMANDS, "--version", "nnunet_partial demo"],
+    ("convert",): ["camus", "echonet-dynamic", "partial_labels.json", "Nothing is downloaded"],
+    ("convert", "camus"): ["-i FOLDER", "-d ID", "--name", "--frames", "--views", "-np", "--strict", "--overwrite", "https://"],
+    ("convert", "echonet-dynamic"): ["-i FOLDER", "-d ID", "--name", "--apex", "--depth-mm", "-np", "--strict", "https://"],
+    ("merge",): ["-i DATASET", "-d ID", "--name", "--overwrite", "nnunet_partial merge -i 501 502 -d 510"],
+    ("check",): ["-d DATASET", "Exit code 0", "nnunet_partial check -d 510"],
+    ("trainers",): ["--path", 'export nnUNet_extTrainer="$(nnunet_partial trainers --path)"'],
+    ("demo",): ["--loss", "--device", "--out", "marginal", "real commands"],
+}  # fmt: skip
+
+
+def words(text: str) -> str:
+    """argparse breaks lines where the terminal ends."""
+    return " ".join(text.split())
+
+
+@pytest.mark.parametrize("command", HELP, ids=" ".join)
+def test_help_names_every_option_and_says_what_the_command_does(
+    command: tuple[str, ...], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit, match="0"):
+        main([*command, "--help"])
+    shown = words(capsys.readouterr().out)
+    assert [expected for expected in HELP[command] if expected not in shown] == []
+
+
+def test_every_command_has_its_help_tested() -> None:
+    assert {command[0] for command in HELP if command} == set(COMMANDS)
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out.strip() == f"nnunet-partial {nnunet_partial.__version__}"
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        ([], "required: COMMAND"),
+        (["segment"], "invalid choice: 'segment'"),
+        (["convert", "-i", "there", "-d", "501"], "argument DATA_SET: invalid choice"),
+        (["convert", "mri", "-i", "there", "-d", "501"], "invalid choice: 'mri'"),
+        (["convert", "camus", "-i", "there"], "required: -d"),
+        (["convert", "camus", "-i", "there", "-d", "five"], "invalid int value: 'five'"),
+        (["merge", "-d", "510"], "required: -i/--input"),
+        (["trainers", "--paths"], "unrecognized arguments: --paths"),
+    ],
+)
+def test_a_wrong_call_exits_2_and_says_why(call: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(call)
+    assert said in words(capsys.readouterr().err)
+
+
+@pytest.fixture
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """nnU-Net's folders, empty."""
+    for variable in ("raw", "preprocessed"):
+        (tmp_path / variable).mkdir()
+        monkeypatch.setenv(f"nnUNet_{variable}", str(tmp_path / variable))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (["check", "-d", "510"], "nnunet_partial check: There is no data set 510"),
+        (["merge", "-i", "501", "502", "-d", "510"], "nnunet_partial merge: There is no data set 501"),
+        (["convert", "camus", "-i", "nowhere", "-d", "501"], "nnunet_partial convert: nowhere does not exist"),
+        (["convert", "camus", "-i", "nowhere", "-d", "1000"], "The data set id is 1000; expected 1 to 999"),
+        (["convert", "echonet-dynamic", "-i", "x", "-d", "1", "--depth-mm", "-3"], "the image depth is -3.0 mm"),
+    ],
+)
+def test_wrong_data_exits_1_with_one_message_and_no_traceback(
+    folders: Path, call: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(call) == 1
+    shown = capsys.readouterr()
+    assert said in words(shown.err)
+    assert "Traceback" not in shown.err
+    assert shown.out == ""
+    assert list((folders / "raw").glob("Dataset*")) == []
+
+
+def test_without_nnunets_variables_the_message_names_them(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("nnUNet_raw", raising=False)
+    assert main(["check", "-d", "510"]) == 1
+    assert "export nnUNet_raw=" in capsys.readouterr().err
+
+
+def test_interrupted_it_says_that_the_same_command_goes_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(dataset: str) -> Path:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.check, "find_dataset", interrupted)
+    assert main(["check", "-d", "510"]) == 130
+    assert "the same command goes on where it stopped" in capsys.readouterr().err
+
+
+def test_an_error_of_ours_that_is_no_mistake_of_the_user_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(dataset: str) -> Path:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(cli.check, "find_dataset", broken)
+    with pytest.raises(ZeroDivisionError, match="a bug"):
+        main(["check", "-d", "510"])
+
+
+def test_trainers_are_listed_and_their_folder_is_one_nnunet_can_search(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["trainers", "--path"]) == 0
+    folder = Path(capsys.readouterr().out.rstrip("\n"))
+    assert folder.is_absolute()
+    files = sorted(file.stem for file in folder.glob("*.py"))
+    assert files == ["nnUNetTrainerABCE", "nnUNetTrainerACCE", "nnUNetTrainerMarginal", "nnUNetTrainerNaive"]
+    assert main(["trainers"]) == 0
+    listed = capsys.readouterr().out
+    assert listed.splitlines()[:4] == files
+    assert "_5epochs" in listed
+
+
+def test_the_installed_command_gives_the_exit_code_to_the_shell(tmp_path: Path) -> None:
+    program = str(Path(sys.executable).with_name("nnunet_partial"))
+    environment = {"nnUNet_raw": str(tmp_path), "PATH": ""}
+    done = subprocess.run([program, "check", "-d", "1"], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("nnunet_partial check: There is no data set 1")
