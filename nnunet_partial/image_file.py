@@ -75,14 +75,23 @@ def header(path: Path) -> Geometry:
 
 def look(path: Path, with_values: bool = False) -> FileFacts:
     """Reads the whole file once; never raises for what is wrong with it."""
+    try:
+        geometry, array = read_array(path)
+    except OSError as problem:
+        return FileFacts(problem=f"cannot be read: {problem}")
+    return FileFacts(geometry, _values(array) if with_values else ())
+
+
+def read_array(path: Path) -> tuple[Geometry, Any]:
+    """The geometry (x first) and the values (x last) of a whole file. Raises OSError, worded for the user."""
     sitk = simpleitk()
     try:
         require_whole_nifti(path)
         image = sitk.ReadImage(str(path))
     except (OSError, EOFError, ValueError, ArithmeticError, zlib.error) as problem:
-        return FileFacts(problem=f"cannot be read: {problem}")
+        raise OSError(str(problem)) from None
     except RuntimeError as problem:
-        return FileFacts(problem=f"cannot be read: {_reason(problem)}")
+        raise OSError(_reason(problem)) from None
     geometry = Geometry(
         image.GetSize(),
         image.GetSpacing(),
@@ -90,7 +99,7 @@ def look(path: Path, with_values: bool = False) -> FileFacts:
         image.GetDirection(),
         int(image.GetNumberOfComponentsPerPixel()),
     )
-    return FileFacts(geometry, _values(sitk.GetArrayViewFromImage(image)) if with_values else ())
+    return geometry, sitk.GetArrayViewFromImage(image)
 
 
 def _values(array: Any) -> tuple[float, ...]:

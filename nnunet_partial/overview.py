@@ -24,7 +24,7 @@ def overview(
     by case, as far as known.
     """
     training, test = ([case for case in cases if manifest.find(case)] for cases in (training, test))
-    text = _table(
+    text = text_table(
         ["domain", "training", "test", "patients", "official train / val / test", "pixel (mm)", "image (mm)"],
         [
             [
@@ -49,7 +49,7 @@ def overview(
 
 def knowledge_table(manifest: Manifest, classes: Sequence[str], cases: Sequence[str]) -> str:
     """Per domain, for how many of `cases` each class is annotated / absent / unknown; plain text, a line per domain."""
-    return _table(
+    return text_table(
         ["domain", *classes],
         [
             [domain, *(_knowledge(manifest, _of(manifest, domain, cases), name) for name in classes)]
@@ -133,7 +133,7 @@ def _median(
     return " x ".join(number.format(statistics.median(axis)) for axis in zip(*values, strict=True))
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def text_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Columns as wide as needed; the first left-aligned, the others right-aligned. Ends with a line break."""
     widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
     lines = [head, ["-" * width for width in widths], *rows]

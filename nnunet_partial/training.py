@@ -44,17 +44,21 @@ class KnownClasses:
 
     def __init__(self, manifest: Manifest, classes: tuple[str, ...], cases: list[str]) -> None:
         self._rows = {case: torch.from_numpy(manifest.known(case, classes)) for case in cases}
+        #: (C,) bool, the classes that some case does not know
+        self.partial = ~torch.stack(list(self._rows.values())).all(0)
 
     def __repr__(self) -> str:
         # nnU-Net writes str() of a trainer's attributes beside the model, which must list no patient.
         return f"KnownClasses({len(self._rows)} cases)"
 
-    def of(self, cases: Any, device: torch.device) -> Tensor:
-        """bool (B, C) on `device`, for the case identifiers of a batch; copied without waiting for the device."""
-        known = torch.stack([self._rows[str(case)] for case in cases])
-        if device.type == "cuda":
-            known = known.pin_memory()
-        return known.to(device, non_blocking=True)
+    def of(self, cases: Any) -> Tensor:
+        """bool (B, C) for the case identifiers of a batch."""
+        return torch.stack([self._rows[str(case)] for case in cases])
+
+
+def to_device(known: Tensor, device: torch.device) -> Tensor:
+    """Copied without waiting for the device."""
+    return (known.pin_memory() if device.type == "cuda" else known).to(device, non_blocking=True)
 
 
 class LossOfKnown(nn.Module):
@@ -233,8 +237,12 @@ class PartialLabelMixin(_Trainer):
         built.loss = self.loss_of_known
         return built
 
+    def known_in_training(self, batch: dict[str, Any]) -> Tensor:
+        """bool (B, C), on the CPU: the classes that the samples of a training batch may teach."""
+        return self.known_classes.of(batch["keys"])
+
     def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
-        self.loss_of_known.known = self.known_classes.of(batch["keys"], self.device)
+        self.loss_of_known.known = to_device(self.known_in_training(batch), self.device)
         return super().train_step(batch)
 
     def on_epoch_start(self) -> None:
@@ -264,7 +272,7 @@ class PartialLabelMixin(_Trainer):
 
     def validation_step(self, batch: dict[str, Any]) -> dict[str, Any]:
         loss = self.loss_of_known
-        loss.known = self.known_classes.of(batch["keys"], self.device)
+        loss.known = to_device(self.known_classes.of(batch["keys"]), self.device)
         loss.counting, loss.counts = True, None
         result: dict[str, Any] = super().validation_step(batch)
         loss.counting = False

@@ -33,4 +33,5 @@ def run(args: argparse.Namespace) -> int:
     for file in sorted(folder.glob("nnUNetTrainer*.py")):
         print(file.stem)
     print(f"each also with _5epochs, _20epochs, _50epochs, _100epochs, _250epochs; in {folder}")
+    print("nnUNetTrainerMarginal, ACCE and ABCE also as nnUNetTrainerMarginalLabelDropout, ... (see docs/training.md)")
     return 0

@@ -2,6 +2,7 @@
 
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
+from nnunet_partial.label_dropout import LabelDropoutMixin
 from nnunet_partial.losses import AdaptiveBCELoss
 from nnunet_partial.training import PartialLabelMixin, ZeroBackgroundMixin
 
@@ -28,3 +29,7 @@ class nnUNetTrainerABCE_100epochs(nnUNetTrainerABCE):
 
 class nnUNetTrainerABCE_250epochs(nnUNetTrainerABCE):
     epochs = 250
+
+
+class nnUNetTrainerABCELabelDropout(LabelDropoutMixin, nnUNetTrainerABCE):
+    pass

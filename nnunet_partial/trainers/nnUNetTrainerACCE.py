@@ -2,6 +2,7 @@
 
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
+from nnunet_partial.label_dropout import LabelDropoutMixin
 from nnunet_partial.losses import AdaptiveCCELoss
 from nnunet_partial.training import PartialLabelMixin
 
@@ -28,3 +29,7 @@ class nnUNetTrainerACCE_100epochs(nnUNetTrainerACCE):
 
 class nnUNetTrainerACCE_250epochs(nnUNetTrainerACCE):
     epochs = 250
+
+
+class nnUNetTrainerACCELabelDropout(LabelDropoutMixin, nnUNetTrainerACCE):
+    pass

@@ -2,6 +2,7 @@
 
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
+from nnunet_partial.label_dropout import LabelDropoutMixin
 from nnunet_partial.losses import MarginalLoss
 from nnunet_partial.training import PartialLabelMixin
 
@@ -28,3 +29,7 @@ class nnUNetTrainerMarginal_100epochs(nnUNetTrainerMarginal):
 
 class nnUNetTrainerMarginal_250epochs(nnUNetTrainerMarginal):
     epochs = 250
+
+
+class nnUNetTrainerMarginalLabelDropout(LabelDropoutMixin, nnUNetTrainerMarginal):
+    pass

@@ -22,7 +22,11 @@ from nnunet_partial.losses import AdaptiveCCELoss, MarginalLoss
 from nnunet_partial.splits import SPLITS_NAME
 from nnunet_partial.trainers.nnUNetTrainerABCE import nnUNetTrainerABCE
 from nnunet_partial.trainers.nnUNetTrainerACCE import nnUNetTrainerACCE
-from nnunet_partial.trainers.nnUNetTrainerMarginal import nnUNetTrainerMarginal, nnUNetTrainerMarginal_5epochs
+from nnunet_partial.trainers.nnUNetTrainerMarginal import (
+    nnUNetTrainerMarginal,
+    nnUNetTrainerMarginal_5epochs,
+    nnUNetTrainerMarginalLabelDropout,
+)
 from nnunet_partial.trainers.nnUNetTrainerNaive import nnUNetTrainerNaive
 from nnunet_partial.training import RUN_LOG_KEY, LossOfKnown, PartialLabelMixin, Unaware, count_known
 
@@ -137,6 +141,20 @@ def test_known_follows_the_cases_of_the_batch(project: Project) -> None:
     trainer.train_step(batch)
     expected = [[True, True, str(key).startswith("a_")] for key in batch["keys"]]
     assert trainer.loss_of_known.known.tolist() == expected
+
+
+def test_label_dropout_works_in_training_and_never_in_validation(project: Project) -> None:
+    class Forgetful(nnUNetTrainerMarginalLabelDropout):
+        label_dropout = 1.0
+
+    trainer = trainer_of(project, Forgetful)
+    trainer.on_train_start()
+    trainer.train_step(next(trainer.dataloader_train))
+    assert trainer.loss_of_known.known.tolist() == [[True, True, False]] * 4  # domain b does not know MYO
+    batch = next(trainer.dataloader_val)
+    with torch.no_grad():
+        trainer.validation_step(batch)
+    assert trainer.loss_of_known.known[:, 2].tolist() == [str(key).startswith("a_") for key in batch["keys"]]
 
 
 def test_what_is_unknown_in_validation_is_nan_and_leaves_the_average_alone(project: Project) -> None:

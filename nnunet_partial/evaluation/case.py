@@ -1,0 +1,142 @@
+"""One case: its truth is read once and compared with what each model predicted for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nnunet_partial.evaluation.metrics import Scale, measure, without_thin_axes
+from nnunet_partial.evaluation.records import PredictedSize, Record, Subject
+from nnunet_partial.image_file import FileFacts, Geometry, read_array
+from nnunet_partial.label_check import wrong
+from nnunet_partial.labels import CaseLabels, Manifest
+from nnunet_partial.overview import NO_DOMAIN
+
+
+@dataclass(frozen=True)
+class Task:
+    """The files of one case, what it knows, and what to measure. `predictions`: file by model."""
+
+    case: str
+    reference: Path
+    predictions: Mapping[str, Path]
+    labels: CaseLabels
+    classes: tuple[str, ...]
+    ignore_label: int | None
+    tolerance: float
+
+
+@dataclass
+class CaseResult:
+    """What came of a case. `findings`: what was wrong, a sentence each; what is named there was not evaluated."""
+
+    records: list[Record] = field(default_factory=list)
+    sizes: list[PredictedSize] = field(default_factory=list)
+    findings: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Truth:
+    """Label values (*S), the voxels that count (None: all), and what a voxel measures."""
+
+    values: NDArray[Any]
+    counted: NDArray[np.bool_] | None
+    scale: Scale
+
+
+def subject_of(case: str, labels: CaseLabels) -> Subject:
+    """The case as the tables name it."""
+    view, phase = (str(labels.info.get(key) or "") for key in ("view", "phase"))
+    return Subject(case, labels.domain or NO_DOMAIN, labels.patient or case, view, phase)
+
+
+def evaluate_case(task: Task) -> CaseResult:
+    """Measures every known structure in each prediction; never raises for what is wrong with a file."""
+    result = CaseResult()
+    try:
+        geometry, array = read_array(task.reference)
+    except OSError as problem:
+        result.findings.append(f"{task.case}: the reference cannot be read: {problem}")
+        return result
+    problem_with_it = wrong(
+        task.case,
+        FileFacts(geometry, _values(array)),
+        Manifest({task.case: task.labels}),
+        task.classes,
+        task.ignore_label,
+    )
+    if problem_with_it:
+        result.findings.append(problem_with_it)
+        return result
+    truth = _truth(task, geometry, array)
+    for model, path in task.predictions.items():
+        found = _readable(task, path, geometry)
+        if isinstance(found, str):
+            result.findings.append(f"{task.case}: the prediction of {model} {found}")
+        else:
+            _compare(task, model, found, truth, result)
+    return result
+
+
+def _truth(task: Task, geometry: Geometry, array: NDArray[Any]) -> _Truth:
+    values, spacing_mm = without_thin_axes(array, geometry.spacing_mm[::-1])
+    counted = None if task.ignore_label is None else values != task.ignore_label
+    return _Truth(values, counted, Scale.of(spacing_mm, task.labels.info.get("spacing_known") is not False))
+
+
+def _readable(task: Task, path: Path, reference: Geometry) -> NDArray[Any] | str:
+    """The values of a prediction, or what is wrong with it, worded to follow 'the prediction of ...'."""
+    try:
+        geometry, array = read_array(path)
+    except OSError as problem:
+        return f"cannot be read: {problem}"
+    if geometry.components != 1:
+        return f"has {geometry.components} numbers per pixel (a colour picture?), not one"
+    differences = geometry.differences(reference)
+    if differences:
+        return f"does not lie on the reference: {'; '.join(differences)} (the reference)"
+    strange = [value for value in _values(array) if value not in range(len(task.classes) + 1)]
+    if strange:
+        shown = ", ".join(f"{value:g}" for value in strange[:10])
+        return f"holds {shown}{' and more' if len(strange) > 10 else ''}; expected 0 to {len(task.classes)}"
+    return array
+
+
+def _values(array: NDArray[Any]) -> tuple[float, ...]:
+    """The distinct values of a label file; fast for the small whole numbers that it should hold."""
+    if array.dtype == np.uint8:
+        return tuple(np.flatnonzero(np.bincount(array.ravel(), minlength=256)).tolist())
+    return tuple(np.unique(array).tolist())
+
+
+def _compare(task: Task, model: str, array: NDArray[Any], truth: _Truth, result: CaseResult) -> None:
+    subject, scale = subject_of(task.case, task.labels), truth.scale
+    predicted = array.reshape(truth.values.shape)
+    voxels = predicted.size if truth.counted is None else max(1, int(np.count_nonzero(truth.counted)))
+    for value, structure in enumerate(task.classes, start=1):
+        mask = predicted == value
+        if structure in task.labels.known:
+            state = "annotated" if structure in task.labels.annotated else "absent"
+            measured = measure(mask, truth.values == value, scale, task.tolerance, truth.counted)
+            result.records.append(Record(model, subject, structure, state, measured, scale, task.tolerance))
+            size, reference = measured.predicted_size, measured.reference_size
+        else:
+            counted = mask if truth.counted is None else mask & truth.counted
+            size, reference = int(np.count_nonzero(counted)) * scale.voxel_size, None
+        result.sizes.append(
+            PredictedSize(
+                model,
+                subject,
+                structure,
+                size,
+                size / scale.voxel_size / voxels,
+                scale.size_unit,
+                reference,
+                None if reference is None else reference / scale.voxel_size / voxels,
+            )
+        )
