@@ -41,6 +41,7 @@ if __name__ == "__main__":
             "nnunet_partial",
             "nnunet_partial.cli",
             "nnunet_partial.dataset_conversion",
+            "nnunet_partial.evaluation",
             "nnunet_partial.losses",
             "nnunet_partial.trainers",
         ],
@@ -52,8 +53,11 @@ if __name__ == "__main__":
             "batchgenerators",
             "numpy",
             "SimpleITK",
+            "scipy>=1.15",  # distances and statistics of the evaluation (BSD); 1.15: seeds of the bootstrap
+            "statsmodels",  # Holm's correction of p values (BSD)
             "scikit-image",  # polygon rasterising; nnU-Net brings it anyway
             "matplotlib",  # the demo's picture; nnU-Net brings it anyway
+            "openpyxl",  # the Excel workbook of HMC-QU: the maintained reader, MIT, pure Python
             "av",  # PyAV: FFmpeg's own decoders, wheels for every platform, frame by frame; no GUI libraries
             "tqdm",  # progress bars; nnU-Net brings it anyway
         ],

@@ -3,8 +3,28 @@
 from __future__ import annotations
 
 from .camus import Camus
+from .cardiacnet import CardiacNet
+from .cardiacuda import CardiacUDA
 from .data_set import DataSet
+from .echocp import EchoCP
 from .echonet import EchoNetDynamic
+from .echonet_pediatric import EchoNetPediatric
+from .hmc_qu import HmcQu
+from .own_folder import OwnFolder
+from .ted import Ted
 
 #: Every data set that `nnunet_partial convert NAME` knows. A new one is a subclass of DataSet and a line here.
-DATASETS: dict[str, type[DataSet]] = {data_set.name: data_set for data_set in (Camus, EchoNetDynamic)}
+DATASETS: dict[str, type[DataSet]] = {
+    data_set.name: data_set
+    for data_set in (
+        Camus,
+        EchoNetDynamic,
+        EchoNetPediatric,
+        CardiacUDA,
+        EchoCP,
+        CardiacNet,
+        HmcQu,
+        Ted,
+        OwnFolder,
+    )
+}

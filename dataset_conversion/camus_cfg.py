@@ -10,12 +10,16 @@ from .tables import number, whole_number
 
 @dataclass(frozen=True)
 class ViewInfo:
-    """`ed`, `es`: frame numbers from 1, as in the file; `ef` in percent. None where the file does not say."""
+    """`ed`, `es`: frame numbers from 1, as in the file; `ef` in percent; `frames`: their number.
+
+    None where the file does not say.
+    """
 
     ed: int | None = None
     es: int | None = None
     quality: str | None = None
     ef: float | None = None
+    frames: int | None = None
 
     def frame(self, phase: str) -> int | None:
         """The frame of "ED" or "ES" counted from 0."""
@@ -36,4 +40,5 @@ def read_cfg(path: Path) -> ViewInfo | None:
         es=whole_number(values.get("es", "")),
         quality=values.get("imagequality") or None,
         ef=number(values.get("ef", values.get("lvef", ""))),
+        frames=whole_number(values.get("nbframe", "")),
     )

@@ -45,14 +45,15 @@ class Source:
 class Case:
     """One picture with its outlines, in memory.
 
-    `image`, `mask`: (rows, cols); mask 0 background, 1, 2, ... the classes of the data set. `spacing_mm`: height and
-    width of a pixel. `labels.info["split"]` "test" sends the case to imagesTs.
+    `image`, `mask`: (rows, cols), or (slices, rows, cols) for a volume; mask 0 background, 1, 2, ... the classes of the
+    data set. `spacing_mm`: one number per axis, in that order. `labels.info["split"]` "test" sends the case to
+    imagesTs.
     """
 
     identifier: str
     image: NDArray[Any]
     mask: NDArray[Any]
-    spacing_mm: tuple[float, float]
+    spacing_mm: tuple[float, ...]
     labels: CaseLabels
 
     @property
@@ -66,14 +67,15 @@ class Case:
         `classes`: what the mask values 1, 2, ... mean.
         """
         require_identifier(self.identifier)
-        if self.image.ndim != 2 or self.image.size == 0:
-            raise ConversionError(f"the image has shape {self.image.shape}, expected (rows, cols)")
+        axes = ("rows", "cols") if len(self.spacing_mm) == 2 else ("slices", "rows", "cols")
+        if not self.image.ndim == len(self.spacing_mm) == len(axes) or self.image.size == 0:
+            raise ConversionError(f"the image has shape {self.image.shape}, expected ({', '.join(axes)})")
         if self.image.shape != self.mask.shape:
             raise ConversionError(f"image and mask differ in shape: {self.image.shape} and {self.mask.shape}")
         if not np.isfinite(self.image).all():
             raise ConversionError("the image holds NaN or infinite values")
         if not all(np.isfinite(mm) and mm > 0 for mm in self.spacing_mm):
-            raise ConversionError(f"the pixel size is {self.spacing_mm} mm, expected two numbers above 0")
+            raise ConversionError(f"the pixel size is {self.spacing_mm} mm, expected numbers above 0")
         allowed = {0, *(classes.index(name) + 1 for name in self.labels.annotated)}
         strange = sorted({float(value) for value in np.unique(self.mask)} - allowed)
         if strange:

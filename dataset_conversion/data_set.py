@@ -67,6 +67,10 @@ class DataSet(ABC):
         """What is odd about the folder as a whole; nothing by default."""
         yield from ()
 
+    def gathered(self, notes: Sequence[Note]) -> Sequence[Note]:
+        """The notes of all sources as the report shows them; here one may be made of many that are alike."""
+        return notes
+
     def tables(self) -> Sequence[Path]:
         """Small files whose content decides the result: when one changes, interrupted work is not taken up again."""
         return ()

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nnunet_partial.errors import DatasetError
-from nnunet_partial.files import link_or_copy
-from nnunet_partial.label_check import files_sum
-from nnunet_partial.labels import MANIFEST_NAME, Manifest
+from nnunet_partial.labels import Manifest
 from nnunet_partial.overview import overview, scale_warning
 from nnunet_partial.parallel import in_parallel
 from nnunet_partial.raw_dataset import nnunet_folder
 
+from .bring import File, bring
 from .merge_plan import Plan, make_plan
-from .merge_source import PARTS, Source
+from .merge_source import PARTS
 from .publish import staged_dataset, write_metadata
-from .relabel import relabel
 
 
 @dataclass(frozen=True)
@@ -31,30 +28,28 @@ class Merged:
     warnings: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class _File:
-    """One file to bring along; `new_values` is None where it stays as it is."""
-
-    source: Path
-    target: Path
-    new_values: Mapping[int, int] | None = None
-
-
 def merge(
-    folders: Sequence[Path], name: str, *, overwrite: bool = False, processes: int = 1, progress: bool = False
+    folders: Sequence[Path],
+    name: str,
+    *,
+    unknown_as_ignore: bool = False,
+    overwrite: bool = False,
+    processes: int = 1,
+    progress: bool = False,
 ) -> Merged:
     """Writes the data set nnUNet_raw/`name` with all cases of the raw data sets in `folders`.
 
     Classes are the union, in the common order LV, MYO, LA, RV, RA, others behind them, an ignore label last. Images are
-    hard-linked (copied where the file system cannot), labels too unless their numbers change. Raises DatasetError,
+    hard-linked (copied where the file system cannot), labels too unless their numbers change. `unknown_as_ignore`: the
+    background of training cases that do not know every class becomes nnU-Net's ignore label. Raises DatasetError,
     before anything is written, where the data sets do not fit together.
     """
     if nnunet_folder("nnUNet_raw") / name in folders:
         raise DatasetError(f"{name} is one of the data sets to be merged. Choose another id for the result with -d.")
-    plan = make_plan(folders, processes, progress)
+    plan = make_plan(folders, processes, progress, unknown_as_ignore)
     with staged_dataset(name, _made_with(plan), overwrite) as staging:
         files = list(_files(plan, staging))
-        for _ in in_parallel(_bring, files, processes, "linking and relabelling" if progress else None):
+        for _ in in_parallel(bring, files, processes, "linking and relabelling" if progress else None):
             pass
         warnings = write_metadata(
             staging,
@@ -74,40 +69,23 @@ def merge(
     )
 
 
-def _files(plan: Plan, staging: Path) -> Iterator[_File]:
+def _files(plan: Plan, staging: Path) -> Iterator[File]:
     for source in plan.sources:
-        new_values = plan.new_values(source)
         for part in PARTS:
             for paths in source.images[part].values():
-                yield from (_File(path, staging / f"images{part}" / path.name) for path in paths)
+                yield from (File(path, staging / f"images{part}" / path.name) for path in paths)
             for case, path in source.labels[part].items():
-                target = staging / f"labels{part}" / path.name
-                yield _File(path, target, new_values if case in plan.changing else None)
-
-
-def _bring(file: _File) -> None:
-    """What an interrupted run left is whole and of these very sources (see `_made_with`): it stays."""
-    if file.target.exists():
-        return
-    if file.new_values is None:
-        link_or_copy(file.source, file.target)
-    else:
-        relabel(file.source, file.target, file.new_values)
+                new_values = plan.new_values(source, case) if case in plan.changing else None
+                yield File(path, staging / f"labels{part}" / path.name, new_values)
 
 
 def _made_with(plan: Plan) -> dict[str, Any]:
     """Which files the merge is made of: another selection or a changed file starts it afresh."""
-    return {"command": "merge", "sources": [_stamp(source) for source in plan.sources]}
-
-
-def _stamp(source: Source) -> dict[str, Any]:
-    folder, ending = source.dataset.folder, source.dataset.file_ending
-    sums = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in ("dataset.json", MANIFEST_NAME)}
-    for kind in ("images", "labels"):
-        for part in PARTS:
-            if (folder / f"{kind}{part}").is_dir():
-                sums[f"{kind}{part}"] = files_sum(folder / f"{kind}{part}", ending)
-    return {"name": source.name, **sums}
+    return {
+        "command": "merge",
+        "sources": [source.stamp() for source in plan.sources],
+        "unknown_as_ignore": plan.unknown_as_ignore,
+    }
 
 
 def _scenarios(plan: Plan) -> dict[str, Any] | None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nnunet_partial.errors import PartialLabelError, some
+from nnunet_partial.twins import strangers
 
 from .merge_source import PARTS, Source, common_order
+from .same_people import persons
 
 
 def unreadable(source: Source) -> list[str]:
@@ -57,7 +59,13 @@ def conflicts(sources: Sequence[Source]) -> list[str]:
             each = "; ".join(f"{source.name}: {value}" for source, value in zip(sources, values, strict=True))
             found.append(f"different {what}: {each}. Convert one of them so that they agree")
     found += _alike_names(sources)
-    return found + _same_cases(sources) + _patients_on_both_sides(sources)
+    return found + _same_cases(sources) + _patients_on_both_sides(sources) + _people_under_other_names(sources)
+
+
+def _people_under_other_names(sources: Sequence[Source]) -> list[str]:
+    """Data sets of the same people who are named differently, as the manifests say."""
+    entries = {case: source.dataset.manifest.find(case) for source in sources for case in source.cases}
+    return strangers({case: labels for case, labels in entries.items() if labels is not None})
 
 
 def _alike_names(sources: Sequence[Source]) -> list[str]:
@@ -89,14 +97,15 @@ def _same_cases(sources: Sequence[Source]) -> list[str]:
 
 def _patients_on_both_sides(sources: Sequence[Source]) -> list[str]:
     """Patients who train in one data set and are test patients of another: their test would be too good to be true."""
+    found = [
+        (s, part, case, s.dataset.manifest.find(case)) for s in sources for part in PARTS for case in s.images[part]
+    ]
+    entries = [(source, part, case, labels) for source, part, case, labels in found if labels is not None]
+    person = persons((case, labels) for _, _, case, labels in entries)
     sides: dict[str, dict[str, set[str]]] = {}
-    for source in sources:
-        for part in PARTS:
-            for case in source.images[part]:
-                labels = source.dataset.manifest.find(case)
-                if labels is not None:
-                    side = "test" if part == "Ts" or labels.split == "test" else "training"
-                    sides.setdefault(labels.patient or case, {}).setdefault(source.name, set()).add(side)
+    for source, part, case, labels in entries:
+        side = "test" if part == "Ts" or labels.split == "test" else "training"
+        sides.setdefault(person[labels.patient or case], {}).setdefault(source.name, set()).add(side)
     leaking: dict[str, list[str]] = {}
     for patient, by_source in sides.items():
         if len(by_source) > 1 and len(set.union(*by_source.values())) > 1:

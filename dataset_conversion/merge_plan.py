@@ -15,8 +15,14 @@ from nnunet_partial.parallel import in_parallel
 from nnunet_partial.raw_dataset import RawDataset
 
 from .merge_conflicts import conflicts, incomplete, unreadable
-from .merge_source import PARTS, Source, common_order
+from .merge_source import PARTS, Source, common_order, lacks_a_class
+from .same_people import with_one_patient
 
+#: What `unknown_as_ignore` may lead to.
+NO_BACKGROUND = (
+    "every training case is partially labelled, so the ignore label has replaced all background: nnUNetTrainer would "
+    "learn no background. Train with one of the trainers of this package, or add completely labelled cases"
+)
 _SHOWN = 10
 
 
@@ -30,22 +36,31 @@ class Plan:
     geometry: Mapping[str, Geometry]
     changing: frozenset[str]
     warnings: tuple[str, ...]
+    unknown_as_ignore: bool = False
 
     @property
     def has_ignore(self) -> bool:
-        return any(source.dataset.ignore_label is not None for source in self.sources)
+        return self.unknown_as_ignore or any(source.dataset.ignore_label is not None for source in self.sources)
 
-    def new_values(self, source: Source) -> dict[int, int]:
-        """The label value in the merged data set for each value of a source."""
+    def new_values(self, source: Source, case: str) -> dict[int, int]:
+        """The label value in the merged data set for each value in a case of a source."""
         values = {0: 0}
         for value, name in enumerate(source.dataset.classes, start=1):
             values[value] = self.classes.index(name) + 1
         if source.dataset.ignore_label is not None:
             values[source.dataset.ignore_label] = len(self.classes) + 1
+        if self.unknown_as_ignore and case in source.images["Tr"] and self.lacks_a_class(case):
+            values[0] = len(self.classes) + 1
         return values
 
+    def lacks_a_class(self, case: str) -> bool:
+        """Whether some class of the merged data set is unknown in the case."""
+        return lacks_a_class(self.manifest.labels_of(case), self.classes)
 
-def make_plan(folders: Sequence[Path], processes: int = 1, progress: bool = False) -> Plan:
+
+def make_plan(
+    folders: Sequence[Path], processes: int = 1, progress: bool = False, unknown_as_ignore: bool = False
+) -> Plan:
     """Looks at the data sets in `folders` (headers of the images, content of the labels) and plans their merge.
 
     Raises DatasetError that names everything that speaks against it.
@@ -58,11 +73,19 @@ def make_plan(folders: Sequence[Path], processes: int = 1, progress: bool = Fals
     geometry, problems = _image_headers(sources, processes, progress)
     _refuse(problems)
     classes = common_order(name for source in sources for name in source.dataset.classes)
-    manifest = Manifest({case: labels for source in sources for case, labels in sorted(source.entries.items())})
-    plan = Plan(sources, classes, manifest, geometry, frozenset(), tuple(_remarks(sources)))
+    entries = {case: labels for source in sources for case, labels in sorted(source.entries.items())}
+    entries, same = with_one_patient(entries)
+    remarks = (*_remarks(sources), *same)
+    plan = Plan(sources, classes, Manifest(entries), geometry, frozenset(), remarks, unknown_as_ignore)
     changing, problems = _look_into_labels(plan, processes, progress)
     _refuse(problems)
-    return replace(plan, changing=frozenset(changing))
+    training = [case for source in sources for case in source.images["Tr"]]
+    no_background = unknown_as_ignore and all(plan.lacks_a_class(case) for case in training)
+    return replace(
+        plan,
+        changing=frozenset(changing),
+        warnings=(*plan.warnings, *([NO_BACKGROUND] if no_background else [])),
+    )
 
 
 def _refuse(problems: Sequence[str]) -> None:
@@ -122,7 +145,6 @@ def _look_into_labels(plan: Plan, processes: int, progress: bool) -> tuple[list[
         processes,
         "looking into the labels" if progress else None,
     )
-    new_values = {source.name: plan.new_values(source) for source in plan.sources}
     changing, problems = [], []
     for (source, case, _), facts in zip(tasks, seen, strict=True):
         dataset = source.dataset
@@ -130,7 +152,8 @@ def _look_into_labels(plan: Plan, processes: int, progress: bool) -> tuple[list[
         if line:
             problems.append(f"{source.name}: {line}")
             continue
-        if any(new_values[source.name][int(value)] != value for value in facts.values):
+        new_values = plan.new_values(source, case)
+        if any(new_values[int(value)] != value for value in facts.values):
             changing.append(case)
     return changing, _first(problems)
 

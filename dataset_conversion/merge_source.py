@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import hashlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 from nnunet_partial.errors import DatasetError
-from nnunet_partial.labels import COMMON_CLASSES, CaseLabels
+from nnunet_partial.label_check import files_sum
+from nnunet_partial.labels import COMMON_CLASSES, MANIFEST_NAME, CaseLabels
 from nnunet_partial.raw_dataset import RawDataset
 
 PARTS = ("Tr", "Ts")
+_KINDS = ("images", "labels")
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,22 @@ class Source:
         domain = self.name.partition("_")[2] or self.name
         found = {case: self.dataset.manifest.labels_of(case) for case in self.cases}
         return {case: labels if labels.domain else replace(labels, domain=domain) for case, labels in found.items()}
+
+    def stamp(self, *more: str) -> dict[str, str]:
+        """Sums by which a changed file is noticed: content of dataset.json and manifest, names, sizes and times of
+        images and labels. `more`: further files or folders of the data set, as far as they are there."""
+        folder, sums = self.dataset.folder, {"name": self.name}
+        for name in ("dataset.json", MANIFEST_NAME, *(f"{kind}{part}" for kind in _KINDS for part in PARTS), *more):
+            if (folder / name).is_dir():
+                sums[name] = files_sum(folder / name, self.dataset.file_ending)
+            elif (folder / name).exists():
+                sums[name] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        return sums
+
+
+def lacks_a_class(labels: CaseLabels, classes: Sequence[str]) -> bool:
+    """Whether some class is unknown in the case, so that its background may belong to that class."""
+    return not labels.known.issuperset(classes)
 
 
 def common_order(names: Iterable[str]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Reading a NIfTI video frame by frame: flat memory for long videos, and as far as it goes in a file that is cut off."""
+"""Reading a NIfTI video frame by frame: flat memory for long videos, and what is whole of one that is cut off."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,17 +47,18 @@ class NiftiVideo:
     def frames(self) -> Iterator[NDArray[Any]]:
         """Each frame (rows, cols) in turn. Raises ConversionError at the first that is not all there."""
         size = np.dtype(self.dtype).itemsize * math.prod(self.shape)
-        number = 0
+        whole = 0
         try:
             with _opened(self.path) as file:
                 _require(file.read(self.offset), self.offset)
-                for number in range(self.length):
+                while whole < self.length:
                     frame = np.frombuffer(_require(file.read(size), size), self.dtype).reshape(self.shape)
+                    whole += 1
                     yield frame if (self.slope, self.intercept) == (1, 0) else frame * self.slope + self.intercept
                 file.read(1)  # the end of a compressed file holds its check sum
         except _READING as problem:
             raise ConversionError(
-                f"{printable(self.path.name)} is cut off or broken after {number} of {self.length} frames: {problem}"
+                f"{printable(self.path.name)} is cut off or broken after {whole} of {self.length} frames: {problem}"
             ) from problem
 
 
@@ -101,7 +102,7 @@ def nifti_video(path: Path) -> NiftiVideo:
     )
 
 
-def _opened(path: Path) -> IO[bytes]:
+def _opened(path: Path) -> BinaryIO | gzip.GzipFile:
     """The file's content; compressed is what begins so, whatever its name says."""
     with path.open("rb") as file:
         compressed = file.read(2) == b"\x1f\x8b"

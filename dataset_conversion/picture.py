@@ -41,15 +41,15 @@ def read_picture(path: Path) -> tuple[NDArray[Any], tuple[float, float]]:
     return array, (float(height), float(width))
 
 
-def write_picture(path: Path, array: NDArray[Any], spacing_mm: tuple[float, float]) -> None:
-    """Writes (rows, cols) as 2-D NIfTI with pixels of (height, width) mm, whole or not at all.
+def write_picture(path: Path, array: NDArray[Any], spacing_mm: tuple[float, ...]) -> None:
+    """Writes (rows, cols) as 2-D NIfTI with pixels of (height, width) mm, a volume as 3-D, whole or not at all.
 
     Equal pictures give equal files, byte by byte.
     Raises DatasetError where the disk does not take it (full, not writable).
     """
     sitk = simpleitk()
     image = sitk.GetImageFromArray(np.ascontiguousarray(array))
-    image.SetSpacing((spacing_mm[1], spacing_mm[0]))
+    image.SetSpacing(spacing_mm[::-1])
     try:
         with atomic_path(path) as temporary:
             sitk.WriteImage(image, str(temporary))

@@ -21,13 +21,15 @@ def relabel(source: Path, target: Path, new_values: Mapping[int, int]) -> None:
     sitk = simpleitk()
     image = sitk.ReadImage(str(source))
     old = sitk.GetArrayViewFromImage(image)
-    values, places = np.unique(old, return_inverse=True)
-    strange = [value for value in values.tolist() if value not in new_values]
+    values = np.unique(old).tolist()
+    strange = [value for value in values if value not in new_values]
     if strange:
         raise DatasetError(f"{source} holds the label value(s) {strange}; expected {sorted(new_values)}.")
     smallest = np.uint8 if max(new_values.values()) < 256 else np.uint16
-    table = np.array([new_values[value] for value in values.tolist()], dtype=smallest)
-    result = sitk.GetImageFromArray(table[places].reshape(old.shape))
+    new = np.zeros(old.shape, smallest)
+    for value in values:
+        new[old == value] = new_values[value]
+    result = sitk.GetImageFromArray(new)
     result.CopyInformation(image)
     with atomic_path(target) as temporary:
         sitk.WriteImage(result, str(temporary), True)

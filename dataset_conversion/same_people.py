@@ -3,33 +3,44 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from typing import Any
 
-import numpy as np
+from numpy.typing import NDArray
 
 from nnunet_partial.errors import ConversionError, some
 from nnunet_partial.labels import CaseLabels
 
 from .nifti_video import NiftiVideo
+from .picture import compact
 
 #: Entry of a case in the manifest: equal hashes are the same recording.
 FRAME_HASH = "frame_hash"
 
 
 def frame_hash(video: NiftiVideo) -> str | None:
-    """A name for the video's first frame that shows anything; the same for equal pixels of equal size, else another.
+    """A name for the video's first frame that shows anything: the same for equal pixels, however turned or mirrored.
 
     None where no frame shows anything, or the file is broken before: blank frames must not make strangers one patient.
     """
     try:
         for frame in video.frames():
             if frame.min() < frame.max():
-                pixels = np.ascontiguousarray(frame, dtype="<f4").tobytes()
-                return hashlib.sha256(f"{frame.shape}".encode() + pixels).hexdigest()[:16]
+                return min(_digest(turned) for turned in _turned(compact(frame)))
     except ConversionError:
         return None
     return None
+
+
+def _turned(frame: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """The frame (rows, cols) in all eight ways in which a file may store it."""
+    for way in (frame, frame.T):
+        yield from (way, way[::-1], way[:, ::-1], way[::-1, ::-1])
+
+
+def _digest(frame: NDArray[Any]) -> str:
+    return hashlib.sha256(f"{frame.shape} {frame.dtype}".encode() + frame.tobytes()).hexdigest()[:16]
 
 
 def groups(links: Iterable[tuple[str, str | None]]) -> dict[str, str]:
@@ -53,31 +64,27 @@ def groups(links: Iterable[tuple[str, str | None]]) -> dict[str, str]:
     return {patient: root(patient) for patient in parent}
 
 
+def persons(entries: Iterable[tuple[str, CaseLabels]]) -> dict[str, str]:
+    """For each patient of these (case, labels) the one name that all of the same person get; see `groups`."""
+    links = ((labels.patient or case, labels.info.get(FRAME_HASH)) for case, labels in entries)
+    return groups((patient, found if isinstance(found, str) else None) for patient, found in links)
+
+
 def with_one_patient(entries: Mapping[str, CaseLabels]) -> tuple[dict[str, CaseLabels], list[str]]:
     """The cases with one patient per person, where frame hashes show that several are the same; and a warning for it.
 
     `entries`: by case, of all data sets that are merged.
     """
-    links = [(labels.patient or case, labels.info.get(FRAME_HASH)) for case, labels in entries.items()]
-    person = groups(links)
-    changed = [f"{patient} = {one}" for patient, one in person.items() if patient != one]
-    warning = (
-        f"{len(changed)} patient(s) are in the data sets under several names, with the same recordings; they count as "
-        f"one, so that no split parts them: {some(changed)}"
-    )
+    person = persons(entries.items())
+    renamed = {patient: one for patient, one in person.items() if patient != one}
     merged = {
-        case: replace(labels, patient=person[labels.patient or case])
-        if person[labels.patient or case] != (labels.patient or case)
+        case: replace(labels, patient=renamed[labels.patient or case])
+        if (labels.patient or case) in renamed
         else labels
         for case, labels in entries.items()
     }
-    return merged, [warning] if changed else []
-
-
-def duplicates(sources: Sequence[tuple[str, str | None]]) -> dict[str, list[str]]:
-    """Names of videos by frame hash, only hashes that occur more than once."""
-    names: dict[str, list[str]] = {}
-    for name, found in sources:
-        if found is not None:
-            names.setdefault(found, []).append(name)
-    return {found: same for found, same in names.items() if len(same) > 1}
+    warning = (
+        f"{len(renamed)} patient(s) are there under another name too, with the same recording; they count as one, so "
+        f"that no split parts them: {some([f'{patient} = {one}' for patient, one in renamed.items()])}"
+    )
+    return merged, [warning] if renamed else []

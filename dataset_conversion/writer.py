@@ -80,7 +80,7 @@ def convert(
         outcomes = _outcomes(data_set, sources, folder, processes, strict, progress, tell)
         cases = _cases(outcomes)
         _sweep(folder, cases)
-        notes = list(data_set.remarks()) + [note for outcome in outcomes for note in outcome.notes]
+        notes = [*data_set.remarks(), *data_set.gathered([note for outcome in outcomes for note in outcome.notes])]
         notes += _metadata(data_set, folder, cases)
         skipped = [skipped for outcome in outcomes for skipped in outcome.skipped]
         report = Report(

@@ -17,6 +17,7 @@ from nnunet_partial.overview import overview, scale_warning
 from nnunet_partial.parallel import in_parallel
 from nnunet_partial.raw_dataset import RawDataset, nnunet_folder
 from nnunet_partial.splits import SPLITS_NAME, check_splits
+from nnunet_partial.twins import strangers
 
 PARTS = ("Tr", "Ts")
 
@@ -190,6 +191,7 @@ def _manifest_findings(
         for pattern, _ in manifest.groups
         if not any(fnmatch.fnmatchcase(case, pattern) for case in cases)
     ]
+    found += strangers({case: labels for case in cases if (labels := manifest.find(case))})
     sides = [{manifest.patient_of(case) for case in part if manifest.find(case)} for part in (training, test)]
     found += [f"patient {patient}: in training and in test" for patient in sorted(sides[0] & sides[1])]
     preprocessed = _preprocessed(dataset.folder)

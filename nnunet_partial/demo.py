@@ -1,8 +1,8 @@
 """The demo: what training on partial labels is about, seen on drawn echo images through the real commands.
 
-Two "scanners", two data sets. In the first, made like CAMUS, all structures are drawn; in the second, made like
-EchoNet-Dynamic, the left ventricle alone. nnU-Net's own loss takes what nobody drew for background; a loss for partial
-labels does not. Both models are then asked for all structures in unseen images of both scanners.
+Two "scanners", two data sets. In the first, made like CAMUS, all structures are labelled; in the second, made like
+EchoNet-Dynamic, the left ventricle alone. nnU-Net's own loss takes what nobody labelled for background; a loss for
+partial labels does not. Both models are then asked for all structures in unseen images of both scanners.
 """
 
 from __future__ import annotations
@@ -35,9 +35,10 @@ class Size:
     """How much of everything, so that two CPU cores need some minutes. `shift`: how far the second scanner's pictures
     are from the first's, 0 to 1 (see `phantom.blend`)."""
 
-    patients: int = 30
+    camus_patients: int = 20
+    echonet_patients: int = 40
     pixels: int = 96
-    shift: float = 0.4
+    shift: float = 0.5
     epochs: int = 15
     iterations: int = 50
     val_iterations: int = 2
@@ -56,6 +57,8 @@ def demo(out: Path, *, loss: str = "marginal", device: str = "cpu", tell: Tell, 
     folder, trainers = DemoFolder(out.resolve()), (NAIVE, TRAINERS[loss])
     folder.start_afresh()
     commands = Commands(_environment(folder, device, size), folder.logs, tell)
+    if device == "cpu":
+        tell("With two CPU cores and nothing else running this takes about seven minutes.")
     _heading(tell, "1. Two data sets, drawn")
     _draw(folder, size, tell)
     _heading(tell, "2. From their folders to one nnU-Net data set")
@@ -105,22 +108,22 @@ def _environment(folder: DemoFolder, device: str, size: Size) -> dict[str, str |
         "nnUNet_partial_seed": str(size.seed),
         "nnUNet_def_n_proc": "1",
         "OMP_WAIT_POLICY": "PASSIVE",  # beside other programs training is four times as fast so
-        "nnUNet_n_proc_DA": None,  # planning dies of a 0 that training and prediction shall have
+        "nnUNet_n_proc_DA": None,  # planning dies of the 0 that is best for training here
         **({"nnUNet_compile": "f"} if device == "cuda" else {}),  # compiling takes longer than this training
     }
 
 
 def _draw(folder: DemoFolder, size: Size, tell: Tell) -> None:
     tell(
-        f"Scanner A: {size.patients} patients as in CAMUS, two views, ED and ES; LV, MYO and LA are drawn.\n"
-        f"Scanner B: {size.patients} patients as in EchoNet-Dynamic, videos; of two frames each the LV is traced.\n"
-        "No patient, no scanner: nnunet_partial/phantom.py draws them."
+        f"camus: {size.camus_patients} patients of scanner A, laid out like CAMUS; LV, MYO and LA are labelled.\n"
+        f"echonet: {size.echonet_patients} patients of scanner B, laid out like EchoNet-Dynamic; LV alone is labelled.\n"
+        "No real patient, no real scanner: nnunet_partial/phantom.py draws all of it."
     )
     shape = (size.pixels, size.pixels)
-    write_camus(folder.camus, size.patients, seed=size.seed, shape=shape, half_sequence=False)
+    write_camus(folder.camus, size.camus_patients, seed=size.seed, shape=shape, half_sequence=False)
     write_echonet_dynamic(
         folder.echonet,
-        size.patients,
+        size.echonet_patients,
         seed=size.seed + 1000,
         scanner=blend(SCANNER_A, SCANNER_B, size.shift),
         shape=shape,
@@ -162,7 +165,6 @@ def _predict(commands: Commands, folder: DemoFolder, trainer: str, device: str) 
         *("nnUNetv2_predict", "-d", "510", "-c", CONFIGURATION, "-f", "0", "-tr", trainer, "-i", images, "-o", found),
         *("-device", device, "-npp", "1", "-nps", "1"),
         progress=Progress(trainer, "^done with ", len(_cases(folder, "Ts")), "case"),
-        nnUNet_n_proc_DA="0",
     )
 
 
@@ -205,8 +207,14 @@ def _draw_picture(folder: DemoFolder, trainers: tuple[str, str], scores: Scores)
         ["image", "truth", *trainers],
         [_row(folder, dataset, case, trainers, scores) for case in rows],
         dataset.classes,
-        "Images that no training has seen; structures that scanner B's training labels never had: MYO, LA",
+        "Drawn images that no training has seen. " + _missing(scores),
     )
+
+
+def _missing(scores: Scores) -> str:
+    """What each domain lacks, as sentences."""
+    lacks = {d: [name for name in scores.structures if name not in labelled] for d, labelled in scores.labelled.items()}
+    return " ".join(f"For training nobody labelled {' and '.join(n)} in {d}." for d, n in lacks.items() if n)
 
 
 def _row(folder: DemoFolder, dataset: RawDataset, case: str, trainers: tuple[str, str], scores: Scores) -> Row:
@@ -218,11 +226,14 @@ def _row(folder: DemoFolder, dataset: RawDataset, case: str, trainers: tuple[str
         caption = "Dice: " + "  ".join(f"{structure} {value:.2f}" for structure, value in numbers)
         labels.append((read_labels(folder.predictions(trainer) / name), caption))
     domain = scores.domains[case]
-    return Row(f"{domain}\n(training labels: {', '.join(scores.drawn[domain])})", image, labels)
+    return Row(f"{domain}\n(labelled for training: {', '.join(scores.labelled[domain])})", image, labels)
 
 
 def _result(scores: Scores, trainers: tuple[str, str]) -> str:
-    head = "Dice, mean over unseen images (1 is perfect, 0 nothing in common); * nobody drew it there for training\n"
+    head = (
+        "Dice, mean over unseen drawn images (1 perfect, 0 nothing in common).\n"
+        f"* {_missing(scores)} Truth, here, is all that was drawn.\n"
+    )
     words = [
         textwrap.fill(sentence, 110, initial_indent="- ", subsequent_indent="  ")
         for sentence in scores.words(*trainers)

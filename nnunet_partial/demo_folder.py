@@ -18,7 +18,7 @@ sources/            drawn images in the folder layouts of CAMUS and EchoNet-Dyna
 nnUNet_raw/         {CAMUS}, {ECHONET}, and both as {MERGED}
 nnUNet_preprocessed/, nnUNet_results/    nnU-Net's plans, data and trained models of these
 predictions/        what each model finds in the unseen images
-truth/              what was drawn in them, all structures
+truth/              the truth of these, all structures
 logs/               the whole output of every command
 picture.png, result.txt    what came out
 """

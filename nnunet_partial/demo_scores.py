@@ -39,13 +39,13 @@ def dice(predicted: Labels, truth: Labels, value: int) -> float:
 class Scores:
     """Dice of each test case, by model: `of[model][case]` holds one number per structure.
 
-    `structures`: names in the order of their values 1, 2, ...; `domains`: the domain of each case; `drawn`: what
-    was drawn for training in each domain.
+    `structures`: names in the order of their values 1, 2, ...; `domains`: the domain of each case; `labelled`: what
+    was labelled for training in each domain.
     """
 
     structures: Sequence[str]
     domains: Mapping[str, str]
-    drawn: Mapping[str, Sequence[str]]
+    labelled: Mapping[str, Sequence[str]]
     of: Mapping[str, Mapping[str, Sequence[float]]]
 
     def mean(self, model: str, domain: str, structure: str) -> float:
@@ -60,16 +60,19 @@ class Scores:
         return sorted(case for case, its in self.domains.items() if its == domain)
 
     def table(self) -> str:
-        """One line per domain and model; a star marks what nobody drew there for training."""
+        """One line per domain and model; a star marks what nobody labelled there for training."""
         head = ["images of", "cases", "trainer", *self.structures]
         rows = [
             [
                 domain,
                 str(len(self.cases(domain))),
                 model,
-                *(f"{self.mean(model, domain, name):.2f}{' ' if name in drawn else '*'}" for name in self.structures),
+                *(
+                    f"{self.mean(model, domain, name):.2f}{' ' if name in labelled else '*'}"
+                    for name in self.structures
+                ),
             ]
-            for domain, drawn in self.drawn.items()
+            for domain, labelled in self.labelled.items()
             for model in self.of
         ]
         widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
@@ -77,13 +80,13 @@ class Scores:
         return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines)
 
     def words(self, plain: str, partial: str) -> list[str]:
-        """A sentence on each structure that was not drawn in a domain, comparing two models there."""
+        """A sentence on each structure that was not labelled in a domain, comparing two models there."""
         return [
-            f"{name} in images of {domain}, where nobody drew it for training: "
+            f"{name} in images of {domain}, where nobody labelled it for training: "
             + compared(plain, self.mean(plain, domain, name), partial, self.mean(partial, domain, name))
-            for domain, drawn in self.drawn.items()
+            for domain, labelled in self.labelled.items()
             for name in self.structures
-            if name not in drawn
+            if name not in labelled
         ]
 
 
@@ -107,7 +110,7 @@ def score(
     predicted: Mapping[str, Mapping[str, Path]],
     structures: Sequence[str],
     domains: Mapping[str, str],
-    drawn: Mapping[str, Sequence[str]],
+    labelled: Mapping[str, Sequence[str]],
 ) -> Scores:
     """Compares the predictions of each model, `predicted[model][case]`, with the truth, case by case."""
     values = range(1, len(structures) + 1)
@@ -119,4 +122,4 @@ def score(
         }
         for model, files in predicted.items()
     }
-    return Scores(structures, domains, drawn, of)
+    return Scores(structures, domains, labelled, of)

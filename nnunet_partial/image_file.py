@@ -99,7 +99,7 @@ def read_array(path: Path) -> tuple[Geometry, Any]:
         image.GetDirection(),
         int(image.GetNumberOfComponentsPerPixel()),
     )
-    return geometry, sitk.GetArrayViewFromImage(image)
+    return geometry, sitk.GetArrayFromImage(image)  # a copy: a view would outlive the image that holds its memory
 
 
 def _values(array: Any) -> tuple[float, ...]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import nnunet_partial
 from nnunet_partial import cli
-from nnunet_partial.cli import COMMANDS, main
+from nnunet_partial.cli import COMMANDS, build_parser, main
 
 HELP = {
     (): [*COMMANDS, "--version", "nnunet_partial demo"],
@@ -19,6 +21,7 @@ HELP = {
     ("convert", "echonet-dynamic"): ["-i FOLDER", "-d ID", "--name", "--apex", "--depth-mm", "-np", "--strict", "https://"],
     ("merge",): ["-i DATASET", "-d ID", "--name", "--overwrite", "nnunet_partial merge -i 501 502 -d 510"],
     ("check",): ["-d DATASET", "Exit code 0", "nnunet_partial check -d 510"],
+    ("evaluate",): ["-d DATASET", "--pred [NAME=]FOLDER", "--ref", "-o FOLDER", "--tolerance-mm", "--strict", "-np"],
     ("trainers",): ["--path", 'export nnUNet_extTrainer="$(nnunet_partial trainers --path)"'],
     ("demo",): ["--loss", "--device", "--out", "marginal", "real commands"],
 }  # fmt: skip
@@ -40,8 +43,26 @@ def test_help_names_every_option_and_says_what_the_command_does(
     assert [expected for expected in HELP[command] if expected not in shown] == []
 
 
-def test_every_command_has_its_help_tested() -> None:
-    assert {command[0] for command in HELP if command} == set(COMMANDS)
+def parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """A parser and those of all commands below it."""
+    yield parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for below in action.choices.values():
+                yield from parsers(below)
+
+
+def test_every_command_says_what_it_does_and_every_option_what_it_is_for() -> None:
+    found = list(parsers(build_parser()))
+    assert {parser.prog.split()[1] for parser in found[1:]} == set(COMMANDS)
+    silent = [parser.prog for parser in found if not parser.description]
+    silent += [
+        f"{parser.prog} {action.dest}"
+        for parser in found
+        for action in parser._actions
+        if not action.help and not isinstance(action, argparse._SubParsersAction)
+    ]
+    assert silent == []
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,9 +14,10 @@ import pytest
 import SimpleITK as sitk
 from matplotlib.image import imread
 
+from nnunet_partial.cli import demo as cli
 from nnunet_partial.cli import main
 from nnunet_partial.commands import Commands, Progress
-from nnunet_partial.demo import NAIVE, Size, demo
+from nnunet_partial.demo import NAIVE, TRAINERS, Size, demo
 from nnunet_partial.demo_folder import DemoFolder
 from nnunet_partial.demo_picture import COLOURS, Row, draw_picture, median_case
 from nnunet_partial.demo_scores import Scores, compared, dice
@@ -24,7 +25,7 @@ from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.small_plan import add_small_configuration
 
 OURS = "nnUNetTrainerACCE"
-QUICK = Size(patients=5, pixels=32, epochs=2, iterations=2, val_iterations=1, features=(4, 8))
+QUICK = Size(camus_patients=5, echonet_patients=5, pixels=32, epochs=2, iterations=2, val_iterations=1, features=(4, 8))
 
 # ---- the whole ------------------------------------------------------------------------------------------------------
 
@@ -49,16 +50,15 @@ def test_every_command_is_shown_and_ran(done: tuple[Path, str, Scores]) -> None:
     out, said, _ = done
     typed = [line[2:] for line in said.splitlines() if line.startswith("$ ")]
     images = f"{out}/nnUNet_raw/Dataset510_Echo/imagesTs"
-    alone = "nnUNet_n_proc_DA=0 "
     assert typed == [
         f"nnunet_partial convert camus -i {out}/sources/CAMUS_public -d 501",
         f"nnunet_partial convert echonet-dynamic -i {out}/sources/EchoNet-Dynamic -d 502",
         "nnunet_partial merge -i 501 502 -d 510 --name Echo",
         "nnunet_partial check -d 510",
         "nnUNetv2_plan_and_preprocess -d 510 -c 2d -np 1 -npfp 1",
-        *(f"{alone}nnUNetv2_train 510 2d_small 0 -tr {trainer} -device cpu" for trainer in (NAIVE, OURS)),
+        *(f"nnUNet_n_proc_DA=0 nnUNetv2_train 510 2d_small 0 -tr {trainer} -device cpu" for trainer in (NAIVE, OURS)),
         *(
-            f"{alone}nnUNetv2_predict -d 510 -c 2d_small -f 0 -tr {trainer} -i {images} "
+            f"nnUNetv2_predict -d 510 -c 2d_small -f 0 -tr {trainer} -i {images} "
             f"-o {out}/predictions/{trainer} -device cpu -npp 1 -nps 1"
             for trainer in (NAIVE, OURS)
         ),
@@ -98,7 +98,7 @@ def test_table_tells_what_the_files_hold(done: tuple[Path, str, Scores]) -> None
                             sitk.GetArrayFromImage(sitk.ReadImage(str(path))) == value
                             for path in (file, out / "predictions" / trainer / file.name)
                         )
-                        assert a.sum() > 0  # all structures are in the truth, also those that nobody drew for training
+                        assert a.sum() > 0  # all structures are in the truth, also those that nobody labelled
                         of_case.append(2 * np.logical_and(a, b).sum() / (a.sum() + b.sum()))
                 cells.append(np.mean(of_case))
             stars = ["", "", ""] if domain == "camus" else ["", r"\*", r"\*"]
@@ -123,7 +123,7 @@ def test_sources_hold_the_ventricle_alone_on_scanner_b(done: tuple[Path, str, Sc
     assert len(labels) == 8  # four of five videos, two frames each
     for file in labels:
         assert set(np.unique(sitk.GetArrayFromImage(sitk.ReadImage(str(file))))) == {0, 1}
-    assert {domain: list(names) for domain, names in scores.drawn.items()} == {
+    assert {domain: list(names) for domain, names in scores.labelled.items()} == {
         "camus": ["LV", "MYO", "LA"],
         "echonet": ["LV"],
     }
@@ -186,6 +186,21 @@ def test_missing_device_is_said_at_once(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(PartialLabelError, match=r"no CUDA device on this computer. Use --device cpu"):
         demo(tmp_path / "out", device="cuda", tell=print, size=QUICK)
     assert not (tmp_path / "out").exists()
+
+
+def test_command_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert tuple(TRAINERS) == cli.LOSSES
+    asked = []
+
+    def stopped(out: Path, **options: object) -> None:
+        asked.append((out, options["loss"], options["device"]))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nnunet_partial.demo.demo", stopped)
+    assert main(["demo"]) == 130
+    assert main(["demo", "--out", str(tmp_path), "--loss", "abce", "--device", "cuda"]) == 130
+    assert asked == [(Path("demo_output"), "marginal", "cpu"), (tmp_path, "abce", "cuda")]
+    assert "interrupted; the same command starts it afresh" in capsys.readouterr().err
 
 
 # ---- its commands ---------------------------------------------------------------------------------------------------
@@ -335,9 +350,9 @@ def test_table() -> None:
     ]
 
 
-def test_words_speak_of_what_was_not_drawn() -> None:
+def test_words_speak_of_what_was_not_labelled() -> None:
     assert SCORES.words("plain", "ours") == [
-        "LA in images of b, where nobody drew it for training: plain loses it, ours finds it (Dice 0.00 and 0.75)."
+        "LA in images of b, where nobody labelled it for training: plain loses it, ours finds it (Dice 0.00 and 0.75)."
     ]
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from nnunet_partial.cli import COMMANDS
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE, CONVERSION = ROOT / "nnunet_partial", ROOT / "dataset_conversion"
 TRAINERS = sorted((PACKAGE / "trainers").glob("*.py"))
@@ -59,7 +61,7 @@ def test_the_check_itself_notices_an_import() -> None:
     assert done.stderr.strip() == "importing decimal imports decimal"
 
 
-@pytest.mark.parametrize("command", [[], ["convert"], ["merge"], ["check"], ["trainers"], ["demo"]])
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)], ids=" ".join)
 def test_help_imports_nothing_that_takes_seconds(command: list[str]) -> None:
     code = (
         "import sys\nfrom nnunet_partial.cli import main\n"

@@ -13,7 +13,7 @@ from importlib import import_module
 import nnunet_partial
 from nnunet_partial.errors import PartialLabelError
 
-COMMANDS = ("convert", "merge", "check", "trainers", "demo")
+COMMANDS = ("convert", "merge", "declare", "scenario", "check", "trainers", "evaluate", "demo")
 
 
 def build_parser() -> argparse.ArgumentParser:

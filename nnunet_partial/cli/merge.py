@@ -22,6 +22,13 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("-d", "--dataset-id", type=int, required=True, metavar="ID", help="id of the new data set")
     parser.add_argument("--name", default="Merged", help="name of the new data set (default: %(default)s)")
+    parser.add_argument(
+        "--unknown-as",
+        choices=("background", "ignore"),
+        default="background",
+        help="what to write where nobody looked for a class, i.e. into the background of partially labelled training "
+        "cases; with nnU-Net's ignore label its own trainer can train on them (default: %(default)s)",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace the new data set if it exists")
     parser.add_argument(
         "-np", "--processes", type=int, default=min(8, os.cpu_count() or 1), metavar="N", help="(default: %(default)s)"
@@ -35,6 +42,7 @@ def run(args: argparse.Namespace) -> int:
     merged = merge(
         [find_dataset(dataset) for dataset in args.input],
         dataset_name(args.dataset_id, args.name),
+        unknown_as_ignore=args.unknown_as == "ignore",
         overwrite=args.overwrite,
         processes=args.processes,
         progress=True,

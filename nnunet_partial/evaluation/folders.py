@@ -10,7 +10,6 @@ from nnunet_partial.errors import PartialLabelError, some
 from nnunet_partial.evaluation.case import Task, evaluate_case
 from nnunet_partial.evaluation.records import PredictedSize, Record
 from nnunet_partial.evaluation.reference import Reference
-from nnunet_partial.labels import MANIFEST_NAME
 from nnunet_partial.parallel import in_parallel
 
 Predictions = Mapping[str, Mapping[str, Path]]
@@ -69,9 +68,7 @@ def _tasks(reference: Reference, predictions: Predictions, tolerance: float) -> 
         labels = reference.manifest.find(case)
         here = {model: files[case] for model, files in predictions.items() if case in files}
         if labels is not None and here:
-            tasks.append(
-                Task(case, path, here, labels, reference.classes, reference.ignore_label, tolerance)
-            )
+            tasks.append(Task(case, path, here, labels, reference.classes, reference.ignore_label, tolerance))
     return tasks
 
 
@@ -96,6 +93,3 @@ def _pairing(reference: Reference, predictions: Predictions) -> list[str]:
         if extra:
             found.append(f"{model}: {len(extra)} prediction(s) without a reference: {some(extra)}")
     return found
-
-
-__all__ = ["MANIFEST_NAME", "Evaluation", "evaluate_folders"]

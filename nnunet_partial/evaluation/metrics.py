@@ -9,8 +9,9 @@ What is said of empty structures, everywhere in the evaluation (outcome in quote
 | voxels     | none  | "false positive"  | 0                       | 0         | NaN    | inf       | above 0         |
 | none       | none  | "correctly empty" | NaN                     | NaN       | NaN    | NaN       | 0               |
 
-Overlap is as in nnU-Net's own summary. Infinite is the distance to nothing: no mean hides it, see `summary`. A structure
-that nobody annotated in a case is no row of this table: it is not measured at all.
+Overlap is as in nnU-Net's own summary. The distance to nothing is infinite; means leave it out and say how often that
+was, comparisons of models count it as the worst. A structure that nobody annotated in a case is no row of this table:
+it is not measured at all. One that is known to be absent is: predicted there, it is a false positive.
 """
 
 from __future__ import annotations
@@ -134,9 +135,9 @@ def outline_agreement(
 
     All four are about the outline voxels of both masks (`surface_points`: the image's border closes an outline) and the
     distance of each to the nearest one of the other. Surface Dice: the share, of all of both, that lies within
-    `tolerance`; HD: the largest distance; HD95: the larger of the two 95th percentiles (linear interpolation); ASSD: the
-    sum of all distances divided by their number. Each outline voxel counts alike, whatever its spacing. Distances are in
-    the unit of `spacing`. One mask empty: 0, inf, inf, inf; both: NaN.
+    `tolerance`; HD: the largest distance; HD95: the larger of the two 95th percentiles (linear interpolation); ASSD:
+    the sum of all distances divided by their number. Each outline voxel counts alike, whatever its spacing. Distances
+    are in the unit of `spacing`. One mask empty: 0, inf, inf, inf; both: NaN.
     Sources: Metrics reloaded (as above); surface Dice: Nikolov et al. 2021, https://doi.org/10.2196/26151.
     """
     outlines = surface_points(predicted, spacing), surface_points(truth, spacing)
@@ -156,7 +157,9 @@ def outline_agreement(
     )
 
 
-def without_thin_axes(array: NDArray[np.integer], spacing_mm: Sequence[float]) -> tuple[NDArray[np.integer], tuple[float, ...]]:
+def without_thin_axes(
+    array: NDArray[np.integer], spacing_mm: Sequence[float]
+) -> tuple[NDArray[np.integer], tuple[float, ...]]:
     """A 3-D array with a single slice along an axis is a 2-D picture: that axis and its spacing are dropped.
 
     Otherwise every voxel of the slice would be on the outline, and an area would be called a volume. Two axes remain.

@@ -72,8 +72,10 @@ def find_predictions(given: list[str], file_ending: str) -> dict[str, dict[str, 
     models: dict[str, dict[str, Path]] = {}
     for text in given:
         name, folder = _named(text)
-        if not name or name in (".", "..") or name == ALL_MODELS or "/" in name or "\\" in name:
-            raise PartialLabelError(f"--pred {text}: the name is {name!r}; expected a plain name, as in marginal=FOLDER.")
+        if not name or name in (".", "..") or "/" in name or "\\" in name:
+            raise PartialLabelError(
+                f"--pred {text}: the name is {name!r}; expected a plain name, as in marginal=FOLDER."
+            )
         if name in models:
             raise PartialLabelError(f"--pred: two models are called {name!r}. Give each a name: NAME=FOLDER.")
         if not folder.is_dir():
@@ -82,9 +84,6 @@ def find_predictions(given: list[str], file_ending: str) -> dict[str, dict[str, 
         if not models[name]:
             raise PartialLabelError(f"--pred {text}: there is no prediction (*{file_ending}) in {folder}.")
     return models
-
-
-ALL_MODELS = "(all)"
 
 
 def _named(text: str) -> tuple[str, Path]:

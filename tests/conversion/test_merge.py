@@ -301,7 +301,7 @@ def test_interrupted_and_resumed_gives_the_same_files(raw: Path, monkeypatch: py
     camus(raw), uda(raw)
     whole = snapshot(merged(raw).folder)
     subprocess.run(["rm", "-r", str(raw / "Dataset510_Echo")], check=True)
-    bring, brought = merge_module._bring, []
+    bring, brought = merge_module.bring, []
 
     def stop_after_eight(file: Any) -> None:
         if len(brought) == 8:
@@ -309,7 +309,7 @@ def test_interrupted_and_resumed_gives_the_same_files(raw: Path, monkeypatch: py
         brought.append(file)
         bring(file)
 
-    monkeypatch.setattr(merge_module, "_bring", stop_after_eight)
+    monkeypatch.setattr(merge_module, "bring", stop_after_eight)
     with pytest.raises(KeyboardInterrupt):
         merged(raw)
     assert not (raw / "Dataset510_Echo").exists()

@@ -164,13 +164,15 @@ def test_train_and_predict_by_name(regular: SmallVenv, nnunet_editable: SmallVen
 
     by_name, by_folder = tmp_path / "by_name", tmp_path / "by_folder"
     images = str(project.raw(DATASET) / "imagesTs")
-    options = ("-f", "0", "-i", images, "-device", "cpu", "-npp", "0", "-nps", "0")  # in one process: quicker
-    project.must("nnUNetv2_predict", "-d", "701", "-c", "2d", "-tr", trainer, "-o", str(by_name), *options)
+    options = ("-f", "0", "-i", images, "-device", "cpu")
+    # in one process, which is quicker, where the command has that
+    alone, beside = ("-npp", "0", "-nps", "0"), ("-npp", "1", "-nps", "1")
+    project.must("nnUNetv2_predict", "-d", "701", "-c", "2d", "-tr", trainer, "-o", str(by_name), *options, *alone)
 
     # the same model where nnU-Net is installed regularly
     other = InstalledProject(tmp_path, regular)
     model = str(tmp_path / "results" / DATASET / f"{trainer}__nnUNetPlans__2d")
-    other.must("nnUNetv2_predict_from_modelfolder", "-m", model, "-o", str(by_folder), *options)
+    other.must("nnUNetv2_predict_from_modelfolder", "-m", model, "-o", str(by_folder), *options, *beside)
     first, second = (sitk.GetArrayFromImage(sitk.ReadImage(str(out / "new.nii.gz"))) for out in (by_name, by_folder))
     assert first.shape == (32, 32)
     np.testing.assert_array_equal(first, second)

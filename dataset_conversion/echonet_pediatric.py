@@ -1,0 +1,312 @@
+"""EchoNet-Pediatric: children's hearts in four-chamber and short-axis view, the left ventricle traced in two frames.
+
+Reddy et al., "Video-Based Deep Learning for Automated Assessment of Left Ventricular Ejection Fraction in Pediatric
+Patients", JASE 2023, https://doi.org/10.1016/j.echo.2023.01.015
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nnunet_partial.errors import ConversionError, some
+from nnunet_partial.labels import CaseLabels
+
+from . import polygon
+from .case import Case, Note, Skipped, Source, printable, require_identifier
+from .data_set import DataSet, not_found, require_folder
+from .echonet import TINY, VIDEOS, phases_by_area
+from .echonet_tables import FILE_LIST, TRACINGS, videos
+from .pediatric_tables import FOLDS, Clip, Outlines, read_clips, read_outlines
+from .polygon import Points
+from .video import frame_count, read_frames
+
+#: The folders of the data set, and the view as every data set here calls it.
+VIEWS = {"A4C": "4CH", "PSAX": "PSAX"}
+
+#: No atrium is in the short axis of the ventricle; the right ventricle is, and nobody drew it.
+ABSENT = {"4CH": (), "PSAX": ("LA", "RA")}
+
+#: Notes of this name are evidence of how frames are counted; `gathered` counts them.
+NUMBERS = "frame numbers"
+FROM_0, FROM_1 = "frame 0 is traced", "the traced frame is the number of frames"
+
+#: How far below the given folder the views are looked for: the archive unpacks into doubled folders.
+_LEVELS = 3
+
+
+@dataclass(frozen=True)
+class PediatricClip(Source):
+    """One clip with its outlines (by frame as the table counts). `problem`: why none of it can be converted."""
+
+    stem: str
+    view: str
+    clip: Clip | None = None
+    video: Path | None = None
+    split: str | None = None
+    outlines: Outlines = field(default_factory=Outlines)
+    problem: str | None = None
+
+    @property
+    def identifier(self) -> str:
+        return f"pediatric_{self.stem}_{self.view}"
+
+
+@dataclass(frozen=True)
+class EchoNetPediatric(DataSet):
+    """EchoNet-Pediatric. `frame_base`: the number of the first frame in the table of tracings, 0 or 1.
+
+    `val_folds`, `test_folds`: which of the ten folds validate and test; none by default. `depth_mm`: from the top to
+    the bottom row; the set has no pixel size, so it is a guess, and every case says so.
+    """
+
+    frame_base: int = 0
+    val_folds: tuple[int, ...] = ()
+    test_folds: tuple[int, ...] = ()
+    depth_mm: float = 150.0
+
+    name: ClassVar[str] = "echonet-pediatric"
+    title: ClassVar[str] = "EchoNet-Pediatric: LV in 4CH and PSAX"
+    description: ClassVar[str] = (
+        "EchoNet-Pediatric (Reddy et al. 2023): children, four-chamber and short-axis view, left ventricle traced in "
+        "up to two frames each. Ask for it at https://echonet.github.io/pediatric; for personal, non-commercial "
+        f"research, not to be passed on. Give the unpacked folder; A4C/{FILE_LIST} and PSAX/{FILE_LIST} are found "
+        "below it."
+    )
+    default_name: ClassVar[str] = "EchoNetPediatric"
+    classes: ClassVar[tuple[str, ...]] = ("LV",)
+    reference: ClassVar[str] = "Reddy et al. 2023, https://doi.org/10.1016/j.echo.2023.01.015"
+    license: ClassVar[str] = "Stanford research use agreement; neither data nor derivatives to be passed on"
+
+    def __post_init__(self) -> None:
+        for name in ("val_folds", "test_folds"):
+            object.__setattr__(self, name, tuple(dict.fromkeys(getattr(self, name))))
+        if self.frame_base not in (0, 1):
+            raise ConversionError(f"frame_base is {self.frame_base!r}, expected 0 or 1")
+        if not {*self.val_folds, *self.test_folds} <= set(FOLDS) or set(self.val_folds) & set(self.test_folds):
+            raise ConversionError(
+                f"the folds are {self.val_folds} for validation and {self.test_folds} for testing; expected numbers "
+                "from 0 to 9, none of them twice"
+            )
+        if not (math.isfinite(self.depth_mm) and self.depth_mm > 0):
+            raise ConversionError(f"the image depth is {self.depth_mm} mm, expected a number above 0, such as 150")
+
+    @classmethod
+    def add_options(cls, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument(
+            "--frame-base",
+            type=int,
+            choices=(0, 1),
+            default=0,
+            help="the number of a video's first frame in the table of tracings; readers disagree, and the report "
+            "counts what speaks for either (default: %(default)s)",
+        )
+        for part, default in (("val", "validation"), ("test", "testing")):
+            parser.add_argument(
+                f"--{part}-folds",
+                type=int,
+                nargs="+",
+                default=[],
+                metavar="N",
+                help=f"which of the folds 0 to 9 are for {default} (default: none)",
+            )
+        parser.add_argument(
+            "--depth-mm",
+            type=float,
+            default=150.0,
+            metavar="MM",
+            help="the data set has no pixel size: take images as this deep, top to bottom; marked in the manifest as "
+            "not known (default: %(default)s)",
+        )
+
+    def sources(self) -> Sequence[PediatricClip]:
+        folders = find_views(self.root)
+        listed = {view: read_clips(folder / FILE_LIST) for view, folder in folders.items()}
+        splits = self._splits(listed)
+        found = []
+        for view, folder in folders.items():
+            traced, here = read_outlines(folder / TRACINGS), videos(folder / VIDEOS)
+            for name in [*listed[view], *(name for name in traced if name not in listed[view])]:
+                clip = listed[view].get(name)
+                split = splits.get(clip.patient) if clip else None
+                found.append(_source(name, view, clip, split, traced.get(name), here.get(name)))
+        return found
+
+    def remarks(self) -> Iterator[Note]:
+        folders = find_views(self.root)
+        for view in sorted(set(VIEWS) - set(folders)):
+            yield Note(view, f"there is no folder {view} with a {FILE_LIST}: this view is left out")
+        listed = {view: read_clips(folder / FILE_LIST) for view, folder in folders.items()}
+        for view, folder in folders.items():
+            extra = {printable(name) for name in videos(folder / VIDEOS) if name not in listed[view]}
+            if extra:
+                yield Note(view, f"{len(extra)} video(s) are not in {FILE_LIST} and are left out: {some(extra)}")
+        yield from _about_folds(_folds_of_patients(listed), bool(self.val_folds or self.test_folds))
+
+    def gathered(self, notes: Sequence[Note]) -> Sequence[Note]:
+        """What speaks for counting frames from 0 or from 1, as one note instead of one per video."""
+        texts = [note.text for note in notes if note.about == NUMBERS]
+        zero, one = texts.count(FROM_0), texts.count(FROM_1)
+        text = (
+            f"taken as counted from {self.frame_base}. In {zero} video(s) frame 0 is traced, which is possible only "
+            f"when counting from 0; in {one} a traced frame is the number of frames, possible only when counting from 1"
+        )
+        if (zero, one)[1 - self.frame_base] > (zero, one)[self.frame_base]:
+            text += f". Convert again with --frame-base {1 - self.frame_base}?"
+        return [Note(NUMBERS, text), *(note for note in notes if note.about != NUMBERS)]
+
+    def tables(self) -> Sequence[Path]:
+        return [folder / table for folder in find_views(self.root).values() for table in (FILE_LIST, TRACINGS)]
+
+    def read(self, source: Source) -> Iterator[Case | Skipped | Note]:
+        assert isinstance(source, PediatricClip)
+        if source.problem or source.video is None or source.clip is None:
+            yield Skipped(source.identifier, source.problem or "there is no video")
+            return
+        require_identifier(source.identifier)
+        if source.clip.remark:
+            yield Note(source.identifier, source.clip.remark)
+        for text in source.outlines.nothing:
+            yield Skipped(source.identifier, f"one frame less: the table says {text!r}", known_defect=True)
+        for number, problem in source.outlines.problems.items():
+            name = source.identifier if number is None else f"{source.identifier} frame {number}"
+            yield Skipped(name, problem)
+        if source.outlines.frames:
+            yield from _evidence(source.video, source.outlines.frames)
+            yield from self._cases(source, source.clip, source.video)
+
+    def _cases(self, source: PediatricClip, clip: Clip, video: Path) -> Iterator[Case | Skipped | Note]:
+        outlines = {number - self.frame_base: points for number, points in source.outlines.frames.items()}
+        if -1 in outlines:
+            yield Skipped(f"{source.identifier} frame 0", "counted from 1 (--frame-base 1) there is no frame 0")
+            del outlines[-1]
+        phases = phases_by_area({frame: polygon.area(points) for frame, points in outlines.items()})
+        if None in phases.values():
+            text = f"{len(outlines)} traced frame(s): ED and ES are the largest and the smallest of two or more"
+            yield Note(source.identifier, text)
+        frames = read_frames(video, set(outlines))
+        for frame, points in outlines.items():
+            identifier = f"{source.identifier}_{phases[frame] or f'F{frame:03d}'}"
+            if frame in frames.why_missing:
+                yield Skipped(identifier, frames.why_missing[frame])
+                continue
+            image = frames.found[frame]
+            mask = polygon.filled(points, (image.shape[0], image.shape[1]))
+            pixels = int(mask.sum())
+            if pixels == 0:
+                yield Skipped(identifier, f"its tracing (frame {frame}) encloses no pixel of the picture")
+                continue
+            if pixels < TINY:
+                yield Note(identifier, f"the ventricle has only {pixels} pixels")
+            yield self._case(identifier, source, clip, frame, phases[frame], image, mask)
+
+    def _case(
+        self,
+        identifier: str,
+        source: PediatricClip,
+        clip: Clip,
+        frame: int,
+        phase: str | None,
+        image: NDArray[np.uint8],
+        mask: NDArray[np.bool_],
+    ) -> Case:
+        entry = {
+            "split": source.split,
+            "view": source.view,
+            "phase": phase,
+            "frame": frame,
+            "interpolated": False,
+            "spacing_known": False,
+            "ef": clip.ef,
+            "fold": clip.fold,
+        }
+        labels = CaseLabels(
+            annotated=self.classes,
+            absent=ABSENT[source.view],
+            domain="pediatric",
+            patient=f"pediatric_{clip.patient}",
+            info={key: value for key, value in entry.items() if value is not None},
+        )
+        pixel_mm = self.depth_mm / image.shape[0]
+        return Case(identifier, image, mask.astype(np.uint8), (pixel_mm, pixel_mm), labels)
+
+    def _splits(self, listed: Mapping[str, Mapping[str, Clip]]) -> dict[str, str]:
+        """train, val or test per patient; nobody is on two sides: one clip in a test fold takes all of the patient."""
+        if not self.val_folds and not self.test_folds:
+            return {}
+        return {
+            patient: "test" if folds & set(self.test_folds) else "val" if folds & set(self.val_folds) else "train"
+            for patient, folds in _folds_of_patients(listed).items()
+        }
+
+
+def find_views(root: Path) -> dict[str, Path]:
+    """The folders A4C and PSAX, the nearest ones below `root`; `root` may be one of them.
+
+    Raises ConversionError where there is none, where one is found twice, or where one lacks a table or its videos.
+    """
+    require_folder(root)
+    if root.absolute().name in VIEWS and (root / FILE_LIST).is_file():
+        found = [root]
+    else:
+        levels = (sorted(root.glob("*/" * level + "*")) for level in range(_LEVELS + 1))
+        views = ([p for p in level if p.name in VIEWS and (p / FILE_LIST).is_file()] for level in levels)
+        found = next((level for level in views if level), [])
+    if not found:
+        raise not_found(root, f"A4C/{FILE_LIST} or PSAX/{FILE_LIST} of EchoNet-Pediatric, up to {_LEVELS} levels down")
+    if len({path.absolute().name for path in found}) < len(found):
+        places = some([printable(str(path)) for path in found])
+        raise ConversionError(f"{printable(str(root))} holds more than one copy of a view: {places}. Give one of them.")
+    for folder in found:
+        if not (folder / TRACINGS).is_file() or not (folder / VIDEOS).is_dir():
+            raise not_found(folder, f"{TRACINGS} and the folder {VIDEOS} of EchoNet-Pediatric")
+    return {path.absolute().name: path for path in found}
+
+
+def _source(
+    name: str, folder: str, clip: Clip | None, split: str | None, traced: Outlines | None, video: Path | None
+) -> PediatricClip:
+    """What tables and folder say about one clip, and whether it can be converted."""
+    shown, view = printable(name), VIEWS[folder]
+    problem = clip.problem if clip else f"is traced in {TRACINGS} but not in {FILE_LIST}"
+    if problem is None and traced is None:
+        problem = f"has no tracing in {TRACINGS}"
+    if problem is None and video is None:
+        problem = f"there is no video {shown}.avi in {folder}/{VIDEOS}"
+    return PediatricClip(
+        f"{folder} {shown}", shown if problem else name, view, clip, video, split, traced or Outlines(), problem
+    )
+
+
+def _evidence(video: Path, outlines: Mapping[int, Points]) -> Iterator[Note]:
+    if 0 in outlines:
+        yield Note(NUMBERS, FROM_0)
+    if frame_count(video) in outlines:
+        yield Note(NUMBERS, FROM_1)
+
+
+def _folds_of_patients(listed: Mapping[str, Mapping[str, Clip]]) -> dict[str, set[int | None]]:
+    folds: dict[str, set[int | None]] = {}
+    for clips in listed.values():
+        for clip in clips.values():
+            if clip.problem is None:
+                folds.setdefault(clip.patient, set()).add(clip.fold)
+    return folds
+
+
+def _about_folds(folds: Mapping[str, set[int | None]], used: bool) -> Iterator[Note]:
+    """Patients, the first part of the file names, whose clips are in different folds: they must not be separated."""
+    several = {printable(patient) for patient, theirs in folds.items() if len(theirs) > 1}
+    if several:
+        text = f"{len(several)} of {len(folds)} patient(s) have clips in different folds: {some(several)}"
+        way = ". All clips of such a patient go where the first of test, val, train takes one of them" if used else ""
+        yield Note("folds of the release", text + way)
+    if not used:
+        yield Note("folds of the release", "none is taken for testing; choose with --val-folds and --test-folds")

@@ -1,0 +1,89 @@
+"""`nnunet_partial declare`: say what was annotated in a data set that is in nnU-Net's format already."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from nnunet_partial.raw_dataset import find_dataset
+
+
+def add_parser(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "declare",
+        help="say which structures were annotated in which cases of a nnU-Net data set",
+        description="Writes partial_labels.json for a data set in nnU-Net's format (2-D or 3-D, any modality) and "
+        "checks it against every label file.",
+        epilog="Examples: nnunet_partial declare -d 220 --csv labels.csv; "
+        "nnunet_partial declare -d 220 --match 'siteB_*' kidney; nnunet_partial declare -d 220 --from-masks",
+    )
+    parser.add_argument("-d", "--dataset", required=True, metavar="DATASET", help="id or name of the data set")
+    how = parser.add_mutually_exclusive_group(required=True)
+    how.add_argument(
+        "--csv",
+        type=Path,
+        metavar="FILE",
+        help="one row per case; columns case, annotated (several names separated by spaces) and, where wanted, absent, "
+        "domain, patient, split",
+    )
+    how.add_argument(
+        "--match",
+        nargs="+",
+        action="append",
+        metavar=("PATTERN", "CLASS"),
+        help="cases with such names were annotated for these classes only; may be given several times, the first match "
+        "wins; cases that match none were annotated for everything",
+    )
+    how.add_argument(
+        "--from-masks",
+        nargs="*",
+        metavar="PATTERN",
+        help="guess: a class that is drawn in no case of a group is unknown there. Groups are cases whose names begin "
+        "alike (siteA_001, siteA_002), or those that match the patterns. Shows the guess and asks",
+    )
+    parser.add_argument("--yes", action="store_true", help="take the guess of --from-masks without asking")
+    parser.add_argument("--overwrite", action="store_true", help="replace partial_labels.json if it exists")
+    parser.add_argument(
+        "-np", "--processes", type=int, default=min(8, os.cpu_count() or 1), metavar="N", help="(default: %(default)s)"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from nnunet_partial.declare import Undeclared, declare, refuse_existing
+    from nnunet_partial.declare_guess import guess
+    from nnunet_partial.declare_pattern import by_pattern
+    from nnunet_partial.declare_table import by_table
+    from nnunet_partial.raw_dataset import RawDataset
+
+    data = Undeclared(RawDataset(find_dataset(args.dataset)), args.processes, progress=True)
+    refuse_existing(data, args.overwrite)
+    remarks: list[str] = []
+    if args.csv:
+        manifest = by_table(data, args.csv)
+    elif args.match:
+        manifest, remarks = by_pattern(data, args.match)
+    else:
+        guessed = guess(data, args.from_masks)
+        print(f"What the label files suggest:\n{guessed.text}\n")
+        if not args.yes and not _agreed():
+            print("nnunet_partial declare: nothing was written.", file=sys.stderr)
+            return 1
+        manifest = guessed.manifest
+    declared = declare(data, manifest, args.overwrite)
+    print(f"Wrote {' and '.join(str(file) for file in declared.files)}\n")
+    print(declared.overview)
+    for remark in remarks:
+        print(f"Note: {remark}")
+    for warning in declared.warnings:
+        print(f"Warning: {warning}")
+    return 0
+
+
+def _agreed() -> bool:
+    """Asks; without an answer (no terminal) the answer is no."""
+    print("Unknown means: nobody looked. Is that right for every group? [y/N] ", end="", flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")

@@ -1,0 +1,92 @@
+"""`nnunet_partial evaluate`: how good one or several models are, counting only what was annotated."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nnunet_partial.raw_dataset import find_dataset
+
+if TYPE_CHECKING:
+    from nnunet_partial.evaluation.folders import Evaluation
+    from nnunet_partial.evaluation.results import Tables
+
+
+def add_parser(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "evaluate",
+        help="measure predictions against what was annotated: metrics, statistics, warning signs",
+        description="Compares predictions with the labels of a data set, case by case, counting only the structures "
+        "that each case knows, and writes tables: per_case.csv, summary.csv, warning_signs.csv, MODEL/summary.json in "
+        "nnU-Net's layout, and for several models comparisons.csv and ranks.csv. Exit code 0: all was evaluated; 1: "
+        "something could not be, and is named.",
+        epilog="Example: nnunet_partial evaluate -d 510 --pred naive=PRED1 --pred marginal=PRED2 -o results",
+    )
+    parser.add_argument("-d", "--dataset", required=True, metavar="DATASET", help="id or name of the data set")
+    parser.add_argument(
+        "--pred",
+        action="append",
+        required=True,
+        metavar="[NAME=]FOLDER",
+        help="predictions of one model; again for each further model (name: the folder's, where none is given)",
+    )
+    parser.add_argument(
+        "--ref",
+        default="labelsTs",
+        metavar="FOLDER",
+        help="what they are compared with: labelsTs, labelsTr, labelsTr_full, or any folder (default: %(default)s)",
+    )
+    parser.add_argument("-o", "--output", required=True, type=Path, metavar="FOLDER", help="where the tables go")
+    parser.add_argument(
+        "--tolerance-mm",
+        type=float,
+        default=2.0,
+        metavar="T",
+        help="of the surface Dice; in pixels where the pixel size is not known (default: %(default)s)",
+    )
+    parser.add_argument("--strict", action="store_true", help="stop at the first prediction that cannot be evaluated")
+    parser.add_argument(
+        "-np", "--processes", type=int, default=min(8, os.cpu_count() or 1), metavar="N", help="(default: %(default)s)"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from nnunet_partial.evaluation.folders import evaluate_folders
+    from nnunet_partial.evaluation.reference import find_predictions, find_reference
+    from nnunet_partial.evaluation.results import Tables, write_results
+
+    reference = find_reference(find_dataset(args.dataset), args.ref)
+    predictions = find_predictions(args.pred, reference.file_ending)
+    evaluation = evaluate_folders(
+        reference, predictions, args.tolerance_mm, args.processes, strict=args.strict, progress=True
+    )
+    print("intervals and tests ...", flush=True)
+    tables = Tables.of(evaluation)
+    write_results(args.output, evaluation, tables, reference, predictions)
+    _show(evaluation, tables)
+    print(f"\nAll numbers: {args.output.resolve()}")
+    return 1 if evaluation.findings else 0
+
+
+def _show(evaluation: Evaluation, tables: Tables) -> None:
+    from nnunet_partial.evaluation import words
+
+    print("\nMeans over the cases that know the structure\n")
+    print(words.agreement_table(tables.summary), end="")
+    if tables.comparisons:
+        print("\nDice, paired by patient (Wilcoxon signed-rank, rank-biserial effect: above 0 where a is better)\n")
+        print(words.comparison_table(tables.comparisons), end="")
+    _list("False positives", words.false_positives(evaluation.records))
+    signs = [str(row["words"]) for row in tables.warning_signs if row["sign"]]
+    _list("Warning signs, where nobody drew the structure", signs)
+    _list("Not evaluated", evaluation.findings)
+
+
+def _list(title: str, lines: list[str]) -> None:
+    if lines:
+        print(f"\n{title}: {len(lines)}")
+        for line in lines:
+            print(f"  {line}")

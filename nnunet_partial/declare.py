@@ -1,0 +1,175 @@
+"""Saying what was annotated in a data set that is in nnU-Net's format already: its `partial_labels.json`, checked.
+
+The answer comes from a table, from patterns over the names of the cases, or is guessed from the label files.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+
+from nnunet_partial.errors import DatasetError, ManifestError, PartialLabelError, SplitError, some
+from nnunet_partial.files import read_json
+from nnunet_partial.image_file import FileFacts, Geometry, header, look
+from nnunet_partial.label_check import wrong
+from nnunet_partial.labels import MANIFEST_NAME, CaseLabels, Manifest
+from nnunet_partial.overview import overview
+from nnunet_partial.parallel import in_parallel
+from nnunet_partial.raw_dataset import RawDataset, nnunet_folder
+from nnunet_partial.splits import SPLITS_NAME, check_splits
+
+PARTS = ("Tr", "Ts")
+_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Undeclared:
+    """A data set about which nothing is declared yet. Every label file is read once, when it is first asked about.
+
+    Raises DatasetError where the data set is region-based, has no training images, or images without labels.
+    """
+
+    dataset: RawDataset
+    processes: int = 1
+    progress: bool = False
+
+    def __post_init__(self) -> None:
+        unlabelled = [case for case in self.training if case not in self.labels["Tr"]]
+        if not self.training:
+            raise DatasetError(f"{self.dataset.folder} has no training images in imagesTr.")
+        if unlabelled:
+            raise DatasetError(f"{len(unlabelled)} training image(s) without a label file: {some(unlabelled)}.")
+        twice = set(self.training) & set(self.test)
+        if twice:
+            raise DatasetError(f"{len(twice)} case(s) in imagesTr and in imagesTs: {some(twice)}.")
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        return self.dataset.classes
+
+    @cached_property
+    def images(self) -> dict[str, dict[str, list[Path]]]:
+        return {part: self.dataset.image_files(part) for part in PARTS}
+
+    @cached_property
+    def labels(self) -> dict[str, dict[str, Path]]:
+        """Label files of the cases, by part and case."""
+        return {
+            part: {case: path for case, path in self.dataset.label_files(part).items() if case in self.images[part]}
+            for part in PARTS
+        }
+
+    @property
+    def training(self) -> list[str]:
+        return list(self.images["Tr"])
+
+    @property
+    def test(self) -> list[str]:
+        return list(self.images["Ts"])
+
+    @property
+    def cases(self) -> list[str]:
+        return [*self.training, *self.test]
+
+    @property
+    def without_labels(self) -> dict[str, CaseLabels]:
+        """Test images that nobody drew anything in: the entries that need no asking."""
+        return {case: CaseLabels(()) for case in self.test if case not in self.labels["Ts"]}
+
+    @cached_property
+    def facts(self) -> Mapping[str, FileFacts]:
+        """What is in each label file, by case."""
+        files = {**self.labels["Tr"], **self.labels["Ts"]}
+        title = "looking into the labels" if self.progress else None
+        seen = in_parallel(partial(look, with_values=True), list(files.values()), self.processes, title)
+        return dict(zip(files, seen, strict=True))
+
+    def drawn(self, case: str) -> set[str]:
+        """The classes with a voxel in the label file of the case."""
+        values = set(self.facts[case].values) if case in self.facts else set()
+        return {name for value, name in enumerate(self.classes, start=1) if value in values}
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What was written: the files, the tables as text, and what the user should know."""
+
+    files: tuple[Path, ...]
+    overview: str
+    warnings: tuple[str, ...]
+
+
+def declare(data: Undeclared, manifest: Manifest, overwrite: bool = False) -> Declared:
+    """Writes the manifest into the raw folder and, where there is one, the preprocessed folder of the data set.
+
+    Raises ManifestError, before anything is written, where the manifest does not fit the data set: a case without
+    entry, a class that is drawn in a case but not declared, a class that no training case is annotated for; or where
+    there is a manifest already and `overwrite` is off.
+    """
+    folders = _folders(data)
+    refuse_existing(data, overwrite)
+    manifest.require(data.cases, data.classes)
+    lines = [wrong(c, f, manifest, data.classes, data.dataset.ignore_label) for c, f in data.facts.items()]
+    problems = [line for line in lines if line]
+    if problems:
+        more = f"\n... and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        raise ManifestError(
+            f"{len(problems)} label file(s) do not fit; nothing was written.\n" + "\n".join(problems[:_SHOWN]) + more
+        )
+    taught = {name for case in data.training for name in manifest.labels_of(case).annotated}
+    untaught = [name for name in data.classes if name not in taught]
+    if untaught:
+        raise ManifestError(
+            f"No training case is annotated for {some(untaught)}, so that it cannot be learned; nothing was written. "
+            "Declare the cases in which it was drawn, or remove it from dataset.json."
+        )
+    for folder in folders:
+        manifest.write(folder / MANIFEST_NAME)
+    table = overview(manifest, data.classes, data.training, data.test, _geometry(data))
+    return Declared(tuple(folder / MANIFEST_NAME for folder in folders), table, tuple(_split_warnings(data, manifest)))
+
+
+def refuse_existing(data: Undeclared, overwrite: bool) -> None:
+    """Raises ManifestError where the data set has a manifest already and `overwrite` is off."""
+    existing = [folder / MANIFEST_NAME for folder in _folders(data) if (folder / MANIFEST_NAME).exists()]
+    if existing and not overwrite:
+        raise ManifestError(f"{existing[0]} exists. Replace it with --overwrite, or correct it by hand.")
+
+
+def _folders(data: Undeclared) -> list[Path]:
+    """The raw folder and, where there is one, the preprocessed folder."""
+    folder = data.dataset.folder
+    if not os.environ.get("nnUNet_preprocessed"):
+        return [folder]
+    preprocessed = nnunet_folder("nnUNet_preprocessed") / folder.name
+    return [folder, preprocessed] if preprocessed.is_dir() else [folder]
+
+
+def _split_warnings(data: Undeclared, manifest: Manifest) -> list[str]:
+    """Splits that a training would refuse, now that it is known who belongs together."""
+    found = []
+    for folder in _folders(data):
+        if (folder / SPLITS_NAME).exists():
+            try:
+                check_splits(read_json(folder / SPLITS_NAME, SplitError), manifest, data.training)
+            except PartialLabelError as problem:
+                found.append(f"{folder}: {problem}")
+    return found
+
+
+def _geometry(data: Undeclared) -> dict[str, Geometry]:
+    """The geometry of each image, as far as its header can be read."""
+    first = {case: paths[0] for part in PARTS for case, paths in data.images[part].items()}
+    title = "reading image headers" if data.progress else None
+    read = in_parallel(_header, list(first.values()), data.processes, title)
+    return {case: geometry for case, geometry in zip(first, read, strict=True) if geometry}
+
+
+def _header(path: Path) -> Geometry | None:
+    try:
+        return header(path)
+    except OSError:
+        return None

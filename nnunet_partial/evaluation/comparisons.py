@@ -1,0 +1,161 @@
+"""comparisons.csv and ranks.csv: is one model better than another on the same patients?"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations, product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nnunet_partial.evaluation.metrics import CORRECTLY_EMPTY, METRICS, OVERLAPS
+from nnunet_partial.evaluation.records import ALL, Record
+from nnunet_partial.evaluation.statistics import holm, mean_ranks, signed_rank
+from nnunet_partial.evaluation.summary import Row
+
+COMPARISON_COLUMNS = (
+    *("metric", "unit", "domain", "class", "model_a", "model_b", "mean_a", "mean_b", "median_difference", "better"),
+    *("p", "p_holm", "n_tests", "rank_biserial", "n_patients", "n_differ", "n_cases"),
+)
+RANK_COLUMNS = ("metric", "unit", "domain", "class", "model", "mean_rank", "place", "n_models", "n_patients")
+
+Floats = NDArray[np.float64]
+
+#: One (domain, structure): the records of each (case, structure) pair by model, in the order of the cases.
+_Cell = list[dict[str, Record]]
+
+
+@dataclass(frozen=True)
+class _Table:
+    """A metric on n (case, structure) pairs: `values` (n, models), NaN where a model has none; where the prediction is
+    `empty` (n, models) and right to be; `patients` and `cases` (n,); the `best` value there is."""
+
+    values: Floats
+    empty: NDArray[np.bool_]
+    patients: NDArray[np.str_]
+    cases: NDArray[np.str_]
+    best: float
+
+    def patient_means(self, columns: Sequence[int]) -> tuple[Floats, int]:
+        """Means (patients, columns) over the pairs for which all these models have a value, and the number of cases.
+
+        A correctly empty prediction has the best value where another one of these models' is not empty.
+        """
+        values, empty = self.values[:, columns], self.empty[:, columns]
+        against = empty.any(axis=1) & ~empty.all(axis=1)
+        values = np.where(empty & against[:, None], self.best, values)
+        whole = ~np.isnan(values).any(axis=1)
+        _, patient = np.unique(self.patients[whole], return_inverse=True)
+        counts = np.bincount(patient)
+        means = [np.bincount(patient, weights=column) / counts for column in values[whole].T]
+        return np.stack(means, axis=1), len(np.unique(self.cases[whole]))
+
+
+def compare_models(records: Sequence[Record], classes: Sequence[str]) -> list[Row]:
+    """Each pair of models, per metric, domain and structure, on patients that both have.
+
+    Per patient the mean over the (case, structure) pairs for which both models have a value, then a Wilcoxon
+    signed-rank test and the rank-biserial effect (see `statistics.signed_rank`), positive where model_a is better.
+    p_holm: corrected over the n_tests tests of the metric. An infinite distance (missed, or predicted where nothing is)
+    is the worst. A correctly empty prediction has no value of its own; where the other model predicts something there
+    it gets the best one (overlap 1, distance and difference 0), so that a false positive counts against the other. Of
+    the size difference the absolute value is compared. mean_a and mean_b: means over the patients (inf where one is).
+    "(all)" is left out where there is only one domain or structure.
+    """
+    cells, models = _cells(records, classes), tuple(dict.fromkeys(record.model for record in records))
+    rows: list[Row] = []
+    for metric in METRICS:
+        of_metric: list[Row] = []
+        for where, table in _tables(cells, metric, models):
+            for a, b in combinations(range(len(models)), 2):
+                means, n_cases = table.patient_means([a, b])
+                if n_cases:
+                    names: Row = {"model_a": models[a], "model_b": models[b], "n_cases": n_cases}
+                    of_metric.append({**where, **names, **_compared(means, metric in OVERLAPS)})
+        for row, p in zip(of_metric, holm([float(row["p"]) for row in of_metric]), strict=True):
+            effect = float(row["rank_biserial"])
+            better = row["model_a"] if effect > 0 else row["model_b"] if effect < 0 else ""
+            rows.append({**row, "better": better, "p_holm": p, "n_tests": len(of_metric)})
+    return rows
+
+
+def rank_models(records: Sequence[Record], classes: Sequence[str]) -> list[Row]:
+    """The mean rank of each model over the patients whom all models have, per metric, domain and structure.
+
+    1 is best; patients' means are made as in `compare_models`. place: the order of the mean ranks, equal ones alike.
+    """
+    cells, models = _cells(records, classes), tuple(dict.fromkeys(record.model for record in records))
+    rows: list[Row] = []
+    for metric in METRICS:
+        for where, table in _tables(cells, metric, models):
+            means, n_cases = table.patient_means(range(len(models)))
+            if n_cases:
+                of_model = {model: list(column) for model, column in zip(models, means.T, strict=True)}
+                ranks = mean_ranks(of_model, metric in OVERLAPS)
+                rows += [{**where, **_place(model, ranks), "n_patients": len(means)} for model in models]
+    return rows
+
+
+def _cells(records: Sequence[Record], classes: Sequence[str]) -> dict[tuple[str, str], _Cell]:
+    """All (domain, structure) with records, "(all)" last where it is more than one of them."""
+    pairs: dict[tuple[str, str], dict[str, Record]] = {}
+    for record in sorted(records, key=lambda record: record.subject.case):
+        pairs.setdefault((record.subject.case, record.structure), {})[record.model] = record
+    domains = sorted({record.subject.domain for record in records})
+    structures = [name for name in classes if any(structure == name for _, structure in pairs)]
+    domains += [ALL] if len(domains) > 1 else []
+    structures += [ALL] if len(structures) > 1 else []
+    cells: dict[tuple[str, str], _Cell] = {(domain, name): [] for domain in domains for name in structures}
+    for pair in pairs.values():
+        one = next(iter(pair.values()))
+        for key in product((one.subject.domain, ALL), (one.structure, ALL)):
+            if key in cells:
+                cells[key].append(pair)
+    return cells
+
+
+def _tables(cells: Mapping[tuple[str, str], _Cell], metric: str, models: Sequence[str]) -> Iterator[tuple[Row, _Table]]:
+    """What a row says of where it is, and its table; values in different units are never mixed."""
+    for (domain, structure), cell in cells.items():
+        by_unit: dict[str, _Cell] = {}
+        for pair in cell:
+            by_unit.setdefault(next(iter(pair.values())).unit(metric), []).append(pair)
+        for unit, chosen in sorted(by_unit.items()):
+            where: Row = {"metric": metric, "unit": unit, "domain": domain, "class": structure}
+            yield where, _table(chosen, metric, models)
+
+
+def _table(cell: _Cell, metric: str, models: Sequence[str]) -> _Table:
+    values = np.array([[pair[m].value(metric) if m in pair else math.nan for m in models] for pair in cell])
+    subjects = [next(iter(pair.values())).subject for pair in cell]
+    return _Table(
+        np.abs(values) if metric == "size_difference" else values,
+        np.array([[m in pair and pair[m].outcome == CORRECTLY_EMPTY for m in models] for pair in cell]),
+        np.array([subject.patient for subject in subjects]),
+        np.array([subject.case for subject in subjects]),
+        best=1.0 if metric in OVERLAPS else 0.0,
+    )
+
+
+def _compared(means: Floats, more_is_better: bool) -> Row:
+    """The test of two models; `means`: (patients, 2)."""
+    of_a, of_b = means.T.tolist()
+    tested = signed_rank(of_a, of_b)
+    differences = [0.0 if x == y else x - y for x, y in zip(of_a, of_b, strict=True)]
+    return {
+        "mean_a": statistics.fmean(of_a),
+        "mean_b": statistics.fmean(of_b),
+        "median_difference": statistics.median(differences),
+        "p": tested.p,
+        "rank_biserial": tested.rank_biserial if more_is_better else 0.0 - tested.rank_biserial,
+        "n_patients": tested.n_pairs,
+        "n_differ": tested.n_differ,
+    }
+
+
+def _place(model: str, ranks: Mapping[str, float]) -> Row:
+    place = 1 + sum(other < ranks[model] for other in ranks.values())
+    return {"model": model, "mean_rank": ranks[model], "place": place, "n_models": len(ranks)}

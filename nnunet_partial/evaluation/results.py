@@ -1,0 +1,81 @@
+"""The results folder: every table of an evaluation, written whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import nnunet_partial
+from nnunet_partial.evaluation import comparisons, summary, warning_signs
+from nnunet_partial.evaluation.folders import Evaluation, Predictions
+from nnunet_partial.evaluation.metrics import METRICS
+from nnunet_partial.evaluation.nnunet_layout import nnunet_summary
+from nnunet_partial.evaluation.records import write_csv
+from nnunet_partial.evaluation.reference import Reference
+from nnunet_partial.evaluation.statistics import RESAMPLES, SEED
+from nnunet_partial.evaluation.summary import Row
+from nnunet_partial.files import write_json
+
+PER_CASE_COLUMNS = (
+    *("model", "case", "domain", "patient", "view", "phase", "class", "state", "outcome", *METRICS),
+    *("predicted_size", "reference_size", "size_unit", "distance_unit", "tolerance"),
+)
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The rows of summary.csv, comparisons.csv, ranks.csv and warning_signs.csv; see the modules that make them."""
+
+    summary: Sequence[Row]
+    comparisons: Sequence[Row]
+    ranks: Sequence[Row]
+    warning_signs: Sequence[Row]
+
+    @classmethod
+    def of(cls, evaluation: Evaluation) -> Tables:
+        several = len(evaluation.models) > 1
+        records, classes = evaluation.records, evaluation.classes
+        return cls(
+            summary.summarise(records, classes),
+            comparisons.compare_models(records, classes) if several else [],
+            comparisons.rank_models(records, classes) if several else [],
+            warning_signs.warning_signs(evaluation.sizes, classes),
+        )
+
+
+def write_results(
+    folder: Path, evaluation: Evaluation, tables: Tables, reference: Reference, predictions: Predictions
+) -> None:
+    """Writes per_case.csv, summary.csv, warning_signs.csv, evaluation.json, MODEL/summary.json, and with several models
+    comparisons.csv and ranks.csv; with one model these two, left there by an earlier evaluation, are removed."""
+    write_csv(folder / "per_case.csv", [record.row() for record in evaluation.records], PER_CASE_COLUMNS)
+    write_csv(folder / "summary.csv", tables.summary, summary.COLUMNS)
+    write_csv(folder / "warning_signs.csv", tables.warning_signs, warning_signs.COLUMNS)
+    for name, rows, columns in (
+        ("comparisons.csv", tables.comparisons, comparisons.COMPARISON_COLUMNS),
+        ("ranks.csv", tables.ranks, comparisons.RANK_COLUMNS),
+    ):
+        if len(evaluation.models) > 1:
+            write_csv(folder / name, rows, columns)
+        else:
+            (folder / name).unlink(missing_ok=True)
+    for model in evaluation.models:
+        of_model = [record for record in evaluation.records if record.model == model]
+        content = nnunet_summary(of_model, evaluation.classes, reference.files, predictions[model])
+        write_json(folder / model / "summary.json", content)
+    write_json(folder / "evaluation.json", _about(evaluation, reference, predictions))
+
+
+def _about(evaluation: Evaluation, reference: Reference, predictions: Predictions) -> dict[str, object]:
+    """What was compared with what, and how: enough to repeat it."""
+    return {
+        "nnunet_partial": nnunet_partial.__version__,
+        "reference": str(reference.folder),
+        "manifest": str(reference.manifest_file),
+        "models": {model: str(next(iter(files.values())).parent) for model, files in predictions.items()},
+        "classes": list(evaluation.classes),
+        "surface_dice_tolerance": next((record.tolerance for record in evaluation.records), None),
+        "interval": f"95 %, bootstrap of patients, {RESAMPLES} resamples, seed {SEED}",
+        "findings": evaluation.findings,
+    }

@@ -1,0 +1,99 @@
+"""The evaluation as text for the screen: tables, false positives and warning signs in words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from nnunet_partial.errors import some
+from nnunet_partial.evaluation.metrics import CORRECTLY_EMPTY, FALSE_POSITIVE
+from nnunet_partial.evaluation.records import ALL, Record
+from nnunet_partial.evaluation.summary import Row
+from nnunet_partial.overview import text_table
+
+
+def agreement_table(summary: Sequence[Row]) -> str:
+    """A line per model, domain and structure: means, the interval of Dice, and how many cases they rest on."""
+    cells: dict[tuple[str, str, str], dict[str, list[Row]]] = {}
+    for row in summary:
+        key = (str(row["model"]), str(row["domain"]), str(row["class"]))
+        cells.setdefault(key, {}).setdefault(str(row["metric"]), []).append(row)
+    domains = {domain for _, domain, _ in cells} - {ALL}
+    head = ["model", "domain", "class", "Dice [95 % CI]", "surface Dice", "HD95", "ASSD", "cases", "patients"]
+    rows = []
+    for (model, domain, structure), of_metric in cells.items():
+        if domain == ALL and len(domains) == 1:
+            continue
+        (dice,) = of_metric["dice"]
+        rows.append(
+            [
+                *(model, domain, structure),
+                _with_interval(dice),
+                _number(of_metric["surface_dice"][0], 3),
+                " / ".join(_with_unit(row) for row in of_metric["hd95"]),
+                " / ".join(_with_unit(row) for row in of_metric["assd"]),
+                str(dice["n_cases"]),
+                str(dice["n_patients"]),
+                str(dice["n_missed"]),
+                str(dice["n_false_positive"]),
+            ]
+        )
+    return text_table([*head, "missed", "false positive"], rows)
+
+
+def comparison_table(comparisons: Sequence[Row], metric: str = "dice") -> str:
+    """A line per pair of models, domain and structure, for one metric."""
+    head = ["models", "domain", "class", "mean a", "mean b", "better", "effect", "p (Holm)", "patients"]
+    return text_table(
+        head,
+        [
+            [
+                f"{row['model_a']} - {row['model_b']}",
+                *(str(row["domain"]), str(row["class"])),
+                *(f"{float(row['mean_' + side]):.3f}" for side in "ab"),
+                str(row["better"]) or "neither",
+                f"{float(row['rank_biserial']):+.2f}",
+                p_text(float(row["p_holm"])),
+                str(row["n_patients"]),
+            ]
+            for row in comparisons
+            if row["metric"] == metric
+        ],
+    )
+
+
+def p_text(p: float) -> str:
+    """As papers print it: three digits, never 0.000."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def false_positives(records: Sequence[Record]) -> list[str]:
+    """A sentence per model, domain and structure that was predicted in cases known not to show it."""
+    empty: dict[tuple[str, str, str], list[Record]] = {}
+    for record in records:
+        if record.outcome in (FALSE_POSITIVE, CORRECTLY_EMPTY):
+            empty.setdefault((record.model, record.subject.domain, record.structure), []).append(record)
+    lines = []
+    for (model, domain, structure), chosen in empty.items():
+        cases = [record.subject.case for record in chosen if record.outcome == FALSE_POSITIVE]
+        if cases:
+            lines.append(
+                f"{model}: {structure} is predicted in {len(cases)} of {len(chosen)} case(s) of {domain} that are "
+                f"known not to show it: {some(cases, 5)}"
+            )
+    return lines
+
+
+def _with_interval(row: Row) -> str:
+    low, high = float(row["ci95_low"]), float(row["ci95_high"])
+    interval = "" if math.isnan(low) else f" [{low:.3f}, {high:.3f}]"
+    return _number(row, 3) + interval
+
+
+def _with_unit(row: Row) -> str:
+    return f"{_number(row, 2)} {row['unit']}"
+
+
+def _number(row: Row, digits: int) -> str:
+    value = float(row["mean"])
+    return "-" if math.isnan(value) else f"{value:.{digits}f}"
