@@ -75,7 +75,8 @@ class Case:
         if not np.isfinite(self.image).all():
             raise ConversionError("the image holds NaN or infinite values")
         if not all(np.isfinite(mm) and mm > 0 for mm in self.spacing_mm):
-            raise ConversionError(f"the pixel size is {self.spacing_mm} mm, expected numbers above 0")
+            count = "two" if len(axes) == 2 else "three"
+            raise ConversionError(f"the pixel size is {self.spacing_mm} mm, expected {count} numbers above 0")
         allowed = {0, *(classes.index(name) + 1 for name in self.labels.annotated)}
         strange = sorted({float(value) for value in np.unique(self.mask)} - allowed)
         if strange:

@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnunet_partial.errors import ConversionError
-from nnunet_partial.image_file import Geometry, require_whole_nifti, simpleitk
+from nnunet_partial.image_file import Geometry, itk_name, require_whole_nifti, simpleitk
+
+from .mhd_file import require_whole_mhd
 
 ENDINGS = (".nii", ".nii.gz", ".mha", ".mhd", ".png")
 
@@ -46,6 +48,8 @@ def read_own(path: Path, volumes: bool = False) -> OwnPicture:
         raise ConversionError(f"{path.name} is of a kind that is not read here; expected {', '.join(ENDINGS)}")
     if not path.is_file():
         raise ConversionError(f"there is no file {path.name} in {path.parent.name}")
+    if path.suffix.lower() == ".mhd":
+        require_whole_mhd(path)
     image = _read(path)
     array, coloured = _one_channel(path, simpleitk().GetArrayFromImage(image), image.GetNumberOfComponentsPerPixel())
     while array.ndim > (3 if volumes else 2) and array.shape[0] == 1:
@@ -58,7 +62,7 @@ def read_own(path: Path, volumes: bool = False) -> OwnPicture:
 def _read(path: Path) -> Any:
     try:
         require_whole_nifti(path)
-        return simpleitk().ReadImage(str(path))
+        return simpleitk().ReadImage(itk_name(path))
     except (OSError, EOFError, ValueError, ArithmeticError, RuntimeError, zlib.error) as problem:
         reason = "" if isinstance(problem, RuntimeError) else f" ({problem})"  # ITK's own last lines mislead
         raise ConversionError(f"{path.name} cannot be read: no image, damaged or cut off{reason}") from problem

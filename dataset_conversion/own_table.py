@@ -41,7 +41,7 @@ def read_cases(path: Path, classes: Sequence[str]) -> list[OwnCase]:
     for line, row in read_table(path, COLUMNS):
         case = _case(line, row, path.name, classes)
         if case.name in found:
-            case = OwnCase(case.name, problem=f"stands more than once in {path.name}")
+            case = replace(case, problem=f"stands more than once in {path.name}")
         found[case.name] = case
     if not found:
         raise ConversionError(f"{printable(str(path))} names no case.")
@@ -63,7 +63,7 @@ def _case(line: int, row: Row, table: str, classes: Sequence[str]) -> OwnCase:
         )
         return OwnCase(name, _below(row["image"], "image"), _below(row["mask"], "mask"), labels)
     except ValueError as problem:  # ours, and that of CaseLabels for a class both drawn and absent
-        return OwnCase(printable(name), problem=f"line {line} of {table}: {problem}")
+        return OwnCase(printable(name), row["image"], row["mask"], problem=f"line {line} of {table}: {problem}")
 
 
 def _require_cells(row: Row) -> None:

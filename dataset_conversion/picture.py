@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from nnunet_partial.errors import ConversionError, DatasetError
 from nnunet_partial.files import atomic_path
-from nnunet_partial.image_file import require_whole_nifti, simpleitk
+from nnunet_partial.image_file import itk_name, require_whole_nifti, simpleitk
+
+from .mhd_file import require_whole_mhd
 
 
 def read_picture(path: Path) -> tuple[NDArray[Any], tuple[float, float]]:
@@ -22,10 +24,12 @@ def read_picture(path: Path) -> tuple[NDArray[Any], tuple[float, float]]:
     """
     if not path.exists():
         raise ConversionError(f"{path.name} does not exist")
+    if path.suffix == ".mhd":
+        require_whole_mhd(path)
     sitk = simpleitk()
     try:
         require_whole_nifti(path)  # ITK fills a file that is cut off with zeros, without a word
-        image = sitk.ReadImage(str(path))
+        image = sitk.ReadImage(itk_name(path))
     except (OSError, EOFError, ValueError, ArithmeticError, RuntimeError, zlib.error) as problem:
         raise ConversionError(f"{path.name} cannot be read: {_last_line(problem)}") from problem
     if image.GetNumberOfComponentsPerPixel() != 1:
@@ -52,7 +56,7 @@ def write_picture(path: Path, array: NDArray[Any], spacing_mm: tuple[float, ...]
     image.SetSpacing(spacing_mm[::-1])
     try:
         with atomic_path(path) as temporary:
-            sitk.WriteImage(image, str(temporary))
+            sitk.WriteImage(image, itk_name(temporary))
             require_whole_nifti(temporary)  # ITK may not notice that the disk is full
     except (OSError, EOFError, RuntimeError, zlib.error) as problem:
         raise DatasetError(

@@ -22,7 +22,6 @@ from nnunet_partial.twins import SAME_PEOPLE_AS
 from .camus_cfg import ViewInfo, read_cfg
 from .case import Case, Note, Skipped, Source, require_identifier
 from .data_set import DataSet, not_found, require_folder
-from .mhd_file import require_whole_mhd
 from .picture import read_picture
 from .same_frame import in_order
 from .ted_patients import Person, camus_names
@@ -217,7 +216,6 @@ def find_patients(root: Path) -> list[Path]:
 
 def _sequence(source: TedPatient, what: str) -> tuple[NDArray[Any], tuple[float, float]]:
     """(t, rows, cols) and the height and width of a pixel."""
-    require_whole_mhd(source.file(what))
     array, spacing_mm = read_picture(source.file(what))
     return array[None] if array.ndim == 2 else array, spacing_mm
 

@@ -111,5 +111,7 @@ def frame_count(path: Path) -> int:
             if not container.streams.video:
                 raise ConversionError(f"{path.name} holds no video")
             return sum(packet.size > 0 for packet in container.demux(container.streams.video[0]))
-    except (av.FFmpegError, OSError) as problem:
+    except (av.FFmpegError, OSError, ValueError) as problem:
+        if isinstance(problem, ConversionError):
+            raise
         raise ConversionError(f"{path.name} cannot be read as a video: {_reason(problem)}") from problem

@@ -115,8 +115,8 @@ def _environment(folder: DemoFolder, device: str, size: Size) -> dict[str, str |
 
 def _draw(folder: DemoFolder, size: Size, tell: Tell) -> None:
     tell(
-        f"camus: {size.camus_patients} patients of scanner A, laid out like CAMUS; LV, MYO and LA are labelled.\n"
-        f"echonet: {size.echonet_patients} patients of scanner B, laid out like EchoNet-Dynamic; LV alone is labelled.\n"
+        f"camus: {size.camus_patients} patients of scanner A, laid out like CAMUS; labels of LV, MYO and LA.\n"
+        f"echonet: {size.echonet_patients} patients of scanner B, laid out like EchoNet-Dynamic; labels of LV alone.\n"
         "No real patient, no real scanner: nnunet_partial/phantom.py draws all of it."
     )
     shape = (size.pixels, size.pixels)

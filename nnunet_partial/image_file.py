@@ -55,11 +55,20 @@ def simpleitk() -> Any:
     return SimpleITK
 
 
+def itk_name(path: Path) -> str:
+    """The path as ITK wants it. Raises OSError where it holds bytes that are no UTF-8: they would end the program."""
+    try:
+        path.as_posix().encode("utf-8")
+    except UnicodeEncodeError:
+        raise OSError("its name, or that of a folder above it, is not UTF-8. Rename it") from None
+    return str(path)
+
+
 def header(path: Path) -> Geometry:
     """The geometry, from the header alone. Raises OSError, worded for the user, where it cannot be read."""
     sitk = simpleitk()
     reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
+    reader.SetFileName(itk_name(path))
     try:
         reader.ReadImageInformation()
     except RuntimeError as problem:
@@ -87,7 +96,7 @@ def read_array(path: Path) -> tuple[Geometry, Any]:
     sitk = simpleitk()
     try:
         require_whole_nifti(path)
-        image = sitk.ReadImage(str(path))
+        image = sitk.ReadImage(itk_name(path))
     except (OSError, EOFError, ValueError, ArithmeticError, zlib.error) as problem:
         raise OSError(str(problem)) from None
     except RuntimeError as problem:

@@ -45,7 +45,7 @@ class _Table:
         A correctly empty prediction has the best value where another one of these models' is not empty.
         """
         values, empty = self.values[:, columns], self.empty[:, columns]
-        against = empty.any(axis=1) & ~empty.all(axis=1)
+        against = np.asarray(empty.any(axis=1) & ~empty.all(axis=1))
         values = np.where(empty & against[:, None], self.best, values)
         whole = ~np.isnan(values).any(axis=1)
         _, patient = np.unique(self.patients[whole], return_inverse=True)
@@ -63,7 +63,7 @@ def compare_models(records: Sequence[Record], classes: Sequence[str]) -> list[Ro
     is the worst. A correctly empty prediction has no value of its own; where the other model predicts something there
     it gets the best one (overlap 1, distance and difference 0), so that a false positive counts against the other. Of
     the size difference the absolute value is compared. mean_a and mean_b: means over the patients (inf where one is).
-    "(all)" is left out where there is only one domain or structure.
+    "(all)" is left out where it is a single domain or structure, which is tested already.
     """
     cells, models = _cells(records, classes), tuple(dict.fromkeys(record.model for record in records))
     rows: list[Row] = []
@@ -100,21 +100,25 @@ def rank_models(records: Sequence[Record], classes: Sequence[str]) -> list[Row]:
 
 
 def _cells(records: Sequence[Record], classes: Sequence[str]) -> dict[tuple[str, str], _Cell]:
-    """All (domain, structure) with records, "(all)" last where it is more than one of them."""
+    """All (domain, structure) with records; "(all)" only where it is more than one of them."""
     pairs: dict[tuple[str, str], dict[str, Record]] = {}
     for record in sorted(records, key=lambda record: record.subject.case):
         pairs.setdefault((record.subject.case, record.structure), {})[record.model] = record
     domains = sorted({record.subject.domain for record in records})
-    structures = [name for name in classes if any(structure == name for _, structure in pairs)]
-    domains += [ALL] if len(domains) > 1 else []
-    structures += [ALL] if len(structures) > 1 else []
-    cells: dict[tuple[str, str], _Cell] = {(domain, name): [] for domain in domains for name in structures}
+    cells: dict[tuple[str, str], _Cell] = {key: [] for key in product([*domains, ALL], [*classes, ALL])}
     for pair in pairs.values():
         one = next(iter(pair.values()))
         for key in product((one.subject.domain, ALL), (one.structure, ALL)):
-            if key in cells:
-                cells[key].append(pair)
-    return cells
+            cells[key].append(pair)
+    return {key: cell for key, cell in cells.items() if cell and not _is_one_of_its_parts(key, cells)}
+
+
+def _is_one_of_its_parts(key: tuple[str, str], cells: Mapping[tuple[str, str], _Cell]) -> bool:
+    """Whether an "(all)" holds the records of a single domain, or structure, alone."""
+    domain, structure = key
+    parts = [other for other in cells if domain == ALL != other[0] and structure == other[1]]
+    parts += [other for other in cells if structure == ALL != other[1] and domain == other[0]]
+    return any(len(cells[part]) == len(cells[key]) for part in parts)
 
 
 def _tables(cells: Mapping[tuple[str, str], _Cell], metric: str, models: Sequence[str]) -> Iterator[tuple[Row, _Table]]:

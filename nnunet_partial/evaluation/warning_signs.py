@@ -85,9 +85,10 @@ def _words(row: Row, sign: str) -> str:
     unknown = f"{row['n_unknown']} case(s) that do not know it"
     if sign == "not predicted":
         return f"{where} is not predicted at all in {row['n_not_predicted']} of {unknown}."
-    if sign:
-        return (
-            f"{where} is predicted at {float(row['times_usual']):.2g} times its usual area in {unknown} "
-            f"(usual: as drawn in {row['n_usual']} case(s) of {row['usual_from']})."
-        ).replace("area", "volume" if row["unit"] == "mL" else "area")
-    return ""
+    if not sign:
+        return ""
+    size = "volume" if row["unit"] == "mL" else "area"
+    return (
+        f"{where} is predicted at {float(row['times_usual']):.2g} times its usual {size} in {unknown} "
+        f"(usual: as drawn in {row['n_usual']} case(s) of {row['usual_from']})."
+    )

@@ -13,16 +13,21 @@ from nnunet_partial.overview import text_table
 
 
 def agreement_table(summary: Sequence[Row]) -> str:
-    """A line per model, domain and structure: means, the interval of Dice, and how many cases they rest on."""
+    """A line per model, domain and structure: means, the interval of Dice, and how many cases they rest on.
+
+    "(all)" is left out where it says the same as one of its parts.
+    """
     cells: dict[tuple[str, str, str], dict[str, list[Row]]] = {}
     for row in summary:
         key = (str(row["model"]), str(row["domain"]), str(row["class"]))
         cells.setdefault(key, {}).setdefault(str(row["metric"]), []).append(row)
-    domains = {domain for _, domain, _ in cells} - {ALL}
+    known = {key: int(of_metric["dice"][0]["n_known"]) for key, of_metric in cells.items()}
     head = ["model", "domain", "class", "Dice [95 % CI]", "surface Dice", "HD95", "ASSD", "cases", "patients"]
     rows = []
     for (model, domain, structure), of_metric in cells.items():
-        if domain == ALL and len(domains) == 1:
+        parts = [key for key in cells if key[0] == model and domain == ALL != key[1] and key[2] == structure]
+        parts += [key for key in cells if key[:2] == (model, domain) and structure == ALL != key[2]]
+        if any(known[part] == known[model, domain, structure] for part in parts):
             continue
         (dice,) = of_metric["dice"]
         rows.append(

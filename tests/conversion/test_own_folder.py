@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -264,6 +265,27 @@ def test_a_broken_file_is_named(tmp_path: Path, content: bytes | str) -> None:
         report = convert(OwnFolder(root, ("LV", "LA")), NAME, overwrite=True)
         assert list(skips(report)) == ["case1"]
         assert skips(report)["case1"].startswith(f"p1{ending} cannot be read: no image, damaged or cut off")
+
+
+def test_an_mhd_whose_pixels_lie_elsewhere_is_named(tmp_path: Path) -> None:
+    root = folder(tmp_path / "in", row(1, ending=".mhd"), row(2, ending=".mhd"), ending=".mhd")
+    header = root / "images" / "p1.mhd"
+    header.write_text(header.read_text().replace("= p1.raw", "= ../masks/p2.raw"))
+    report, made = converted(root)
+    assert skips(report) == {"case1": "p1.mhd has ElementDataFile '../masks/p2.raw'; expected one file beside it"}
+    assert list(made.label_files()) == ["case2"]
+
+
+def test_a_file_name_that_is_no_utf8_is_named_and_ends_nothing(tmp_path: Path) -> None:
+    root = folder(tmp_path / "in", row(1), row(2))
+    for sub in ("images", "masks"):
+        os.rename(root / sub / "p1.nii.gz", os.fsencode(root / sub) + b"/p\xe4.nii.gz")  # noqa: PTH104
+    table = (root / "cases.csv").read_bytes().replace(b"p1.nii.gz", b"p\xe4.nii.gz")
+    (root / "cases.csv").write_bytes(table)
+    report, made = converted(root)
+    assert list(skips(report)) == ["case1"]
+    assert "its name, or that of a folder above it, is not UTF-8. Rename it" in skips(report)["case1"]
+    assert list(made.label_files()) == ["case2"]
 
 
 def test_grey_stored_as_colour_is_grey(tmp_path: Path) -> None:

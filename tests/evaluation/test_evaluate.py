@@ -187,6 +187,13 @@ def test_models_are_compared_on_the_same_patients(place: Place, capsys: pytest.C
     atrium = only(rows, metric="dice", domain="echonet", class_="LA")
     assert (atrium["mean_a"], atrium["mean_b"], atrium["n_patients"], atrium["better"]) == ("1", "0", "1", "good")
     assert not [row for row in rows if row["domain"] == "echonet" and row["class"] == "MYO"]
+    # MYO is known in camus alone: "(all)" would test the same numbers again
+    assert [row["domain"] for row in rows if (row["metric"], row["class"]) == ("dice", "MYO")] == ["camus"]
+    assert [row["domain"] for row in rows if (row["metric"], row["class"]) == ("dice", "LV")] == [
+        "camus",
+        "echonet",
+        "(all)",
+    ]
     dice = [row for row in rows if row["metric"] == "dice"]
     assert {row["n_tests"] for row in dice} == {str(len(dice))}
     assert all(float(row["p_holm"]) >= float(row["p"]) for row in rows)
@@ -313,6 +320,8 @@ def damage(place: Place, kind: str) -> None:
         write_image(file, np.where(labels == 3, 7, labels), 0.5)
     elif kind == "fraction":
         write_image(file, labels.astype(np.float32) / 2, 0.5)
+    elif kind == "colour":
+        sitk.WriteImage(sitk.GetImageFromArray(np.stack([labels] * 3, axis=-1), isVector=True), str(file))
     elif kind == "cut off":
         file.write_bytes(gzip.compress(gzip.decompress(file.read_bytes())[:-10]))
     elif kind == "no image":
@@ -335,6 +344,7 @@ BAD = {
     "spacing": "spacing 0.6 x 0.6 mm against 0.5 x 0.5 mm",
     "range": "a_p1_ED: the prediction of p holds 7; expected 0 to 3",
     "fraction": "a_p1_ED: the prediction of p holds 0.5, 1.5; expected 0 to 3",
+    "colour": "a_p1_ED: the prediction of p has 3 numbers per pixel",
     "cut off": "a_p1_ED: the prediction of p cannot be read: it is cut off",
     "no image": "a_p1_ED: the prediction of p cannot be read",
     "reference": "a_p1_ED: the reference cannot be read",
@@ -363,6 +373,14 @@ def test_strict_stops(place: Place, kind: str, capsys: pytest.CaptureFixture[str
     assert evaluate(place, place.root / "p", more=("--strict",)) == 1
     assert BAD[kind] in capsys.readouterr().err
     assert not place.out.exists()
+
+
+def test_a_class_that_dataset_json_does_not_have_stops_everything(
+    place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change_manifest(place.dataset, "a_p1_ED", annotated=["LV", "Aorta"])
+    assert evaluate(place, place.predict("p", GOOD)) == 1
+    assert "declares Aorta annotated; dataset.json has LV, MYO, LA" in capsys.readouterr().err
 
 
 def test_nothing_to_evaluate_is_an_error(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
@@ -399,3 +417,33 @@ def test_the_printed_table(place: Place, capsys: pytest.CaptureFixture[str]) -> 
     # ASSD of LV: ED (4 + 6) x 0.5 mm over 12 + 14 outline pixels, twice; ES 6 x 0.5 mm over 6 + 12
     assert "poor camus LV 0.756 [0.733, 0.800] 1.000 0.50 mm 0.18 mm 3 2 0 0" in lines
     assert "poor camus MYO 0.000 [0.000, 0.000] 0.000 - mm - mm 3 2 3 0" in lines
+    assert [line for line in lines if line.startswith("poor (all) MYO")] == []  # known in camus alone
+    assert len([line for line in lines if line.startswith("poor (all) LV")]) == 1
+
+
+def test_a_warning_sign_about_volumes_is_in_their_own_unit() -> None:
+    """All images in mL: 30 mL predicted where nobody drew it, 10 mL where somebody did."""
+    from nnunet_partial.evaluation.records import PredictedSize, Subject
+    from nnunet_partial.evaluation.warning_signs import warning_signs
+
+    home, away = Subject("a1", "a", "a1"), Subject("b1", "b", "b1")
+    sizes = [
+        PredictedSize("m", home, "LV", 11.0, 0.2, "mL", 10.0, 0.1),
+        PredictedSize("m", away, "LV", 30.0, 0.1, "mL", None, None),
+    ]
+    (row,) = warning_signs(sizes, ["LV"])
+    assert (row["unit"], row["usual"], row["predicted_where_known"], row["times_usual"]) == ("mL", 10, 11, 3)
+    assert row["words"] == (
+        "m: in b, LV is predicted at 3 times its usual volume in 1 case(s) that do not know it "
+        "(usual: as drawn in 1 case(s) of a)."
+    )
+
+
+def test_a_structure_nobody_drew_anywhere_has_no_usual_size() -> None:
+    from nnunet_partial.evaluation.records import PredictedSize, Subject
+    from nnunet_partial.evaluation.warning_signs import warning_signs
+
+    (row,) = warning_signs(
+        [PredictedSize("m", Subject("b", "b", "b"), "RV", 3.0, 0.1, "cm2", None, None)], ["LV", "RV"]
+    )
+    assert (row["n_usual"], math.isnan(float(row["times_usual"])), row["sign"], row["words"]) == (0, True, "", "")
