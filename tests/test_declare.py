@@ -166,7 +166,7 @@ def test_site_b_drew_the_kidney_only(raw: Path, capsys: pytest.CaptureFixture[st
 
 def test_several_patterns_the_first_wins(raw: Path) -> None:
     dataset = sites(raw)
-    match = "--match siteA_003 liver --match siteB_* kidney".split()
+    match = ["--match", "siteA_003", "liver", "--match", "siteB_*", "kidney"]
     assert main(["declare", "-d", "220", *match, "--match", "*", *reversed(ALL)]) == 0
     assert declared(dataset)["siteA_003"] == (("liver",), "siteA_003")
     assert declared(dataset)["siteA_001"] == (ALL, "")
