@@ -18,9 +18,6 @@ from nnunet_partial.dataset_conversion import DATASETS
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from toy import TRAINERS
 
-# the small planned data set of the training tests
-from training.conftest import planned, project  # noqa: F401
-
 from nnunet_partial.cli import main
 from nnunet_partial.labels import Manifest
 from nnunet_partial.losses import MarginalLoss
@@ -101,7 +98,7 @@ def test_exclusion_pushes_an_unknown_structure_out_of_a_drawn_one(loss_class: An
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step:UserWarning")
-def test_the_trainer_is_found_and_trains(project: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_the_trainer_is_found_and_trains(project: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("my_trainers/exclusion_loss.py", "my_trainers/nnUNetTrainerExclusionDA5.py"):
         write(tmp_path, name)
     monkeypatch.setenv("nnUNet_extTrainer", f"{tmp_path / 'my_trainers'}{os.pathsep}{TRAINERS}")

@@ -580,3 +580,36 @@ def test_the_commands_without_torch(raw: Path) -> None:
 def test_every_refusal_is_an_error_of_ours(raw: Path) -> None:
     with pytest.raises(PartialLabelError, match=r"dataset\.json does not exist"):
         merged(raw, "Dataset001_Nothing", "Dataset002_Neither")
+
+
+# Unknown as ignore
+
+
+def test_unknown_as_ignore_marks_the_background_of_partially_labelled_training_cases(raw: Path) -> None:
+    first, second = camus(raw), uda(raw)
+    out = merged(raw, unknown_as_ignore=True)
+    assert out.dataset_json["labels"] == {"background": 0, "LV": 1, "MYO": 2, "LA": 3, "RV": 4, "RA": 5, "ignore": 6}
+    # RV and RA are absent in two-chamber views and unknown in the others; uda does not know the wall
+    assert read_values(out.label_files()["camus_p1_2CH"]) == [1, 2, 3, 0, 0, 0, 0, 0]
+    assert read_values(out.label_files()["camus_p1_4CH"]) == [3, 2, 1, 6, 6, 6, 6, 6]
+    assert read_values(out.label_files()["uda_1"]) == [1, 3, 4, 5, 6, 6, 6, 6]
+    assert out.label_files()["camus_p1_2CH"].samefile(first.label_files()["camus_p1_2CH"])
+    assert read_values(second.label_files()["uda_1"]) == [1, 2, 3, 4, 0, 0, 0, 0]
+    # test labels stay what they are, and the manifest still says who knows what
+    assert read_values(out.label_files("Ts")["uda_3"]) == [5, 4, 3, 1, 0, 0, 0, 0]
+    assert read_values(out.label_files("Ts")["camus_p3_4CH"]) == [3, 2, 1, 0, 0, 0, 0, 0]
+    assert out.manifest.labels_of("uda_1").annotated == tuple(FOUR_CHAMBERS)
+    assert undeclared(out.label_files(), out.manifest, out.classes, out.ignore_label) == []
+
+
+def test_unknown_as_ignore_says_when_no_background_is_left(raw: Path) -> None:
+    uda(raw)
+    lv = [Drawn(f"e_{n}", [1], {"annotated": ["LV"], "domain": "e"}, spacing_mm=0.8) for n in range(2)]
+    write_dataset(raw, "Dataset503_Echo", {"LV": 1}, lv)
+    folders = [raw / "Dataset502_UDA", raw / "Dataset503_Echo"]
+    found = merge(folders, "Dataset511_Echo", unknown_as_ignore=True)
+    # uda knows every class of this merge
+    assert not any("ignore label has replaced" in warning for warning in found.warnings)
+    write_dataset(raw, "Dataset504_Wall", {"MYO": 1}, [Drawn("w_1", [1], {"annotated": ["MYO"], "domain": "w"})])
+    found = merge([*folders, raw / "Dataset504_Wall"], "Dataset512_Echo", unknown_as_ignore=True)
+    assert any("ignore label has replaced all background" in warning for warning in found.warnings)

@@ -1,4 +1,4 @@
-"""One small planned and preprocessed data set for all training tests: planning takes nnU-Net ten seconds."""
+"""One small planned and preprocessed data set for all tests that train: planning takes nnU-Net ten seconds."""
 
 from __future__ import annotations
 
