@@ -24,6 +24,13 @@ from .publish import staged_dataset, write_metadata
 from .scenario_options import Options
 from .scenario_plan import FULL_MANIFEST_NAME, FULL_PART, ScenarioPlan, make_plan
 
+#: Entries of the source's dataset.json that the scenario has its own of. 'dataset' lists files of the source, so
+#: that nnU-Net would train on the labels that are to be hidden; nnU-Net's generator writes a wrong 'citation'.
+_NOT_COPIED = (
+    *("channel_names", "labels", "numTraining", "file_ending", "name", "description", "licence", "converted_by"),
+    *("dataset", "citation"),
+)
+
 
 @dataclass(frozen=True)
 class Made:
@@ -52,7 +59,9 @@ def scenario(
         raise DatasetError(f"{name} is the data set the scenario is made from. Choose another id with -d.")
     plan = make_plan(source, options, processes, progress)
     with staged_dataset(name, _made_with(plan), overwrite) as staging:
-        for _ in in_parallel(bring, list(_files(plan, staging)), processes, "linking labels" if progress else None):
+        for _ in in_parallel(
+            bring, list(_files(plan, staging)), processes, "linking and relabelling" if progress else None
+        ):
             pass
         write_metadata(
             staging,
@@ -114,9 +123,8 @@ def _weights(plan: ScenarioPlan) -> dict[str, float] | None:
 
 def _about(plan: ScenarioPlan, name: str) -> dict[str, Any]:
     """Entries of dataset.json: those of the source, under the name of the scenario."""
-    own = ("channel_names", "labels", "numTraining", "file_ending", "name", "description", "licence", "converted_by")
     theirs = plan.source.dataset.dataset_json
-    about = {key: value for key, value in theirs.items() if key not in own}
+    about = {key: value for key, value in theirs.items() if key not in _NOT_COPIED}
     if "licence" in theirs:
         about["license"] = theirs["licence"]
     hidden = ", ".join(f"{name} in {number}" for name, number in plan.counts()["hidden"].items())

@@ -30,13 +30,14 @@ def by_table(data: Undeclared, path: Path) -> Manifest:
         row = {name.casefold(): cell for name, cell in row.items()}
         case = row["case"]
         try:
+            _require_text(row)
             if case not in existing:
                 raise ManifestError("there is no image of this case")
             if case in cases:
                 raise ManifestError("stands in the table twice")
             cases[case] = CaseLabels.from_json(_entry(row, data.classes))
         except ManifestError as problem:
-            wrong.append(f"line {line}, case {case!r}: {problem}")
+            wrong.append(f"line {line}, case {case!a}: {problem}")
     forgotten = [case for case in data.cases if case not in cases and case not in data.without_labels]
     if forgotten:
         wrong.append(f"{len(forgotten)} case(s) have no row: {some(forgotten)}")
@@ -44,6 +45,13 @@ def by_table(data: Undeclared, path: Path) -> Manifest:
         more = f"\n... and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
         raise ManifestError(f"{path}: nothing was written.\n" + "\n".join(wrong[:_SHOWN]) + more)
     return Manifest({case: cases.get(case) or data.without_labels[case] for case in data.cases})
+
+
+def _require_text(row: dict[str, str]) -> None:
+    """Raises ManifestError for bytes that are no text: the manifest could not be written with them."""
+    for name, cell in row.items():
+        if any("\ud800" <= character <= "\udfff" for character in cell):
+            raise ManifestError(f"{name} is {cell!a}; save the table as UTF-8")
 
 
 def _entry(row: dict[str, str], classes: Sequence[str]) -> dict[str, object]:

@@ -143,6 +143,13 @@ def test_what_is_wrong_with_a_table_is_named(
     assert said in refused(sites(raw), capsys, "--csv", table(tmp_path, ROWS.replace(old, new)))
 
 
+def test_a_table_in_another_encoding(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "labels.csv"
+    file.write_bytes(ROWS.replace("bert", "jürgen").encode("latin-1"))
+    said = refused(sites(raw), capsys, "--csv", str(file))
+    assert r"line 4, case 'siteA_003': patient is 'j\udcfcrgen'; save the table as UTF-8" in said
+
+
 def test_a_table_that_is_not_there(raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "nowhere.csv does not exist" in refused(sites(raw), capsys, "--csv", "nowhere.csv")
 

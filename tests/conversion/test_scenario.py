@@ -183,6 +183,14 @@ def test_other_entries_of_a_case_and_of_dataset_json_come_along(raw: Path) -> No
     assert out.dataset_json["name"] == "Test"
 
 
+def test_a_list_of_files_in_dataset_json_does_not_lead_back_to_the_hidden_labels(raw: Path) -> None:
+    """nnU-Net takes images and labels from an entry 'dataset', where there is one, not from the folders."""
+    files = {"camus_p1_2CH": {"images": ["imagesTr/camus_p1_2CH_0000.nii.gz"], "label": "labelsTr/camus_p1_2CH.nii.gz"}}
+    source = with_splits(write_dataset(raw, "Dataset501_CAMUS", CAMUS, camus_cases(), dataset=files))
+    assert "dataset" in source.dataset_json
+    assert "dataset" not in made(source, "LA", fraction=0.5).dataset_json
+
+
 def test_the_manifest_says_what_was_done(raw: Path) -> None:
     out = made(camus(raw), "LA", fraction=0.5, seed=3)
     assert out.manifest.scenario == {
