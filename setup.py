@@ -63,7 +63,7 @@ if __name__ == "__main__":
         ],
         extras_require={
             "test": ["pytest", "pytest-cov", "hypothesis"],
-            "lint": ["ruff", "mypy"],
+            "lint": ["ruff==0.17.6", "mypy==2.4.1"],  # pinned: a new release must not turn a good change red
         },
         entry_points={"console_scripts": ["nnunet_partial = nnunet_partial.cli:main"]},
         cmdclass={"build_py": BuildPyWithPth},
