@@ -15,8 +15,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from nnunet_partial.errors import ConversionError
+from nnunet_partial.errors import ConversionError, some
 from nnunet_partial.labels import CaseLabels
+from nnunet_partial.twins import SAME_PEOPLE_AS
 
 from .camus_cfg import ViewInfo, read_cfg
 from .camus_layout import find_patients
@@ -146,7 +147,7 @@ class Camus(DataSet):
         for phase in PHASES:
             try:
                 image, mask = _pair(source, phase)
-                yield _case(source, info, phase, info.frame(phase), image, mask)
+                yield from _drawn(source, info, phase, info.frame(phase), image, mask)
                 stills[phase] = image
             except ConversionError as problem:
                 yield Skipped(source.identifier(phase), str(problem))
@@ -191,7 +192,33 @@ def _pair(source: PatientView, what: str) -> tuple[Picture, Picture]:
     return read_picture(source.file(what)), read_picture(source.file(f"{what}_gt"))
 
 
-def _case(source: PatientView, info: ViewInfo, moment: str, frame: int | None, image: Picture, mask: Picture) -> Case:
+def _drawn(
+    source: PatientView, info: ViewInfo, moment: str, frame: int | None, image: Picture, mask: Picture
+) -> Iterator[Case | Note]:
+    """The case, and what is odd about its mask. Raises ConversionError where nothing is drawn in it.
+
+    Every CAMUS picture shows all three structures: one that a mask lacks was not drawn here, so it is unknown.
+    """
+    present = tuple(name for value, name in enumerate(Camus.classes, 1) if (mask[0] == value).any())
+    if not mask[0].any():
+        raise ConversionError("nothing is drawn in the mask")
+    if len(present) < len(Camus.classes):
+        missing = [name for name in Camus.classes if name not in present]
+        yield Note(source.identifier(moment), f"{some(missing)} is not in the mask and counts as unknown")
+    if not np.allclose(image[1], mask[1], rtol=1e-3):
+        yield Note(source.identifier(moment), f"pixel size {image[1]} mm in the image, {mask[1]} mm in the mask")
+    yield _case(source, info, moment, frame, image, mask, present)
+
+
+def _case(
+    source: PatientView,
+    info: ViewInfo,
+    moment: str,
+    frame: int | None,
+    image: Picture,
+    mask: Picture,
+    annotated: tuple[str, ...],
+) -> Case:
     """`moment`: ED, ES, or F007 for a frame between them."""
     drawn = moment in PHASES
     entry = {
@@ -203,9 +230,11 @@ def _case(source: PatientView, info: ViewInfo, moment: str, frame: int | None, i
         "spacing_known": True,
         "quality": info.quality,
         "ef": info.ef,
+        # the old release numbers the same people otherwise
+        SAME_PEOPLE_AS: "camus" if source.prefix else None,
     }
     labels = CaseLabels(
-        annotated=Camus.classes,
+        annotated=annotated,
         absent=ABSENT[source.view],
         domain="camus",
         patient=source.patient,
@@ -241,7 +270,7 @@ def _disagreements(
 
 def _between(
     source: PatientView, info: ViewInfo, images: NDArray[Any], spacing_mm: tuple[float, float]
-) -> Iterator[Case | Skipped]:
+) -> Iterator[Case | Skipped | Note]:
     """Every frame of the sequence that is neither ED nor ES; those come from the stills."""
     ends = {info.frame(phase) for phase in PHASES}
     if None in ends or not all(frame < len(images) for frame in ends if frame is not None):
@@ -262,4 +291,5 @@ def _between(
         if not masks[frame].any():
             yield Skipped(source.identifier(moment), f"nothing is drawn in frame {frame + 1} of the sequence")
         else:
-            yield _case(source, info, moment, frame, (images[frame], spacing_mm), (masks[frame], spacing_mm))
+            picture, mask = (images[frame], spacing_mm), (masks[frame], spacing_mm)
+            yield from _drawn(source, info, moment, frame, picture, mask)

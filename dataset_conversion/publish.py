@@ -16,6 +16,7 @@ from typing import Any
 
 from nnunet_partial.errors import DatasetError
 from nnunet_partial.files import read_json, write_json
+from nnunet_partial.label_check import CACHE_NAME
 from nnunet_partial.labels import MANIFEST_NAME, Manifest
 from nnunet_partial.raw_dataset import nnunet_folder
 from nnunet_partial.splits import SPLITS_NAME, make_splits
@@ -45,9 +46,11 @@ def staged_dataset(name: str, made_with: Mapping[str, Any], overwrite: bool = Fa
 
 def _refuse_existing(root: Path, name: str, overwrite: bool) -> None:
     prefix = name.split("_")[0] + "_"
-    others = [path.name for path in root.glob(prefix + "*") if path.name != name]
-    if others:
-        raise DatasetError(f"{prefix[:-1]} is taken by {others[0]} in {root}. Choose another id with -d.")
+    for variable in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):  # nnU-Net looks ids up in all three
+        folder = nnunet_folder(variable) if os.environ.get(variable) else root
+        others = [path.name for path in folder.glob(prefix + "*") if path.name != name]
+        if others:
+            raise DatasetError(f"{prefix[:-1]} is taken by {others[0]} in {folder}. Choose another id with -d.")
     if (root / name).exists() and not overwrite:
         raise DatasetError(f"{root / name} exists. Choose another id with -d, or replace it with --overwrite.")
 
@@ -88,12 +91,19 @@ def _show(staging: Path, final: Path) -> None:
 
 
 def _share_with_preprocessed(staging: Path, name: str) -> None:
-    """Copies splits and manifest to nnUNet_preprocessed, so that even a stock training cannot make a leaking split."""
+    """Copies splits and manifest to nnUNet_preprocessed, so that even a stock training cannot make a leaking split.
+
+    What nnU-Net preprocessed of an earlier data set of this name is removed: new declarations over old labels would
+    teach what is unknown, and nnU-Net itself takes over an old fingerprint and old label files. Plans stay.
+    """
     if not os.environ.get("nnUNet_preprocessed"):
         return
     target = nnunet_folder("nnUNet_preprocessed") / name
-    for file in (MANIFEST_NAME, SPLITS_NAME):
+    for old in [path for path in target.iterdir() if path.is_dir()] if target.is_dir() else []:
+        shutil.rmtree(old)
+    for file in (MANIFEST_NAME, SPLITS_NAME, CACHE_NAME, "dataset_fingerprint.json"):
         (target / file).unlink(missing_ok=True)
+    for file in (MANIFEST_NAME, SPLITS_NAME):
         if (staging / file).exists():
             write_json(target / file, read_json(staging / file))
 

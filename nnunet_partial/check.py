@@ -16,7 +16,7 @@ from nnunet_partial.labels import MANIFEST_NAME, Manifest
 from nnunet_partial.overview import overview, scale_warning
 from nnunet_partial.parallel import in_parallel
 from nnunet_partial.raw_dataset import RawDataset, nnunet_folder
-from nnunet_partial.splits import SPLITS_NAME, check_splits
+from nnunet_partial.splits import SPLITS_NAME, check_splits, without_patients
 from nnunet_partial.twins import strangers
 
 PARTS = ("Tr", "Ts")
@@ -244,7 +244,7 @@ def _remarks(
 ) -> tuple[str, ...]:
     """What is no mistake but worth knowing."""
     places = (folder, _preprocessed(folder))
-    remarks = []
+    remarks = without_patients(manifest, [case for case in training if manifest.find(case)])
     if not any(place and (place / SPLITS_NAME).exists() for place in places):
         remarks.append(
             f"there is no {SPLITS_NAME}. The trainers of this package make one by patient; nnU-Net's own would split "

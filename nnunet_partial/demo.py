@@ -7,18 +7,17 @@ partial labels does not. Both models are then asked for all structures in unseen
 
 from __future__ import annotations
 
-import textwrap
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_partial.commands import Commands, Progress
 from nnunet_partial.demo_folder import DemoFolder
-from nnunet_partial.demo_picture import Row, draw_picture, median_case
-from nnunet_partial.demo_scores import Scores, read_labels, score
+from nnunet_partial.demo_result import in_words, score_models, show_models
+from nnunet_partial.demo_scores import Scores
 from nnunet_partial.errors import PartialLabelError
-from nnunet_partial.files import link_or_copy, write_text
+from nnunet_partial.files import write_text
 from nnunet_partial.phantom import SCANNER_A, SCANNER_B, blend, write_camus, write_echonet_dynamic
 from nnunet_partial.raw_dataset import RawDataset
 from nnunet_partial.small_plan import add_small_configuration
@@ -74,9 +73,9 @@ def demo(out: Path, *, loss: str = "marginal", device: str = "cpu", tell: Tell, 
     for trainer in trainers:
         _predict(commands, folder, trainer, device)
     _heading(tell, "6. What came out")
-    scores = _score(folder, trainers)
-    _draw_picture(folder, trainers, scores)
-    result = _result(scores, trainers)
+    scores = score_models(folder, trainers)
+    show_models(folder, trainers, scores)
+    result = in_words(scores, trainers)
     write_text(folder.result, result)
     tell(result)
     tell(f"The picture: {folder.picture}\nAll files: {folder.root}")
@@ -170,72 +169,3 @@ def _predict(commands: Commands, folder: DemoFolder, trainer: str, device: str) 
 
 def _cases(folder: DemoFolder, part: str) -> list[str]:
     return list(RawDataset(folder.merged).label_files(part))
-
-
-def _score(folder: DemoFolder, trainers: tuple[str, str]) -> Scores:
-    dataset = RawDataset(folder.merged)
-    labels = {case: dataset.manifest.labels_of(case) for case in _cases(folder, "Ts")}
-    for case, its in labels.items():
-        truth = dataset.label_files("Ts")[case]
-        if its.domain == "echonet":  # labelsTs knows of the ventricle alone
-            stem = str(its.patient).removeprefix("echonet_")
-            truth = folder.echonet_truth / f"{stem}_{its.info['frame']}{dataset.file_ending}"
-        link_or_copy(truth, folder.truth / f"{case}{dataset.file_ending}")
-    return score(
-        _files(folder.truth, labels, dataset.file_ending),
-        {trainer: _files(folder.predictions(trainer), labels, dataset.file_ending) for trainer in trainers},
-        dataset.classes,
-        {case: its.domain for case, its in labels.items()},
-        {its.domain: its.annotated for its in labels.values()},
-    )
-
-
-def _files(folder: Path, cases: Iterable[str], ending: str) -> dict[str, Path]:
-    return {case: folder / f"{case}{ending}" for case in cases}
-
-
-def _draw_picture(folder: DemoFolder, trainers: tuple[str, str], scores: Scores) -> None:
-    """One case of the first domain and two of the second, each the median of the second trainer's."""
-    dataset = RawDataset(folder.merged)
-    rows = []
-    for domain, moments in (("camus", ("",)), ("echonet", ("_ED", "_ES"))):
-        for moment in moments:
-            of = scores.of[trainers[1]]
-            rows.append(median_case({case: of[case] for case in scores.cases(domain) if case.endswith(moment)}))
-    draw_picture(
-        folder.picture,
-        ["image", "truth", *trainers],
-        [_row(folder, dataset, case, trainers, scores) for case in rows],
-        dataset.classes,
-        "Drawn images that no training has seen. " + _missing(scores),
-    )
-
-
-def _missing(scores: Scores) -> str:
-    """What each domain lacks, as sentences."""
-    lacks = {d: [name for name in scores.structures if name not in labelled] for d, labelled in scores.labelled.items()}
-    return " ".join(f"For training nobody labelled {' and '.join(n)} in {d}." for d, n in lacks.items() if n)
-
-
-def _row(folder: DemoFolder, dataset: RawDataset, case: str, trainers: tuple[str, str], scores: Scores) -> Row:
-    image = read_labels(dataset.image_files("Ts")[case][0])
-    name = f"{case}{dataset.file_ending}"
-    labels = [(read_labels(folder.truth / name), "")]
-    for trainer in trainers:
-        numbers = zip(scores.structures, scores.of[trainer][case], strict=True)
-        caption = "Dice: " + "  ".join(f"{structure} {value:.2f}" for structure, value in numbers)
-        labels.append((read_labels(folder.predictions(trainer) / name), caption))
-    domain = scores.domains[case]
-    return Row(f"{domain}\n(labelled for training: {', '.join(scores.labelled[domain])})", image, labels)
-
-
-def _result(scores: Scores, trainers: tuple[str, str]) -> str:
-    head = (
-        "Dice, mean over unseen drawn images (1 perfect, 0 nothing in common).\n"
-        f"* {_missing(scores)} Truth, here, is all that was drawn.\n"
-    )
-    words = [
-        textwrap.fill(sentence, 110, initial_indent="- ", subsequent_indent="  ")
-        for sentence in scores.words(*trainers)
-    ]
-    return "\n".join([head, scores.table(), "", *words, ""])

@@ -47,6 +47,16 @@ def make_splits(manifest: Manifest, cases: Sequence[str], seed: int = SEED) -> t
     return folds + official, warnings + more
 
 
+def without_patients(manifest: Manifest, cases: Sequence[str]) -> list[str]:
+    """A warning (none or one) where no case names its patient: then nothing keeps one person on one side."""
+    if not cases or any(manifest.labels_of(case).patient is not None for case in cases):
+        return []
+    return [
+        "no case names a patient, so each counts as a patient of its own; where one person has several images, add "
+        "'patient' to partial_labels.json, or they land on both sides"
+    ]
+
+
 def check_splits(splits: Any, manifest: Manifest, cases: Sequence[str]) -> None:
     """Raises SplitError where a fold has a patient on both sides or an empty side, names cases that are not in the data
     set, or where a case of the data set is in no fold. `splits` is the content of splits_final.json."""

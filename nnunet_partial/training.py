@@ -262,6 +262,8 @@ class PartialLabelMixin(_Trainer):
     def save_checkpoint(self, filename: str) -> None:
         """Under a temporary name first: a kill while writing leaves the last good checkpoint in place."""
         temporary = Path(f"{filename}.tmp")
+        if self.local_rank == 0:
+            temporary.unlink(missing_ok=True)  # what an earlier kill left; nnU-Net may decide to write nothing now
         super().save_checkpoint(str(temporary))
         if self.local_rank == 0 and temporary.exists():
             with temporary.open("rb") as file:

@@ -10,7 +10,7 @@ from nnunet_partial.errors import ManifestError, SplitError, some
 from nnunet_partial.files import read_json, write_json
 from nnunet_partial.label_check import CACHE_NAME, checked_before, remember_checked, require_declared
 from nnunet_partial.labels import MANIFEST_NAME, Manifest, class_names, ignore_label
-from nnunet_partial.splits import SPLITS_NAME, check_splits, make_splits
+from nnunet_partial.splits import SPLITS_NAME, check_splits, make_splits, without_patients
 
 
 def read_manifest(preprocessed: Path, raw: Path | None) -> Manifest:
@@ -26,8 +26,8 @@ def read_manifest(preprocessed: Path, raw: Path | None) -> Manifest:
             write_json(ours, read_json(theirs, ManifestError))
         elif read_json(ours, ManifestError) != read_json(theirs, ManifestError):
             raise ManifestError(
-                f"{theirs} and {ours} differ, so it is not clear what was annotated. Keep the right one and "
-                "copy it over the other."
+                f"{theirs} and {ours} differ, so it is not clear what was annotated. Copy the raw one over "
+                "the other, and preprocess again if label files changed with it."
             )
     return Manifest.read(ours)
 
@@ -61,14 +61,15 @@ def prepare_splits(
     if fold == "all":
         return []
     file = preprocessed / SPLITS_NAME
-    warnings: list[str] = []
+    warnings = without_patients(manifest, cases)
     if not file.exists():
         if raw is not None and (raw / SPLITS_NAME).exists():
             splits = read_json(raw / SPLITS_NAME, SplitError)
         else:
-            splits, warnings = make_splits(manifest, cases)
+            splits, more = make_splits(manifest, cases)
+            warnings += more
             if not splits:
-                raise SplitError("; ".join(warnings) + ". Train with fold 'all', or add patients.")
+                raise SplitError("; ".join(more) + ". Train with fold 'all', or add patients.")
         check_splits(splits, manifest, cases)
         write_json(file, splits)
     splits = read_json(file, SplitError)
@@ -79,11 +80,14 @@ def prepare_splits(
 
 
 def require_taught(manifest: Manifest, classes: Sequence[str], training_cases: Sequence[str]) -> None:
-    """Raises ManifestError for a class that no training case of the fold knows: nothing of it could be learnt."""
-    taught = {name for case in training_cases for name in manifest.labels_of(case).known}
+    """Raises ManifestError for a class that no training case of the fold was annotated for.
+
+    Nothing of it could be learnt; where it is only declared absent, that it is never there.
+    """
+    taught = {name for case in training_cases for name in manifest.labels_of(case).annotated}
     untaught = [name for name in classes if name not in taught]
     if untaught:
         raise ManifestError(
-            f"No training case of this fold knows {some(untaught)}. Remove the class from dataset.json and plan again, "
-            "add cases that were annotated for it, or choose another split."
+            f"No training case of this fold was annotated for {some(untaught)}. Remove the class from dataset.json "
+            "and plan again, add cases in which it was drawn, or choose another split."
         )

@@ -27,14 +27,22 @@ def strangers(entries: Mapping[str, CaseLabels]) -> list[str]:
     for case, labels in entries.items():
         twin = labels.info.get(SAME_PEOPLE_AS)
         patient = labels.patient or case
-        if isinstance(twin, str) and twin != labels.domain and schemes.get(twin, set()) - {_scheme(patient)}:
+        if isinstance(twin, str) and schemes.get(twin, set()) - {_scheme(patient)}:
             leaking.setdefault((labels.domain, twin), set()).add(patient)
     return [
         f"{len(patients)} patient(s) of {domain} are people of {twin} under other names, so that one of them could be "
-        f"on both sides of a split: {some(patients)}. Convert {domain} again so that its patients get the names they "
-        f"have in {twin} (for ted: --camus FOLDER, the folder that {twin} was converted from), or leave one out"
+        f"on both sides of a split: {some(patients)}. {_way_out(domain, twin)}"
         for (domain, twin), patients in leaking.items()
     ]
+
+
+def _way_out(domain: str, twin: str) -> str:
+    if domain == twin:
+        return "Take one of the two releases."
+    return (
+        f"Convert {domain} again so that its patients get the names they have in {twin} (for ted: --camus FOLDER, the "
+        f"folder that {twin} was converted from), or leave one out"
+    )
 
 
 def _scheme(patient: str) -> str:

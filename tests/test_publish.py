@@ -210,3 +210,24 @@ def test_without_a_preprocessed_folder(raw: Path, tmp_path: Path, monkeypatch: p
     monkeypatch.delenv("nnUNet_preprocessed")
     build()
     assert not (tmp_path / "preprocessed").exists()
+
+
+def test_replacing_a_data_set_removes_what_was_preprocessed_of_the_old_one(raw: Path, tmp_path: Path) -> None:
+    build("old")
+    preprocessed = tmp_path / "preprocessed" / NAME
+    for file in ("gt_segmentations/a.nii.gz", "nnUNetPlans_2d/a.b2nd", "dataset_fingerprint.json", "nnUNetPlans.json"):
+        (preprocessed / file).parent.mkdir(parents=True, exist_ok=True)
+        (preprocessed / file).write_text("old")
+    build("new", overwrite=True)
+    # new declarations over old labels would teach what is unknown; plans may have been edited by hand
+    assert [path.name for path in preprocessed.iterdir()] == ["nnUNetPlans.json"]
+
+
+@pytest.mark.parametrize("variable", ["nnUNet_preprocessed", "nnUNet_results"])
+def test_an_id_that_lives_on_elsewhere_is_taken(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.setenv(variable, str(tmp_path / "elsewhere"))
+    (tmp_path / "elsewhere" / "Dataset501_Old").mkdir(parents=True)
+    with pytest.raises(DatasetError, match="Dataset501 is taken by Dataset501_Old"):
+        build()

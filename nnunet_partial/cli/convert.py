@@ -46,7 +46,11 @@ def _common_options(parser: argparse.ArgumentParser, default_name: str) -> None:
     )
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N videos or patient views: a first look")
     parser.add_argument("--strict", action="store_true", help="stop at the first case that cannot be converted")
-    parser.add_argument("--overwrite", action="store_true", help="replace the data set if it exists")
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace the data set if it exists, and remove what nnU-Net preprocessed of the old one",
+    )
 
 
 def _processes(text: str) -> int:

@@ -29,7 +29,11 @@ def add_parser(subparsers: Any) -> None:
         help="what to write where nobody looked for a class, i.e. into the background of partially labelled training "
         "cases; with nnU-Net's ignore label its own trainer can train on them (default: %(default)s)",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace the new data set if it exists")
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace the new data set if it exists, and remove what nnU-Net preprocessed of the old one",
+    )
     parser.add_argument(
         "-np", "--processes", type=int, default=min(8, os.cpu_count() or 1), metavar="N", help="(default: %(default)s)"
     )

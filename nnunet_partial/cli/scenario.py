@@ -48,7 +48,11 @@ def add_parser(subparsers: Any) -> None:
         "cases; with nnU-Net's ignore label its own trainer can train on them (default: %(default)s)",
     )
     parser.add_argument("--name", help="name of the new data set (default: such as CAMUS_without_LA)")
-    parser.add_argument("--overwrite", action="store_true", help="replace the new data set if it exists")
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace the new data set if it exists, and remove what nnU-Net preprocessed of the old one",
+    )
     parser.add_argument(
         "-np", "--processes", type=int, default=min(8, os.cpu_count() or 1), metavar="N", help="(default: %(default)s)"
     )

@@ -201,6 +201,19 @@ def test_each_broken_case_is_named_with_its_reason_and_its_neighbour_kept(root: 
     assert all(f"camus_patient000{number}_2CH_ES" in made.manifest.cases for number in range(1, 7))
 
 
+def test_a_structure_that_a_mask_lacks_is_unknown_and_a_blank_mask_is_skipped(root: Path) -> None:
+    folder = root / "database_nifti" / "patient0001"
+    for phase, change in (("ED", lambda mask: np.where(mask == 3, 0, mask)), ("ES", np.zeros_like)):
+        path = folder / f"patient0001_2CH_{phase}_gt.nii.gz"
+        mask, _ = read_nifti(path)
+        write_nifti(path, change(mask).astype(np.uint8))
+    report, made = converted(root)
+    assert skips(report) == {"camus_patient0001_2CH_ES": "nothing is drawn in the mask"}
+    assert "camus_patient0001_2CH_ED: LA is not in the mask and counts as unknown" in notes(report)
+    labels = made.manifest.labels_of("camus_patient0001_2CH_ED")
+    assert (labels.annotated, labels.absent) == (("LV", "MYO"), ("RV", "RA"))
+
+
 def test_a_still_stored_as_a_sequence_of_one_is_a_still(root: Path) -> None:
     for what in ("", "_gt"):
         array = drawn() if what else still(10)

@@ -83,7 +83,9 @@ def camus(root: Path, shows: Sequence[int], testing: str = "") -> Path:
             offset = 0 if view == "4CH" else 10
             for phase, moment in (("ED", 0), ("ES", 2)):
                 write_nifti(folder / f"{name}_{view}_{phase}.nii.gz", heart(heart_number, moment + offset))
-                write_nifti(folder / f"{name}_{view}_{phase}_gt.nii.gz", drawn()[::2])
+                mask = drawn()[::2].copy()
+                mask[20:22, 4:6] = 3  # the atrium, which TED does not have
+                write_nifti(folder / f"{name}_{view}_{phase}_gt.nii.gz", mask)
             frames = np.stack([heart(heart_number, moment + offset) for moment in range(3)])
             write_nifti(folder / f"{name}_{view}_half_sequence.nii.gz", frames, (0.3, 0.3, 1))
     if testing:
@@ -406,6 +408,10 @@ def test_ted_alone_or_with_others_is_no_leak() -> None:
     assert len(strangers({"t": unknown, "c": one("camus", "camus_patient0007")})) == 1
     # the two releases of CAMUS count their patients differently
     assert len(strangers({"t": known, "c": one("camus", "camus_training_patient0007")})) == 1
+    # nor may the two be merged; either alone is fine
+    old, new = one("camus", "camus_training_patient0007", "camus"), one("camus", "camus_patient0003")
+    assert strangers({"o": old}) == []
+    assert "Take one of the two releases" in strangers({"o": old, "n": new})[0]
 
 
 def test_options(tmp_path: Path) -> None:

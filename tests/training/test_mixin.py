@@ -234,6 +234,11 @@ def test_a_kill_while_a_checkpoint_is_written_leaves_the_last_good_one(
         trainer.save_checkpoint(str(good))
     assert good.read_bytes() == before
 
+    # nor may what the kill left be taken for a checkpoint later, when nnU-Net is told to write none
+    trainer.disable_checkpointing = True
+    trainer.save_checkpoint(str(good))
+    assert good.read_bytes() == before
+
 
 def test_run_length_comes_from_the_class_and_the_environment_wins(
     project: Project, monkeypatch: pytest.MonkeyPatch
@@ -365,7 +370,7 @@ def test_a_class_that_no_training_case_knows_stops_the_start(project: Project) -
         }
     ]
     (project.preprocessed(DATASET) / SPLITS_NAME).write_text(json.dumps(splits))
-    with pytest.raises(ManifestError, match="No training case of this fold knows MYO"):
+    with pytest.raises(ManifestError, match="No training case of this fold was annotated for MYO"):
         trainer_of(project).initialize()
 
 

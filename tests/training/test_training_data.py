@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from nnunet_partial.errors import PartialLabelError, SplitError
+from nnunet_partial.errors import ManifestError, PartialLabelError, SplitError
 from nnunet_partial.labels import MANIFEST_NAME, CaseLabels, Manifest
 from nnunet_partial.run_settings import RunSettings
 from nnunet_partial.splits import SPLITS_NAME
-from nnunet_partial.training_data import prepare_splits, read_manifest
+from nnunet_partial.training_data import prepare_splits, read_manifest, require_taught
 
 CASES = ["p0_a", "p0_b", "p1_a", "p2_a"]
 MANIFEST = Manifest({case: CaseLabels(("LV",), patient=case[:2]) for case in CASES})
@@ -61,6 +61,20 @@ def test_a_split_that_forgets_a_case_is_refused(folders: tuple[Path, Path]) -> N
     (preprocessed / SPLITS_NAME).write_text(json.dumps([{"train": ["p0_a", "p0_b"], "val": ["p2_a"]}]))
     with pytest.raises(SplitError, match=r"1 case\(s\) of the data set are in no fold: p1_a"):
         prepare_splits(preprocessed, None, MANIFEST, CASES, 0)
+
+
+def test_a_manifest_without_patients_is_warned_of(folders: tuple[Path, Path]) -> None:
+    nameless = Manifest({case: CaseLabels(("LV",)) for case in CASES})
+    warnings = prepare_splits(folders[0], None, nameless, CASES, 0)
+    assert len(warnings) == 1
+    assert "each counts as a patient of its own" in warnings[0]
+
+
+def test_a_class_that_is_only_declared_absent_is_not_taught() -> None:
+    manifest = Manifest({"a": CaseLabels(("LV",), absent=("RV",)), "b": CaseLabels(("LV", "RV"))})
+    require_taught(manifest, ("LV", "RV"), ["a", "b"])
+    with pytest.raises(ManifestError, match="was annotated for RV"):
+        require_taught(manifest, ("LV", "RV"), ["a"])
 
 
 def test_one_patient_can_only_be_trained_with_fold_all(folders: tuple[Path, Path]) -> None:
