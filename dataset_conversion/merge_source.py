@@ -14,6 +14,7 @@ from nnunet_partial.labels import COMMON_CLASSES, MANIFEST_NAME, CaseLabels
 from nnunet_partial.raw_dataset import RawDataset
 
 PARTS = ("Tr", "Ts")
+TIFF = (".tif", ".tiff")
 _KINDS = ("images", "labels")
 
 
@@ -29,7 +30,15 @@ class Source:
 
     @cached_property
     def images(self) -> dict[str, dict[str, list[Path]]]:
-        """Image files by part ("Tr", "Ts") and case."""
+        """Image files by part ("Tr", "Ts") and case.
+
+        Raises DatasetError for TIFF volumes with their pixel sizes in files of their own, which would be lost.
+        """
+        if self.dataset.file_ending in TIFF and any((self.dataset.folder / "imagesTr").glob("*.json")):
+            raise DatasetError(
+                f"{self.name} keeps its pixel sizes in json files beside the {self.dataset.file_ending} images; they "
+                "would be lost. Convert the images to .nii.gz first."
+            )
         return {part: self.dataset.image_files(part) for part in PARTS}
 
     @cached_property

@@ -122,6 +122,8 @@ def _pairing(dataset: RawDataset, cases: Sequence[_Case]) -> list[str]:
         known = {path.name for case in cases if case.part == part for path in case.images}
         folder = dataset.folder / f"images{part}"
         here = {path.name for path in folder.iterdir() if not path.name.startswith(".")} if folder.is_dir() else set()
+        if dataset.file_ending in (".tif", ".tiff"):  # nnU-Net keeps the pixel size of a TIFF volume in CASE.json
+            known |= {f"{case.name}.json" for case in cases}
         found += [
             f"images{part}/{name}: not an image of a case; expected CASE_0000{dataset.file_ending}"
             for name in sorted(here - known)

@@ -613,3 +613,13 @@ def test_unknown_as_ignore_says_when_no_background_is_left(raw: Path) -> None:
     write_dataset(raw, "Dataset504_Wall", {"MYO": 1}, [Drawn("w_1", [1], {"annotated": ["MYO"], "domain": "w"})])
     found = merge([*folders, raw / "Dataset504_Wall"], "Dataset512_Echo", unknown_as_ignore=True)
     assert any("ignore label has replaced all background" in warning for warning in found.warnings)
+
+
+def test_tiff_volumes_with_pixel_sizes_in_files_of_their_own_are_refused(raw: Path) -> None:
+    dataset = camus(raw, ending=".tif")
+    uda(raw, ending=".tif")
+    for case in dataset.image_files():
+        (dataset.folder / "imagesTr" / f"{case}.json").write_text('{"spacing": [2, 0.5, 0.5]}')
+    with pytest.raises(DatasetError, match="Dataset501_CAMUS keeps its pixel sizes in json files"):
+        merged(raw)
+    assert not (raw / "Dataset510_Echo").exists()
