@@ -37,7 +37,7 @@ def _files(folder: Path, cases: Iterable[str], ending: str) -> dict[str, Path]:
 
 
 def show_models(folder: DemoFolder, trainers: tuple[str, str], scores: Scores) -> None:
-    """Saves the picture: one case of the first domain, an ED and an ES of the second, each the second model's median."""
+    """Saves the picture: one case of the first domain, ED and ES of the second, each the second model's median."""
     dataset = RawDataset(folder.merged)
     rows = []
     for domain, moments in (("camus", ("",)), ("echonet", ("_ED", "_ES"))):
