@@ -87,4 +87,4 @@ def test_a_small_real_sample(tmp_path: Path) -> None:
     images = project.raw(MERGED) / "imagesTr"
     predicted = predict(project, "nnUNetTrainerMarginal", images)
     assert len(predicted) == 10  # one of the five EchoNet patients is in the official test part
-    assert predicted["camus_patient0001_2CH_ED.nii.gz"].shape == (212, 214)
+    assert predicted["camus_patient0001_2CH_ED.nii.gz"].shape == (214, 212)  # rows, cols
