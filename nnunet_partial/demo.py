@@ -21,6 +21,7 @@ from nnunet_partial.files import write_text
 from nnunet_partial.phantom import SCANNER_A, SCANNER_B, blend, write_camus, write_echonet_dynamic
 from nnunet_partial.raw_dataset import RawDataset
 from nnunet_partial.small_plan import add_small_configuration
+from nnunet_partial.trainer_search import trainers_folder
 
 NAIVE = "nnUNetTrainerNaive"
 TRAINERS = {"marginal": "nnUNetTrainerMarginal", "acce": "nnUNetTrainerACCE", "abce": "nnUNetTrainerABCE"}
@@ -96,8 +97,6 @@ def _require_device(device: str) -> None:
 
 
 def _environment(folder: DemoFolder, device: str, size: Size) -> dict[str, str | None]:
-    from nnunet_partial.cli.trainers import trainers_folder
-
     return {
         **folder.nnunet,
         "nnUNet_extTrainer": str(trainers_folder()),

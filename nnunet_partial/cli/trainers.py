@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
-import nnunet_partial
-
-
-def trainers_folder() -> Path:
-    """The folder that `nnUNet_extTrainer` must name."""
-    return Path(nnunet_partial.__file__).resolve().parent / "trainers"
+from nnunet_partial.trainer_search import trainers_folder
 
 
 def add_parser(subparsers: Any) -> None:
