@@ -6,7 +6,6 @@ They share their makers, their file format and their label numbers; only folders
 from __future__ import annotations
 
 import argparse
-import math
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,6 +22,7 @@ from .case import Case, Note, Skipped, Source, printable, require_identifier
 from .data_set import DataSet, not_found, require_folder
 from .four_chambers import CLASSES, FEWEST_PIXELS, Drawn, common_numbers, drawn_frames, open_outlines, without_holes
 from .nifti_video import NiftiVideo, nifti_video
+from .nominal_depth import DEPTH_MM, add_depth_option, require_depth
 from .same_people import FRAME_HASH, frame_hash, groups
 from .sector import AS_STORED, DOUBTFUL, TRANSPOSED, orientation
 
@@ -61,24 +61,16 @@ class CardiacFamily(DataSet):
     `depth_mm`: how deep a picture is taken to be, from the top to the bottom row, where its header does not say.
     """
 
-    depth_mm: float = 150.0
+    depth_mm: float = DEPTH_MM
 
     classes: ClassVar[tuple[str, ...]] = CLASSES
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.depth_mm) and self.depth_mm > 0):
-            raise ConversionError(f"the image depth is {self.depth_mm} mm, expected a number above 0, such as 150")
+        require_depth(self.depth_mm)
 
     @classmethod
     def add_options(cls, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument(
-            "--depth-mm",
-            type=float,
-            default=150.0,
-            metavar="MM",
-            help="where a file does not say its pixel size: take images as this deep, top to bottom; marked in the "
-            "manifest as not known (default: %(default)s)",
-        )
+        add_depth_option(parser, "where a file does not say its pixel size")
 
     @property
     def reads_cut_off_labels(self) -> bool:

@@ -7,7 +7,6 @@ https://doi.org/10.1038/s41586-020-2145-8
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +32,7 @@ from .echonet_tables import (
     read_tracings,
     videos,
 )
+from .nominal_depth import DEPTH_MM, add_depth_option, require_depth
 from .video import read_frames
 
 VIDEOS = "Videos"
@@ -77,7 +77,7 @@ class EchoNetDynamic(DataSet):
     size, so it is a guess, and every case says so."""
 
     apex: str = "official"
-    depth_mm: float = 150.0
+    depth_mm: float = DEPTH_MM
 
     name: ClassVar[str] = "echonet-dynamic"
     title: ClassVar[str] = "EchoNet-Dynamic: LV in 4CH"
@@ -94,8 +94,7 @@ class EchoNetDynamic(DataSet):
     def __post_init__(self) -> None:
         if self.apex not in APEX:
             raise ConversionError(f"apex is {self.apex!r}, expected one of {', '.join(APEX)}")
-        if not (math.isfinite(self.depth_mm) and self.depth_mm > 0):
-            raise ConversionError(f"the image depth is {self.depth_mm} mm, expected a number above 0, such as 150")
+        require_depth(self.depth_mm)
 
     @classmethod
     def add_options(cls, parser: argparse.ArgumentParser) -> None:
@@ -106,14 +105,7 @@ class EchoNetDynamic(DataSet):
             help="official: the polygon of EchoNet's own code, which cuts the apex off at the first chord; capped: up "
             "to the end of the long axis (default: %(default)s)",
         )
-        parser.add_argument(
-            "--depth-mm",
-            type=float,
-            default=150.0,
-            metavar="MM",
-            help="the data set has no pixel size: take images as this deep, top to bottom; marked in the manifest as "
-            "not known (default: %(default)s)",
-        )
+        add_depth_option(parser)
 
     def sources(self) -> Sequence[EchoVideo]:
         self._require_layout()

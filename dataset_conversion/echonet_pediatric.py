@@ -7,7 +7,6 @@ Patients", JASE 2023, https://doi.org/10.1016/j.echo.2023.01.015
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +23,7 @@ from .case import Case, Note, Skipped, Source, printable, require_identifier
 from .data_set import DataSet, not_found, require_folder
 from .echonet import TINY, VIDEOS, phases_by_area
 from .echonet_tables import FILE_LIST, TRACINGS, videos
+from .nominal_depth import DEPTH_MM, add_depth_option, require_depth
 from .pediatric_tables import FOLDS, Clip, Outlines, read_clips, read_outlines
 from .polygon import Points
 from .video import frame_count, read_frames
@@ -70,7 +70,7 @@ class EchoNetPediatric(DataSet):
     frame_base: int = 0
     val_folds: tuple[int, ...] = ()
     test_folds: tuple[int, ...] = ()
-    depth_mm: float = 150.0
+    depth_mm: float = DEPTH_MM
 
     name: ClassVar[str] = "echonet-pediatric"
     title: ClassVar[str] = "EchoNet-Pediatric: LV in 4CH and PSAX"
@@ -95,8 +95,7 @@ class EchoNetPediatric(DataSet):
                 f"the folds are {self.val_folds} for validation and {self.test_folds} for testing; expected numbers "
                 "from 0 to 9, none of them twice"
             )
-        if not (math.isfinite(self.depth_mm) and self.depth_mm > 0):
-            raise ConversionError(f"the image depth is {self.depth_mm} mm, expected a number above 0, such as 150")
+        require_depth(self.depth_mm)
 
     @classmethod
     def add_options(cls, parser: argparse.ArgumentParser) -> None:
@@ -117,14 +116,7 @@ class EchoNetPediatric(DataSet):
                 metavar="N",
                 help=f"which of the folds 0 to 9 are for {default} (default: none)",
             )
-        parser.add_argument(
-            "--depth-mm",
-            type=float,
-            default=150.0,
-            metavar="MM",
-            help="the data set has no pixel size: take images as this deep, top to bottom; marked in the manifest as "
-            "not known (default: %(default)s)",
-        )
+        add_depth_option(parser)
 
     def sources(self) -> Sequence[PediatricClip]:
         folders = find_views(self.root)

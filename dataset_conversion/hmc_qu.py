@@ -7,7 +7,6 @@ https://arxiv.org/abs/2010.02281
 from __future__ import annotations
 
 import argparse
-import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from nnunet_partial.labels import CaseLabels
 from .case import Case, Note, Skipped, Source, printable, require_identifier
 from .data_set import DataSet, not_found, require_folder
 from .hmc_tables import Clip, enlarged, key, read_masks, read_workbook, unique_by_key
+from .nominal_depth import DEPTH_MM, add_depth_option, require_depth
 from .video import read_frames
 
 MASKS = "LV Ground-truth Segmentation Masks"
@@ -90,7 +90,7 @@ class Package:
 class HmcQu(DataSet):
     """HMC-QU, the clips with masks. `depth_mm`: from the top to the bottom row; the set has no pixel size."""
 
-    depth_mm: float = 150.0
+    depth_mm: float = DEPTH_MM
 
     name: ClassVar[str] = "hmc-qu"
     title: ClassVar[str] = "HMC-QU: MYO in 4CH"
@@ -108,19 +108,11 @@ class HmcQu(DataSet):
     )
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.depth_mm) and self.depth_mm > 0):
-            raise ConversionError(f"the image depth is {self.depth_mm} mm, expected a number above 0, such as 150")
+        require_depth(self.depth_mm)
 
     @classmethod
     def add_options(cls, parser: argparse.ArgumentParser) -> None:
-        parser.add_argument(
-            "--depth-mm",
-            type=float,
-            default=150.0,
-            metavar="MM",
-            help="the data set has no pixel size: take images as this deep, top to bottom; marked in the manifest as "
-            "not known (default: %(default)s)",
-        )
+        add_depth_option(parser)
 
     def sources(self) -> Sequence[MaskedClip]:
         package = find_package(self.root)

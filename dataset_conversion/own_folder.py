@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from nnunet_partial.labels import COMMON_CLASSES, CaseLabels
 from .case import Case, Note, Skipped, Source, printable, require_identifier
 from .data_set import DataSet, not_found, require_folder
 from .merge_source import common_order
+from .nominal_depth import DEPTH_MM, add_depth_option, require_depth
 from .own_picture import ENDINGS, read_own, renumbered, require_same_place
 from .own_table import OwnCase, read_cases
 
@@ -35,7 +35,7 @@ class OwnFolder(DataSet):
 
     class_values: tuple[str, ...] = COMMON_CLASSES
     volumes: bool = False
-    depth_mm: float = 150.0
+    depth_mm: float = DEPTH_MM
 
     name: ClassVar[str] = "folder"
     title: ClassVar[str] = "your own images and masks, with a table"
@@ -52,8 +52,7 @@ class OwnFolder(DataSet):
     def __post_init__(self) -> None:
         object.__setattr__(self, "class_values", tuple(self.class_values))
         object.__setattr__(self, "classes", common_order(self.meaning().values()))
-        if not (math.isfinite(self.depth_mm) and self.depth_mm > 0):
-            raise ConversionError(f"the image depth is {self.depth_mm} mm, expected a number above 0, such as 150")
+        require_depth(self.depth_mm)
 
     @classmethod
     def add_options(cls, parser: argparse.ArgumentParser) -> None:
@@ -69,14 +68,7 @@ class OwnFolder(DataSet):
         parser.add_argument(
             "--volumes", action="store_true", help="the files are volumes (slices, rows, cols), not flat pictures"
         )
-        parser.add_argument(
-            "--depth-mm",
-            type=float,
-            default=150.0,
-            metavar="MM",
-            help="PNG has no pixel size: take such images as this deep, top to bottom; marked in the manifest as not "
-            "known (default: %(default)s)",
-        )
+        add_depth_option(parser, "None")
 
     def meaning(self) -> dict[int, str]:
         """Class by value of the masks. Raises ConversionError where `class_values` cannot be understood."""
