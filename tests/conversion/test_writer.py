@@ -315,7 +315,7 @@ def test_several_processes_give_the_same_bytes_and_their_errors_arrive(tmp_path:
 def test_killed_in_the_middle_it_goes_on_and_no_process_stays_behind(
     tmp_path: Path, raw: Path, how: signal.Signals
 ) -> None:
-    for number in range(1, 301):
+    for number in range(1, 101):
         camus_view(tmp_path / "in", f"patient{number:04d}")
     running = subprocess.Popen(
         [sys.executable, "-c", _CONVERT, str(tmp_path / "in")], start_new_session=True, stderr=subprocess.DEVNULL
@@ -335,15 +335,18 @@ def test_killed_in_the_middle_it_goes_on_and_no_process_stays_behind(
     done = log.read_text().count("source")
     data_set = Camus(tmp_path / "in", views=("2CH",))
     again = convert(data_set, "Dataset502_CAMUS")
-    assert 5 <= done < 300
-    assert again.counts["labelsTr"] == 600
+    assert 5 <= done < 100
+    assert again.counts["labelsTr"] == 200
     whole = convert(data_set, "Dataset501_CAMUS")
     assert snapshot(again.folder) == snapshot(whole.folder)
 
 
 _CONVERT = """
+import signal
 import sys
 from pathlib import Path
+# a shell starts background jobs deaf to SIGINT, and children inherit that
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from nnunet_partial.dataset_conversion.camus import Camus
 from nnunet_partial.dataset_conversion.writer import convert
 convert(Camus(Path(sys.argv[1]), views=("2CH",)), "Dataset502_CAMUS", processes=2)
