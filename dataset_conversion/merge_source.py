@@ -11,10 +11,9 @@ from pathlib import Path
 from nnunet_partial.errors import DatasetError
 from nnunet_partial.label_check import files_sum
 from nnunet_partial.labels import COMMON_CLASSES, MANIFEST_NAME, CaseLabels
-from nnunet_partial.raw_dataset import RawDataset
+from nnunet_partial.raw_dataset import TIFF, RawDataset
 
 PARTS = ("Tr", "Ts")
-TIFF = (".tif", ".tiff")
 _KINDS = ("images", "labels")
 
 

@@ -46,8 +46,8 @@ def staged_dataset(name: str, made_with: Mapping[str, Any], overwrite: bool = Fa
 
 def _refuse_existing(root: Path, name: str, overwrite: bool) -> None:
     prefix = name.split("_")[0] + "_"
-    for variable in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):  # nnU-Net looks ids up in all three
-        folder = nnunet_folder(variable) if os.environ.get(variable) else root
+    variables = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")  # nnU-Net looks ids up in all three
+    for folder in [nnunet_folder(variable) for variable in variables if os.environ.get(variable)]:
         others = [path.name for path in folder.glob(prefix + "*") if path.name != name]
         if others:
             raise DatasetError(f"{prefix[:-1]} is taken by {others[0]} in {folder}. Choose another id with -d.")

@@ -15,7 +15,7 @@ from nnunet_partial.label_check import wrong
 from nnunet_partial.labels import MANIFEST_NAME, Manifest
 from nnunet_partial.overview import overview, scale_warning
 from nnunet_partial.parallel import in_parallel
-from nnunet_partial.raw_dataset import RawDataset, nnunet_folder
+from nnunet_partial.raw_dataset import TIFF, RawDataset, nnunet_folder
 from nnunet_partial.splits import SPLITS_NAME, check_splits, without_patients
 from nnunet_partial.twins import strangers
 
@@ -122,7 +122,7 @@ def _pairing(dataset: RawDataset, cases: Sequence[_Case]) -> list[str]:
         known = {path.name for case in cases if case.part == part for path in case.images}
         folder = dataset.folder / f"images{part}"
         here = {path.name for path in folder.iterdir() if not path.name.startswith(".")} if folder.is_dir() else set()
-        if dataset.file_ending in (".tif", ".tiff"):  # nnU-Net keeps the pixel size of a TIFF volume in CASE.json
+        if dataset.file_ending in TIFF:
             known |= {f"{case.name}.json" for case in cases}
         found += [
             f"images{part}/{name}: not an image of a case; expected CASE_0000{dataset.file_ending}"

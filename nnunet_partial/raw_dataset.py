@@ -13,6 +13,9 @@ from nnunet_partial.errors import DatasetError, some
 from nnunet_partial.files import read_json
 from nnunet_partial.labels import MANIFEST_NAME, Manifest, class_names, ignore_label
 
+#: File endings of nnU-Net's TIFF reader, which keeps the pixel size of a volume in CASE.json beside it.
+TIFF = (".tif", ".tiff")
+
 
 def nnunet_folder(variable: str) -> Path:
     """The folder that nnUNet_raw, nnUNet_preprocessed, nnUNet_results name. Raises DatasetError where unset."""

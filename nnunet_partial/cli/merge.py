@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import os
 from typing import Any
 
+from nnunet_partial.cli._derived import add_writing_options
 from nnunet_partial.raw_dataset import dataset_name, find_dataset
 
 
@@ -22,21 +22,7 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("-d", "--dataset-id", type=int, required=True, metavar="ID", help="id of the new data set")
     parser.add_argument("--name", default="Merged", help="name of the new data set (default: %(default)s)")
-    parser.add_argument(
-        "--unknown-as",
-        choices=("background", "ignore"),
-        default="background",
-        help="what to write where nobody looked for a class, i.e. into the background of partially labelled training "
-        "cases; with nnU-Net's ignore label its own trainer can train on them (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--overwrite",
-        action="store_true",
-        help="replace the new data set if it exists, and remove what nnU-Net preprocessed of the old one",
-    )
-    parser.add_argument(
-        "-np", "--processes", type=int, default=min(8, os.cpu_count() or 1), metavar="N", help="(default: %(default)s)"
-    )
+    add_writing_options(parser)
     parser.set_defaults(run=run)
 
 

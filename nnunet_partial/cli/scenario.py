@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
 from typing import Any
 
+from nnunet_partial.cli._derived import add_writing_options
 from nnunet_partial.raw_dataset import dataset_name, find_dataset
 
 
@@ -40,22 +40,8 @@ def add_parser(subparsers: Any) -> None:
         action="store_true",
         help="leave out the cases that would lose a label, in place of hiding it: a baseline",
     )
-    parser.add_argument(
-        "--unknown-as",
-        choices=("background", "ignore"),
-        default="background",
-        help="what to write where nobody looked for a class, i.e. into the background of partially labelled training "
-        "cases; with nnU-Net's ignore label its own trainer can train on them (default: %(default)s)",
-    )
     parser.add_argument("--name", help="name of the new data set (default: such as CAMUS_without_LA)")
-    parser.add_argument(
-        "--overwrite",
-        action="store_true",
-        help="replace the new data set if it exists, and remove what nnU-Net preprocessed of the old one",
-    )
-    parser.add_argument(
-        "-np", "--processes", type=int, default=min(8, os.cpu_count() or 1), metavar="N", help="(default: %(default)s)"
-    )
+    add_writing_options(parser)
     parser.set_defaults(run=run)
 
 
