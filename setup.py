@@ -27,6 +27,9 @@ class BuildPyWithPth(build_py):
         return outputs if self.editable_mode else [*outputs, str(Path(self.build_lib) / PTH)]
 
 
+# Snakemake (MIT): dependencies, resume, retries and clusters, in place of a scheduler of our own.
+STUDY = ["snakemake>=9", "snakemake-executor-plugin-slurm>=2", "PyYAML"]
+
 # The guard matters: nnU-Net's search for trainers imports what it finds in a folder.
 if __name__ == "__main__":
     setup(
@@ -43,10 +46,16 @@ if __name__ == "__main__":
             "nnunet_partial.dataset_conversion",
             "nnunet_partial.evaluation",
             "nnunet_partial.losses",
+            "nnunet_partial.report",
+            "nnunet_partial.study",
             "nnunet_partial.trainers",
         ],
         package_dir={"nnunet_partial.dataset_conversion": "dataset_conversion"},
-        package_data={"nnunet_partial": ["py.typed"]},
+        package_data={
+            "nnunet_partial": ["py.typed"],
+            "nnunet_partial.report": ["templates/*"],
+            "nnunet_partial.study": ["Snakefile"],
+        },
         install_requires=[
             "nnunetv2>=2.8,<3",
             "torch",
@@ -56,14 +65,21 @@ if __name__ == "__main__":
             "scipy>=1.15",  # distances and statistics of the evaluation (BSD); 1.15: seeds of the bootstrap
             "statsmodels",  # Holm's correction of p values (BSD)
             "scikit-image",  # polygon rasterising; nnU-Net brings it anyway
-            "matplotlib",  # the demo's picture; nnU-Net brings it anyway
+            "matplotlib",  # the pictures; nnU-Net brings it anyway
+            "Jinja2",  # the report's page (BSD); PyTorch brings it anyway
             "openpyxl",  # the Excel workbook of HMC-QU: the maintained reader, MIT, pure Python
             "av",  # PyAV: FFmpeg's own decoders, wheels for every platform, frame by frame; no GUI libraries
             "tqdm",  # progress bars; nnU-Net brings it anyway
         ],
         extras_require={
-            "test": ["pytest", "pytest-cov", "hypothesis"],
-            "lint": ["ruff==0.17.6", "mypy==2.4.1"],  # pinned: a new release must not turn a good change red
+            "study": STUDY,
+            "transformer": ["monai>=1.5"],  # SwinUNETR; Apache-2.0, 1.7 MB, needs PyTorch and NumPy alone
+            "test": ["pytest", "pytest-cov", "hypothesis", "monai>=1.5", "playwright", *STUDY],
+            "lint": [
+                "ruff==0.17.6",
+                "mypy==2.4.1",
+                "types-PyYAML",
+            ],  # pinned: a new release must not turn a good change red
         },
         entry_points={"console_scripts": ["nnunet_partial = nnunet_partial.cli:main"]},
         cmdclass={"build_py": BuildPyWithPth},

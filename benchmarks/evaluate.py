@@ -1,7 +1,8 @@
 """How fast predictions are evaluated, files and all: pairs per second on drawn data, all metrics.
 
 Draws hearts of three structures (an ellipse, a wall around it, an atrium below), predictions that differ from them by
-shift, size and a ragged outline, writes both as compressed NIfTI, and runs what `nnunet_partial evaluate` runs.
+shift, size and a ragged outline, writes both as compressed NIfTI, and runs what `nnunet_partial evaluate` runs:
+metrics, statistics, and biomarkers of patients with four pictures each.
 
     python benchmarks/evaluate.py [--pairs 2000] [--shape 549 389] [-np 2]
 """
@@ -49,7 +50,15 @@ def write(root: Path, pairs: int, shape: tuple[int, int]) -> None:
                 path.hardlink_to(root / folder / f"case{number % DRAWN:05d}.nii.gz")
     labels = {"background": 0, "LV": 1, "MYO": 2, "LA": 3}
     (root / "dataset.json").write_text(json.dumps({"labels": labels, "file_ending": ".nii.gz"}))
-    cases = {f"case{n:05d}": {"annotated": ["LV", "MYO", "LA"], "patient": f"p{n // 4}"} for n in range(pairs)}
+    cases = {
+        f"case{n:05d}": {
+            "annotated": ["LV", "MYO", "LA"],
+            "patient": f"p{n // 4}",
+            "view": ("2CH", "4CH")[n // 2 % 2],
+            "phase": ("ED", "ES")[n % 2],
+        }
+        for n in range(pairs)
+    }
     (root / "partial_labels.json").write_text(json.dumps({"version": 1, "cases": cases}))
 
 

@@ -12,6 +12,7 @@ from .echonet_pediatric import EchoNetPediatric
 from .hmc_qu import HmcQu
 from .own_folder import OwnFolder
 from .ted import Ted
+from .unity import Unity
 
 #: Every data set that `nnunet_partial convert NAME` knows. A new one is a subclass of DataSet and a line here.
 DATASETS: dict[str, type[DataSet]] = {
@@ -25,6 +26,7 @@ DATASETS: dict[str, type[DataSet]] = {
         CardiacNet,
         HmcQu,
         Ted,
+        Unity,
         OwnFolder,
     )
 }

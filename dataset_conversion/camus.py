@@ -20,7 +20,7 @@ from nnunet_partial.labels import CaseLabels
 from nnunet_partial.twins import SAME_PEOPLE_AS
 
 from .camus_cfg import ViewInfo, read_cfg
-from .camus_layout import find_patients
+from .camus_layout import FOLDS, Patients, find_patients
 from .case import Case, Note, Skipped, Source, require_identifier
 from .data_set import DataSet
 from .picture import read_picture
@@ -31,6 +31,11 @@ FRAMES = ("ed-es", "half-sequence")
 
 #: The right heart is not in the two-chamber view; in the four-chamber view it is there and nobody drew it.
 ABSENT = {"2CH": ("RV", "RA"), "4CH": ()}
+
+#: As the cfg file of a view rates its pictures, from poor to good.
+QUALITIES = ("Poor", "Medium", "Good")
+#: Notes of this name are views left out for their quality; `gathered` counts them.
+QUALITY = "quality"
 
 #: Mean difference in grey values up to which a still counts as the frame of the sequence that it was taken from.
 SAME_PICTURE = 1.0
@@ -71,11 +76,15 @@ class Camus(DataSet):
     """CAMUS, the current NIfTI release; also the training part of the old MHD layout.
 
     `frames`: "ed-es" takes the stills that experts drew, "half-sequence" also the frames between them, whose masks are
-    interpolated (marked so in the manifest). `views`: which of 2CH and 4CH.
+    interpolated (marked so in the manifest). `views`: which of 2CH and 4CH. `min_quality`: leaves out views that were
+    rated lower. `fold`: which of the official ten folds says who trains, validates and tests; by default the split of
+    the release.
     """
 
     frames: str = "ed-es"
     views: tuple[str, ...] = VIEWS
+    min_quality: str = QUALITIES[0]
+    fold: int | None = None
 
     name: ClassVar[str] = "camus"
     title: ClassVar[str] = "CAMUS: LV, MYO, LA in 2CH and 4CH"
@@ -95,6 +104,10 @@ class Camus(DataSet):
             raise ConversionError(f"frames is {self.frames!r}, expected one of {', '.join(FRAMES)}")
         if not self.views or not set(self.views) <= set(VIEWS):
             raise ConversionError(f"views is {self.views!r}, expected one or both of {', '.join(VIEWS)}")
+        if self.min_quality not in QUALITIES:
+            raise ConversionError(f"min_quality is {self.min_quality!r}, expected one of {', '.join(QUALITIES)}")
+        if self.fold is not None and self.fold not in FOLDS:
+            raise ConversionError(f"the fold is {self.fold}, expected a number from {FOLDS[0]} to {FOLDS[-1]}")
 
     @classmethod
     def add_options(cls, parser: argparse.ArgumentParser) -> None:
@@ -108,9 +121,22 @@ class Camus(DataSet):
         parser.add_argument(
             "--views", nargs="+", choices=VIEWS, default=list(VIEWS), help="which views (default: both)"
         )
+        parser.add_argument(
+            "--min-quality",
+            choices=QUALITIES,
+            default=QUALITIES[0],
+            help="leave out views whose image quality was rated lower, or not at all (default: take all)",
+        )
+        parser.add_argument(
+            "--fold",
+            type=int,
+            metavar="N",
+            help="which of the official ten folds (1 to 10, lists in listSubGroups/) says who trains, validates and "
+            "tests (default: the split that comes with the data)",
+        )
 
     def sources(self) -> Sequence[PatientView]:
-        patients = find_patients(self.root)
+        patients = self._patients()
         splits = patients.splits()
         dialect = patients.dialect
         return [
@@ -127,11 +153,20 @@ class Camus(DataSet):
             for view in self.views
         ]
 
+    def _patients(self) -> Patients:
+        return find_patients(self.root, self.fold)
+
     def remarks(self) -> Iterator[Note]:
-        yield from find_patients(self.root).remarks()
+        yield from self._patients().remarks()
+
+    def gathered(self, notes: Sequence[Note]) -> Sequence[Note]:
+        """The views that were left out for their quality as one note."""
+        poorer = [note.text for note in notes if note.about == QUALITY]
+        counted = [Note(QUALITY, f"{len(poorer)} view(s) below {self.min_quality} are left out: {some(poorer)}")]
+        return [*(counted if poorer else []), *(note for note in notes if note.about != QUALITY)]
 
     def tables(self) -> Sequence[Path]:
-        return list(find_patients(self.root).split_files().values())
+        return list(self._patients().split_files().values())
 
     def read(self, source: Source) -> Iterator[Case | Skipped | Note]:
         assert isinstance(source, PatientView)
@@ -143,6 +178,9 @@ class Camus(DataSet):
         if info is None:
             yield Note(source.name, f"{source.cfg.name} is missing: frame numbers, quality and EF are not known")
             info = ViewInfo()
+        if not self._good_enough(info):
+            yield Note(QUALITY, f"{source.name} ({info.quality})")
+            return
         stills: dict[str, Picture] = {}
         for phase in PHASES:
             try:
@@ -152,6 +190,16 @@ class Camus(DataSet):
             except ConversionError as problem:
                 yield Skipped(source.identifier(phase), str(problem))
         yield from self._sequence(source, info, stills)
+
+    def _good_enough(self, info: ViewInfo) -> bool:
+        """Raises ConversionError where nobody knows whether the quality reaches the one that is asked for."""
+        lowest = QUALITIES.index(self.min_quality)
+        if lowest == 0:
+            return True
+        rated = next((place for place, name in enumerate(QUALITIES) if name == (info.quality or "").capitalize()), None)
+        if rated is None:
+            raise ConversionError(f"its image quality is {info.quality!r}, so that --min-quality cannot be judged")
+        return rated >= lowest
 
     def _sequence(
         self, source: PatientView, info: ViewInfo, stills: dict[str, Picture]

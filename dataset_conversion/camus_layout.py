@@ -11,6 +11,8 @@ from nnunet_partial.errors import ConversionError, some
 from .case import Note, printable
 from .data_set import not_found, require_folder
 
+#: The ten folds of the paper, each with lists of its own.
+FOLDS = range(1, 11)
 SPLITS = {"training": "train", "validation": "val", "testing": "test"}
 _DATABASES = (
     ".",
@@ -38,11 +40,15 @@ MHD = Dialect(".mhd", "sequence", "training_")
 
 @dataclass(frozen=True)
 class Patients:
-    """A folder of patient*/ folders, with the official split where its files are there."""
+    """A folder of patient*/ folders, with the official split where its files are there.
+
+    `fold`: which of the ten folds decides; None for the split of the current release.
+    """
 
     folder: Path
     dialect: Dialect
     split_folder: Path | None
+    fold: int | None = None
 
     def folders(self) -> list[Path]:
         """One folder per patient, sorted by name."""
@@ -55,13 +61,13 @@ class Patients:
         """
         if self.split_folder is None:
             return {}
-        files = {split: self.split_folder / f"subgroup_{part}.txt" for part, split in SPLITS.items()}
+        start = "subgroup" if self.fold is None else f"subGroup{self.fold}"
+        files = {split: self.split_folder / f"{start}_{part}.txt" for part, split in SPLITS.items()}
         missing = {path.name for path in files.values() if not path.is_file()}
         if missing:
-            raise ConversionError(
-                f"{printable(str(self.split_folder))} lacks {some(missing)}. Complete it, or move the folder away to "
-                "convert without the official split."
-            )
+            way = "Complete it, or move the folder away to convert without the official split."
+            way = way if self.fold is None else f"Complete it, or choose another fold than {self.fold}."
+            raise ConversionError(f"{printable(str(self.split_folder))} lacks {some(missing)}. {way}")
         return files
 
     def splits(self) -> dict[str, str]:
@@ -95,15 +101,20 @@ class Patients:
             yield Note("split", f"{len(extra)} patient(s) are in no list and go to the training part: {some(extra)}")
 
 
-def find_patients(root: Path) -> Patients:
-    """The patients below `root`, whichever level of the data set the user named. Raises ConversionError for none."""
+def find_patients(root: Path, fold: int | None = None) -> Patients:
+    """The patients below `root`, whichever level of the data set the user named.
+
+    `fold`: the one of the ten folds that decides about the split. Raises ConversionError where there are no patients,
+    or no lists of folds though one is asked for.
+    """
     require_folder(root)
     for place in _DATABASES:
         folder = root / place
         if _patients(folder):
-            return Patients(folder, NIFTI, _split_folder(root, folder.resolve()))
+            return Patients(folder, NIFTI, _split_folder(root, folder.resolve(), fold), fold)
     if _patients(root / "training"):
-        return Patients(root / "training", MHD, None)
+        lists = None if fold is None else _split_folder(root, root.resolve() / "training", fold)
+        return Patients(root / "training", MHD, lists, fold)
     raise not_found(root, "folders patient0001, patient0002, ... of CAMUS, in it or in its database_nifti")
 
 
@@ -113,6 +124,16 @@ def _patients(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.name.startswith("patient") and path.is_dir())
 
 
-def _split_folder(root: Path, database: Path) -> Path | None:
-    places = (root / "database_split", database / "database_split", database.parent / "database_split")
-    return next((place for place in places if place.is_dir()), None)
+def _split_folder(root: Path, database: Path, fold: int | None) -> Path | None:
+    """Where the lists are: of the current release, or of the folds. Raises ConversionError for folds that are not."""
+    names = ("database_split",) if fold is None else ("listSubGroups", "database_split")
+    places = [folder / name for name in names for folder in (root, database, database.parent)]
+    if fold is None:
+        return next((place for place in places if place.is_dir()), None)
+    for place in places:
+        if any(place.glob("subGroup*_*.txt")):
+            return place
+    raise ConversionError(
+        f"{printable(str(root))} has no listSubGroups/subGroup{fold}_training.txt: the lists of the ten folds do not "
+        "come with the present release. Put the folder listSubGroups beside the patients, or convert without --fold."
+    )

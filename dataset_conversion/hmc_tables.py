@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from nnunet_partial.errors import ConversionError, some
 
+from .apart import Crashed, call_apart
 from .case import printable
 
 #: A tick of the font Wingdings, as it stands in the workbook.
@@ -104,8 +105,19 @@ def _frame(cell: Any) -> int | None:
 def read_masks(path: Path) -> NDArray[np.bool_]:
     """The wall in each frame of a cycle: (frames, 224, 224). Raises ConversionError for anything else.
 
-    The array is the variable "predicted", or the only one that the file holds.
+    The array is the variable "predicted", or the only one that the file holds. Read in a process of its own: SciPy's
+    reader crashes on some damaged headers.
     """
+    try:
+        return call_apart(decoded_masks, path)
+    except Crashed as problem:
+        raise ConversionError(
+            f"{printable(path.name)} cannot be read as a MATLAB file: SciPy's reader crashes on it. Is it damaged?"
+        ) from problem
+
+
+def decoded_masks(path: Path) -> NDArray[np.bool_]:
+    """`read_masks`, in this process."""
     shown = printable(path.name)
     try:
         from scipy.io import loadmat

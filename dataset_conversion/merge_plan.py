@@ -44,13 +44,18 @@ class Plan:
 
     def new_values(self, source: Source, case: str) -> dict[int, int]:
         """The label value in the merged data set for each value in a case of a source."""
+        values = self.same_classes(source)
+        if self.unknown_as_ignore and case in source.images["Tr"] and self.lacks_a_class(case):
+            values[0] = len(self.classes) + 1
+        return values
+
+    def same_classes(self, source: Source) -> dict[int, int]:
+        """The same, where background stays background."""
         values = {0: 0}
         for value, name in enumerate(source.dataset.classes, start=1):
             values[value] = self.classes.index(name) + 1
         if source.dataset.ignore_label is not None:
             values[source.dataset.ignore_label] = len(self.classes) + 1
-        if self.unknown_as_ignore and case in source.images["Tr"] and self.lacks_a_class(case):
-            values[0] = len(self.classes) + 1
         return values
 
     def lacks_a_class(self, case: str) -> bool:
@@ -166,8 +171,6 @@ def _remarks(sources: Sequence[Source]) -> list[str]:
         gone = set(manifest.cases) - set(source.cases)
         if gone:
             found.append(f"{source.name}: {len(gone)} entries name cases that are not there; left out: {some(gone)}")
-        if manifest.domain_weights:
-            found.append(f"{source.name}: its domain weights do not hold for the merged data set; left out")
     training = [labels for source in sources for case, labels in source.entries.items() if case in source.images["Tr"]]
     for name in common_order(name for source in sources for name in source.dataset.classes):
         if not any(name in labels.annotated for labels in training):

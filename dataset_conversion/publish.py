@@ -12,10 +12,10 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from nnunet_partial.errors import DatasetError
-from nnunet_partial.files import read_json, write_json
+from nnunet_partial.files import read_json, sync_to_disk, write_json
 from nnunet_partial.label_check import CACHE_NAME
 from nnunet_partial.labels import MANIFEST_NAME, Manifest
 from nnunet_partial.raw_dataset import nnunet_folder
@@ -30,15 +30,16 @@ def staged_dataset(name: str, made_with: Mapping[str, Any], overwrite: bool = Fa
 
     `made_with` (JSON-able: source, options) decides whether what an interrupted run left may be used: if it differs,
     the folder starts empty. An error in the block leaves the folder for the next start. Raises DatasetError where the
-    data set exists and `overwrite` is off, where another data set has its id, or where another process builds it.
+    data set exists and `overwrite` is off, where another data set has its id, where another process builds it, or for
+    an OSError: the disk is full, or may not be written to.
     """
     root = nnunet_folder("nnUNet_raw")
-    root.mkdir(parents=True, exist_ok=True)
-    with _only_builder(root / f".{name}.lock", name):
+    with _disk_explained(name), _only_builder(root / f".{name}.lock", name):
         _refuse_existing(root, name, overwrite)
         staging = root / f".building_{name}"
         _start(staging, made_with)
         yield staging
+        sync_to_disk(staging)
         # first: stopped between the two, the next start ends with both
         _share_with_preprocessed(staging, name)
         _show(staging, root / name)
@@ -56,17 +57,36 @@ def _refuse_existing(root: Path, name: str, overwrite: bool) -> None:
 
 
 @contextlib.contextmanager
+def _disk_explained(name: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as problem:
+        raise DatasetError(
+            f"Cannot write {name}: {problem}. Is the disk full or write-protected? "
+            "The same command goes on where it stopped."
+        ) from problem
+
+
+@contextlib.contextmanager
 def _only_builder(lock: Path, name: str) -> Iterator[None]:
     """Holds a lock file; the system drops the lock when the process ends, however it ends."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise DatasetError(f"Another process is writing {name} right now. Wait for it, or stop it.") from None
+        if not _locked(lock, file):
+            raise DatasetError(f"Another process is writing {name} right now. Wait for it, or stop it.")
         try:
             yield
         finally:
             lock.unlink(missing_ok=True)
+
+
+def _locked(lock: Path, file: IO[str]) -> bool:
+    """Takes the lock. Who had it before removes the file: a lock on a file that is gone keeps nobody out."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.path.samestat(os.fstat(file.fileno()), lock.stat())
+    except OSError:
+        return False
 
 
 def _start(staging: Path, made_with: Mapping[str, Any]) -> None:
@@ -101,7 +121,8 @@ def _share_with_preprocessed(staging: Path, name: str) -> None:
     target = nnunet_folder("nnUNet_preprocessed") / name
     for old in [path for path in target.iterdir() if path.is_dir()] if target.is_dir() else []:
         shutil.rmtree(old)
-    for file in (MANIFEST_NAME, SPLITS_NAME, CACHE_NAME, "dataset_fingerprint.json"):
+    leftovers = [path.name for path in target.glob(".tmp_*")]  # of a killed run
+    for file in (MANIFEST_NAME, SPLITS_NAME, CACHE_NAME, "dataset_fingerprint.json", *leftovers):
         (target / file).unlink(missing_ok=True)
     for file in (MANIFEST_NAME, SPLITS_NAME):
         if (staging / file).exists():

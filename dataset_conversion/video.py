@@ -85,7 +85,15 @@ def _keep(result: Frames, number: int, frames: list[Any]) -> None:
     if not frames or frames[0].is_corrupt:
         result.why_missing[number] = f"frame {number} of the video is broken"
     else:
-        result.found[number] = frames[0].to_ndarray(format="gray")
+        result.found[number] = _grey(frames[0])
+
+
+def _grey(frame: Any) -> NDArray[np.uint8]:
+    """(rows, cols): the brightness. Motion JPEG stores it as a plane of its own, in the whole range from 0 to 255."""
+    if not frame.format.name.startswith("yuvj"):
+        return frame.to_ndarray(format="gray")
+    plane = np.frombuffer(frame.planes[0], np.uint8).reshape(-1, frame.planes[0].line_size)
+    return plane[: frame.height, : frame.width].copy()
 
 
 def _explain(result: Frames, wanted: Collection[int], reason: str) -> Frames:

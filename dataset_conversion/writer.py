@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import zlib
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import numpy as np
 from nnunet_partial import __version__
 from nnunet_partial.errors import ConversionError, DatasetError, PartialLabelError, some
 from nnunet_partial.files import write_json
+from nnunet_partial.image_file import require_whole_nifti
 from nnunet_partial.labels import CaseLabels, Manifest
 from nnunet_partial.parallel import in_parallel
 from nnunet_partial.raw_dataset import RawDataset, nnunet_folder
@@ -122,7 +124,7 @@ def _outcomes(
     done = {
         name: outcome
         for name, outcome in finished(log, [source.name for source in sources]).items()
-        if all(path.exists() for case, labels in outcome.cases.items() for path in _files(folder, case, labels))
+        if all(_is_whole(path) for case, labels in outcome.cases.items() for path in _files(folder, case, labels))
     }
     todo = [source for source in sources if source.name not in done]
     work = functools.partial(convert_source, data_set, folder)
@@ -142,6 +144,15 @@ def _outcomes(
                 if tell is not None:
                     tell(skipped)
     return [done[source.name] for source in sources]
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether the file of an interrupted run is there, all of it: a power cut may have come before the disk had it."""
+    try:
+        require_whole_nifti(path)
+    except (OSError, EOFError, zlib.error):
+        return False
+    return True
 
 
 def convert_source(data_set: DataSet, folder: Path, source: Source) -> Outcome:
@@ -181,8 +192,9 @@ def _found(data_set: DataSet, source: Source) -> Iterator[Case | Skipped | Note]
 
 
 def _write(folder: Path, case: Case) -> None:
-    """Image first, label last: where the label is, both are."""
     image, label = _files(folder, case.identifier, case.labels)
+    for path in (image, label):
+        path.parent.mkdir(exist_ok=True)
     write_picture(image, compact(case.image), case.spacing_mm)
     write_picture(label, case.mask.astype(np.uint8), case.spacing_mm)
 

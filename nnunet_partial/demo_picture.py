@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nnunet_partial.colours import colours_of
 from nnunet_partial.demo_scores import Labels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-#: One per structure, told apart with any colour vision (Okabe and Ito, https://jfly.uni-koeln.de/color).
-COLOURS = ("#56B4E9", "#E69F00", "#CC79A7", "#009E73", "#F0E442")
 INCHES = 2.6
 
 
@@ -42,7 +41,7 @@ def draw_picture(
     figure.suptitle(title, fontsize=12)
     panels = figure.subplots(len(rows), len(columns), squeeze=False)
     for row, axes in zip(rows, panels, strict=True):
-        _draw_row(row, axes)
+        _draw_row(row, axes, list(colours_of(structures).values()))
     for name, axis in zip(columns, panels[0], strict=True):
         axis.set_title(name, fontsize=11)
     _legend(figure, structures)
@@ -50,20 +49,20 @@ def draw_picture(
     figure.savefig(file, dpi=110)
 
 
-def _draw_row(row: Row, axes: Sequence[Axes]) -> None:
+def _draw_row(row: Row, axes: Sequence[Axes], colours: Sequence[str]) -> None:
     for axis, (labels, caption) in zip(axes, [(None, ""), *row.labels], strict=True):
         axis.imshow(row.image, cmap="gray", vmin=0, vmax=255)
         if labels is not None:
-            _paint(axis, labels)
+            _paint(axis, labels, colours)
         axis.set_xlabel(caption, fontsize=9)
         axis.set_xticks([])
         axis.set_yticks([])
     axes[0].set_ylabel(row.title, fontsize=10)
 
 
-def _paint(axis: Axes, labels: Labels) -> None:
+def _paint(axis: Axes, labels: Labels, colours: Sequence[str]) -> None:
     """Each structure as a tinted area within its outline."""
-    for value, colour in enumerate(COLOURS, start=1):
+    for value, colour in enumerate(colours, start=1):
         here = (labels == value).astype(float)
         if here.any():
             axis.contourf(here, levels=[0.5, 1.5], colors=[colour], alpha=0.4)
@@ -73,7 +72,7 @@ def _paint(axis: Axes, labels: Labels) -> None:
 def _legend(figure: Figure, structures: Sequence[str]) -> None:
     from matplotlib.patches import Patch
 
-    patches = [Patch(facecolor=colour, label=name) for name, colour in zip(structures, COLOURS, strict=False)]
+    patches = [Patch(facecolor=colour, label=name) for name, colour in colours_of(structures).items()]
     figure.legend(handles=patches, loc="outside lower center", ncols=len(patches), fontsize=11, frameon=False)
 
 

@@ -7,6 +7,7 @@ background is right) or *unknown* (nobody looked). `known = annotated + absent`;
 from __future__ import annotations
 
 import fnmatch
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,6 +57,11 @@ class CaseLabels:
     def split(self) -> str | None:
         """The official split the case belongs to: 'train', 'val', 'test' or None."""
         return self.info.get("split")
+
+    @property
+    def interpolated(self) -> bool:
+        """Whether nobody drew this mask: it was computed from those of other frames. Never to be evaluated on."""
+        return self.info.get("interpolated") is True
 
     def to_json(self) -> dict[str, Any]:
         entry: dict[str, Any] = {"annotated": list(self.annotated)}
@@ -113,7 +119,7 @@ class Manifest:
     """The content of `partial_labels.json`: an entry per case, and patterns for people who write it by hand.
 
     `cases` wins over the first `groups` pattern that matches. A case that neither names is an error, never silently
-    "fully labelled".
+    "fully labelled". `domain_weights`: how likely training draws from each domain, relative to each other.
     """
 
     cases: Mapping[str, CaseLabels]
@@ -218,7 +224,8 @@ class Manifest:
             more = f"\n... and {len(wrong) - 10} more" if len(wrong) > 10 else ""
             raise ManifestError("\n".join(wrong[:10]) + more)
         scenario = _object(content, "scenario") or None
-        return cls(cases, tuple(groups), scenario, _weights(content))
+        domains = {labels.domain for labels in [*cases.values(), *(labels for _, labels in groups)]}
+        return cls(cases, tuple(groups), scenario, _weights(content, domains))
 
     @classmethod
     def read(cls, path: Path) -> Manifest:
@@ -269,12 +276,18 @@ def _list(content: dict[str, Any], key: str) -> list[Any]:
     return value or []
 
 
-def _weights(content: dict[str, Any]) -> dict[str, float] | None:
+def _weights(content: dict[str, Any], domains: set[str]) -> dict[str, float] | None:
     weights = _object(content, "domain_weights")
     for domain, weight in weights.items():
-        if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 < weight < float("inf"):
+        if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 < weight <= sys.float_info.max:
             raise ManifestError(f"has the weight {_shown(weight)} for domain {domain!r}; expected a number above 0.")
-    return weights or None
+    strange = set(weights) - domains
+    if strange:
+        raise ManifestError(
+            f"has weights for {some(strange)} under 'domain_weights', of which there is no case; its domains are "
+            f"{some({domain or '(no domain)' for domain in domains})}."
+        )
+    return {domain: float(weight) for domain, weight in weights.items()} or None
 
 
 def has_regions(dataset_json: Mapping[str, Any]) -> bool:

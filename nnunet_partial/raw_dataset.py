@@ -16,6 +16,8 @@ from nnunet_partial.labels import MANIFEST_NAME, Manifest, class_names, ignore_l
 #: File endings of nnU-Net's TIFF reader, which keeps the pixel size of a volume in CASE.json beside it.
 TIFF = (".tif", ".tiff")
 
+_LONGEST_NAME = 100  # nnU-Net makes folders of it, and file systems take 255 bytes
+
 
 def nnunet_folder(variable: str) -> Path:
     """The folder that nnUNet_raw, nnUNet_preprocessed, nnUNet_results name. Raises DatasetError where unset."""
@@ -32,8 +34,11 @@ def dataset_name(dataset_id: int, name: str) -> str:
     no plain file name."""
     if not 1 <= dataset_id <= 999:
         raise DatasetError(f"The data set id is {dataset_id}; expected 1 to 999.")
-    if not name or not all(character.isascii() and (character.isalnum() or character in "_-") for character in name):
-        raise DatasetError(f"The data set name is {name!r}; expected letters, digits, '_' and '-'.")
+    plain = name.isascii() and name.replace("_", "").replace("-", "").isalnum()
+    if not plain or len(name) > _LONGEST_NAME:
+        raise DatasetError(
+            f"The data set name is {name!r}; expected letters, digits, '_' and '-', at most {_LONGEST_NAME}."
+        )
     return f"Dataset{dataset_id:03d}_{name}"
 
 
@@ -41,7 +46,7 @@ def find_dataset(dataset: int | str) -> Path:
     """The raw folder of a data set given by its id or full name. Raises DatasetError where none or several match."""
     root = nnunet_folder("nnUNet_raw")
     text = str(dataset)
-    if text.startswith("Dataset"):
+    if text.startswith("Dataset") and Path(text).name == text:
         found = [root / text] if (root / text).is_dir() else []
     elif text.isdecimal():
         found = sorted(path for path in root.glob(f"Dataset{int(text):03d}_*") if path.is_dir())

@@ -27,10 +27,15 @@ from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as nnunet_trainer_module
 from torch import Tensor, nn
 
+from nnunet_partial.domain_sampling import domain_probabilities, weighted_by_domain
+from nnunet_partial.known_batch import KnownClasses, LossOfKnown, Unaware, count_known, to_device
 from nnunet_partial.labels import Manifest, class_names, has_regions
+from nnunet_partial.moving_average import mend_moving_average
 from nnunet_partial.overview import knowledge_table
 from nnunet_partial.run_settings import RunSettings
 from nnunet_partial.training_data import check_labels, prepare_splits, read_manifest, require_taught
+from nnunet_partial.training_signs import INTERVAL, PatchSigns
+from nnunet_partial.validation_signs import signs_text
 from nnunet_partial.validation_summary import mask_unknown
 
 RUN_LOG_KEY = "partial_label_run"
@@ -39,87 +44,11 @@ RUN_LOG_KEY = "partial_label_run"
 _Trainer: Any = object
 
 
-class KnownClasses:
-    """Which classes each case knows, ready for batches. Made once, before the first iteration."""
-
-    def __init__(self, manifest: Manifest, classes: tuple[str, ...], cases: list[str]) -> None:
-        self._rows = {case: torch.from_numpy(manifest.known(case, classes)) for case in cases}
-        #: (C,) bool, the classes that some case does not know
-        self.partial = ~torch.stack(list(self._rows.values())).all(0)
-
-    def __repr__(self) -> str:
-        # nnU-Net writes str() of a trainer's attributes beside the model, which must list no patient.
-        return f"KnownClasses({len(self._rows)} cases)"
-
-    def of(self, cases: Any) -> Tensor:
-        """bool (B, C) for the case identifiers of a batch."""
-        return torch.stack([self._rows[str(case)] for case in cases])
-
-
-def to_device(known: Tensor, device: torch.device) -> Tensor:
-    """Copied without waiting for the device."""
-    return (known.pin_memory() if device.type == "cuda" else known).to(device, non_blocking=True)
-
-
-class LossOfKnown(nn.Module):
-    """Stands where nnU-Net expects loss(logits, target), and tells the real loss what the batch knows.
-
-    In validation it also counts hits and misses of the known (sample, class) pairs: nnU-Net's own count, made right
-    after the loss, takes every prediction of a class that nobody annotated for a false positive.
-    """
-
-    def __init__(self, loss: nn.Module, ignore_label: int | None) -> None:
-        super().__init__()
-        self.loss = loss
-        self.ignore_label = ignore_label
-        self.known: Tensor | None = None
-        self.counts: Tensor | None = None
-        self.counting = False
-
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        # (B, C, *S), (B, 1, *S); under deep supervision the first call has the full resolution
-        assert self.known is not None
-        if self.counting and self.counts is None:
-            self.counts = count_known(logits, target, self.known, self.ignore_label)
-        value: Tensor = self.loss(logits, target, self.known)
-        return value
-
-
-class Unaware(nn.Module):
-    """nnU-Net's own loss behind our interface: what nobody drew is background."""
-
-    def __init__(self, loss: nn.Module) -> None:
-        super().__init__()
-        self.loss = loss
-
-    def forward(self, logits: Tensor, target: Tensor, known: Tensor) -> Tensor:
-        value: Tensor = self.loss(logits, target)
-        return value
-
-
-@torch.no_grad()
-def count_known(logits: Tensor, target: Tensor, known: Tensor, ignore_label: int | None) -> Tensor:
-    """True positives, false positives, false negatives of each foreground class over the samples that know it.
-
-    logits (B, C, *S), target (B, 1, *S), known (B, C) -> float64 (3, C - 1). Voxels of the ignore label do not count; a
-    class that no sample knows gives zeros, i.e. a Dice of 0/0 = NaN.
-    """
-    predicted = logits.argmax(1).flatten(1)  # (B, N)
-    truth = target[:, 0].flatten(1)  # (B, N)
-    counted = truth != ignore_label if ignore_label is not None else torch.ones_like(truth, dtype=torch.bool)
-    counts = []
-    for value in range(1, logits.shape[1]):
-        here, there = (predicted == value) & counted, (truth == value) & counted
-        pairs = torch.stack([(here & there).sum(1), (here & ~there).sum(1), (~here & there).sum(1)])  # (3, B)
-        counts.append((pairs * known[:, value]).sum(1))
-    # float64: voxel counts of large 3-D batches are beyond float32's whole numbers
-    return torch.stack(counts, 1).to(torch.float32 if logits.device.type == "mps" else torch.float64)
-
-
 class PartialLabelMixin(_Trainer):
     """To be put before a nnUNetTrainer: `class Mine(PartialLabelMixin, nnUNetTrainerDA5): loss_class = MarginalLoss`.
 
     loss_class: one of `nnunet_partial.losses`, or None for nnU-Net's own loss (unlabelled = background).
+    loss_arguments: what it is built with beside what nnU-Net's plan says.
     epochs: number of epochs, or None for the trainer's own; the environment wins (see run_settings).
 
     Before the first iteration it raises PartialLabelError for any mistake in manifest, labels or split, and
@@ -127,6 +56,7 @@ class PartialLabelMixin(_Trainer):
     """
 
     loss_class: ClassVar[type[nn.Module] | None] = None
+    loss_arguments: ClassVar[dict[str, Any]] = {}
     epochs: ClassVar[int | None] = None
 
     # nnUNetTrainer's
@@ -138,6 +68,7 @@ class PartialLabelMixin(_Trainer):
     manifest: Manifest
     known_classes: KnownClasses
     loss_of_known: LossOfKnown
+    patch_signs: PatchSigns
 
     # nnUNetTrainer.__init__ looks up its arguments by the names in this signature, hence no *args.
     def __init__(
@@ -150,6 +81,7 @@ class PartialLabelMixin(_Trainer):
     ) -> None:
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.run_settings = RunSettings.from_environment()
+        mend_moving_average(self.logger)
 
     # ---- before the first iteration -------------------------------------------------------------------------------
 
@@ -159,10 +91,16 @@ class PartialLabelMixin(_Trainer):
                 "This data set is region-based (a label in dataset.json is a list of values); partial labels are not "
                 "implemented for regions. Give each structure one value of its own."
             )
+        self._use_own_cores()
         self._apply_run_settings()
         with self._first_rank_first():
             self._read_what_is_known()
         super().initialize()
+
+    def _use_own_cores(self) -> None:
+        """nnU-Net takes every core of the machine for -device cpu; a scheduler (SLURM, taskset) may have given fewer."""
+        if self.device.type == "cpu" and hasattr(os, "sched_getaffinity"):
+            torch.set_num_threads(min(torch.get_num_threads(), len(os.sched_getaffinity(0))))
 
     def _apply_run_settings(self) -> None:
         settings = self.run_settings
@@ -210,12 +148,22 @@ class PartialLabelMixin(_Trainer):
         training_cases, validation_cases = self.do_split()
         require_taught(self.manifest, classes, training_cases)
         self.known_classes = KnownClasses(self.manifest, classes, sorted({*training_cases, *validation_cases}))
+        self.patch_signs = PatchSigns(self.manifest, classes, validation_cases)
         for title, members in (("Training", training_cases), ("Validation", validation_cases)):
             table = knowledge_table(self.manifest, classes, members)
             heading = f"{title} cases that know each structure: annotated / absent / unknown"
             self.print_to_log_file(f"\n{heading}\n{table}", add_timestamp=False)
 
     # ---- training ----------------------------------------------------------------------------------------------------
+
+    def get_dataloaders(self) -> Any:
+        if not self.manifest.domain_weights:
+            return super().get_dataloaders()
+        training_cases, _ = self.do_split()
+        chances = domain_probabilities(self.manifest, training_cases)
+        self.print_to_log_file(f"Probability of each domain in training batches (domain_weights): {chances}")
+        with weighted_by_domain(self.manifest, training_cases):
+            return super().get_dataloaders()
 
     def make_loss(self, plain: nn.Module) -> nn.Module:
         """The loss, called with (logits, target, known). `plain` is nnU-Net's own. Override to pass other arguments."""
@@ -225,6 +173,7 @@ class PartialLabelMixin(_Trainer):
             batch_dice=self.configuration_manager.batch_dice,
             ignore_label=self.label_manager.ignore_label,
             ddp=self.is_ddp,
+            **self.loss_arguments,
         )
         return loss
 
@@ -273,34 +222,26 @@ class PartialLabelMixin(_Trainer):
     # ---- validation --------------------------------------------------------------------------------------------------
 
     def validation_step(self, batch: dict[str, Any]) -> dict[str, Any]:
-        loss = self.loss_of_known
-        loss.known = to_device(self.known_classes.of(batch["keys"]), self.device)
+        loss, known = self.loss_of_known, self.known_classes.of(batch["keys"])
+        loss.known = to_device(known, self.device)
         loss.counting, loss.counts = True, None
         result: dict[str, Any] = super().validation_step(batch)
         loss.counting = False
         assert loss.counts is not None, "validation_step did not call the loss"
-        result["tp_hard"], result["fp_hard"], result["fn_hard"] = loss.counts.cpu().numpy()
+        counts = loss.counts.cpu()
+        result["tp_hard"], result["fp_hard"], result["fn_hard"] = count_known(counts, known).numpy()
+        self.patch_signs.add(batch["keys"], counts.numpy())
         return result
 
     def on_validation_epoch_end(self, val_outputs: list[dict[str, Any]]) -> None:
         with warnings.catch_warnings(), np.errstate(invalid="ignore"):
             warnings.filterwarnings("ignore", message="Mean of empty slice", category=RuntimeWarning)
             super().on_validation_epoch_end(val_outputs)
-        self._mend_moving_average()
-
-    def _mend_moving_average(self) -> None:
-        """An epoch in which nothing was known has no pseudo Dice: the moving average stays as it was.
-
-        nnU-Net would carry the NaN on for ever. Before the first epoch that knows something there is no average (NaN).
-        """
-        epoch = self.current_epoch
-        log = self.logger.local_logger.my_fantastic_logging
-        before = [value for value in log["ema_fg_dice"][:epoch] if not np.isnan(value)]
-        now = log["mean_fg_dice"][epoch]
-        if np.isnan(now):
-            log["ema_fg_dice"][epoch] = before[-1] if before else now
-        elif not before:
-            log["ema_fg_dice"][epoch] = now
+        done = self.current_epoch + 1
+        if done % INTERVAL == 0 or done == self.num_epochs:
+            sentence = self.patch_signs.sentence(self.is_ddp)
+            if sentence and self.local_rank == 0:
+                self.print_to_log_file(sentence)
 
     def on_epoch_end(self) -> None:
         # While there is no average, no epoch is the best: nnU-Net would take NaN for the best ever.
@@ -325,9 +266,12 @@ class PartialLabelMixin(_Trainer):
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="Mean of empty slice", category=RuntimeWarning)
                 summary: dict[str, Any] = original(folder_ref, folder_pred, None, *args, **kwargs)
-            classes = class_names(self.dataset_json)
-            mask_unknown(summary, self.manifest, classes, self.dataset_json["file_ending"], set(cases))
+            about = (self.manifest, class_names(self.dataset_json), self.dataset_json["file_ending"], set(cases))
+            signs = signs_text(summary, *about, model=type(self).__name__)
+            mask_unknown(summary, *about)
             save_summary_json(summary, output_file)
+            if signs:
+                self.print_to_log_file(f"\n{signs}", add_timestamp=False)
             return summary
 
         nnunet_trainer_module.compute_metrics_on_folder = masked

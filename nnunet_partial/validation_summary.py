@@ -15,6 +15,8 @@ def mask_unknown(
 ) -> None:
     """Sets every metric of a class that a case does not know to NaN and computes the means again without them.
 
+    So is every metric of a case whose mask nobody drew (interpolated).
+
     `summary`: what nnU-Net's `compute_metrics_on_folder` returns, label values as keys; changed in place. Cases outside
     `cases` (left in the folder by another split) are dropped. A mean over nothing is NaN; the foreground mean is the
     mean over the classes that have one.
@@ -24,7 +26,7 @@ def mask_unknown(
         case = Path(entry["prediction_file"]).name[: -len(file_ending)]
         if case not in cases:
             continue
-        known = manifest.known(case, classes)
+        known = manifest.known(case, classes) & (not manifest.labels_of(case).interpolated)
         for label, metrics in entry["metrics"].items():
             if not known[int(label)]:
                 entry["metrics"][label] = dict.fromkeys(metrics, math.nan)

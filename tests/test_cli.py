@@ -23,6 +23,12 @@ HELP = {
     ("check",): ["-d DATASET", "Exit code 0", "nnunet_partial check -d 510"],
     ("evaluate",): ["-d DATASET", "--pred [NAME=]FOLDER", "--ref", "-o FOLDER", "--tolerance-mm", "--strict", "-np"],
     ("trainers",): ["--path", 'export nnUNet_extTrainer="$(nnunet_partial trainers --path)"'],
+    ("preprocess",): ["-d DATASET", "--like DATASET", "-c", "-p", "-np"],
+    ("shrink",): ["-d DATASET", "--features", "--patch", "--batch"],
+    ("find-best",): ["-d DATASET", "-tr", "-p", "-c", "-f", "--disable_ensembling", "--no_overwrite", "-np"],
+    ("study",): ["run", "status", "report", "graph"],
+    ("study", "run"): ["STUDY.yaml", "--executor", "--jobs", "--dry-run", "-- OPTION"],
+    ("study", "report"): ["STUDY.yaml", "-o FILE", "--format"],
     ("demo",): ["--loss", "--device", "--out", "marginal", "real commands"],
 }  # fmt: skip
 

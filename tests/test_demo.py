@@ -16,10 +16,11 @@ from matplotlib.image import imread
 
 from nnunet_partial.cli import demo as cli
 from nnunet_partial.cli import main
+from nnunet_partial.colours import COLOURS
 from nnunet_partial.commands import Commands, Progress
 from nnunet_partial.demo import NAIVE, TRAINERS, Size, demo
 from nnunet_partial.demo_folder import DemoFolder
-from nnunet_partial.demo_picture import COLOURS, Row, draw_picture, median_case
+from nnunet_partial.demo_picture import Row, draw_picture, median_case
 from nnunet_partial.demo_scores import Scores, compared, dice
 from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.small_plan import add_small_configuration
@@ -381,7 +382,7 @@ def test_picture_shows_each_structure_in_its_colour(tmp_path: Path) -> None:
     file = tmp_path / "new" / "picture.png"
     draw_picture(file, ["image", "truth", "found"], [row], ["LV", "MYO", "LA"], "title")
     pixels = (imread(file)[..., :3] * 255).round().astype(int)
-    for colour, tinted in zip(COLOURS[:3], (True, False, True), strict=True):
+    for colour, tinted in zip([COLOURS[name] for name in ("LV", "MYO", "LA")], (True, False, True), strict=True):
         rgb = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)])
         tint = np.abs(pixels - (0.4 * rgb + 0.6 * 255)).max(-1) <= 2  # 0.4 of the colour over white
         assert (tint.sum() > 500) == tinted

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nnunet_partial.errors import ManifestError, PartialLabelError
-from nnunet_partial.files import atomic_path, link_or_copy, read_json, write_json, write_text
+from nnunet_partial.files import atomic_path, link_or_copy, read_json, sync_to_disk, write_json, write_text
 
 
 def test_text_is_written_as_utf_8(tmp_path: Path) -> None:
@@ -172,3 +172,9 @@ def test_where_no_link_can_be_made_the_file_is_copied(
 def test_another_error_is_not_hidden(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="No such file"):
         link_or_copy(tmp_path / "missing", tmp_path / "b")
+
+
+def test_many_files_are_synced_at_once(tmp_path: Path) -> None:
+    sync_to_disk(tmp_path)
+    with pytest.raises(OSError, match="No such file"):
+        sync_to_disk(tmp_path / "nowhere")

@@ -293,7 +293,42 @@ def test_flipped_and_lost_bytes_never_crash_the_reader(tmp_path: Path, data: st.
         Manifest.read(path)
 
 
+def test_a_value_is_shown_as_it_stands_and_cut_where_it_is_long() -> None:
+    # as repr() writes it, 60 characters are shown whole, of longer ones the first 57
+    for length in (58, 59):
+        text = "x" * length
+        shown = repr(text) if length == 58 else repr(text)[:57] + "..."
+        with pytest.raises(ManifestError) as caught:
+            Manifest.from_json(text)
+        assert str(caught.value) == f"must hold one JSON object, not {shown}."
+
+
+@pytest.mark.parametrize("number", [10, 11])
+def test_ten_wrong_entries_are_named_and_the_others_counted(number: int) -> None:
+    with pytest.raises(ManifestError) as caught:
+        Manifest.from_json(changed(cases={f"c{n:02d}": None for n in range(number)}))
+    lines = str(caught.value).split("\n")
+    assert lines[:10] == [f"case 'c{n:02d}' must be an object with 'annotated', not None." for n in range(10)]
+    assert lines[10:] == ["... and 1 more"] * (number - 10)
+
+
+def test_a_list_of_one_value_is_no_region() -> None:
+    assert not has_regions({"labels": {"background": 0, "LV": [1]}})
+    assert has_regions({"labels": {"background": 0, "heart": [1, 2]}})
+
+
 # Against a data set
+
+
+def test_problems_are_all_found_and_stand_on_lines_of_their_own() -> None:
+    manifest = Manifest({"b": CaseLabels(("Aorta",))})
+    without, strange = manifest.problems(["a", "b"], ["LV", "LA"])  # the case without entry comes first
+    assert without.startswith("1 case(s) have no entry: a")
+    assert "the class 'Aorta' is declared annotated in 1 case(s) (b)" in strange
+    assert "the classes of dataset.json (LV, LA)" in strange
+    with pytest.raises(ManifestError) as caught:
+        manifest.require(["a", "b"], ["LV", "LA"])
+    assert str(caught.value) == f"partial_labels.json: {without}\n{strange}"
 
 
 def test_cases_without_entry_and_strange_classes_are_problems() -> None:

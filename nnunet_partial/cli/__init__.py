@@ -13,7 +13,21 @@ from importlib import import_module
 import nnunet_partial
 from nnunet_partial.errors import PartialLabelError
 
-COMMANDS = ("convert", "merge", "declare", "scenario", "check", "trainers", "evaluate", "demo")
+COMMANDS = (
+    "convert",
+    "merge",
+    "declare",
+    "scenario",
+    "check",
+    "trainers",
+    "preprocess",
+    "shrink",
+    "evaluate",
+    "report",
+    "find-best",
+    "study",
+    "demo",
+)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -26,7 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"nnunet-partial {nnunet_partial.__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name in COMMANDS:
-        import_module(f"nnunet_partial.cli.{name}").add_parser(subparsers)
+        import_module(f"nnunet_partial.cli.{name.replace('-', '_')}").add_parser(subparsers)
     return parser
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import os
+
+from nnunet_partial.cli._processes import add_processes_option
 
 
 def add_writing_options(parser: argparse.ArgumentParser) -> None:
@@ -20,6 +21,4 @@ def add_writing_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="replace the new data set if it exists, and remove what nnU-Net preprocessed of the old one",
     )
-    parser.add_argument(
-        "-np", "--processes", type=int, default=min(8, os.cpu_count() or 1), metavar="N", help="(default: %(default)s)"
-    )
+    add_processes_option(parser)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import os
 from typing import Any
 
+from nnunet_partial.cli._processes import add_processes_option
 from nnunet_partial.raw_dataset import find_dataset
 
 
@@ -18,9 +18,7 @@ def add_parser(subparsers: Any) -> None:
         epilog="Example: nnunet_partial check -d 510",
     )
     parser.add_argument("-d", "--dataset", required=True, metavar="DATASET", help="id or name of the data set")
-    parser.add_argument(
-        "-np", "--processes", type=int, default=min(8, os.cpu_count() or 1), metavar="N", help="(default: %(default)s)"
-    )
+    add_processes_option(parser)
     parser.set_defaults(run=run)
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 from typing import Any
 
+from nnunet_partial.cli._processes import add_processes_option
 from nnunet_partial.dataset_conversion import DATASETS
 from nnunet_partial.dataset_conversion.case import Skipped
 from nnunet_partial.dataset_conversion.writer import REPORT_NAME, Report, convert
@@ -36,14 +36,7 @@ def _common_options(parser: argparse.ArgumentParser, default_name: str) -> None:
     parser.add_argument("-i", dest="input", type=Path, required=True, metavar="FOLDER", help="the data set on disk")
     parser.add_argument("-d", dest="id", type=int, required=True, metavar="ID", help="id of the new data set, 1 to 999")
     parser.add_argument("--name", default=default_name, help="its name (default: %(default)s)")
-    parser.add_argument(
-        "-np",
-        dest="processes",
-        type=_processes,
-        default=min(8, os.cpu_count() or 1),
-        metavar="N",
-        help="processes (default: %(default)s)",
-    )
+    add_processes_option(parser)
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N videos or patient views: a first look")
     parser.add_argument("--strict", action="store_true", help="stop at the first case that cannot be converted")
     parser.add_argument(
@@ -51,12 +44,6 @@ def _common_options(parser: argparse.ArgumentParser, default_name: str) -> None:
         action="store_true",
         help="replace the data set if it exists, and remove what nnU-Net preprocessed of the old one",
     )
-
-
-def _processes(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number above 0, got {text!r}")
-    return int(text)
 
 
 def run(args: argparse.Namespace) -> int:

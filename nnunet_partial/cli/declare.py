@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 from typing import Any
 
+from nnunet_partial.cli._processes import add_processes_option
 from nnunet_partial.raw_dataset import find_dataset
 
 
@@ -46,9 +46,7 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--yes", action="store_true", help="take the guess of --from-masks without asking")
     parser.add_argument("--overwrite", action="store_true", help="replace partial_labels.json if it exists")
-    parser.add_argument(
-        "-np", "--processes", type=int, default=min(8, os.cpu_count() or 1), metavar="N", help="(default: %(default)s)"
-    )
+    add_processes_option(parser)
     parser.set_defaults(run=run)
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nnunet_partial.cli._processes import add_processes_option
 from nnunet_partial.raw_dataset import find_dataset
 
 if TYPE_CHECKING:
@@ -20,8 +20,9 @@ def add_parser(subparsers: Any) -> None:
         help="measure predictions against what was annotated: metrics, statistics, warning signs",
         description="Compares predictions with the labels of a data set, case by case, counting only the structures "
         "that each case knows, and writes tables: per_case.csv, summary.csv, warning_signs.csv, MODEL/summary.json in "
-        "nnU-Net's layout, and for several models comparisons.csv and ranks.csv. Exit code 0: all was evaluated; 1: "
-        "something could not be, and is named.",
+        "nnU-Net's layout, for several models comparisons.csv and ranks.csv, and for apical views at ED and ES "
+        "biomarkers.csv and biomarker_agreement.csv. Exit code 0: all was evaluated; 1: something could not be, and is "
+        "named.",
         epilog="Example: nnunet_partial evaluate -d 510 --pred naive=PRED1 --pred marginal=PRED2 -o results",
     )
     parser.add_argument("-d", "--dataset", required=True, metavar="DATASET", help="id or name of the data set")
@@ -47,9 +48,7 @@ def add_parser(subparsers: Any) -> None:
         help="of the surface Dice; in pixels where the pixel size is not known (default: %(default)s)",
     )
     parser.add_argument("--strict", action="store_true", help="stop at the first prediction that cannot be evaluated")
-    parser.add_argument(
-        "-np", "--processes", type=int, default=min(8, os.cpu_count() or 1), metavar="N", help="(default: %(default)s)"
-    )
+    add_processes_option(parser)
     parser.set_defaults(run=run)
 
 
@@ -67,6 +66,10 @@ def run(args: argparse.Namespace) -> int:
     tables = Tables.of(evaluation)
     write_results(args.output, evaluation, tables, reference, predictions)
     _show(evaluation, tables)
+    if reference.interpolated:
+        print(
+            f"\n{len(reference.interpolated)} case(s) with interpolated masks, which nobody drew, were not evaluated on"
+        )
     print(f"\nAll numbers: {args.output.resolve()}")
     return 1 if evaluation.findings else 0
 
@@ -79,6 +82,11 @@ def _show(evaluation: Evaluation, tables: Tables) -> None:
     if tables.comparisons:
         print("\nDice, paired by patient (Wilcoxon signed-rank, rank-biserial effect: above 0 where a is better)\n")
         print(words.comparison_table(tables.comparisons), end="")
+    if tables.biomarkers.why_none:
+        print(f"\nNo biomarkers: {tables.biomarkers.why_none}.")
+    elif tables.biomarkers.agreement:
+        print("\nBiomarkers of patients, prediction against reference; lengths and areas: biomarker_agreement.csv\n")
+        print(words.biomarker_table(tables.biomarkers.agreement), end="")
     _list("False positives", words.false_positives(evaluation.records))
     signs = [str(row["words"]) for row in tables.warning_signs if row["sign"]]
     _list("Warning signs, where nobody drew the structure", signs)

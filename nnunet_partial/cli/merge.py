@@ -22,6 +22,12 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("-d", "--dataset-id", type=int, required=True, metavar="ID", help="id of the new data set")
     parser.add_argument("--name", default="Merged", help="name of the new data set (default: %(default)s)")
+    parser.add_argument(
+        "--balance",
+        action="store_true",
+        help="let training draw each domain with a probability like the square root of its number of training cases, "
+        "so that a small data set is not drowned by a large one (default: every case equally often)",
+    )
     add_writing_options(parser)
     parser.set_defaults(run=run)
 
@@ -33,12 +39,16 @@ def run(args: argparse.Namespace) -> int:
         [find_dataset(dataset) for dataset in args.input],
         dataset_name(args.dataset_id, args.name),
         unknown_as_ignore=args.unknown_as == "ignore",
+        balance=args.balance,
         overwrite=args.overwrite,
         processes=args.processes,
         progress=True,
     )
     print(f"{merged.folder} holds {' + '.join(args.input)}\n")
     print(merged.overview)
+    if merged.weights:
+        chances = ", ".join(f"{domain} {100 * weight:.0f} %" for domain, weight in merged.weights.items())
+        print(f"Training batches will be drawn from the domains like this: {chances}")
     for warning in merged.warnings:
         print(f"Warning: {warning}")
     return 0

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nnunet_partial.evaluation.biomarkers_case import HeartCase
 from nnunet_partial.evaluation.metrics import Scale, measure, without_thin_axes
 from nnunet_partial.evaluation.records import PredictedSize, Record, Subject
 from nnunet_partial.image_file import FileFacts, Geometry, read_array
@@ -33,11 +34,15 @@ class Task:
 
 @dataclass
 class CaseResult:
-    """What came of a case. `findings`: what was wrong, a sentence each; what is named there was not evaluated."""
+    """What came of a case. `findings`: what was wrong, a sentence each; what is named there was not evaluated.
+
+    `heart`: what biomarkers are computed from, None where the case is no apical view at ED or ES.
+    """
 
     records: list[Record] = field(default_factory=list)
     sizes: list[PredictedSize] = field(default_factory=list)
     findings: list[str] = field(default_factory=list)
+    heart: HeartCase | None = None
 
 
 @dataclass(frozen=True)
@@ -74,12 +79,14 @@ def evaluate_case(task: Task) -> CaseResult:
         result.findings.append(problem_with_it)
         return result
     truth = _truth(task, geometry, array)
+    ignored = None if truth.counted is None else ~truth.counted
+    result.heart = HeartCase.of(task.case, task.labels, task.classes, truth.values, truth.scale, ignored)
     for model, path in task.predictions.items():
         found = _readable(task, path, geometry)
         if isinstance(found, str):
             result.findings.append(f"{task.case}: the prediction of {model} {found}")
         else:
-            _compare(task, model, found, truth, result)
+            _compare(task, model, found.reshape(truth.values.shape), truth, result)
     return result
 
 
@@ -114,9 +121,10 @@ def _values(array: NDArray[Any]) -> tuple[float, ...]:
     return tuple(np.unique(array).tolist())
 
 
-def _compare(task: Task, model: str, array: NDArray[Any], truth: _Truth, result: CaseResult) -> None:
+def _compare(task: Task, model: str, predicted: NDArray[Any], truth: _Truth, result: CaseResult) -> None:
     subject, scale = subject_of(task.case, task.labels), truth.scale
-    predicted = array.reshape(truth.values.shape)
+    if result.heart is not None:
+        result.heart.add(model, predicted)
     voxels = predicted.size if truth.counted is None else max(1, int(np.count_nonzero(truth.counted)))
     for value, structure in enumerate(task.classes, start=1):
         mask = predicted == value

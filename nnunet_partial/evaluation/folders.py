@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nnunet_partial.errors import PartialLabelError, some
+from nnunet_partial.evaluation.biomarkers_case import HeartCase
 from nnunet_partial.evaluation.case import Task, evaluate_case
 from nnunet_partial.evaluation.records import PredictedSize, Record
 from nnunet_partial.evaluation.reference import Reference
+from nnunet_partial.labels import CaseLabels
 from nnunet_partial.parallel import in_parallel
 
 Predictions = Mapping[str, Mapping[str, Path]]
@@ -17,13 +19,19 @@ Predictions = Mapping[str, Mapping[str, Path]]
 
 @dataclass
 class Evaluation:
-    """Everything that was measured, and everything that was wrong (a sentence each)."""
+    """Everything that was measured, and everything that was wrong (a sentence each).
+
+    `labels`: what the manifest says of each case of the reference, also of those without a prediction; `hearts`: those
+    that biomarkers are computed from.
+    """
 
     models: tuple[str, ...]
     classes: tuple[str, ...]
     records: list[Record] = field(default_factory=list)
     sizes: list[PredictedSize] = field(default_factory=list)
     findings: list[str] = field(default_factory=list)
+    hearts: list[HeartCase] = field(default_factory=list)
+    labels: Mapping[str, CaseLabels] = field(default_factory=dict)
 
 
 def evaluate_folders(
@@ -42,7 +50,8 @@ def evaluate_folders(
     """
     if not 0 <= tolerance < float("inf"):
         raise PartialLabelError(f"The tolerance is {tolerance} mm; expected a number from 0.")
-    done = Evaluation(tuple(predictions), reference.classes)
+    named = {case: labels for case in reference.files if (labels := reference.manifest.find(case)) is not None}
+    done = Evaluation(tuple(predictions), reference.classes, labels=named)
     for finding in _pairing(reference, predictions):
         _note(done, finding, strict)
     tasks = _tasks(reference, predictions, tolerance)
@@ -51,6 +60,7 @@ def evaluate_folders(
             _note(done, finding, strict)
         done.records += result.records
         done.sizes += result.sizes
+        done.hearts += [] if result.heart is None else [result.heart]
     if not done.records:
         raise PartialLabelError("Nothing can be evaluated.\n" + "\n".join(done.findings[:20]))
     return done
@@ -87,7 +97,7 @@ def _pairing(reference: Reference, predictions: Predictions) -> list[str]:
             f"{', '.join(reference.classes)}. `nnunet_partial check` tells where."
         )
     for model, files in predictions.items():
-        missing, extra = cases - set(files), set(files) - cases
+        missing, extra = cases - set(files), set(files) - cases - reference.interpolated
         if missing:
             found.append(f"{model}: {len(missing)} of {len(cases)} predictions are missing: {some(missing)}")
         if extra:

@@ -16,7 +16,10 @@ FULL_FOLDER, FULL_MANIFEST = "labelsTr_full", "partial_labels_full.json"
 
 @dataclass(frozen=True)
 class Reference:
-    """Label files by case identifier, and the manifest that says what each of them knows."""
+    """Label files by case identifier, and the manifest that says what each of them knows.
+
+    `interpolated`: cases whose masks nobody drew, which are not among the files: nothing is evaluated on them.
+    """
 
     folder: Path
     files: Mapping[str, Path]
@@ -25,6 +28,7 @@ class Reference:
     classes: tuple[str, ...]
     ignore_label: int | None
     file_ending: str
+    interpolated: frozenset[str] = frozenset()
 
 
 def find_reference(dataset_folder: Path, reference: str = "labelsTs") -> Reference:
@@ -52,14 +56,17 @@ def find_reference(dataset_folder: Path, reference: str = "labelsTs") -> Referen
             f"to has {', '.join(dataset.classes)}. Both must number them alike."
         )
     manifest_file = _manifest_file(folder.name, home, dataset_folder)
+    manifest = Manifest.read(manifest_file)
+    interpolated = frozenset(case for case in files if (labels := manifest.find(case)) and labels.interpolated)
     return Reference(
         folder,
-        files,
-        Manifest.read(manifest_file),
+        {case: path for case, path in files.items() if case not in interpolated},
+        manifest,
         manifest_file,
         dataset.classes,
         dataset.ignore_label,
         dataset.file_ending,
+        interpolated,
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import nnunet_partial
 from nnunet_partial.evaluation import comparisons, summary, warning_signs
+from nnunet_partial.evaluation.biomarkers import Biomarkers
 from nnunet_partial.evaluation.folders import Evaluation, Predictions
 from nnunet_partial.evaluation.metrics import METRICS
 from nnunet_partial.evaluation.nnunet_layout import nnunet_summary
@@ -16,6 +17,7 @@ from nnunet_partial.evaluation.reference import Reference
 from nnunet_partial.evaluation.statistics import RESAMPLES, SEED
 from nnunet_partial.evaluation.summary import Row
 from nnunet_partial.files import write_json
+from nnunet_partial.versions import versions
 
 PER_CASE_COLUMNS = (
     *("model", "case", "domain", "patient", "view", "phase", "class", "state", "outcome", *METRICS),
@@ -25,12 +27,14 @@ PER_CASE_COLUMNS = (
 
 @dataclass(frozen=True)
 class Tables:
-    """The rows of summary.csv, comparisons.csv, ranks.csv and warning_signs.csv; see the modules that make them."""
+    """The rows of summary.csv, comparisons.csv, ranks.csv, warning_signs.csv and of the biomarkers' two tables; see the
+    modules that make them."""
 
     summary: Sequence[Row]
     comparisons: Sequence[Row]
     ranks: Sequence[Row]
     warning_signs: Sequence[Row]
+    biomarkers: Biomarkers
 
     @classmethod
     def of(cls, evaluation: Evaluation) -> Tables:
@@ -41,6 +45,7 @@ class Tables:
             comparisons.compare_models(records, classes) if several else [],
             comparisons.rank_models(records, classes) if several else [],
             warning_signs.warning_signs(evaluation.sizes, classes),
+            Biomarkers.of(evaluation),
         )
 
 
@@ -48,7 +53,8 @@ def write_results(
     folder: Path, evaluation: Evaluation, tables: Tables, reference: Reference, predictions: Predictions
 ) -> None:
     """Writes per_case.csv, summary.csv, warning_signs.csv, evaluation.json, MODEL/summary.json, and with several models
-    comparisons.csv and ranks.csv; with one model these two, left there by an earlier evaluation, are removed."""
+    comparisons.csv and ranks.csv; with one model these two, left there by an earlier evaluation, are removed. Likewise
+    biomarkers.csv and biomarker_agreement.csv, where the data give biomarkers."""
     write_csv(folder / "per_case.csv", [record.row() for record in evaluation.records], PER_CASE_COLUMNS)
     write_csv(folder / "summary.csv", tables.summary, summary.COLUMNS)
     write_csv(folder / "warning_signs.csv", tables.warning_signs, warning_signs.COLUMNS)
@@ -60,6 +66,7 @@ def write_results(
             write_csv(folder / name, rows, columns)
         else:
             (folder / name).unlink(missing_ok=True)
+    tables.biomarkers.write(folder)
     for model in evaluation.models:
         of_model = [record for record in evaluation.records if record.model == model]
         content = nnunet_summary(of_model, evaluation.classes, reference.files, predictions[model])
@@ -71,11 +78,13 @@ def _about(evaluation: Evaluation, reference: Reference, predictions: Prediction
     """What was compared with what, and how: enough to repeat it."""
     return {
         "nnunet_partial": nnunet_partial.__version__,
-        "reference": str(reference.folder),
-        "manifest": str(reference.manifest_file),
-        "models": {model: str(next(iter(files.values())).parent) for model, files in predictions.items()},
+        "reference": str(reference.folder.absolute()),
+        "manifest": str(reference.manifest_file.absolute()),
+        "file_ending": reference.file_ending,
+        "models": {model: str(next(iter(files.values())).parent.absolute()) for model, files in predictions.items()},
         "classes": list(evaluation.classes),
         "surface_dice_tolerance": next((record.tolerance for record in evaluation.records), None),
         "interval": f"95 %, bootstrap of patients, {RESAMPLES} resamples, seed {SEED}",
         "findings": evaluation.findings,
+        "versions": versions(),
     }

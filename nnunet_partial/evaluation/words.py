@@ -67,6 +67,38 @@ def comparison_table(comparisons: Sequence[Row], metric: str = "dice") -> str:
     )
 
 
+def biomarker_table(agreement: Sequence[Row]) -> str:
+    """A line per model, domain, biomarker and method; "(all)" is left out where it is a single domain.
+
+    Lengths and areas are left out where there is anything else.
+    """
+    head = ["model", "domain", "biomarker", "method", "patients", "reference", "prediction", "unit"]
+    parts = {tuple(row[key] for key in _SAME): row["n_reference"] for row in agreement if row["domain"] != ALL}
+    return text_table(
+        [*head, "bias [95 % limits]", "MAE", "r", "no prediction"],
+        [
+            [
+                *(str(row[key]) for key in ("model", "domain", "biomarker", "method", "n")),
+                *(_plain(row["mean_" + side]) for side in ("reference", "prediction")),
+                str(row["unit"]),
+                f"{_plain(row['bias'])} [{_plain(row['loa_low'])}, {_plain(row['loa_high'])}]",
+                _plain(row["mae"]),
+                _plain(row["pearson_r"], 2),
+                str(row["n_no_prediction"]),
+            ]
+            for row in [row for row in agreement if row["unit"] in _SHORT] or agreement
+            if row["domain"] != ALL or row["n_reference"] != parts.get(tuple(row[key] for key in _SAME))
+        ],
+    )
+
+
+_SAME, _SHORT = ("model", "biomarker", "unit", "method"), ("mL", "%", "g")
+
+
+def _plain(value: str | float, digits: int = 1) -> str:
+    return "-" if math.isnan(float(value)) else f"{round(float(value), digits) + 0.0:.{digits}f}"  # no "-0.0"
+
+
 def p_text(p: float) -> str:
     """As papers print it: three digits, never 0.000."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"

@@ -26,7 +26,9 @@ from torch.autograd.function import once_differentiable
 from nnunet_partial.losses import _terms
 from nnunet_partial.losses._terms import IGNORED, Batch, Sums
 
-PIECE = 2**18  # numbers in one piece on a CPU: 1 MiB of float32, what a core's cache holds
+PIECE = 2**18  # numbers per thread in one piece on a CPU: 1 MiB of float32, what a core's cache holds
+
+_UNDERFLOW = 1e-30  # a sum of exponentials below has lost digits in float32
 
 
 class _Kind(NamedTuple):
@@ -39,6 +41,8 @@ def softmax_sums(batch: Batch, unknown: str, skip_background: bool = False) -> S
     """See `_terms.softmax_sums`."""
     if torch.compiler.is_compiling():
         return _terms.softmax_sums(batch, unknown, skip_background)
+    if unknown == "merge" and batch.logits.device.type == "cpu" and batch.known.all():
+        unknown = "keep"  # nothing to merge; on a GPU, looking would wait for it
     kind = _Kind(unknown, skip_background, batch.has_ignored)
     entropy, overlap, predicted = _SoftmaxSums.apply(batch.logits, batch.labels, batch.known, kind)
     drawn = _count(batch, entropy.dtype)
@@ -99,21 +103,23 @@ def _softmax_forward(
     entropy, overlap, predicted = _zeros(logits, known[:, 0]), _zeros(logits, known), _zeros(logits, known)
     for rows, columns in _pieces(logits):
         label, known_here = labels[rows, columns], known[rows]
-        z, share = _effective(_terms.precise(logits[rows, :, columns]), known_here, kind.unknown)
         index, valid = _index(label, kind.has_ignored)
-        p, top, log_top = _softmax(z)
-        term = top.sub_(z.gather(1, index[:, None])[:, 0]).sub_(log_top)  # -log p_y
+        p, merged, term = _probabilities(_terms.precise(logits[rows, :, columns]), index, known_here, kind.unknown)
         if valid is not None:
             p *= valid
+        p_label = p.gather(1, index[:, None])[:, 0]
+        predicted_here = p.sum(dim=2)
+        if merged is not None:
+            merged = merged if valid is None else merged * valid[:, 0]
+            p_label = torch.where(index == 0, merged, p_label)
+            predicted_here[:, 0] = merged.sum(dim=1)
         entropy[rows] += _only_carrying(term, label, known_here, kind).sum(dim=1)
-        overlap[rows] += _sum_by_class(p.gather(1, index[:, None])[:, 0], index, p.shape[1])
-        predicted[rows] += p.sum(dim=2)
-        if keep is not None and share is not None:
-            keep.merged[rows, columns] = p[:, 0]
-            p[:, 0] = 0
-            p += share
+        overlap[rows] += _sum_by_class(p_label, index, p.shape[1])
+        predicted[rows] += predicted_here
         if keep is not None:
             keep.own[rows, :, columns] = p
+            if merged is not None:
+                keep.merged[rows, columns] = merged
     return entropy, overlap * known, predicted * known
 
 
@@ -137,12 +143,13 @@ def _softmax_backward(
         g_here = _only_carrying(g[rows, None].expand_as(s), label, known[rows], kind)
         rest = g_here - s.add_(at_label)
         at_label -= g_here
-        factor = b[rows, :, None] + rest[:, None]
         if kind.unknown == "merge":
-            merged = factor[:, 0].mul(p_merged).addcmul_(at_label, in_merged)
-            factor.mul_(alone[rows]).addcmul_(merged[:, None], 1 - alone[rows])
+            of_merged = (rest + b[rows, :1]).mul_(p_merged).addcmul_(at_label, in_merged)
             at_label.addcmul_(at_label, in_merged, value=-1)
-        p.mul_(factor).scatter_add_(1, index[:, None], at_label[:, None])
+        for c in range(p.shape[1]):  # class by class: what is needed in between stays small
+            factor = rest + b[rows, c : c + 1]
+            p[:, c] *= torch.lerp(of_merged, factor, alone[rows, c]) if kind.unknown == "merge" else factor
+        p.scatter_add_(1, index[:, None], at_label[:, None])
     return kept.own
 
 
@@ -172,19 +179,27 @@ class _SigmoidSums(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, g: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, None, None, None]:
         logits, labels, pairs = ctx.saved_tensors
-        a, b, g = ((x * pairs)[:, 1:, None] for x in (a, b, g[:, None]))
-        gradient = torch.empty_like(logits)
-        gradient[:, 0] = 0
-        for rows, columns in _pieces(logits):
-            label = labels[rows, columns]
-            drawn = _terms.one_hot(label, logits.shape[1], a.dtype)[:, 1:]
-            p = _terms.precise(logits[rows, 1:, columns]).sigmoid()
-            if ctx.has_ignored:
-                p *= (label != IGNORED)[:, None]
-            piece = (drawn * a[rows]).add_(b[rows])  # by p
-            piece.addcmul_(piece, p, value=-1).add_(g[rows]).mul_(p)  # by z
-            gradient[rows, 1:, columns] = piece.addcmul_(drawn, g[rows], value=-1)
-        return gradient, None, None, None
+        incoming = (g[:, None] * pairs, a * pairs, b * pairs)
+        return _sigmoid_backward(logits, labels, ctx.has_ignored, incoming), None, None, None
+
+
+def _sigmoid_backward(
+    logits: Tensor, labels: Tensor, has_ignored: bool, incoming: tuple[Tensor, Tensor, Tensor]
+) -> Tensor:
+    """The gradient by the logits; the background gets none."""
+    g, a, b = (x[:, 1:, None] for x in incoming)  # (B, C - 1, 1)
+    gradient = torch.empty_like(logits)
+    gradient[:, 0] = 0
+    for rows, columns in _pieces(logits):
+        label = labels[rows, columns]
+        drawn = _terms.one_hot(label, logits.shape[1], a.dtype)[:, 1:]
+        p = _terms.precise(logits[rows, 1:, columns]).sigmoid()
+        if has_ignored:
+            p *= (label != IGNORED)[:, None]
+        piece = (drawn * a[rows]).add_(b[rows])  # by p
+        piece.addcmul_(piece, p, value=-1).add_(g[rows]).mul_(p)  # by z
+        gradient[rows, 1:, columns] = piece.addcmul_(drawn, g[rows], value=-1)
+    return gradient
 
 
 def _zeros(logits: Tensor, like: Tensor) -> Tensor:
@@ -197,25 +212,56 @@ def _pieces(x: Tensor) -> Iterator[tuple[slice, slice]]:
     if x.device.type != "cpu":
         yield slice(0, samples), slice(0, voxels)
         return
-    columns = max(1, min(voxels, PIECE // classes))
-    rows = max(1, PIECE // (classes * columns))
+    size = PIECE * torch.get_num_threads()
+    columns = max(1, min(voxels, size // classes))
+    rows = max(1, size // (classes * columns))
     for row in range(0, samples, rows):
         for column in range(0, voxels, columns):
             yield slice(row, row + rows), slice(column, column + columns)
 
 
-def _effective(z: Tensor, known: Tensor, unknown: str) -> tuple[Tensor, Tensor | None]:
-    """The logits whose softmax counts, see `_terms.merge_unknown` and `drop_unknown`; members' shares when merging."""
-    if unknown == "keep":
-        return z, None
+def _probabilities(z: Tensor, index: Tensor, known: Tensor, unknown: str) -> tuple[Tensor, Tensor | None, Tensor]:
+    """z (b, C, n) -> p as `_Probabilities` keeps it, that of the merged background or None, and -log p of the label."""
     if unknown == "merge":
-        z = z - z.amax(dim=1, keepdim=True)  # see _terms.merge_unknown
-    dropped = z + _minus_infinity(~known, z)
-    if unknown == "drop":
-        return dropped, None
+        return _merged_in_one(z, index, known) or _merged_in_two(z, index, known)
+    p, top, log_top = _softmax(z if unknown == "keep" else z + _minus_infinity(~known, z))
+    return p, None, _minus_log(z, index, top, log_top)
+
+
+def _merged_in_one(z: Tensor, index: Tensor, known: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
+    """One exponential gives both softmaxes; None where it underflows in the merged classes, and on a GPU, which would
+    have to be waited for to know."""
+    if z.device.type != "cpu":
+        return None
+    e = z - z.amax(dim=1, keepdim=True)
+    z_label = e.gather(1, index[:, None])[:, 0]
+    member = (~_terms.foreground(known)).to(e.dtype)  # (b, C)
+    every, members = e.exp_().sum(dim=1), _weighted(e, member)
+    if not members.min() > _UNDERFLOW:
+        return None
+    term = every.log().sub_(torch.where(index == 0, members.log(), z_label))
+    merged, own, share = members / every, every.reciprocal_(), members.reciprocal_()
+    share -= own
+    for c in range(e.shape[1]):
+        e[:, c] *= torch.addcmul(own, share, member[:, c : c + 1])
+    return e, merged, term
+
+
+def _merged_in_two(z: Tensor, index: Tensor, known: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """A softmax of the merged classes, and one over what they become together: right for all logits."""
+    z = z - z.amax(dim=1, keepdim=True)  # see _terms.merge_unknown
     share, top, log_top = _softmax(z + _minus_infinity(_terms.foreground(known), z))
-    dropped[:, 0] = top.sub_(log_top)  # logsumexp over the members
-    return dropped, share
+    z = z + _minus_infinity(~known, z)
+    z[:, 0] = top.sub_(log_top)  # logsumexp over the members
+    p, top, log_top = _softmax(z)
+    term, merged = _minus_log(z, index, top, log_top), p[:, 0].clone()
+    p[:, 0] = 0
+    return p.add_(share), merged, term
+
+
+def _minus_log(z: Tensor, index: Tensor, top: Tensor, log_top: Tensor) -> Tensor:
+    """-log p of the label, from what `_softmax` gives (changes `top`)."""
+    return top.sub_(z.gather(1, index[:, None])[:, 0]).sub_(log_top)
 
 
 def _minus_infinity(where: Tensor, like: Tensor) -> Tensor:

@@ -33,3 +33,9 @@ class nnUNetTrainerACCE_250epochs(nnUNetTrainerACCE):
 
 class nnUNetTrainerACCELabelDropout(LabelDropoutMixin, nnUNetTrainerACCE):
     pass
+
+
+class nnUNetTrainerACCEIgnore(nnUNetTrainerACCE):
+    """The loss's other form: softmax over all classes, no cross entropy on the background of incomplete cases."""
+
+    loss_arguments = {"background": "ignore"}

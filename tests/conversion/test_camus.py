@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,8 +18,10 @@ from nnunet_partial.raw_dataset import RawDataset
 NAME = "Dataset501_CAMUS"
 
 
-def converted(root: Path, frames: str = "ed-es", views: tuple[str, ...] = ("2CH",)) -> tuple[Report, RawDataset]:
-    report = convert(Camus(root, frames, views), NAME)
+def converted(
+    root: Path, frames: str = "ed-es", views: tuple[str, ...] = ("2CH",), **options: Any
+) -> tuple[Report, RawDataset]:
+    report = convert(Camus(root, frames, views, **options), NAME)
     return report, RawDataset(report.folder)
 
 
@@ -344,3 +347,57 @@ def test_the_real_sample(real_echo: Path) -> None:
         # the sector is narrow at the top and wide at the bottom; the atrium lies below the ventricle
         assert (image[:32] > 0).sum() < (image[-32:] > 0).sum()
         assert np.nonzero(mask == 1)[0].mean() < np.nonzero(mask == 3)[0].mean()
+
+
+# ---- quality and the ten folds ---------------------------------------------------------------------------------------
+
+
+def test_views_below_the_asked_quality_are_left_out_and_counted(tmp_path: Path) -> None:
+    for number, quality in enumerate(("Good", "medium", "Poor", "blurry"), start=1):
+        camus_view(tmp_path, f"patient000{number}", cfg=CFG.replace("Good", quality))
+    report, made = converted(tmp_path, min_quality="Medium")
+    assert {case[6:17] for case in made.label_files()} == {"patient0001", "patient0002"}
+    assert [n.text for n in report.notes if n.about == "quality"] == [
+        "1 view(s) below Medium are left out: patient0003 2CH (Poor)"
+    ]
+    assert skips(report) == {"patient0004 2CH": "its image quality is 'blurry', so that --min-quality cannot be judged"}
+    with pytest.raises(ConversionError, match="min_quality is 'good', expected one of Poor, Medium, Good"):
+        Camus(tmp_path, min_quality="good")
+
+
+def fold_lists(folder: Path, number: int, training: str, validation: str, testing: str) -> None:
+    folder.mkdir(exist_ok=True)
+    for part, text in (("training", training), ("validation", validation), ("testing", testing)):
+        (folder / f"subGroup{number}_{part}.txt").write_text("\r\n".join(text.split()) + "\r\n")
+
+
+@pytest.mark.parametrize("layout", ["database_nifti", "old"])
+def test_an_official_fold_says_who_trains_and_tests(tmp_path: Path, layout: str) -> None:
+    for number in (1, 2, 3):
+        folder = camus_view(tmp_path, f"patient000{number}")
+        for path in folder.iterdir() if layout == "old" else ():
+            if path.name.endswith(".nii.gz") and "half" not in path.name:
+                array, spacing = read_nifti(path)
+                write_nifti(
+                    tmp_path / "training" / folder.name / path.name.replace(".nii.gz", ".mhd"), array, spacing[::-1]
+                )
+    if layout == "old":
+        shutil.rmtree(tmp_path / "database_nifti")
+    else:
+        camus_split(tmp_path, "patient0001", "patient0002", "patient0003")
+    fold_lists(tmp_path / "listSubGroups", 4, "patient0002", "patient0003", "patient0001")
+    _, made = converted(tmp_path, fold=4)
+    assert {case.rpartition("_2CH")[0][-4:]: labels.split for case, labels in made.manifest.cases.items()} == {
+        "0001": "test",
+        "0002": "train",
+        "0003": "val",
+    }
+    with pytest.raises(ConversionError, match=r"lacks subGroup5_testing\.txt, .* choose another fold than 5"):
+        Camus(tmp_path, fold=5).sources()
+
+
+def test_a_fold_without_lists_and_one_that_cannot_be(root: Path) -> None:
+    with pytest.raises(ConversionError, match=r"has no listSubGroups/subGroup1_training\.txt.*convert without --fold"):
+        converted(root, fold=1)
+    with pytest.raises(ConversionError, match="the fold is 11, expected a number from 1 to 10"):
+        Camus(root, fold=11)

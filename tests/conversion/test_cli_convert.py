@@ -84,7 +84,7 @@ def test_a_wrong_name_or_id(tmp_path: Path, words: Sequence[str]) -> None:
 def test_a_wrong_number_of_processes(tmp_path: Path, processes: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         call("camus", "-i", tmp_path, "-d", "501", "-np", processes)
-    assert "argument -np: expected a whole number above 0" in capsys.readouterr().err
+    assert "argument -np/--processes: expected a whole number above 0" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", DATASETS)

@@ -17,6 +17,7 @@ from nnunet_partial.dataset_conversion.merge_source import common_order
 from nnunet_partial.dataset_conversion.relabel import relabel
 from raw_folders import Drawn, read_values, snapshot, write_dataset, write_image
 
+from nnunet_partial.cli import main
 from nnunet_partial.errors import DatasetError, PartialLabelError
 from nnunet_partial.label_check import undeclared
 from nnunet_partial.raw_dataset import RawDataset
@@ -623,3 +624,54 @@ def test_tiff_volumes_with_pixel_sizes_in_files_of_their_own_are_refused(raw: Pa
     with pytest.raises(DatasetError, match="Dataset501_CAMUS keeps its pixel sizes in json files"):
         merged(raw)
     assert not (raw / "Dataset510_Echo").exists()
+
+
+# ---- weights -------------------------------------------------------------------------------------------------------
+
+
+def weights_of(made: RawDataset) -> dict[str, float] | None:
+    found = made.manifest.domain_weights
+    return None if found is None else dict(found)
+
+
+def test_balance_writes_the_square_root_of_the_training_cases_of_each_domain(raw: Path) -> None:
+    for name, number, start in (("Dataset521_Large", 9, "l"), ("Dataset522_Small", 4, "s")):
+        cases = [
+            Drawn(f"{start}{index}", [1], {"annotated": ["LV"], "domain": start}, "Ts" if index == 0 else "Tr")
+            for index in range(number + 1)
+        ]
+        write_dataset(raw, name, {"LV": 1}, cases)
+    made = merged(raw, "Dataset521_Large", "Dataset522_Small", balance=True)
+    assert weights_of(made) == {"l": 0.6, "s": 0.4}  # sqrt(9) = 3 and sqrt(4) = 2, of 5; test cases do not count
+
+
+def test_without_balance_there_are_no_weights_and_those_of_a_source_are_said_to_be_left_out(raw: Path) -> None:
+    source = camus(raw)
+    path = source.folder / "partial_labels.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "domain_weights": {"camus": 2}}))
+    uda(raw)
+    folders = [raw / "Dataset501_CAMUS", raw / "Dataset502_UDA"]
+    made = merge(folders, "Dataset510_Both")
+    assert "Dataset501_CAMUS: its domain weights do not hold for the merged data set; left out" in str(made.warnings)
+    assert weights_of(RawDataset(made.folder)) is None
+    balanced = merge(folders, "Dataset510_Both", balance=True, overwrite=True)
+    assert "weights" not in str(balanced.warnings)
+    assert weights_of(RawDataset(balanced.folder)) == balanced.weights
+
+
+def test_one_domain_cannot_be_balanced(raw: Path) -> None:
+    for name, case in (("Dataset521_One", "x"), ("Dataset522_Two", "y")):
+        write_dataset(raw, name, {"LV": 1}, [Drawn(case, [1], {"annotated": ["LV"], "domain": "same"})])
+    made = merge([raw / "Dataset521_One", raw / "Dataset522_Two"], "Dataset510_Both", balance=True)
+    assert "--balance has nothing to balance: every training case is of the domain same" in made.warnings
+    assert weights_of(RawDataset(made.folder)) is None
+
+
+@pytest.mark.parametrize("command", ["merge -i 1 2 -d 3", "scenario -i 1 -d 2 --missing LA", "convert camus -i x -d 1"])
+@pytest.mark.parametrize("processes", ["0", "-1", "two", "²"])
+def test_the_number_of_processes_is_a_whole_number_above_0(
+    command: str, processes: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main([*command.split(), "-np", processes])
+    assert "expected a whole number above 0" in capsys.readouterr().err

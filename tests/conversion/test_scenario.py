@@ -595,3 +595,13 @@ def test_a_refusal_exits_1(raw: Path, capsys: pytest.CaptureFixture[str]) -> Non
     camus(raw)
     assert main(["scenario", "-i", "501", "-d", "601", "--missing", "RA"]) == 1
     assert "nnunet_partial scenario: No scenario can be made from Dataset501_CAMUS" in capsys.readouterr().err
+
+
+def test_the_weights_of_domains_stay_as_they_are_so_that_scenarios_compare(raw: Path) -> None:
+    source = both(raw)
+    path = source.folder / "partial_labels.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "domain_weights": {"camus": 0.6, "uda": 0.4}}))
+    out = made(RawDataset(source.folder), "LA", fraction=0.5, domain="camus")
+    assert out.manifest.domain_weights == {"camus": 0.6, "uda": 0.4}
+    alone = made(RawDataset(source.folder), "LA", domain="uda", keep_only_complete=True, name="Dataset602_CAMUS")
+    assert alone.manifest.domain_weights == {"camus": 0.6}  # no training case of uda is left

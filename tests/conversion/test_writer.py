@@ -16,7 +16,8 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
-from nnunet_partial.dataset_conversion import DATASETS, picture, writer
+import SimpleITK as sitk
+from nnunet_partial.dataset_conversion import DATASETS, picture, publish, writer
 from nnunet_partial.dataset_conversion.camus import Camus
 from nnunet_partial.dataset_conversion.case import Case, Note, Skipped, Source, require_identifier
 from nnunet_partial.dataset_conversion.data_set import DataSet
@@ -124,6 +125,28 @@ def test_equal_pictures_give_equal_bytes_whenever_they_are_written(tmp_path: Pat
     first = (tmp_path / "a.nii.gz").read_bytes()
     assert first == (tmp_path / "b.nii.gz").read_bytes()
     assert gzip.decompress(first)[-6:] == bytes(range(6))
+
+
+@pytest.mark.parametrize(
+    ("array", "spacing_mm"),
+    [
+        (np.arange(6, dtype=np.uint8).reshape(2, 3), (0.5, 0.25)),
+        (np.arange(6, dtype=np.float32).reshape(2, 3).T, (0.154, 0.308)),  # not in the order of memory
+        (np.arange(24, dtype=np.uint8).reshape(2, 3, 4), (2.0, 0.5, 0.25)),
+        (np.zeros((1, 1), np.uint8), (1 / 3, 150 / 112)),
+    ],
+)
+def test_pictures_are_those_that_simpleitk_writes(
+    tmp_path: Path, array: np.ndarray, spacing_mm: tuple[float, ...]
+) -> None:
+    image = sitk.GetImageFromArray(np.ascontiguousarray(array))
+    image.SetSpacing(spacing_mm[::-1])
+    sitk.WriteImage(image, str(tmp_path / "theirs.nii.gz"))
+    picture.write_picture(tmp_path / "ours.nii.gz", array, spacing_mm)
+    ours, theirs = (gzip.decompress((tmp_path / f"{name}.nii.gz").read_bytes()) for name in ("ours", "theirs"))
+    assert ours == theirs
+    assert np.array_equal(read_nifti(tmp_path / "ours.nii.gz")[0], array)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ours.nii.gz", "theirs.nii.gz"]
 
 
 @pytest.mark.parametrize(
@@ -280,6 +303,31 @@ def test_a_log_that_was_cut_off_costs_only_its_last_line(tmp_path: Path, raw: Pa
     assert convert(Toy(tmp_path), NAME).counts["labelsTr"] == 2
 
 
+@pytest.mark.parametrize("what", ["imagesTr/toy_1_0000.nii.gz", "labelsTr/toy_1.nii.gz"])
+def test_what_a_power_cut_left_of_a_file_is_written_again(tmp_path: Path, raw: Path, what: str) -> None:
+    STORY["second"] = [Skipped("toy_2", "is torn")]
+    with pytest.raises(ConversionError, match="is torn"):
+        convert(Toy(tmp_path), NAME, strict=True)
+    file = raw / f".building_{NAME}" / what
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    report = convert(Toy(tmp_path), NAME)
+    assert (report.folder / what).read_bytes() == whole
+
+
+def test_a_disk_that_refuses_in_the_end_publishes_nothing(
+    tmp_path: Path, raw: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(folder: Path) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(publish, "sync_to_disk", refuse)
+    with pytest.raises(DatasetError, match=r"Cannot write Dataset501_Toy: .*Input/output error"):
+        convert(Toy(tmp_path), NAME)
+    assert not (raw / NAME).exists()
+    monkeypatch.undo()
+
+
 def test_another_source_or_option_starts_afresh(tmp_path: Path, raw: Path) -> None:
     STORY["second"] = [Skipped("toy_2", "is torn")]
     with pytest.raises(ConversionError, match="is torn"):
@@ -290,10 +338,10 @@ def test_another_source_or_option_starts_afresh(tmp_path: Path, raw: Path) -> No
 
 
 def test_a_full_disk_ends_the_run_and_is_no_skip(tmp_path: Path, raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(picture, "atomic_path", full)
+    monkeypatch.setattr(gzip, "compress", full)
     with pytest.raises(DatasetError, match=r"Cannot write .*toy_1_0000\.nii\.gz: .*No space left on device"):
         convert(Toy(tmp_path), NAME)
     assert not (raw / NAME).exists()

@@ -163,6 +163,10 @@ def test_a_single_slice_is_a_picture() -> None:
     assert (array.shape, spacing) == ((7, 8), (0.5, 0.4))
     array, spacing = without_thin_axes(np.zeros((1, 1, 8), np.uint8), (9.0, 8.0, 0.4))
     assert (array.ndim, spacing[-1]) == (2, 0.4)
+    # of several thin axes the last stays, so that two remain
+    array, spacing = without_thin_axes(np.zeros((1, 5, 1), np.uint8), (9.0, 0.5, 8.0))
+    assert (array.shape, spacing) == ((5, 1), (0.5, 8.0))
+    assert without_thin_axes(np.zeros((1, 1, 8), np.uint8), (9.0, 7.0, 0.4))[1] == (7.0, 0.4)
     assert without_thin_axes(np.zeros((1, 8), np.uint8), (1.0, 2.0))[0].shape == (1, 8)
     assert without_thin_axes(np.zeros((2, 7, 8), np.uint8), (9.0, 0.5, 0.4))[1] == (9.0, 0.5, 0.4)
 

@@ -361,3 +361,11 @@ def test_losses_do_not_import_nnunet() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_arguments_may_be_given_by_position() -> None:
+    for variant in VARIANTS:
+        loss = variant.build()
+        positional = type(loss)(0.25, 0.5, False, 1e-3, **variant.options)
+        assert (positional.weight_ce, positional.weight_dice, positional.batch_dice) == (0.25, 0.5, False)
+        assert "(weight_ce=0.25, weight_dice=0.5, batch_dice=False, smooth=0.001, do_bg=False" in repr(positional)

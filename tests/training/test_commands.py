@@ -47,6 +47,7 @@ def check_summary(results: Path) -> None:
     newest = max(results.glob("training_log_*.txt"), key=lambda log: log.stat().st_mtime)
     logged = re.findall(r"Mean Validation Dice:\s+(\S+)", newest.read_text())
     assert [float(value) for value in logged] == [pytest.approx(foreground)]
+    assert "where nobody drew the structure, beside its true size" in newest.read_text()  # the ring, in domain b
 
 
 def test_train_validate_continue_and_pretrain(planned: Project, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from nnunetv2.training.nnUNetTrainer.variants.network_architecture.nnUNetTrainer
 from toy import Project
 
 from nnunet_partial.errors import ManifestError, PartialLabelError, SplitError
+from nnunet_partial.known_batch import LossOfKnown, Unaware, count_known, count_samples
 from nnunet_partial.labels import MANIFEST_NAME
 from nnunet_partial.losses import AdaptiveCCELoss, MarginalLoss
 from nnunet_partial.splits import SPLITS_NAME
@@ -28,7 +29,7 @@ from nnunet_partial.trainers.nnUNetTrainerMarginal import (
     nnUNetTrainerMarginalLabelDropout,
 )
 from nnunet_partial.trainers.nnUNetTrainerNaive import nnUNetTrainerNaive
-from nnunet_partial.training import RUN_LOG_KEY, LossOfKnown, PartialLabelMixin, Unaware, count_known
+from nnunet_partial.training import RUN_LOG_KEY, PartialLabelMixin
 
 DATASET = "Dataset701_Toy"
 TRAINERS = [nnUNetTrainerMarginal, nnUNetTrainerACCE, nnUNetTrainerABCE, nnUNetTrainerNaive]
@@ -84,7 +85,7 @@ def test_counts_leave_out_unknown_pairs_and_ignored_voxels() -> None:
     predicted = torch.tensor([[1, 2, 2, 1], [1, 1, 2, 2]])
     logits = torch.nn.functional.one_hot(predicted, 3).movedim(-1, 1).float()
     known = torch.tensor([[True, True, True], [True, True, False]])
-    tp, fp, fn = count_known(logits, target, known, ignore_label=3).tolist()
+    tp, fp, fn = count_known(count_samples(logits, target, ignore_label=3), known).tolist()
     assert tp == [1 + 1, 1]  # class 1: one in each sample; class 2: one in the first
     assert fp == [0 + 1, 1]  # class 1: the second sample's second voxel; class 2: the first sample's second voxel
     assert fn == [1 + 0, 0]
@@ -98,7 +99,7 @@ def test_counts_agree_with_nnunets_own_where_everything_is_known() -> None:
     target = torch.randint(0, 4, (3, 1, 5, 6, 7), generator=generator)
     hard = torch.zeros_like(logits).scatter_(1, logits.argmax(1, keepdim=True), 1)
     expected = get_tp_fp_fn_tn(hard, target, axes=[0, 2, 3, 4])[:3]
-    counts = count_known(logits, target, torch.ones(3, 4, dtype=torch.bool), None)
+    counts = count_known(count_samples(logits, target, None), torch.ones(3, 4, dtype=torch.bool))
     for ours, theirs in zip(counts, expected, strict=True):
         assert ours.tolist() == theirs[1:].tolist()
 
@@ -113,7 +114,7 @@ def test_the_first_scale_is_counted_and_only_in_validation() -> None:
     loss(logits, target)
     loss(logits[..., ::2, ::2], target[..., ::2, ::2])
     assert loss.counts is not None
-    assert loss.counts[2].tolist() == [16]  # all 16 voxels of the full resolution missed
+    assert loss.counts[2].tolist() == [[16]]  # all 16 voxels of the full resolution missed
 
 
 # ---- a training ----------------------------------------------------------------------------------------------------

@@ -1,0 +1,109 @@
+"""`nnunet_partial find-best`: the best of several trained models, chosen over what was annotated."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from nnunet_partial.cli._processes import add_processes_option
+from nnunet_partial.raw_dataset import RawDataset, find_dataset, nnunet_folder
+
+if TYPE_CHECKING:
+    from nnunet_partial.evaluation.find_best import Found
+
+
+def add_parser(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "find-best",
+        help="choose between trained models by cross-validation over what was annotated",
+        description="What nnUNetv2_find_best_configuration does, counting only the structures that each case knows: "
+        "puts the validation predictions of all folds together, compares trainers, plans, configurations and ensembles "
+        "of two, chooses the post-processing of the best and writes the commands to predict with it. Exit code 1: "
+        "something is missing, and is named.",
+        epilog="Example: nnunet_partial find-best -d 510 -c 2d -tr nnUNetTrainerMarginal nnUNetTrainerACCE",
+    )
+    parser.add_argument("-d", "--dataset", required=True, metavar="DATASET", help="id or name of the data set")
+    parser.add_argument("-tr", nargs="+", metavar="TRAINER", help="trainers (default: all that were trained)")
+    parser.add_argument(
+        "-p", nargs="+", default=["nnUNetPlans"], metavar="PLANS", help="plans identifiers (default: nnUNetPlans)"
+    )
+    parser.add_argument(
+        "-c", nargs="+", metavar="CONFIGURATION", help="configurations (default: all that were trained)"
+    )
+    parser.add_argument(
+        "-f", nargs="+", type=int, metavar="FOLD", help="folds (default: those of the cross-validation)"
+    )
+    parser.add_argument("--disable_ensembling", action="store_true", help="compare single models only")
+    parser.add_argument(
+        "--no_overwrite",
+        action="store_true",
+        help="keep ensembled predictions that are there, also where the trainings are newer",
+    )
+    add_processes_option(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from nnunet_partial.evaluation.find_best import find_best
+    from nnunet_partial.evaluation.find_best_folds import validated_cases
+    from nnunet_partial.evaluation.find_best_models import find_models
+
+    dataset = RawDataset(find_dataset(args.dataset))
+    results, preprocessed = (
+        nnunet_folder(variable) / dataset.folder.name for variable in ("nnUNet_results", "nnUNet_preprocessed")
+    )
+    models = find_models(results, args.tr, args.c, args.p)
+    validation = validated_cases(dataset, preprocessed, args.f)
+    notes = validation.not_counted(models)
+    found = find_best(validation, models, not args.disable_ensembling, not args.no_overwrite, args.processes)
+    _show(found)
+    for note in notes:
+        print(f"NOTE: {note}")
+    print(f"\n{found.instructions}\nThe same: {results / 'inference_instructions.txt'}; all numbers: {results}")
+    return 0
+
+
+def _show(found: Found) -> None:
+    from nnunet_partial.evaluation import words
+    from nnunet_partial.overview import text_table
+
+    short, best = _short_names(found), found.best.name
+    print("\nMeans over the cases that know the structure\n")
+    print(words.agreement_table([{**row, "model": short[str(row["model"])]} for row in found.tables.summary]), end="")
+    against = [row for row in found.tables.comparisons if best in (row["model_a"], row["model_b"])]
+    if against:
+        print("\nThe best against each other one: Dice, paired by patient (Wilcoxon signed-rank, p corrected for all")
+        print("pairs, rank-biserial effect: above 0 where a is better)\n")
+        names = ("model_a", "model_b", "better")
+        rows = [{**row, **{key: short.get(str(row[key]), "") for key in names}} for row in against]
+        print(words.comparison_table(rows), end="")
+    print("\nForeground mean Dice (mean of the structures' means)\n")
+    scores = [[short[name], f"{score:.4f}", "best" if name == best else ""] for name, score in found.scores.items()]
+    print(text_table(["candidate", "Dice", ""], scores), end="")
+    print(f"\nPost-processing of the best: {_steps(found)} (Dice then {found.postprocessed:.4f})")
+
+
+def _short_names(found: Found) -> dict[str, str]:
+    """For the screen: of trainer, plans and configuration only what differs between the candidates."""
+    parts = {
+        candidate.name: [(model.trainer, model.plans, model.configuration) for model in candidate.members]
+        for candidate in found.candidates
+    }
+    columns = zip(*(model for members in parts.values() for model in members), strict=True)
+    differs = [len(set(column)) > 1 for column in columns]
+    shown = differs if any(differs) else [True, False, False]
+    return {
+        name: "+".join(" ".join(part for part, show in zip(model, shown, strict=True) if show) for model in members)
+        for name, members in parts.items()
+    }
+
+
+def _steps(found: Found) -> str:
+    classes = found.evaluation.classes
+    steps = [
+        "the largest component of all structures together"
+        if isinstance(labels, list)
+        else f"the largest component of {classes[labels - 1]}"
+        for labels in found.steps.labels
+    ]
+    return "keep " + ", then ".join(steps) if steps else "none helps"

@@ -1,0 +1,45 @@
+"""`nnunet_partial report`: the results of an evaluation as one HTML page, or as tables for a paper."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+ENDINGS = {"html": ".html", "md": ".md", "latex": ".tex"}
+
+
+def add_parser(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "report",
+        help="one HTML page of an evaluation with pictures, or its tables as Markdown or LaTeX",
+        description="Makes one HTML file that opens anywhere without a network, of the folder that `nnunet_partial "
+        "evaluate` wrote; its pictures also lie in RESULTS/pictures as PNG and PDF. With --format md or latex: the "
+        "tables for a paper, without pictures. Exit code 0: all is in it; 1: an image or prediction is gone; it is "
+        "named, also in the page, and everything else is in it.",
+        epilog="Example: nnunet_partial report results -o report.html",
+    )
+    parser.add_argument("results", type=Path, metavar="RESULTS", help="the folder that evaluate wrote")
+    parser.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="(default: report.html, .md or .tex in RESULTS)"
+    )
+    parser.add_argument("--format", choices=ENDINGS, default="html", help="(default: %(default)s)")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from nnunet_partial.report.results_folder import read_results
+    from nnunet_partial.report.write import write_html, write_latex, write_markdown
+
+    results = read_results(args.results)
+    file = args.output or args.results / f"report{ENDINGS[args.format]}"
+    problems: list[str] = []
+    if args.format == "html":
+        print("drawing ...", flush=True)
+        problems = write_html(results, file)
+    else:
+        (write_markdown if args.format == "md" else write_latex)(results, file)
+    for problem in problems:
+        print(f"Not drawn: {problem}")
+    print(f"{file.resolve()}")
+    return 1 if problems else 0

@@ -1,0 +1,39 @@
+"""`nnunet_partial shrink`: a smaller network beside nnU-Net's plan, for computers without a graphics card."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from nnunet_partial.raw_dataset import find_dataset, nnunet_folder
+
+
+def add_parser(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "shrink",
+        help="add a smaller network to a plan, for CPUs",
+        description="Adds the configuration NAME_small to nnU-Net's plans of a data set: the same preprocessed data, "
+        "fewer stages and features, smaller patches and batches. To see an idea work on two CPU cores in minutes.",
+        epilog="Example: nnunet_partial shrink -d 501 --patch 96 96; nnUNetv2_train 501 2d_small 0 -device cpu ...",
+    )
+    parser.add_argument("-d", "--dataset", required=True, metavar="DATASET", help="id or name, planned by nnU-Net")
+    parser.add_argument("-c", "--configuration", default="2d", metavar="NAME", help="(default: %(default)s)")
+    parser.add_argument("-p", "--plans", default="nnUNetPlans", help="(default: %(default)s)")
+    parser.add_argument(
+        "--features", type=int, nargs="+", default=[16, 32, 64, 64], help="of each stage (default: 16 32 64 64)"
+    )
+    parser.add_argument("--patch", type=int, nargs="+", default=[96, 96], help="in pixels (default: 96 96)")
+    parser.add_argument("--batch", type=int, default=8, help="images per batch (default: %(default)s)")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from nnunet_partial.small_plan import add_small_configuration
+
+    file = nnunet_folder("nnUNet_preprocessed") / find_dataset(args.dataset).name / f"{args.plans}.json"
+    name = f"{args.configuration}_small"
+    add_small_configuration(
+        file, name, base=args.configuration, features=args.features, batch_size=args.batch, patch_size=args.patch
+    )
+    print(f"{file} has the configuration {name}")
+    return 0

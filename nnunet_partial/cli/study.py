@@ -1,0 +1,98 @@
+"""`nnunet_partial study`: compare losses, scenarios, seeds and networks in one go, on one machine or a cluster."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+FORMATS = ("html", "md", "latex", "csv")
+
+
+def add_parser(subparsers: Any) -> None:
+    parser = subparsers.add_parser(
+        "study",
+        help="compare losses over labelling scenarios: one file, one command, resumable",
+        description="Runs every training that a study.yaml asks for, predicts the test cases, evaluates them against "
+        "the complete labels, and makes one report. Finished work is never repeated.",
+    )
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    _add_run(actions)
+    status = actions.add_parser("status", help="how far it is", description="How far a study is, step by step.")
+    status.add_argument("study", type=Path, metavar="STUDY.yaml")
+    report = actions.add_parser(
+        "report",
+        help="tables and pictures of what has finished",
+        description="Writes the report of what has finished so far; what has not is named in it.",
+        epilog="Example: nnunet_partial study report study.yaml -o report.html",
+    )
+    report.add_argument("study", type=Path, metavar="STUDY.yaml")
+    report.add_argument("-o", "--output", type=Path, required=True, metavar="FILE")
+    report.add_argument("--format", choices=FORMATS, default="html", help="(default: %(default)s)")
+    graph = actions.add_parser(
+        "graph", help="a picture of the workflow", description="Draws which step needs which (Graphviz)."
+    )
+    graph.add_argument("study", type=Path, metavar="STUDY.yaml")
+    graph.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help=".svg, .png, .pdf or .dot")
+    parser.set_defaults(run=run)
+
+
+def _add_run(actions: Any) -> None:
+    run_parser = actions.add_parser(
+        "run",
+        help="run what is not done yet",
+        description="Runs what is not done yet. What stands after -- goes to Snakemake, as in: -- --retries 2 "
+        "--default-resources slurm_partition=gpu",
+        epilog="Example: nnunet_partial study run study.yaml --executor slurm",
+    )
+    run_parser.add_argument("study", type=Path, metavar="STUDY.yaml")
+    run_parser.add_argument(
+        "--executor", default="local", metavar="NAME", help="local, slurm, kubernetes, ... (default: %(default)s)"
+    )
+    run_parser.add_argument(
+        "-j",
+        "--jobs",
+        type=int,
+        metavar="N",
+        help="locally: CPU cores to use (all); on a cluster: jobs at a time (100)",
+    )
+    run_parser.add_argument("--dry-run", action="store_true", help="show what would be run, and run nothing")
+    run_parser.add_argument("snakemake", nargs="*", metavar="-- OPTION", help="options for Snakemake itself")
+
+
+def run(args: argparse.Namespace) -> int:
+    from nnunet_partial.study.definition import Study
+
+    return {"run": _run, "status": _status, "report": _report, "graph": _graph}[args.action](
+        Study.read(args.study), args
+    )
+
+
+def _run(study: Any, args: argparse.Namespace) -> int:
+    from nnunet_partial.study import engine
+
+    return engine.run(study, args.study, args.executor, args.jobs, args.dry_run, args.snakemake)
+
+
+def _status(study: Any, args: argparse.Namespace) -> int:
+    from nnunet_partial.study.progress import status_table
+
+    sys.stdout.write(status_table(study))
+    return 0
+
+
+def _report(study: Any, args: argparse.Namespace) -> int:
+    from nnunet_partial.study.report import write_report
+
+    write_report(study, args.study, args.output, args.format)
+    print(args.output)
+    return 0
+
+
+def _graph(study: Any, args: argparse.Namespace) -> int:
+    from nnunet_partial.study.graph import draw_graph
+
+    draw_graph(study, args.study, args.output)
+    print(args.output)
+    return 0

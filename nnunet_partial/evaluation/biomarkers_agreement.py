@@ -1,0 +1,136 @@
+"""biomarker_agreement.csv: how well predicted biomarkers agree with those of the reference, patient by patient."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+
+import numpy as np
+
+from nnunet_partial.evaluation.biomarkers_list import BIOMARKERS
+from nnunet_partial.evaluation.records import ALL
+from nnunet_partial.evaluation.statistics import Floats
+from nnunet_partial.evaluation.summary import Row
+
+#: The limits of agreement are this many SD from the bias.
+LIMITS = 1.96
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """`n` pairs of numbers; differences are prediction minus reference. Intervals (ci95) are of 95 %.
+
+    bias, sd, loa_low, loa_high: mean and SD (n - 1) of the differences, and bias -+ 1.96 SD (Bland & Altman 1986,
+    https://doi.org/10.1016/S0140-6736(86)90837-8). Intervals by Student's t with n - 1 degrees of freedom; the standard
+    error is SD / sqrt(n) for the bias, SD sqrt(1 / n + 1.96^2 / (2 (n - 1))) for each limit (Bland & Altman 1999,
+    https://doi.org/10.1177/096228029900800204). mae: mean absolute difference. pearson_r: with Fisher's interval. ccc:
+    Lin's concordance correlation (1989, https://doi.org/10.2307/2532051), which also falls with bias and another slope.
+    """
+
+    n: int
+    mean_reference: float
+    mean_prediction: float
+    bias: float
+    bias_ci95_low: float
+    bias_ci95_high: float
+    sd: float
+    loa_low: float
+    loa_low_ci95_low: float
+    loa_low_ci95_high: float
+    loa_high: float
+    loa_high_ci95_low: float
+    loa_high_ci95_high: float
+    mae: float
+    pearson_r: float
+    pearson_r_ci95_low: float
+    pearson_r_ci95_high: float
+    ccc: float
+
+
+COLUMNS = (
+    *("model", "domain", "biomarker", "unit", "method"),
+    *(column.name for column in fields(Agreement)),
+    *("n_reference", "n_no_prediction"),
+)
+
+
+def agreement(reference: Sequence[float], prediction: Sequence[float]) -> Agreement:
+    """Agreement of n finite pairs.
+
+    No pair: all NaN; one: no SD, limits or intervals. Correlations need three pairs, and two different values on both
+    sides; else they are NaN.
+    """
+    if not len(reference):
+        return Agreement(0, *[math.nan] * 17)
+    x, y = np.asarray(reference, np.float64), np.asarray(prediction, np.float64)
+    difference = y - x
+    n, bias = len(x), float(difference.mean())
+    sd = float(difference.std(ddof=1)) if n > 1 else math.nan
+    low, high = bias - LIMITS * sd, bias + LIMITS * sd
+    of_bias, of_limit = (_half_width(n, sd, share) for share in (1 / n, 1 / n + LIMITS**2 / (2 * max(n - 1, 1))))
+    return Agreement(
+        n,
+        *(float(x.mean()), float(y.mean())),
+        *(bias, bias - of_bias, bias + of_bias, sd),
+        *(low, low - of_limit, low + of_limit),
+        *(high, high - of_limit, high + of_limit),
+        float(np.abs(difference).mean()),
+        *_correlation(x, y),
+        _concordance(x, y),
+    )
+
+
+def _half_width(n: int, sd: float, share: float) -> float:
+    """Of a 95 % interval whose squared standard error is `share` of the variance."""
+    from scipy.stats import t
+
+    return float(t.ppf(0.975, n - 1)) * sd * math.sqrt(share) if n > 1 else math.nan
+
+
+def _correlation(x: Floats, y: Floats) -> tuple[float, float, float]:
+    from scipy.stats import pearsonr
+
+    if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return math.nan, math.nan, math.nan
+    found = pearsonr(x, y)
+    interval = found.confidence_interval(0.95) if len(x) > 3 else (math.nan, math.nan)
+    return float(found.statistic), float(interval[0]), float(interval[1])
+
+
+def _concordance(x: Floats, y: Floats) -> float:
+    if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return math.nan
+    return float(2 * np.cov(x, y, ddof=0)[0, 1] / (x.var() + y.var() + (x.mean() - y.mean()) ** 2))
+
+
+def agreement_rows(rows: Sequence[Row]) -> list[Row]:
+    """A row per model, domain, "(all)" included, biomarker, unit and method, for which the reference has a value.
+
+    `rows`: of biomarkers.csv. n_reference: patients for whom the reference has a value; n_no_prediction: those of them
+    without a predicted one, who are in no other number.
+    """
+    known = [row for row in rows if not math.isnan(float(row["reference"]))]
+    found: list[Row] = []
+    for model in dict.fromkeys(row["model"] for row in known):
+        of_model = [row for row in known if row["model"] == model]
+        for domain in [*sorted({str(row["domain"]) for row in of_model}), ALL]:
+            groups: dict[tuple[str, str, str], list[Row]] = {}
+            for row in of_model:
+                if domain in (row["domain"], ALL):
+                    groups.setdefault((str(row["biomarker"]), str(row["unit"]), str(row["method"])), []).append(row)
+            for what in sorted(groups, key=_order):
+                found.append(_row((str(model), domain, *what), groups[what]))
+    return found
+
+
+def _order(what: tuple[str, str, str]) -> tuple[int, str]:
+    return [biomarker.name for biomarker in BIOMARKERS].index(what[0]), what[2]
+
+
+def _row(what: tuple[str, ...], rows: Sequence[Row]) -> Row:
+    pairs = [(float(row["reference"]), float(row["prediction"])) for row in rows]
+    whole = [pair for pair in pairs if not math.isnan(pair[1])]
+    found = agreement([x for x, _ in whole], [y for _, y in whole])
+    names = dict(zip(COLUMNS, what, strict=False))
+    return {**names, **asdict(found), "n_reference": len(pairs), "n_no_prediction": len(pairs) - len(whole)}

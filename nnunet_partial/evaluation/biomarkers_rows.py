@@ -1,0 +1,145 @@
+"""biomarkers.csv: what reference and prediction make of the pictures of each patient."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from nnunet_partial.errors import some
+from nnunet_partial.evaluation.biomarkers_case import HeartCase
+from nnunet_partial.evaluation.biomarkers_list import BIOMARKERS, EF, Biomarker
+from nnunet_partial.evaluation.biomarkers_patients import Patient, patients_of
+from nnunet_partial.evaluation.biomarkers_picture import Picture
+from nnunet_partial.evaluation.summary import Row
+from nnunet_partial.labels import CaseLabels
+
+COLUMNS = ("model", "domain", "patient", "biomarker", "unit", "method", "reference", "prediction", "problem")
+#: The method of the rows that compare with the EF that came with the data set.
+OWN = "data set's own"
+
+#: A value (NaN where there is none), and why there is none or what to know about it.
+_Value = tuple[float, list[str]]
+
+
+def biomarker_rows(
+    labels: Mapping[str, CaseLabels], hearts: Sequence[HeartCase], models: Sequence[str], classes: Sequence[str]
+) -> list[Row]:
+    """A row per model, patient, biomarker and method; `labels`: of all cases of the reference, `hearts`: measured ones.
+
+    Only biomarkers of structures among `classes`, those of the data set.
+    reference: only where all pictures that the biomarker needs are annotated for all structures it needs. prediction:
+    also elsewhere. Both by the same method. NaN where there is no value; problem then names why, else what to know
+    about the value. A patient of whom a model predicted nothing has no row.
+    """
+    measured = {heart.case: heart for heart in hearts}
+    biomarkers = [biomarker for biomarker in BIOMARKERS if biomarker.structures <= set(classes)]
+    rows: list[Row] = []
+    for model in models:
+        for patient in patients_of(labels):
+            if any(case in measured and model in measured[case].predictions for case in patient.labels):
+                for row in _Rows(model, patient, measured).all(biomarkers):
+                    rows.append({"model": model, "domain": patient.domain, "patient": patient.name, **row})
+    return rows
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """The rows of one model and patient."""
+
+    model: str
+    patient: Patient
+    measured: Mapping[str, HeartCase]
+
+    def all(self, biomarkers: Sequence[Biomarker]) -> Iterator[Row]:
+        for biomarker in biomarkers:
+            found = [self._row(biomarker, views) for views in self._groups(biomarker)]
+            yield from (row for row, annotated in found if annotated or not math.isnan(float(row["prediction"])))
+            if biomarker.name == EF:
+                yield from self._own_ef(found[0][0] if found else None)
+
+    def _groups(self, biomarker: Biomarker) -> list[list[str]]:
+        """The views that are measured together: the annotated ones, where nothing is annotated all there are."""
+        views = self.patient.views(biomarker)
+        if biomarker.one_view:
+            return [[view] for view in views]
+        annotated = [view for view in views if self.patient.annotated(biomarker, [view])]
+        return [annotated or views] if views else []
+
+    def _row(self, biomarker: Biomarker, views: Sequence[str]) -> tuple[Row, bool]:
+        """The row, and whether all that it needs is annotated."""
+        sized = [view for view in views if self.patient.sized(biomarker, [view])]
+        used = sized or (list(views[:1]) if biomarker.ratio else views)
+        annotated = self.patient.annotated(biomarker, used)
+        reference: _Value = (math.nan, [])
+        predicted: _Value = (math.nan, ["the pixel size is not known"])
+        if sized or biomarker.ratio:
+            predicted = self._value(biomarker, used, "prediction")
+            reference = self._value(biomarker, used, "reference") if annotated else reference
+        row: Row = {
+            "biomarker": biomarker.name,
+            "unit": biomarker.unit,
+            "method": _method(biomarker, used),
+            "reference": reference[0],
+            "prediction": predicted[0],
+            "problem": "; ".join(dict.fromkeys([*reference[1], *predicted[1]])),
+        }
+        return row, annotated
+
+    def _value(self, biomarker: Biomarker, views: Sequence[str], side: str) -> _Value:
+        """The value, or NaN and why there is none; or with it, what to know about it."""
+        pictures: dict[str, list[Picture]] = {phase: [] for phase in biomarker.parts}
+        missing, remarks = [], []
+        for phase, parts in biomarker.parts.items():
+            for view in views:
+                picture = self._picture(view, phase, side)
+                if isinstance(picture, str):
+                    missing.append(picture)
+                    continue
+                pictures[phase].append(picture)
+                missing += [
+                    f"{side} {view} {phase}: {picture.why_not[part]}" for part in parts if part in picture.why_not
+                ]
+                remarks += [f"{side} {view} {phase}: {text}" for part in parts for text in picture.remarks(part)]
+        return (math.nan, missing) if missing else (biomarker.formula(pictures), remarks)
+
+    def _picture(self, view: str, phase: str, side: str) -> Picture | str:
+        cases = self.patient.places[view, phase]
+        if len(cases) > 1:
+            return f"{len(cases)} pictures are {view} {phase}: {some(cases)}"
+        heart = self.measured.get(cases[0])
+        if side == "reference":
+            return heart.reference if heart else f"reference {view} {phase}: not evaluated, as there is no prediction"
+        found = heart.predictions.get(self.model) if heart else None
+        return found or f"prediction {view} {phase}: there is none that can be evaluated"
+
+    def _own_ef(self, row: Row | None) -> Iterator[Row]:
+        """The EF of the manifest beside the predicted one of `row`, by whichever method that is."""
+        given = [entry.info["ef"] for entry in self.patient.labels.values() if entry.info.get("ef") is not None]
+        if not given:
+            return
+        value, problems = _one_ef(given)
+        problems.append(str(row["problem"]) if row else "no view has a picture of both ED and ES")
+        yield {
+            "biomarker": EF,
+            "unit": "%",
+            "method": OWN,
+            "reference": value,
+            "prediction": row["prediction"] if row else math.nan,
+            "problem": "; ".join(filter(None, problems)),
+        }
+
+
+def _method(biomarker: Biomarker, views: Sequence[str]) -> str:
+    if biomarker.one_view:
+        return views[0]
+    return "biplane" if len(views) == 2 else f"single-plane {views[0]}"
+
+
+def _one_ef(given: Sequence[object]) -> _Value:
+    """The one number from 0 to 100 that all pictures of a patient give; else NaN and why."""
+    numbers = {float(ef) for ef in given if isinstance(ef, (int, float)) and not isinstance(ef, bool)}
+    if len(numbers) == 1 and all(0 <= number <= 100 for number in numbers):
+        return numbers.pop(), []
+    shown = some([f"{ef}" for ef in dict.fromkeys(map(str, given))])
+    return math.nan, [f"'ef' in the manifest is {shown}; expected one number from 0 to 100"]

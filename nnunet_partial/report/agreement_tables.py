@@ -1,0 +1,132 @@
+"""The table of a paper, one per domain: each model's metrics per structure with intervals and n, the best ones bold."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from nnunet_partial.evaluation.metrics import OVERLAPS
+from nnunet_partial.evaluation.records import ALL
+from nnunet_partial.report.results_folder import Results, Row, number
+from nnunet_partial.report.tables import Cell, Table, rules_between
+from nnunet_partial.report.wording import METRIC_NAMES, decimal, interval, pretty_unit
+
+#: Metrics of the table, and digits after the point.
+SHOWN = {"dice": 3, "surface_dice": 3, "hd95": 2, "assd": 2}
+LEVEL = 0.05
+
+#: One (domain, structure): by model and metric the rows of summary.csv, one for each unit.
+_Cell = Mapping[str, Mapping[str, Sequence[Row]]]
+
+
+def agreement_tables(results: Results) -> list[Table]:
+    """One table for each domain, and one for all where there are several; rows: structure and model."""
+    cells = _cells(results)
+    return [
+        _table(results, domain, {key[1]: cell for key, cell in cells.items() if key[0] == domain})
+        for domain in dict.fromkeys(key[0] for key in cells)
+    ]
+
+
+def _cells(results: Results) -> dict[tuple[str, str], dict[str, dict[str, list[Row]]]]:
+    """By (domain, structure), as in summary.csv; an "(all)" that is the same as one of its parts is left out."""
+    cells: dict[tuple[str, str], dict[str, dict[str, list[Row]]]] = {}
+    for row in results.summary:
+        of_model = cells.setdefault((row["domain"], row["class"]), {}).setdefault(row["model"], {})
+        of_model.setdefault(row["metric"], []).append(row)
+    known = {key: {model: m["dice"][0]["n_known"] for model, m in cell.items()} for key, cell in cells.items()}
+    order = [*results.domains, ALL]
+    kept = [key for key in cells if not _same_as_a_part(key, known)]
+    return {key: cells[key] for key in sorted(kept, key=lambda key: order.index(key[0]))}
+
+
+def _same_as_a_part(key: tuple[str, str], known: Mapping[tuple[str, str], Mapping[str, str]]) -> bool:
+    domain, structure = key
+    parts = [other for other in known if domain == ALL != other[0] and other[1] == structure]
+    parts += [other for other in known if structure == ALL != other[1] and other[0] == domain]
+    return any(known[part] == known[key] for part in parts)
+
+
+def _table(results: Results, domain: str, cells: Mapping[str, _Cell]) -> Table:
+    rows = [_row(results, domain, structure, model, cell) for structure, cell in cells.items() for model in cell]
+    units = {row["unit"] for cell in cells.values() for of in cell.values() for row in of["hd95"]}
+    unit = f" ({pretty_unit(units.pop())})" if len(units) == 1 else ""
+    names = [METRIC_NAMES[metric] + (unit if metric not in OVERLAPS else "") for metric in SHOWN]
+    where = "All domains" if domain == ALL else f"Domain {domain}"
+    return Table(
+        ["structure", "model", "cases (patients)", *names, "missed", "false pos."],
+        rows,
+        f"{where}: mean over what is known [95 % interval, bootstrap of patients]",
+        note(results),
+        left=2,
+        rules=rules_between(rows),
+    )
+
+
+def _row(results: Results, domain: str, structure: str, model: str, cell: _Cell) -> list[Cell | str]:
+    (dice,) = cell[model]["dice"]
+    values: list[Cell | str] = [
+        structure if structure != ALL else "(all structures)",
+        model,
+        f"{dice['n_cases']} ({dice['n_patients']})",
+    ]
+    for metric, digits in SHOWN.items():
+        rows, several = cell[model][metric], len(cell[model][metric]) > 1
+        units = [f" {pretty_unit(row['unit'])}" if several else "" for row in rows]
+        means = [decimal(number(row, "mean"), digits) + unit for row, unit in zip(rows, units, strict=True)]
+        best = _best(cell, metric) == model
+        mark = "*" if best and _beats_all(results, domain, structure, metric, model) else ""
+        more = [_more(row, dice, digits) for row in rows]
+        values.append(Cell(" / ".join(means), best, mark, " / ".join(filter(None, more))))
+    return [*values, dice["n_missed"], dice["n_false_positive"]]
+
+
+def _more(row: Row, dice: Row, digits: int) -> str:
+    """The interval, and n where the mean rests on another number of values than Dice."""
+    text = interval(number(row, "ci95_low"), number(row, "ci95_high"), digits)
+    return text if row["n_values"] == dice["n_values"] else f"{text} (n = {row['n_values']})".strip()
+
+
+def _best(cell: _Cell, metric: str) -> str | None:
+    """The model with the best mean, alone; None with one model, with several units, on different numbers of known
+    cases, or where it is not clear. A mean with an infinite value in it is infinite."""
+    if len(cell) < 2 or any(len(of_model[metric]) > 1 for of_model in cell.values()):
+        return None
+    rows = {model: of_model[metric][0] for model, of_model in cell.items()}
+    if len({row["n_known"] for row in rows.values()}) > 1:
+        return None
+    means = {m: math.inf if row["n_infinite"] not in ("", "0") else number(row, "mean") for m, row in rows.items()}
+    finite = {model: mean for model, mean in means.items() if math.isfinite(mean)}
+    if not finite:
+        return None
+    best = (max if metric in OVERLAPS else min)(finite.values())
+    with_it = [model for model, mean in finite.items() if mean == best]
+    return with_it[0] if len(with_it) == 1 else None
+
+
+def _beats_all(results: Results, domain: str, structure: str, metric: str, model: str) -> bool:
+    """Whether the model differs from every other one with a corrected p below LEVEL, and is the better one."""
+    pairs = [
+        row
+        for row in results.comparisons
+        if (row["domain"], row["class"], row["metric"]) == (domain, structure, metric)
+        and model in (row["model_a"], row["model_b"])
+    ]
+    others = len(results.models) - 1
+    return len(pairs) == others > 0 and all(row["better"] == model and number(row, "p_holm") < LEVEL for row in pairs)
+
+
+def note(results: Results) -> str:
+    """How the tables are to be read."""
+    text = (
+        "Only structures that a case knows count: annotated in it, or known not to be there. cases: with a value of "
+        "Dice (a structure rightly found absent has none). Distances leave out infinite ones, of structures missed or "
+        "predicted where there is none; they have an n of their own where it differs."
+    )
+    if len(results.models) > 1:
+        text += (
+            " Bold: the best mean, where all models were measured on the same number of known cases (a missed "
+            f"structure makes a mean distance the worst). * better than every other model, p < {LEVEL} (Wilcoxon "
+            "signed-rank over patients, corrected by Holm's method)."
+        )
+    return text

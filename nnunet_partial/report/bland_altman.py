@@ -1,0 +1,119 @@
+"""Do predicted biomarkers agree with the reference? Their difference over their mean (Bland and Altman)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from nnunet_partial.report.drawing import Picture, file_name, new_drawing, shortened, style
+from nnunet_partial.report.results_folder import Results, Row, number
+from nnunet_partial.report.wording import Biomarker, biomarker_name, decimal, pretty_unit
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+#: A colour and a marker for each domain, told apart in black and white too.
+_MARKERS = (("#0072B2", "o"), ("#D55E00", "^"), ("#009E73", "s"), ("#CC79A7", "D"), ("#56B4E9", "v"), ("#E69F00", "P"))
+
+
+def draw_agreement(results: Results, key: Biomarker) -> Picture | None:
+    """A panel per model; None where no patient has both numbers.
+
+    Lines: mean difference and limits of agreement over all domains, as biomarker_agreement.csv has them where it has
+    a row "(all)", or one domain alone. https://doi.org/10.1016/S0140-6736(86)90837-8
+    """
+    rows = [row for row in results.biomarkers if (row["biomarker"], row["unit"], row["method"]) == key]
+    pairs = [row for row in rows if math.isfinite(_difference(row))]
+    models = [model for model in results.models if any(row["model"] == model for row in pairs)]
+    if not models:
+        return None
+    domains = sorted({row["domain"] for row in pairs})
+    with style():
+        columns = min(3, len(models))
+        lines = math.ceil(len(models) / columns)
+        drawing = new_drawing(3.3 * columns + 0.4, 2.9 * lines + 0.6)
+        panels = drawing.subplots(lines, columns, squeeze=False, sharex=True, sharey=True).ravel()
+        for axes, model in zip(panels, models, strict=False):
+            chosen = [row for row in pairs if row["model"] == model]
+            _panel(axes, chosen, domains)
+            _lines(axes, _agreement(results, model, key, domains))
+            axes.set_title(f"{shortened(model, 30)} (n = {len(chosen)})")
+        for axes in panels[len(models) :]:
+            axes.set_visible(False)
+        for axes in panels[: len(models)]:
+            axes.set_xlabel(f"mean of prediction and reference ({pretty_unit(key[1])})")
+            axes.tick_params(labelbottom=True)
+        for axes in panels[::columns]:
+            axes.set_ylabel(f"prediction \N{MINUS SIGN} reference ({pretty_unit(key[1])})")
+        if len(domains) > 1:
+            drawing.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(domains))
+    return Picture(
+        file_name("bland_altman", *key),
+        drawing,
+        f"Bland-Altman plot of {biomarker_name(key)}: "
+        + "; ".join(_words(results, model, key, domains) for model in models),
+        f"{biomarker_name(key)}: one point per patient. Solid line: mean difference; dashed: limits of agreement "
+        "(\N{PLUS-MINUS SIGN} 1.96 SD).",
+    )
+
+
+def _difference(row: Row) -> float:
+    return number(row, "prediction") - number(row, "reference")
+
+
+def _panel(axes: Axes, rows: Sequence[Row], domains: Sequence[str]) -> None:
+    for index, domain in enumerate(domains):
+        colour, marker = _MARKERS[index % len(_MARKERS)]
+        here = [row for row in rows if row["domain"] == domain]
+        means = [(number(row, "prediction") + number(row, "reference")) / 2 for row in here]
+        axes.scatter(
+            means,
+            [_difference(row) for row in here],
+            s=16,
+            marker=marker,
+            facecolor=colour,
+            edgecolor="black",
+            linewidth=0.4,
+            alpha=0.8,
+            label=shortened(domain, 24),
+            zorder=3,
+        )
+    axes.axhline(0, color="#b0b0b0", linewidth=0.8)
+
+
+def _agreement(results: Results, model: str, key: Biomarker, domains: Sequence[str]) -> Row | None:
+    rows = [
+        row
+        for row in results.agreement
+        if row["model"] == model and (row["biomarker"], row["unit"], row["method"]) == key
+    ]
+    by_domain = {row["domain"]: row for row in rows}
+    return by_domain.get("(all)") or (by_domain.get(domains[0]) if len(domains) == 1 else None)
+
+
+def _lines(axes: Axes, row: Row | None) -> None:
+    if row is None:
+        return
+    for name, stroke in (("bias", "solid"), ("loa_low", "dashed"), ("loa_high", "dashed")):
+        value = number(row, name)
+        if math.isfinite(value):
+            axes.axhline(value, color="black", linewidth=1.0, linestyle=stroke)
+            axes.annotate(
+                decimal(value, 1),
+                (1, value),
+                xycoords=("axes fraction", "data"),
+                xytext=(-2, 2),
+                textcoords="offset points",
+                ha="right",
+                va="bottom",
+                fontsize=8,
+            )
+
+
+def _words(results: Results, model: str, key: Biomarker, domains: Sequence[str]) -> str:
+    row = _agreement(results, model, key, domains)
+    if row is None:
+        return model
+    bias, low, high = (decimal(number(row, name), 2) for name in ("bias", "loa_low", "loa_high"))
+    return f"{model} bias {bias} {pretty_unit(key[1])}, limits {low} to {high}, n {row['n']}"

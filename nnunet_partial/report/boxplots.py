@@ -1,0 +1,204 @@
+"""One metric as boxes: a panel per structure, in it the domains side by side, in these the models."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from nnunet_partial.colours import colours_of
+from nnunet_partial.evaluation.metrics import OVERLAPS
+from nnunet_partial.report.drawing import HATCHES, Picture, file_name, new_drawing, shortened, style
+from nnunet_partial.report.results_folder import Results, number
+from nnunet_partial.report.wording import METRIC_NAMES, pretty_unit, stars
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+#: With more models than this only the brackets that lead to the best-ranked one are drawn.
+FEW_MODELS = 4
+BOX = {"color": "black", "linewidth": 0.9}
+
+
+def draw_boxes(results: Results, metric: str, unit: str) -> Picture | None:
+    """Values of the cases with this unit, one box per model; None where there is none that is finite.
+
+    Boxes end at the quartiles, the line is the median, whiskers reach to the last value within 1.5 box heights, circles
+    lie beyond. Brackets join models that differ (comparisons.csv, p corrected by Holm's method).
+    """
+    values = _values(results, metric, unit)
+    structures = [name for name in results.classes if any(key[0] == name for key in values)]
+    if not structures:
+        return None
+    domains = [domain for domain in results.domains if any(key[1] == domain for key in values)]
+    models = list(results.models)
+    with style():
+        columns = min(len(structures), 3 if len(domains) * len(models) <= 6 else 2)
+        rows = math.ceil(len(structures) / columns)
+        width = min(10.5, columns * (1.0 + 0.42 * len(domains) * len(models)) + 0.8)
+        drawing = new_drawing(max(width, 4.2), 3.3 * rows + 0.5)
+        panels = drawing.subplots(rows, columns, squeeze=False, sharey=True).ravel()
+        colours = colours_of(results.classes)
+        for axes, structure in zip(panels, structures, strict=False):
+            of_structure = {key[1:]: value for key, value in values.items() if key[0] == structure}
+            _panel(axes, of_structure, domains, models, colours[structure])
+            known = {row["domain"] for row in results.per_case if row["class"] == structure}
+            counts = [[len(of_structure.get((domain, model), ())) for model in models] for domain in domains]
+            ticks = [_tick(domain, n, domain in known) for domain, n in zip(domains, counts, strict=True)]
+            axes.set_xticks(range(len(domains)), ticks)
+            axes.set_title(structure, fontweight="bold")
+        low, high = _limits(values)
+        for axes, structure in zip(panels, structures, strict=False):
+            pairs = _significant(results, metric, unit, structure)
+            of_structure = {key[1:]: value for key, value in values.items() if key[0] == structure}
+            high = max(high, _brackets(axes, pairs, of_structure, domains, models, 0.06 * (high - low)))
+        panels[0].set_ylim(low, high)  # shared by all
+        if metric in OVERLAPS:  # there is room for brackets above 1, but no such value
+            panels[0].set_yticks([tick for tick in panels[0].get_yticks() if low <= tick <= 1])
+        for axes in panels[len(structures) :]:
+            axes.set_visible(False)
+        for axes in panels[::columns]:
+            axes.set_ylabel(METRIC_NAMES[metric] + (f" ({pretty_unit(unit)})" if unit else ""))
+        if len(models) > 1:
+            drawing.legend(handles=_legend(models), loc="outside lower center", ncols=min(4, len(models)))
+    name = file_name("boxplot", metric, *([unit] if unit else []))
+    return Picture(name, drawing, _alt(values, metric), _caption(metric, unit, len(models)))
+
+
+_Values = Mapping[tuple[str, str, str], Sequence[float]]
+
+
+def _values(results: Results, metric: str, unit: str) -> dict[tuple[str, str, str], list[float]]:
+    """Finite values by (structure, domain, model)."""
+    found: dict[tuple[str, str, str], list[float]] = {}
+    for row in results.per_case:
+        value = number(row, metric)
+        if math.isfinite(value) and unit in ("", row["distance_unit"]):
+            found.setdefault((row["class"], row["domain"], row["model"]), []).append(value)
+    return found
+
+
+def _position(domain: int, model: int, models: int) -> float:
+    """On the x axis: a domain is one wide, its models share 0.8 of it."""
+    return domain + 0.8 * ((model + 0.5) / models - 0.5)
+
+
+def _panel(
+    axes: Axes,
+    values: Mapping[tuple[str, str], Sequence[float]],
+    domains: Sequence[str],
+    models: Sequence[str],
+    colour: str,
+) -> None:
+    rng = np.random.default_rng(0)
+    for d, domain in enumerate(domains):
+        for m, model in enumerate(models):
+            chosen = values.get((domain, model))
+            if not chosen:
+                continue
+            at = _position(d, m, len(models))
+            width = 0.62 / len(models)
+            axes.boxplot(
+                [chosen], positions=[at], widths=width, patch_artist=True, manage_ticks=False,
+                boxprops={"facecolor": colour, "hatch": HATCHES[m % len(HATCHES)], "linewidth": 0.9},
+                medianprops={"color": "black", "linewidth": 1.8}, whiskerprops=BOX, capprops=BOX,
+                flierprops={"marker": "o", "markersize": 2.6, "markeredgewidth": 0.6}, showfliers=len(chosen) > 30,
+            )  # fmt: skip
+            if len(chosen) <= 30:  # few: every one of them is shown
+                spread = rng.uniform(-width / 4, width / 4, len(chosen))
+                axes.scatter(at + spread, chosen, s=6, facecolor="white", edgecolor="black", linewidth=0.5, zorder=3)
+    axes.set_xlim(-0.55, len(domains) - 0.45)
+    axes.tick_params(axis="x", length=0)
+    axes.grid(axis="y", linewidth=0.4, color="#d0d0d0")
+    axes.set_axisbelow(True)
+
+
+def _tick(domain: str, counts: Sequence[int], known: bool) -> str:
+    """The domain, and how many values each model has there. Known without a value: rightly found absent, or missed."""
+    if not known:
+        return f"{shortened(domain, 14)}\nunknown"
+    same = len(set(counts)) == 1
+    return f"{shortened(domain, 14)}\nn = {counts[0] if same else ' / '.join(map(str, counts))}"
+
+
+def _significant(results: Results, metric: str, unit: str, structure: str) -> list[tuple[str, str, str, float]]:
+    """(domain, model, model, corrected p) of the pairs that differ."""
+    found = []
+    for row in results.comparisons:
+        p = number(row, "p_holm")
+        if (row["metric"], row["unit"], row["class"]) == (metric, unit, structure) and stars(p):
+            found.append((row["domain"], row["model_a"], row["model_b"], p))
+    if len(results.models) <= FEW_MODELS:
+        return found
+    best = {
+        row["domain"]: row["model"]
+        for row in results.ranks
+        if (row["metric"], row["unit"], row["class"], row["place"]) == (metric, unit, structure, "1")
+    }
+    return [pair for pair in found if best.get(pair[0]) in pair[1:3]]
+
+
+def _limits(values: _Values) -> tuple[float, float]:
+    """Of the y axis, with some room around all values."""
+    every = np.concatenate([np.asarray(chosen) for chosen in values.values()])
+    room = 0.04 * (float(np.ptp(every)) or 1.0)
+    return float(every.min()) - room, float(every.max()) + room
+
+
+def _brackets(
+    axes: Axes,
+    pairs: Sequence[tuple[str, str, str, float]],
+    values: Mapping[tuple[str, str], Sequence[float]],
+    domains: Sequence[str],
+    models: Sequence[str],
+    step: float,
+) -> float:
+    """Draws a bracket over each pair, one `step` above the other, and gives the height that they reach."""
+    top = -math.inf
+    for d, domain in enumerate(domains):
+        here = sorted(
+            (pair for pair in pairs if pair[0] == domain),
+            key=lambda pair: abs(models.index(pair[1]) - models.index(pair[2])),
+        )
+        y = max((max(values[domain, m]) for m in models if values.get((domain, m))), default=0.0) + 0.4 * step
+        for _, a, b, p in here:
+            left, right = sorted(_position(d, models.index(m), len(models)) for m in (a, b))
+            ends = [y, y + 0.25 * step, y + 0.25 * step, y]
+            axes.plot([left, left, right, right], ends, color="black", linewidth=0.8)
+            axes.text((left + right) / 2, y + 0.15 * step, stars(p), ha="center", va="bottom", fontsize=9)
+            y += 1.1 * step
+            top = max(top, y + 0.4 * step)
+    return top
+
+
+def _legend(models: Sequence[str]) -> list[object]:
+    from matplotlib.patches import Patch
+
+    return [
+        Patch(facecolor="#d9d9d9", edgecolor="black", hatch=HATCHES[index % len(HATCHES)], label=shortened(model, 40))
+        for index, model in enumerate(models)
+    ]
+
+
+def _alt(values: _Values, metric: str) -> str:
+    medians = [
+        f"{structure}, {domain}, {model}: median {np.median(chosen):.3g} of {len(chosen)}"
+        for (structure, domain, model), chosen in sorted(values.items())
+    ]
+    return f"Box plots of {METRIC_NAMES[metric]}. " + "; ".join(medians)
+
+
+def _caption(metric: str, unit: str, models: int) -> str:
+    text = (
+        f"{METRIC_NAMES[metric]}{f' in {pretty_unit(unit)}' if unit else ''}, one value per case that knows the "
+        "structure; n: values. Line: median, box: quartiles, whiskers: to 1.5 box heights."
+    )
+    if metric not in OVERLAPS:
+        text += " Infinite distances (structure missed, or predicted where there is none) cannot be drawn."
+    if models > 1:
+        text += " Brackets: * p < 0.05, ** p < 0.01, *** p < 0.001 (Wilcoxon over patients, corrected by Holm)."
+    if models > FEW_MODELS:
+        text += " Only those to the best-ranked model are drawn; the table has all."
+    return text

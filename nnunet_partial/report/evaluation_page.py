@@ -1,0 +1,191 @@
+"""The report of an evaluation: which sections it has, and what stands in each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from nnunet_partial.errors import some
+from nnunet_partial.report.agreement_tables import agreement_tables, note
+from nnunet_partial.report.commands import repeat
+from nnunet_partial.report.knowledge import knowledge_table
+from nnunet_partial.report.other_tables import (
+    biomarker_tables,
+    comparison_table,
+    false_positive_table,
+    hardest_table,
+    rank_table,
+    warning_table,
+)
+from nnunet_partial.report.page import Block, Code, Facts, Fold, Items, Page, Paragraph, Section
+from nnunet_partial.report.pictures import Pictures
+from nnunet_partial.report.results_folder import Results
+from nnunet_partial.report.tables import Table
+from nnunet_partial.report.trained_on import Trained
+from nnunet_partial.report.wording import METRIC_NAMES, biomarker_name
+from nnunet_partial.versions import versions
+
+#: So many biomarkers are not folded, and so many remarks on them are shown.
+IN_THE_OPEN, REMARKS = 3, 200
+
+ONLY_KNOWN = (
+    "Every mean, interval and test here is over what is known: structures that were annotated in a case, or that are "
+    "known not to be in it. Where nobody annotated a structure there is no number, and it counts neither as right nor "
+    "as wrong; only its predicted size is shown, under warning signs."
+)
+
+
+def evaluation_page(results: Results, trained: Sequence[Trained], pictures: Pictures, page: Path) -> Page:
+    """The page as data; `page`: where it will be written, for the command that repeats it."""
+    sections = [
+        _at_a_glance(results, pictures),
+        Section("What was trained on what", _training(results, trained, pictures)),
+        Section("What the evaluated cases know", pictures.evaluated),
+        _agreement(results, pictures),
+        _comparisons(results),
+        _biomarkers(results, pictures),
+        _warning_signs(results),
+        Section("False positives", _false_positives(results)),
+        _overlays(results, pictures),
+        Section("What could not be evaluated", _failures(results, pictures)),
+        Section("How to repeat this", _repeat(results, page)),
+    ]
+    models = list(results.models)
+    title = f"Evaluation of {', '.join(models) if len(models) < 5 else f'{len(models)} models'}"
+    lead = f"{_counts(results)}. Reference: {results.reference}"
+    return Page(title, lead, [section for section in sections if section.blocks or section.parts], _footer())
+
+
+def _counts(results: Results) -> str:
+    cases, patients = ({row[name] for row in results.per_case} for name in ("case", "patient"))
+    return (
+        f"{len(cases)} cases of {len(patients)} patients from {len(results.domains)} domain(s) "
+        f"({some(set(results.domains))}), {len(results.classes)} structure(s) ({', '.join(results.classes)})"
+    )
+
+
+def _at_a_glance(results: Results, pictures: Pictures) -> Section:
+    signs = _signs(results)
+    blocks: list[Block] = [Paragraph(ONLY_KNOWN, "note")]
+    if signs:
+        blocks.append(
+            Paragraph(f"{len(signs)} warning sign(s) where nobody annotated a structure; see below.", "warning")
+        )
+    elif results.warning_signs:
+        blocks.append(Paragraph("No warning sign where structures are unknown.", "good"))
+    if results.findings:
+        text = f"{len(results.findings)} thing(s) could not be evaluated; see below. They are in no number."
+        blocks.append(Paragraph(text, "warning"))
+    return Section("At a glance", [*blocks, *pictures.boxes[:1]])
+
+
+def _training(results: Results, trained: Sequence[Trained], pictures: Pictures) -> list[Block]:
+    blocks: list[Block] = [*pictures.trained]
+    seen: set[object] = set()
+    for name, model in zip(results.models, trained, strict=True):
+        blocks.append(Fold(f"Model {name}", [Facts(model.facts)], opened=True))
+        if model.known and model.manifest not in seen:
+            seen.add(model.manifest)
+            title = f"{model.dataset}: training and validation cases by what they know"
+            blocks.append(Fold("Its cases in numbers", [knowledge_table(model.known, model.classes, title)]))
+    return blocks
+
+
+def _agreement(results: Results, pictures: Pictures) -> Section:
+    tables = [replace(table, note="") for table in agreement_tables(results)]
+    return Section("Agreement with the reference", [Paragraph(note(results)), *tables, *pictures.boxes[1:]])
+
+
+def _comparisons(results: Results) -> Section:
+    if not results.comparisons:
+        return Section("Models compared")
+    tables: list[Block] = [comparison_table(results, "dice", 3), rank_table(results, "dice")]
+    compared = {row["metric"] for row in results.comparisons} - {"dice"}
+    others = [name for name in METRIC_NAMES if name in compared]
+    for metric in others:
+        digits = 2 if metric in ("hausdorff", "hd95", "assd", "size_difference") else 3
+        inner = [comparison_table(results, metric, digits), rank_table(results, metric)]
+        tables.append(Fold(f"The same for {METRIC_NAMES[metric]}", inner))
+    return Section("Models compared", tables)
+
+
+def _biomarkers(results: Results, pictures: Pictures) -> Section:
+    """The first ones in the open, all others folded."""
+    blocks: list[Block] = []
+    for index, (key, table) in enumerate(biomarker_tables(results).items()):
+        one: list[Block] = [replace(table, note=table.note if index == 0 else "")]
+        one += [pictures.biomarkers[key]] if key in pictures.biomarkers else []
+        blocks += one if index < IN_THE_OPEN else [Fold(biomarker_name(key), one)]
+    remarks = [
+        f"{row['model']}, {row['domain']}, {row['patient']}, {row['biomarker']}: {row['problem']}"
+        for row in results.biomarkers
+        if row["problem"]
+    ]
+    if remarks:
+        more = [f"... and {len(remarks) - REMARKS} more in biomarkers.csv"] if len(remarks) > REMARKS else []
+        title = f"{len(remarks)} remark(s) on single values: why there is none, or what to know about it"
+        blocks.append(Fold(title, [Items([*remarks[:REMARKS], *more])]))
+    return Section("Biomarkers", blocks)
+
+
+def _warning_signs(results: Results) -> Section:
+    if not results.warning_signs:
+        return Section("Warning signs", [Paragraph("Every case knows every structure: nothing can go wrong unseen.")])
+    signs = _signs(results)
+    text = (
+        "Partially labelled training can hand the background to a structure where nobody annotated it, or lose it "
+        "there. No metric can see that, but the predicted size can. A sign is a reason to look, no proof."
+    )
+    blocks: list[Block] = [Paragraph(text)]
+    blocks.append(Items(signs, "warning") if signs else Paragraph("No sign in any domain.", "good"))
+    return Section("Warning signs", [*blocks, Fold("All predicted sizes", [warning_table(results)], opened=not signs)])
+
+
+def _signs(results: Results) -> list[str]:
+    return [row["words"] for row in results.warning_signs if row["sign"]]
+
+
+def _false_positives(results: Results) -> list[Block]:
+    table = false_positive_table(results)
+    if table.rows:
+        return [table]
+    return [Paragraph("No evaluated case is known not to show one of the structures, so none could be counted.")]
+
+
+def _overlays(results: Results, pictures: Pictures) -> Section:
+    parts = [Section(f"Domain {domain}", figures) for domain, figures in pictures.overlays.items()]
+    return Section("Cases", [Fold("The hardest cases by name", [hardest_table(results)])], parts)
+
+
+def _failures(results: Results, pictures: Pictures) -> list[Block]:
+    if not results.findings and not pictures.problems:
+        return [Paragraph("Everything was evaluated, and every picture could be drawn.", "good")]
+    blocks: list[Block] = []
+    if results.findings:
+        blocks += [Paragraph("These are in no number of this report:"), Items(results.findings, "warning")]
+    if pictures.problems:
+        blocks += [Paragraph("These could not be drawn; the numbers are not touched by it:")]
+        blocks += [Items(pictures.problems, "warning")]
+    return blocks
+
+
+def _repeat(results: Results, page: Path) -> list[Block]:
+    made = results.about.get("versions")
+    rows = [
+        [name, str(made.get(name, "\N{EN DASH}")) if isinstance(made, dict) else "\N{EN DASH}", version]
+        for name, version in versions().items()
+    ]
+    settings = [
+        ("interval", str(results.about.get("interval"))),
+        ("tolerance of the surface Dice", f"{results.about.get('surface_dice_tolerance')} (mm, or pixels)"),
+        ("reference", str(results.reference)),
+        ("who annotated what", str(results.manifest)),
+        *((f"predictions of {name}", str(folder)) for name, folder in results.models.items()),
+    ]
+    table = Table(["program", "when evaluated", "when reported"], rows, "Versions")
+    return [Code(repeat(results, page)), Facts(settings), table]
+
+
+def _footer() -> str:
+    return f"Made by nnunet-partial {versions()['nnunet-partial']}. This file is complete in itself and loads nothing."

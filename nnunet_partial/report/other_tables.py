@@ -1,0 +1,206 @@
+"""The other tables of a report: tests, ranks, biomarkers, false positives, warning signs, the hardest cases."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nnunet_partial.errors import some
+from nnunet_partial.evaluation.metrics import CORRECTLY_EMPTY, FALSE_POSITIVE, FOUND, MISSED
+from nnunet_partial.evaluation.records import ALL
+from nnunet_partial.evaluation.words import p_text
+from nnunet_partial.report.results_folder import Results, Row, number
+from nnunet_partial.report.tables import Cell, Table, rules_between
+from nnunet_partial.report.wording import METRIC_NAMES, Biomarker, biomarker_name, decimal, interval, pretty_unit, stars
+
+HARDEST = 5
+
+
+def comparison_table(results: Results, metric: str, digits: int) -> Table:
+    """A row for each domain, structure and pair of models."""
+
+    def mean(row: Row, name: str) -> str:
+        return f"{decimal(number(row, name), digits)} {pretty_unit(row['unit'])}".rstrip()
+
+    chosen = [row for row in results.comparisons if row["metric"] == metric]
+    rows: list[list[Cell | str]] = [
+        [
+            _all(row["domain"], "domains"),
+            _all(row["class"], "structures"),
+            f"{row['model_a']} \N{EN DASH} {row['model_b']}",
+            mean(row, "mean_a"),
+            mean(row, "mean_b"),
+            row["better"] or "neither",
+            f"{number(row, 'rank_biserial'):+.2f}",
+            Cell(p_text(number(row, "p_holm")), mark=stars(number(row, "p_holm"))),
+            f"{row['n_patients']} ({row['n_differ']})",
+        ]
+        for row in chosen
+    ]
+    tests = chosen[0]["n_tests"] if chosen else "0"
+    return Table(
+        [
+            "domain",
+            "structure",
+            "a \N{EN DASH} b",
+            "mean a",
+            "mean b",
+            "better",
+            "effect",
+            "p (Holm)",
+            "patients (differ)",
+        ],
+        rows,
+        f"{METRIC_NAMES[metric]}: models compared on the same patients",
+        f"Wilcoxon signed-rank test on patients' means, two-sided, p corrected by Holm's method for {tests} tests. "
+        "effect: rank-biserial correlation, above 0 where a is better; differ: patients in whom the models differ. "
+        "Means are over patients; here an infinite distance counts.",
+        left=3,
+        rules=rules_between(rows),
+    )
+
+
+def rank_table(results: Results, metric: str) -> Table:
+    """Mean ranks, a column per model."""
+    cells: dict[tuple[str, str, str], dict[str, Row]] = {}
+    for row in results.ranks:
+        if row["metric"] == metric:
+            cells.setdefault((row["domain"], row["class"], row["unit"]), {})[row["model"]] = row
+    rows: list[list[Cell | str]] = []
+    for (domain, structure, _), ranks in cells.items():
+        n = next(iter(ranks.values()))["n_patients"]
+        first = [model for model, row in ranks.items() if row["place"] == "1"]
+        shown = [
+            Cell(decimal(number(ranks[model], "mean_rank"), 2), first == [model]) if model in ranks else Cell("")
+            for model in results.models
+        ]
+        rows.append([_all(domain, "domains"), _all(structure, "structures"), n, *shown])
+    return Table(
+        ["domain", "structure", "patients", *results.models],
+        rows,
+        f"{METRIC_NAMES[metric]}: mean rank over patients (1: the best)",
+        left=2,
+        rules=rules_between(rows),
+    )
+
+
+def biomarker_tables(results: Results) -> dict[Biomarker, Table]:
+    """Agreement with the reference, per domain and model: a table for each biomarker, unit and method."""
+    found: dict[Biomarker, list[Row]] = {}
+    for row in results.agreement:
+        found.setdefault((row["biomarker"], row["unit"], row["method"]), []).append(row)
+    return {key: _biomarker_table(key, rows) for key, rows in found.items()}
+
+
+def _biomarker_table(key: Biomarker, of_biomarker: Sequence[Row]) -> Table:
+    domains = sorted({row["domain"] for row in of_biomarker} - {ALL})
+    rows: list[list[Cell | str]] = [
+        [
+            _all(row["domain"], "domains"),
+            row["model"],
+            row["n"],
+            row["n_no_prediction"],
+            decimal(number(row, "mean_reference"), 1),
+            decimal(number(row, "mean_prediction"), 1),
+            _with_interval(row, "bias", 1),
+            interval(number(row, "loa_low"), number(row, "loa_high"), 1),
+            decimal(number(row, "mae"), 1),
+            _with_interval(row, "pearson_r", 2),
+        ]
+        for domain in [*domains, *([ALL] if len(domains) > 1 else [])]
+        for row in of_biomarker
+        if row["domain"] == domain
+    ]
+    head = ["reference", "prediction", "bias", "limits of agreement", "MAE", "r"]
+    return Table(
+        ["domain", "model", "n", "lost", *head],
+        rows,
+        f"{biomarker_name(key)} in {pretty_unit(key[1])}: prediction against reference [95 % interval]",
+        "n: patients with both numbers; lost: those for whom the reference has one and the prediction none, who are in "
+        "no other number. reference, prediction: means. bias: mean of prediction minus reference; limits of agreement: "
+        "bias \N{PLUS-MINUS SIGN} 1.96 SD; MAE: mean absolute error; r: Pearson's correlation.",
+        left=2,
+        rules=rules_between(rows),
+    )
+
+
+def _with_interval(row: Row, column: str, digits: int) -> Cell:
+    low, high = (number(row, f"{column}_ci95_{end}") for end in ("low", "high"))
+    return Cell(decimal(number(row, column), digits), more=interval(low, high, digits))
+
+
+def false_positive_table(results: Results) -> Table:
+    """Where models predicted a structure in cases that are known not to show it."""
+    empty: dict[tuple[str, str, str], list[Row]] = {}
+    for row in results.per_case:
+        if row["outcome"] in (FALSE_POSITIVE, CORRECTLY_EMPTY):
+            empty.setdefault((row["domain"], row["class"], row["model"]), []).append(row)
+    rows = []
+    for key, chosen in sorted(empty.items()):
+        cases = [row["case"] for row in chosen if row["outcome"] == FALSE_POSITIVE]
+        rows.append([*key, str(len(chosen)), str(len(cases)), some(cases, 5)])
+    return Table(
+        ["domain", "structure", "model", "known not to show it", "predicted there", "in"],
+        rows,
+        "Cases that are known not to show a structure, and those of them in which it is predicted",
+        left=3,
+        rules=rules_between(rows),
+    )
+
+
+def warning_table(results: Results) -> Table:
+    """Sizes of structures where nobody annotated them, beside their usual sizes."""
+    rows = [
+        [
+            row["domain"],
+            row["class"],
+            row["model"],
+            row["n_unknown"],
+            row["n_not_predicted"],
+            _size(row, "predicted_unknown"),
+            _size(row, "usual"),
+            f"{row['n_usual']}" + (f" of {row['usual_from']}" if row["usual_from"] else ""),
+            decimal(number(row, "times_usual"), 2),
+            row["sign"] or "\N{EN DASH}",
+        ]
+        for row in sorted(results.warning_signs, key=lambda row: (row["domain"], row["class"]))
+    ]
+    head = ["cases", "not predicted", "mean predicted", "usual", "usual from", "times usual", "sign"]
+    return Table(
+        ["domain", "structure", "model", *head],
+        rows,
+        "Predicted size where a structure is unknown, beside its usual size where it was drawn",
+        "No measure of quality: where nobody annotated a structure there is no reference. These cases are in no mean.",
+        left=3,
+        rules=rules_between(rows),
+    )
+
+
+def hardest_table(results: Results) -> Table:
+    """The cases of the lowest Dice, for each model, domain and structure that is there."""
+    groups: dict[tuple[str, str, str], list[Row]] = {}
+    for row in results.per_case:
+        if row["outcome"] in (FOUND, MISSED):
+            groups.setdefault((row["domain"], row["class"], row["model"]), []).append(row)
+    rows = []
+    for key, chosen in sorted(groups.items()):
+        chosen.sort(key=lambda row: (number(row, "dice"), row["case"]))
+        cases = ", ".join(f"{row['case']} ({decimal(number(row, 'dice'), 2)})" for row in chosen[:HARDEST])
+        rows.append([*key, str(len(chosen)), cases])
+    return Table(
+        ["domain", "structure", "model", "cases", "lowest Dice"],
+        rows,
+        f"The {HARDEST} cases of the lowest Dice",
+        left=3,
+        rules=rules_between(rows),
+    )
+
+
+def _size(row: Row, column: str) -> str:
+    value = number(row, column)
+    if row["unit"] == "share of image":
+        return f"{100 * value:.1f} %" if value == value else "\N{EN DASH}"
+    return f"{decimal(value, 1)} {pretty_unit(row['unit'])}"
+
+
+def _all(name: str, what: str) -> str:
+    return f"(all {what})" if name == ALL else name

@@ -1,0 +1,152 @@
+"""Reads the folder that `nnunet_partial evaluate` wrote, and says what is wrong with it where it is not whole."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from nnunet_partial.errors import PartialLabelError, some
+from nnunet_partial.evaluation import (
+    biomarkers_agreement,
+    biomarkers_rows,
+    comparisons,
+    summary,
+    warning_signs,
+)
+from nnunet_partial.evaluation.results import PER_CASE_COLUMNS
+from nnunet_partial.files import read_json
+
+Row: TypeAlias = Mapping[str, str]
+
+#: Columns of text; every other column that is read holds numbers.
+_TEXT = {
+    *("model", "case", "domain", "patient", "view", "phase", "class", "state", "outcome", "size_unit", "distance_unit"),
+    *(
+        "metric",
+        "unit",
+        "model_a",
+        "model_b",
+        "better",
+        "usual_from",
+        "sign",
+        "words",
+        "biomarker",
+        "method",
+        "problem",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Results:
+    """The tables of an evaluation, their fields as they stand in the files (see `number`). comparisons and ranks are
+    empty for a single model, biomarkers and agreement where no biomarker was computed."""
+
+    folder: Path
+    reference: Path
+    manifest: Path
+    file_ending: str
+    models: Mapping[str, Path]
+    classes: Sequence[str]
+    findings: Sequence[str]
+    about: Mapping[str, Any]
+    per_case: Sequence[Row]
+    summary: Sequence[Row]
+    warning_signs: Sequence[Row]
+    comparisons: Sequence[Row]
+    ranks: Sequence[Row]
+    biomarkers: Sequence[Row]
+    agreement: Sequence[Row]
+
+    @property
+    def domains(self) -> list[str]:
+        """In the order of the alphabet, without "(all)"."""
+        return sorted({row["domain"] for row in self.per_case})
+
+
+def read_results(folder: Path) -> Results:
+    """Raises PartialLabelError for a folder that `evaluate` did not write, or that lacks a file, column or field."""
+    if not (folder / "per_case.csv").is_file():
+        raise PartialLabelError(
+            f"{folder} has no per_case.csv; expected the folder that `nnunet_partial evaluate ... -o FOLDER` wrote."
+        )
+    about = _about(folder / "evaluation.json")
+    return Results(
+        folder,
+        Path(about["reference"]),
+        Path(about["manifest"]),
+        about["file_ending"],
+        {name: Path(where) for name, where in about["models"].items()},
+        about["classes"],
+        about["findings"],
+        about,
+        per_case=_rows(folder / "per_case.csv", PER_CASE_COLUMNS),
+        summary=_rows(folder / "summary.csv", summary.COLUMNS),
+        warning_signs=_rows(folder / "warning_signs.csv", warning_signs.COLUMNS),
+        comparisons=_rows(folder / "comparisons.csv", comparisons.COMPARISON_COLUMNS, optional=True),
+        ranks=_rows(folder / "ranks.csv", comparisons.RANK_COLUMNS, optional=True),
+        biomarkers=_rows(folder / "biomarkers.csv", biomarkers_rows.COLUMNS, optional=True),
+        agreement=_rows(folder / "biomarker_agreement.csv", biomarkers_agreement.COLUMNS, optional=True),
+    )
+
+
+def number(row: Row, column: str) -> float:
+    """A field as a number; NaN where it is empty."""
+    return float(row[column]) if row[column] else math.nan
+
+
+def _about(file: Path) -> dict[str, Any]:
+    content = read_json(file)
+    expected = {
+        "reference": str,
+        "manifest": str,
+        "file_ending": str,
+        "models": dict,
+        "classes": list,
+        "findings": list,
+    }
+    if not isinstance(content, dict):
+        raise PartialLabelError(f"{file} holds no JSON object. Run `nnunet_partial evaluate` again.")
+    wrong = [key for key, kind in expected.items() if not isinstance(content.get(key), kind)]
+    if not wrong:
+        texts = [*content["models"].values(), *content["classes"], *content["findings"]]
+        wrong = ["models, classes or findings"] * any(not isinstance(text, str) for text in texts)
+    if wrong:
+        raise PartialLabelError(f"{file} lacks {some(wrong)}, or has another kind of it. Run `evaluate` again.")
+    return content
+
+
+def _rows(file: Path, columns: Sequence[str], optional: bool = False) -> list[Row]:
+    if not file.is_file():
+        if optional:
+            return []
+        raise PartialLabelError(f"{file} does not exist. Run `nnunet_partial evaluate` again; it writes it.")
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as problem:
+        raise PartialLabelError(f"{file} cannot be read: {problem}. Run `evaluate` again.") from None
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    missing = [name for name in columns if name not in (reader.fieldnames or ())]
+    if missing:
+        raise PartialLabelError(
+            f"{file} has no column {some(missing)}; was it changed, or written by another version? Evaluate again."
+        )
+    numeric = [name for name in columns if name not in _TEXT]
+    try:
+        return [_checked(row, numeric) for row in reader]
+    except (ValueError, csv.Error) as problem:
+        raise PartialLabelError(f"{file}, line {reader.line_num}: {problem}. Run `evaluate` again.") from None
+
+
+def _checked(row: dict[Any, Any], numeric: Sequence[str]) -> Row:
+    if None in row or None in row.values():
+        raise ValueError("has more or fewer fields than the head")
+    for name in numeric:
+        if row[name]:
+            float(row[name])
+    return row

@@ -1,0 +1,196 @@
+"""Preprocesses a scenario with the plans, and as far as possible the preprocessed files, of the data set it came from.
+
+A scenario differs from its source in some label files only. nnU-Net would plan and preprocess every image again; here
+the plans are taken over, cases whose image and label files are the same are linked, and only the others go through
+nnU-Net's own preprocessing. All scenarios of a source then also have the same network and pixel size, as a fair
+comparison wants.
+"""
+
+from __future__ import annotations
+
+import filecmp
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nnunet_partial.errors import DatasetError, some
+from nnunet_partial.files import link_or_copy, read_json
+from nnunet_partial.parallel import in_parallel
+from nnunet_partial.raw_dataset import RawDataset, nnunet_folder
+
+#: What nnU-Net writes for a case: image, labels, properties (where the foreground lies, how it was cropped).
+_IMAGE, _ENDINGS = ".b2nd", (".b2nd", "_seg.b2nd", ".pkl")
+_FINGERPRINT = "dataset_fingerprint.json"
+#: Normalisations that take numbers from the labels, so that the source's plans know what a scenario hides.
+_FROM_LABELS = "CTNormalization"
+
+
+@dataclass(frozen=True)
+class Shared:
+    """How many cases were linked, and how many went through nnU-Net's preprocessing."""
+
+    linked: int
+    preprocessed: int
+
+
+@dataclass(frozen=True)
+class _Case:
+    """Plain data, for other processes. `files`: images, then labels; `target`, `source`: without their endings."""
+
+    files: list[str]
+    target: Path
+    source: Path
+    plans: Path
+    configuration: str
+    dataset_json: dict[str, Any]
+
+
+def preprocess_like(
+    scenario: Path,
+    source: Path,
+    configurations: Sequence[str],
+    plans_names: Sequence[str],
+    processes: int = 1,
+    progress: bool = False,
+) -> Shared:
+    """Preprocesses the raw data set `scenario` like `source`, which nnU-Net has preprocessed. Both are raw folders.
+
+    Plans that use the same preprocessed data (nnU-Net's residual ones and its default) share it. What was preprocessed
+    of the scenario is replaced. Raises DatasetError where the scenario was not made from the source, where the source
+    lacks plans or preprocessed cases, or where its plans hold numbers that come from labels which the scenario hides
+    (CT normalisation).
+    """
+    _require_origin(scenario, source)
+    folders: dict[str, tuple[str, str]] = {}
+    for plans_name in plans_names:
+        for configuration in configurations:
+            plans = _require_plans(
+                nnunet_folder("nnUNet_preprocessed") / source.name / f"{plans_name}.json", configuration
+            )
+            folders.setdefault(_data_identifier(plans, configuration), (plans_name, configuration))
+    for folder in folders:
+        _require_preprocessed(
+            nnunet_folder("nnUNet_preprocessed") / source.name / folder, list(_files(RawDataset(scenario)))
+        )
+    for plans_name in plans_names:
+        _move_plans(source.name, scenario.name, plans_name)
+    done = [
+        _share(scenario, source, folder, *with_plans, processes, progress) for folder, with_plans in folders.items()
+    ]
+    _keep_beside(scenario, source)
+    return Shared(sum(shared.linked for shared in done), sum(shared.preprocessed for shared in done))
+
+
+def _share(
+    scenario: Path, source: Path, folder: str, plans_name: str, configuration: str, processes: int, progress: bool
+) -> Shared:
+    """One folder of preprocessed cases: links what is the same, preprocesses the rest."""
+    preprocessed = nnunet_folder("nnUNet_preprocessed")
+    origin, target = preprocessed / source.name / folder, preprocessed / scenario.name / folder
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    old, new = _files(RawDataset(source)), _files(RawDataset(scenario))
+    same = {case for case, files in new.items() if _same(files, old.get(case, []))}
+    for name in (f"{case}{ending}" for case in same for ending in _ENDINGS):
+        link_or_copy(origin / name, target / name)
+    plans, dataset_json = target.parent / f"{plans_name}.json", dict(RawDataset(scenario).dataset_json)
+    changed = [
+        _Case([str(path) for path in files], target / case, origin / case, plans, configuration, dataset_json)
+        for case, files in new.items()
+        if case not in same
+    ]
+    for _ in in_parallel(_preprocess, changed, processes, "preprocessing what changed" if progress else None):
+        pass
+    return Shared(len(same), len(changed))
+
+
+def _require_origin(scenario: Path, source: Path) -> None:
+    made_from = (RawDataset(scenario).manifest.scenario or {}).get("source")
+    if made_from != source.name:
+        raise DatasetError(
+            f"{scenario.name} was not made from {source.name} (its manifest says: {made_from or 'no scenario'}). Give "
+            "the data set it was made from, or preprocess it with nnUNetv2_plan_and_preprocess."
+        )
+
+
+def _require_plans(file: Path, configuration: str) -> dict[str, Any]:
+    if not file.exists():
+        raise DatasetError(f"{file} does not exist. First: nnUNetv2_plan_and_preprocess -d {file.parent.name}")
+    plans: dict[str, Any] = read_json(file, DatasetError)
+    if configuration not in plans["configurations"]:
+        raise DatasetError(
+            f"{file} has no configuration {configuration!r}; there: {some(set(plans['configurations']))}"
+        )
+    if _FROM_LABELS in _inherited(plans, configuration, "normalization_schemes"):
+        raise DatasetError(
+            f"{file} normalises intensities by what lies under the labels ({_FROM_LABELS}), those included that the "
+            "scenario hides. Use nnUNetv2_plan_and_preprocess for this scenario."
+        )
+    return plans
+
+
+def _inherited(plans: dict[str, Any], configuration: str, key: str) -> Any:
+    """An entry of a configuration, or of the one it inherits from."""
+    entry = plans["configurations"][configuration]
+    return entry[key] if key in entry else _inherited(plans, entry["inherits_from"], key)
+
+
+def _data_identifier(plans: dict[str, Any], configuration: str) -> str:
+    return str(_inherited(plans, configuration, "data_identifier"))
+
+
+def _move_plans(source: str, target: str, plans_name: str) -> None:
+    from nnunetv2.experiment_planning.plans_for_pretraining.move_plans_between_datasets import (
+        move_plans_between_datasets,
+    )
+
+    (nnunet_folder("nnUNet_preprocessed") / target).mkdir(parents=True, exist_ok=True)
+    move_plans_between_datasets(source, target, plans_name)
+
+
+def _require_preprocessed(folder: Path, cases: Sequence[str]) -> None:
+    missing = {case for case in cases if not all((folder / f"{case}{ending}").exists() for ending in _ENDINGS)}
+    if missing:
+        raise DatasetError(
+            f"{folder} lacks {len(missing)} preprocessed case(s): {some(missing)}. Preprocess the source first: "
+            "nnUNetv2_preprocess (with nnU-Net's default file format)."
+        )
+
+
+def _files(dataset: RawDataset) -> dict[str, list[Path]]:
+    """The image files and, last, the label file of each training case."""
+    images = dataset.image_files()
+    return {case: [*images[case], label] for case, label in dataset.label_files().items()}
+
+
+def _same(ours: Sequence[Path], theirs: Sequence[Path]) -> bool:
+    """Whether all files hold the same bytes; links are the same file."""
+    return len(ours) == len(theirs) and all(
+        a.samefile(b) or filecmp.cmp(a, b, shallow=False) for a, b in zip(ours, theirs, strict=True)
+    )
+
+
+def _preprocess(case: _Case) -> None:
+    """nnU-Net's own preprocessing; the image comes out as in the source, and is then a link to that."""
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    plans = PlansManager(str(case.plans))
+    configuration = plans.get_configuration(case.configuration)
+    preprocessor = configuration.preprocessor_class(verbose=False)
+    *images, label = case.files
+    preprocessor.run_case_save(str(case.target), images, label, plans, configuration, case.dataset_json)
+    image, original = Path(f"{case.target}{_IMAGE}"), Path(f"{case.source}{_IMAGE}")
+    if filecmp.cmp(image, original, shallow=False):
+        link_or_copy(original, image)
+
+
+def _keep_beside(scenario: Path, source: Path) -> None:
+    """What nnU-Net's training wants beside the cases: dataset.json, the fingerprint, the labels to validate with."""
+    target = nnunet_folder("nnUNet_preprocessed") / scenario.name
+    shutil.copyfile(scenario / "dataset.json", target / "dataset.json")
+    shutil.copyfile(target.parent / source.name / _FINGERPRINT, target / _FINGERPRINT)
+    shutil.rmtree(target / "gt_segmentations", ignore_errors=True)
+    for path in RawDataset(scenario).label_files().values():
+        link_or_copy(path, target / "gt_segmentations" / path.name)

@@ -1,0 +1,251 @@
+"""study.yaml: what shall be compared, read strictly, with every mistake named at once and by its line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nnunet_partial.dataset_conversion.scenario_options import RANDOM
+from nnunet_partial.errors import PartialLabelError, some
+from nnunet_partial.study.methods import ARCHITECTURES, METHODS
+from nnunet_partial.study.yaml_lines import Lines, read_yaml
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One labelling scenario: which structures are missing in which part of which data set."""
+
+    source: str
+    missing: tuple[str, ...]
+    fraction: float = 1.0
+    domain: str | None = None
+
+    @property
+    def name(self) -> str:
+        """camus-without-LA-50: of `camus`, half of the patients lack LA; a whole domain has its name in place of 50."""
+        parts = [self.source, *([self.domain] if self.domain else []), "without", *self.missing]
+        return "-".join([*parts, *([f"{100 * self.fraction:g}".replace(".", "p")] if self.fraction < 1 else [])])
+
+
+@dataclass(frozen=True)
+class Network:
+    """A smaller network than nnU-Net plans, for studies on CPUs: see nnunet_partial.small_plan."""
+
+    features: tuple[int, ...] = (16, 32, 64, 64)
+    patch: tuple[int, ...] = (96, 96)
+    batch: int = 8
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study as its file states it. Lists hold each entry once, in the file's order.
+
+    `folder`: where everything goes that the study makes; in the file relative to it, by default its name.
+    """
+
+    name: str
+    datasets: Mapping[str, int]
+    scenarios: tuple[Scenario, ...]
+    losses: tuple[str, ...]
+    seeds: tuple[int, ...] = (0,)
+    architectures: tuple[str, ...] = ("plain",)
+    folds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    configuration: str = "2d"
+    epochs: int = 250
+    iterations: int | None = None
+    val_iterations: int | None = None
+    network: Network | None = None
+    device: str = "cuda"
+    gpus_per_training: int = 1
+    cpus_per_training: int | None = None
+    folder: Path = Path("study")
+
+    @classmethod
+    def read(cls, path: Path) -> Study:
+        """Raises PartialLabelError with everything that is wrong, a line each, as 'study.yaml, line 7: ...'."""
+        content, lines = read_yaml(path)
+        reader = _Reader(lines)
+        study = reader.study(content, path.resolve().parent)
+        if reader.problems:
+            wrong = "\n".join(f"  {path.name}, line {line}: {text}" for line, text in sorted(reader.problems))
+            raise PartialLabelError(f"{path} cannot be run; nothing was started.\n{wrong}")
+        return study
+
+
+_KEYS = tuple(Study.__dataclass_fields__)
+_NAME = "letters, digits, '_' and '-', beginning with a letter or digit"
+
+
+@dataclass
+class _Reader:
+    """Reads the parts of a study; what is wrong is collected, and a stand-in goes on."""
+
+    lines: Lines
+    problems: list[tuple[int, str]] = field(default_factory=list)
+
+    def wrong(self, path: tuple[Any, ...], text: str) -> None:
+        self.problems.append((self.lines.of(path), text))
+
+    def study(self, content: Any, home: Path) -> Study:
+        if not isinstance(content, dict):
+            self.wrong((), "expected 'key: value' lines; see docs/study.md")
+            content = {}
+        self._only_known(content, (), _KEYS)
+        for key in ("name", "datasets", "scenarios", "losses"):
+            if key not in content:
+                self.wrong((), f"'{key}' is missing")
+        study = Study(
+            name=self._plain_name(content.get("name", "x"), ("name",)),
+            datasets=self._datasets(content.get("datasets", {})),
+            scenarios=self._scenarios(content),
+            losses=self._choices(content, "losses", METHODS),
+            seeds=self._list(content, "seeds", (0,), self._whole(0)),
+            architectures=self._choices(content, "architectures", ARCHITECTURES, ("plain",)),
+            folds=self._list(content, "folds", (0, 1, 2, 3, 4), self._whole(0)),
+            configuration=str(content.get("configuration", "2d")),
+            epochs=self._number(content, "epochs", 250),
+            iterations=self._number(content, "iterations", None),
+            val_iterations=self._number(content, "val_iterations", None),
+            network=self._network(content),
+            device=self._device(content),
+            gpus_per_training=self._number(content, "gpus_per_training", 1),
+            cpus_per_training=self._number(content, "cpus_per_training", None),
+            folder=home / str(content.get("folder", content.get("name", "x"))),
+        )
+        self._clashes(study)
+        return study
+
+    def _only_known(self, content: Mapping[Any, Any], path: tuple[Any, ...], keys: Sequence[str]) -> None:
+        for key in content:
+            if key not in keys:
+                self.wrong((*path, key), f"unknown key {key!r}; expected one of {', '.join(keys)}")
+
+    def _plain_name(self, value: Any, path: tuple[Any, ...]) -> str:
+        text = str(value)
+        if not text[:1].isalnum() or not all(c.isascii() and (c.isalnum() or c in "_-") for c in text):
+            self.wrong(path, f"{value!r} is no plain name; expected {_NAME}")
+            return "x"
+        return text
+
+    def _whole(self, least: int) -> Callable[[Any, tuple[Any, ...]], int]:
+        def read(value: Any, path: tuple[Any, ...]) -> int:
+            if isinstance(value, int) and not isinstance(value, bool) and least <= value < 2**32:
+                return value
+            self.wrong(path, f"{value!r} is no whole number from {least}")
+            return least
+
+        return read
+
+    def _number(self, content: Mapping[str, Any], key: str, otherwise: Any) -> Any:
+        return self._whole(1)(content[key], (key,)) if content.get(key) is not None else otherwise
+
+    def _list(
+        self,
+        content: Mapping[str, Any],
+        key: str,
+        otherwise: Sequence[Any],
+        read: Callable[[Any, tuple[Any, ...]], Any],
+        path: tuple[Any, ...] = (),
+    ) -> tuple[Any, ...]:
+        """A list, or a single value in place of a list of one; each entry once, none missing."""
+        value = content.get(key, list(otherwise))
+        values = value if isinstance(value, list) else [value]
+        if not values:
+            self.wrong((*path, key), f"'{key}' is empty")
+        found = tuple(read(entry, (*path, key, index)) for index, entry in enumerate(values))
+        if len(set(map(repr, values))) < len(values):
+            self.wrong((*path, key), f"'{key}' names an entry twice")
+        return found
+
+    def _choices(
+        self, content: Mapping[str, Any], key: str, table: Mapping[str, Any], otherwise: Sequence[str] = ()
+    ) -> tuple[str, ...]:
+        def read(value: Any, path: tuple[Any, ...]) -> str:
+            if not isinstance(value, str) or value not in table:
+                self.wrong(path, f"{key}: there is no {value!r}; expected one of {', '.join(table)}")
+                return next(iter(table))
+            return str(value)
+
+        return self._list(content, key, otherwise, read) if key in content or otherwise else ()
+
+    def _datasets(self, value: Any) -> dict[str, int]:
+        if not isinstance(value, dict):
+            self.wrong(("datasets",), "expected names and ids, as in {camus: 501}")
+            return {}
+        whole = self._whole(1)
+        return {
+            self._plain_name(name, ("datasets", name)): whole(number, ("datasets", name))
+            for name, number in value.items()
+        }
+
+    def _scenarios(self, content: Mapping[str, Any]) -> tuple[Scenario, ...]:
+        value = content.get("scenarios", [])
+        if not isinstance(value, list) or ("scenarios" in content and not value):
+            self.wrong(("scenarios",), "expected a list, as in - {from: camus, missing: [LA], fraction: [0.5]}")
+            return ()
+        names = content.get("datasets")
+        found: dict[str, Scenario] = {}
+        for index, entry in enumerate(value):
+            for scenario in self._scenario(entry, ("scenarios", index), names if isinstance(names, dict) else {}):
+                if scenario.name in found:
+                    self.wrong(("scenarios", index), f"the scenario {scenario.name} stands twice")
+                found[scenario.name] = scenario
+        return tuple(found.values())
+
+    def _scenario(self, entry: Any, path: tuple[Any, ...], datasets: Mapping[str, Any]) -> list[Scenario]:
+        if not isinstance(entry, dict):
+            self.wrong(path, "expected {from: ..., missing: [...], fraction: [...]}")
+            return []
+        self._only_known(entry, path, ("from", "missing", "fraction", "domain"))
+        if str(entry.get("from")) not in map(str, datasets):
+            self.wrong(
+                (*path, "from"), f"'from' is {entry.get('from')!r}; expected one of {some(set(map(str, datasets)))}"
+            )
+        if "missing" not in entry:
+            self.wrong(path, "'missing' is missing: which structures shall be hidden?")
+        missing = self._list(entry, "missing", ("x",), self._plain_name, path)
+        if RANDOM in missing and len(missing) > 1:
+            self.wrong((*path, "missing"), f"'{RANDOM}' draws the structures by lot and stands alone")
+        fractions = self._list(entry, "fraction", (1.0,), self._fraction, path)
+        domain = self._plain_name(entry["domain"], (*path, "domain")) if "domain" in entry else None
+        return [Scenario(str(entry.get("from")), missing, fraction, domain) for fraction in fractions]
+
+    def _fraction(self, value: Any, path: tuple[Any, ...]) -> float:
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= 1:
+            return float(value)
+        self.wrong(path, f"a fraction is {value!r}; expected more than 0 and at most 1")
+        return 1.0
+
+    def _network(self, content: Mapping[str, Any]) -> Network | None:
+        value = content.get("network")
+        if value is None:
+            return None
+        if not isinstance(value, dict):
+            self.wrong(("network",), "expected {features: [16, 32, 64, 64], patch: [96, 96], batch: 8}")
+            return None
+        self._only_known(value, ("network",), tuple(Network.__dataclass_fields__))
+        whole, default = self._whole(1), Network()
+        sizes = {
+            key: tuple(whole(n, ("network", key)) for n in value[key])
+            for key in ("features", "patch")
+            if isinstance(value.get(key), list)
+        }
+        for key in {"features", "patch"} & set(value) - set(sizes):
+            self.wrong(("network", key), f"'{key}' is {value[key]!r}; expected a list of whole numbers")
+        batch = whole(value["batch"], ("network", "batch")) if "batch" in value else default.batch
+        return Network(sizes.get("features", default.features), sizes.get("patch", default.patch), batch)
+
+    def _device(self, content: Mapping[str, Any]) -> str:
+        value = content.get("device", "cuda")
+        if value not in ("cuda", "cpu"):
+            self.wrong(("device",), f"the device is {value!r}; expected cuda or cpu")
+        return str(value)
+
+    def _clashes(self, study: Study) -> None:
+        if study.network is not None and study.device == "cpu" and study.gpus_per_training > 1:
+            self.wrong(("gpus_per_training",), "several GPUs, but the device is cpu")
+        three_d = [name for name in study.architectures if ARCHITECTURES[name].only_3d]
+        if three_d and study.configuration.startswith("2d"):
+            self.wrong(("architectures",), f"{some(three_d)} needs a 3-D configuration, not {study.configuration}")

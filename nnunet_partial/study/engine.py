@@ -1,0 +1,120 @@
+"""Drives the workflow: Snakemake does the work, this says how far it is and names what failed."""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from nnunet_partial.errors import PartialLabelError
+from nnunet_partial.study.definition import Study
+from nnunet_partial.study.folder import StudyFolder
+from nnunet_partial.study.hold import visible_cards
+from nnunet_partial.study.progress import ended_badly
+from nnunet_partial.study.steps import steps
+from nnunet_partial.study.workflow import prepare_workflow
+
+SNAKEFILE = Path(__file__).with_name("Snakefile")
+LOCAL = "local"
+
+
+def run(study: Study, file: Path, executor: str, jobs: int | None, dry_run: bool, more: Sequence[str]) -> int:
+    """Runs what is not done yet. Returns 0 where everything is done, else 1, after naming what failed.
+
+    executor: LOCAL, or the name of an installed Snakemake executor plugin ("slurm", "kubernetes", ...). jobs: how many
+    at a time on a cluster; locally the number of cores (None: all). more: options for Snakemake itself. Raises
+    PartialLabelError for what can be known before anything runs, and where another `run` of the study is under way.
+    """
+    _require(executor, study)
+    StudyFolder(study.folder).root.mkdir(parents=True, exist_ok=True)
+    with _only_run(StudyFolder(study.folder)):
+        folder = prepare_workflow(study, file, hands_out=executor == LOCAL)
+        command = snakemake(folder, [*_where(study, executor, jobs), *(["--dry-run"] if dry_run else []), *more])
+        code = _run_to_the_end(command)
+    return code if dry_run else _say_how_it_ended(study, folder, code)
+
+
+def snakemake(folder: StudyFolder, options: Sequence[str]) -> list[str]:
+    """The Snakemake command for the workflow in this folder.
+
+    A step counts as done by its file alone: neither dates nor a newer version of this package repeat a training. Our
+    own lock (see `run`) replaces Snakemake's, which outlives a killed process.
+    """
+    return [
+        *(sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE), "--directory", str(folder.root)),
+        *("--configfile", str(folder.workflow), "--nolock", "--keep-going", "--rerun-incomplete"),
+        *("--rerun-triggers", "input", *options),
+    ]
+
+
+def _require(executor: str, study: Study) -> None:
+    if importlib.util.find_spec("snakemake") is None:
+        raise PartialLabelError("Snakemake is not installed: pip install 'nnunet-partial[study]'")
+    if executor == LOCAL:
+        if study.device == "cuda" and len(visible_cards()) < study.gpus_per_training:
+            raise PartialLabelError(
+                f"A training wants {study.gpus_per_training} graphics card(s); here are {len(visible_cards())}. "
+                "Write 'device: cpu' into the study, or send it to a cluster with --executor."
+            )
+    elif importlib.util.find_spec(f"snakemake_executor_plugin_{executor.replace('-', '_')}") is None:
+        raise PartialLabelError(
+            f"Snakemake has no executor {executor!r} here: pip install snakemake-executor-plugin-{executor}"
+        )
+
+
+def _where(study: Study, executor: str, jobs: int | None) -> list[str]:
+    if executor != LOCAL:
+        # a file that a node wrote may take a while to be seen here
+        return ["--executor", executor, "--jobs", str(jobs or 100), "--latency-wait", "60"]
+    cards = ["--resources", f"gpu={len(visible_cards())}"] if study.device == "cuda" else []
+    return ["--cores", str(jobs or len(os.sched_getaffinity(0))), *cards]
+
+
+@contextmanager
+def _only_run(folder: StudyFolder) -> Iterator[None]:
+    """Ends with the process, however it ends."""
+    with (folder.root / "run.lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise PartialLabelError(
+                f"This study is being run already ({folder.root / 'run.lock'} is held). Wait, or stop it; see "
+                "`nnunet_partial study status`."
+            ) from None
+        yield
+
+
+def _run_to_the_end(command: Sequence[str]) -> int:
+    """Ctrl-C goes to Snakemake as well, which ends its steps; waited for, so that nothing is left running."""
+    with subprocess.Popen(command) as process:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            process.send_signal(signal.SIGINT)
+            process.wait()
+            raise
+
+
+def _say_how_it_ended(study: Study, folder: StudyFolder, code: int, out: IO[str] = sys.stdout) -> int:
+    todo = [step for step in steps(study) if not folder.done(step).exists()]
+    failed = [step for step in todo if ended_badly(folder, step)]
+    print(f"\n{len(steps(study)) - len(todo)} of {len(steps(study))} steps are done.", file=out)
+    for step in failed:
+        print(f"\nFAILED: {step}\n  {folder.log(step)}", file=out)
+        for line in _last_lines(folder.log(step), 5):
+            print(f"  | {line}", file=out)
+    if todo:
+        print("\nThe same command repeats what failed and goes on; finished steps stay.", file=out)
+    return 1 if todo else code
+
+
+def _last_lines(log: Path, number: int) -> list[str]:
+    with log.open(encoding="utf-8", errors="replace") as file:
+        return [line.rstrip() for line in file.readlines()[-number:]]

@@ -1,0 +1,100 @@
+"""The folder of a study: what lies where, and what must not change once it was begun."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nnunet_partial.errors import PartialLabelError
+from nnunet_partial.files import read_json, write_json
+from nnunet_partial.labels import MANIFEST_NAME
+
+_FIRST_ID = 601
+
+
+@dataclass(frozen=True)
+class StudyFolder:
+    """`root` is an absolute path. Everything below it belongs to the study, and may be deleted with it.
+
+    nnUNet_raw (links to the data sets, and their scenarios), nnUNet_preprocessed, results/seedN (nnUNet_results of one
+    seed), predictions, evaluations, logs (one file per step), done (an empty file per finished step), locks, costs
+    (time and memory of each training), study.json (what the workflow reads), begun.json (what must not
+    change), ids.json.
+    """
+
+    root: Path
+
+    @property
+    def raw(self) -> Path:
+        return self.root / "nnUNet_raw"
+
+    @property
+    def preprocessed(self) -> Path:
+        return self.root / "nnUNet_preprocessed"
+
+    @property
+    def workflow(self) -> Path:
+        """What the Snakefile reads."""
+        return self.root / "study.json"
+
+    def done(self, step: str) -> Path:
+        return self.root / "done" / step
+
+    def log(self, step: str) -> Path:
+        return self.root / "logs" / f"{step}.log"
+
+    def lock(self, step: str) -> Path:
+        return self.root / "locks" / f"{step}.lock"
+
+    def cost(self, step: str) -> Path:
+        return self.root / "costs" / f"{step}.tsv"
+
+    def evaluation(self, model: str) -> Path:
+        return self.root / "evaluations" / model
+
+    def require_unchanged(self, settings: dict[str, Any]) -> None:
+        """Notes the settings that every result rests on, or, in a study already begun, compares them.
+
+        Raises PartialLabelError where they differ: half of the results would be of another kind than the rest.
+        """
+        begun = self.root / "begun.json"
+        if not begun.exists():
+            write_json(begun, settings)
+            return
+        before = read_json(begun)
+        changed = [
+            f"  {key}: {json.dumps(before.get(key))} when it was begun, {json.dumps(value)} now"
+            for key, value in settings.items()
+            if before.get(key) != value
+        ]
+        if changed:
+            raise PartialLabelError(
+                f"The study in {self.root} was begun with other settings, on which its results rest:\n"
+                + "\n".join(changed)
+                + "\nSet them back, or give the study another name (scenarios, losses, seeds, networks and folds can "
+                "be added at any time)."
+            )
+
+    def ids(self, names: Iterable[str], taken: set[int]) -> dict[str, int]:
+        """nnU-Net's number of each scenario; a number once given stays. PartialLabelError where none is left."""
+        file = self.root / "ids.json"
+        known: dict[str, int] = read_json(file) if file.exists() else {}
+        free = (number for number in range(_FIRST_ID, 1000) if number not in taken | set(known.values()))
+        for name in names:
+            if name not in known:
+                number = next(free, None)
+                if number is None:
+                    raise PartialLabelError(f"A study holds at most {1000 - _FIRST_ID} data sets; make two of it.")
+                known[name] = number
+        write_json(file, known)
+        return known
+
+
+def stamp(dataset: Path) -> str:
+    """What identifies the labels of a raw data set: its manifest, which every command that writes one writes anew."""
+    content = (dataset / MANIFEST_NAME).read_bytes() + (dataset / "dataset.json").read_bytes()
+    return hashlib.sha256(content).hexdigest()[:16]

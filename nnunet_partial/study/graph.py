@@ -1,0 +1,40 @@
+"""A picture of the workflow of a study: which step needs which."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+from nnunet_partial.errors import PartialLabelError
+from nnunet_partial.files import write_text
+from nnunet_partial.study.definition import Study
+from nnunet_partial.study.engine import snakemake
+from nnunet_partial.study.workflow import prepare_workflow
+
+
+def draw_graph(study: Study, file: Path, output: Path) -> None:
+    """Writes .svg, .png or .pdf (with Graphviz's `dot`), or .dot (without).
+
+    Raises PartialLabelError where `dot` is needed and not installed, and where the study cannot be run.
+    """
+    kind = output.suffix.removeprefix(".")
+    if kind not in ("svg", "png", "pdf", "dot"):
+        raise PartialLabelError(
+            f"The picture is {output.name!r}; expected a name that ends in .svg, .png, .pdf or .dot."
+        )
+    dot = shutil.which("dot")
+    if kind != "dot" and dot is None:
+        raise PartialLabelError(
+            "Graphviz is not installed (its program `dot` draws the picture). Install it, or ask for a .dot file."
+        )
+    folder = prepare_workflow(study, file, hands_out=False)
+    drawn = subprocess.run(
+        snakemake(folder, ["--dag", "dot", "--forceall"]), capture_output=True, text=True, check=False
+    )
+    if drawn.returncode:
+        raise PartialLabelError(f"Snakemake failed:\n{drawn.stderr}")
+    if kind == "dot":
+        write_text(output, drawn.stdout)
+    else:
+        subprocess.run([str(dot), f"-T{kind}", "-o", str(output)], input=drawn.stdout, text=True, check=True)

@@ -1,0 +1,115 @@
+"""The report of a study: every table and picture of what has finished so far, and what has not."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from nnunet_partial.files import write_text
+from nnunet_partial.raw_dataset import RawDataset
+from nnunet_partial.report.page import Block, Code, Facts, Items, Page, Paragraph, Section, page_html
+from nnunet_partial.report.tables import Table, to_csv, to_latex, to_markdown
+from nnunet_partial.study.costs import cost_table
+from nnunet_partial.study.curves import learning_picture, proportion_pictures
+from nnunet_partial.study.definition import Study
+from nnunet_partial.study.folder import StudyFolder
+from nnunet_partial.study.progress import state
+from nnunet_partial.study.results import Value, finished, read_values
+from nnunet_partial.study.steps import models, steps
+from nnunet_partial.study.tables import scenario_tables
+from nnunet_partial.versions import versions
+
+
+def write_report(study: Study, file: Path, output: Path, form: str) -> None:
+    """Writes the report as "html", "md", "latex" or "csv"; an HTML report's pictures also as files in NAME_pictures.
+
+    Whatever has finished is in it, whatever has not is named. Raises PartialLabelError where nothing has.
+    """
+    values = read_values(study)
+    tables = scenario_tables(study, values, _classes(study, values))
+    costs = cost_table(study)
+    if form == "html":
+        write_text(output, page_html(_page(study, file, values, tables, costs, output)))
+        return
+    all_tables = [*tables, *([costs] if costs else [])]
+    if form == "csv":
+        write_text(output, "\n".join(f"# {table.caption}\n{to_csv(table)}" for table in all_tables))
+    elif form == "latex":
+        labelled = (to_latex(table, f"tab:{study.name}-{number}") for number, table in enumerate(all_tables, start=1))
+        write_text(output, "\n".join([r"% \usepackage{booktabs}", *labelled]))
+    else:
+        write_text(output, _markdown(study, file, all_tables))
+
+
+def _markdown(study: Study, file: Path, tables: Sequence[Table]) -> str:
+    about = [f"- {name}: {value}" for name, value in _facts(study)]
+    lines = [f"# {study.name}", "", f"    {_command(file)}", "", *about, ""]
+    missing = _not_finished(study)
+    if missing:
+        lines += [f"Not run, or not finished ({len(missing)} of {len(list(models(study)))} models):", ""]
+        lines += [*(f"- {name}" for name in missing), ""]
+    return "\n".join(lines) + "\n" + "\n".join(to_markdown(table) for table in tables)
+
+
+def _page(
+    study: Study, file: Path, values: Sequence[Value], tables: Sequence[Table], costs: Table | None, output: Path
+) -> Page:
+    pictures = [*proportion_pictures(study, values), *filter(None, [learning_picture(study)])]
+    folder = output.with_name(f"{output.stem}_pictures")
+    figures = [picture.figure(folder) for picture in pictures]
+    missing = _not_finished(study)
+    left_out: list[Block] = [
+        Paragraph(
+            f"{len(missing)} of {len(list(models(study)))} models have not finished and are in no table:", "warning"
+        ),
+        Items(missing),
+    ]
+    return Page(
+        f"Study {study.name}",
+        "Losses for partially labelled data, compared on test patients whose labels are complete.",
+        [
+            *([Section("Not finished", left_out)] if missing else []),
+            Section("Dice, scenario by scenario", tables),
+            *([Section("Pictures", figures)] if figures else []),
+            *([Section("Time and memory", [costs])] if costs else []),
+            Section("How it was made", [Facts(_facts(study)), Code([_command(file)])]),
+        ],
+        footer=f"nnunet-partial, {time.strftime('%Y-%m-%d %H:%M')}",
+    )
+
+
+def _facts(study: Study) -> list[tuple[str, str]]:
+    done = [step for step in steps(study) if StudyFolder(study.folder).done(step).exists()]
+    network = study.network
+    small = f", features {network.features}, patch {network.patch}, batch {network.batch}" if network else ""
+    length = f"{study.epochs} epochs" + (f" of {study.iterations} iterations" if study.iterations else "")
+    return [
+        ("models finished", f"{len(finished(study))} of {len(list(models(study)))}"),
+        ("steps done", f"{len(done)} of {len(steps(study))}"),
+        ("trainings", f"{length}, configuration {study.configuration}{small}, on {study.device}"),
+        ("seeds", ", ".join(map(str, study.seeds))),
+        ("folds", ", ".join(map(str, study.folds))),
+        *versions().items(),
+    ]
+
+
+def _not_finished(study: Study) -> list[str]:
+    done = set(finished(study))
+    folder = StudyFolder(study.folder)
+    return [
+        f"{model.name} ({', '.join(state(folder, model.train_step(fold)) for fold in study.folds)})"
+        for model in models(study)
+        if model not in done
+    ]
+
+
+def _classes(study: Study, values: Sequence[Value]) -> list[str]:
+    """In the order of the data set's label values."""
+    folder = StudyFolder(study.folder).raw
+    ordered = [name for path in sorted(folder.glob("Dataset*")) for name in RawDataset(path).classes]
+    return list(dict.fromkeys([*ordered, *(value.structure for value in values)]))
+
+
+def _command(file: Path) -> str:
+    return f"nnunet_partial study run {file.name}"

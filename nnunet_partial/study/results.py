@@ -1,0 +1,96 @@
+"""What the finished models of a study reached: one number per model, test case and structure."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nnunet_partial.errors import PartialLabelError
+from nnunet_partial.evaluation.statistics import Described, Paired, describe, signed_rank
+from nnunet_partial.study.definition import Study
+from nnunet_partial.study.folder import StudyFolder
+from nnunet_partial.study.steps import Model, models
+
+#: The metric of every table: 1 is perfect, 0 is missed; a structure rightly not predicted has no value.
+METRIC = "dice"
+
+
+@dataclass(frozen=True)
+class Value:
+    """The Dice of one structure in one test case by one model."""
+
+    model: Model
+    domain: str
+    patient: str
+    case: str
+    structure: str
+    dice: float
+
+
+def finished(study: Study) -> list[Model]:
+    """The models whose predictions have been evaluated."""
+    return [model for model in models(study) if StudyFolder(study.folder).done(model.evaluate_step).exists()]
+
+
+def read_values(study: Study) -> list[Value]:
+    """All values of the finished models. Raises PartialLabelError where there is none, or a table is broken."""
+    folder = StudyFolder(study.folder)
+    found = [value for model in finished(study) for value in _of_model(model, folder.evaluation(model.name))]
+    if not found:
+        raise PartialLabelError(
+            f"No model of this study has been evaluated yet ({folder.root}). `nnunet_partial study run` makes them; "
+            "`nnunet_partial study status` tells how far it is."
+        )
+    return found
+
+
+def _of_model(model: Model, folder: Path) -> list[Value]:
+    file = folder / "per_case.csv"
+    try:
+        with file.open(newline="", encoding="utf-8") as lines:
+            rows = list(csv.DictReader(lines))
+        values = [
+            Value(model, row["domain"], row["patient"], row["case"], row["class"], float(row[METRIC] or math.nan))
+            for row in rows
+        ]
+    except (OSError, KeyError, ValueError) as problem:
+        raise PartialLabelError(
+            f"{file} cannot be read: {problem!r}. Delete it and its step in done/, run again."
+        ) from None
+    return [value for value in values if not math.isnan(value.dice)]
+
+
+def described(values: Sequence[Value]) -> Described:
+    """Mean over cases and seeds; its interval by a bootstrap of patients, who keep their cases and seeds."""
+    return describe([value.dice for value in values], [value.patient for value in values])
+
+
+def seed_means(values: Iterable[Value]) -> dict[int, float]:
+    """The mean of each seed by itself: how much of a difference is the luck of one training."""
+    by_seed: dict[int, list[float]] = {}
+    for value in values:
+        by_seed.setdefault(value.model.seed, []).append(value.dice)
+    return {seed: sum(dice) / len(dice) for seed, dice in sorted(by_seed.items())}
+
+
+def compare(ours: Sequence[Value], theirs: Sequence[Value]) -> Paired:
+    """Two methods on the same patients: each patient's mean over the (seed, case) pairs that both have.
+
+    Wilcoxon's signed-rank test; patients are drawn at random, seeds are taken as they are.
+    """
+    a, b = ({(v.model.seed, v.case): v for v in values} for values in (ours, theirs))
+    shared = sorted(a.keys() & b.keys())
+    patients = sorted({a[key].patient for key in shared})
+    means = [
+        [_mean(side[key].dice for key in shared if a[key].patient == patient) for patient in patients]
+        for side in (a, b)
+    ]
+    return signed_rank(*means)
+
+
+def _mean(values: Iterable[float]) -> float:
+    listed = list(values)
+    return sum(listed) / len(listed)

@@ -1,0 +1,85 @@
+"""From a study to its steps: which data sets are made, which networks are trained on them, and by what names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+
+from nnunet_partial.study.definition import Scenario, Study
+from nnunet_partial.study.methods import ARCHITECTURES, METHODS, Architecture, Method
+
+
+@dataclass(frozen=True)
+class Model:
+    """One way to train on one scenario, in one seed; its folds together predict the test cases."""
+
+    scenario: Scenario
+    method_name: str
+    architecture_name: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Also its path below predictions/ and evaluations/."""
+        return f"{self.scenario.name}/{self.method_name}/{self.architecture_name}/seed{self.seed}"
+
+    @property
+    def method(self) -> Method:
+        return METHODS[self.method_name]
+
+    @property
+    def architecture(self) -> Architecture:
+        return ARCHITECTURES[self.architecture_name]
+
+    @property
+    def trainer(self) -> str:
+        return self.method.trainer + self.architecture.trainer_suffix
+
+    @property
+    def dataset(self) -> str:
+        """The name of the data set it is trained on."""
+        return self.scenario.name + ("-complete" if self.method.complete_cases else "")
+
+    @property
+    def evaluate_step(self) -> str:
+        return f"evaluate/{self.name}"
+
+    def train_step(self, fold: int) -> str:
+        return f"train/{self.name}/fold{fold}"
+
+
+def models(study: Study) -> Iterator[Model]:
+    """In the order of the file; seeds outermost, so that a study that is stopped has whole comparisons."""
+    for seed, scenario, architecture, method in product(
+        study.seeds, study.scenarios, study.architectures, study.losses
+    ):
+        yield Model(scenario, method, architecture, seed)
+
+
+def derived_datasets(study: Study) -> dict[str, tuple[Scenario, bool]]:
+    """Each data set that is made, by name: its scenario, and whether only complete cases are kept."""
+    found: dict[str, tuple[Scenario, bool]] = {}
+    for scenario in study.scenarios:
+        found[scenario.name] = (scenario, False)
+    for model in models(study):
+        found.setdefault(model.dataset, (model.scenario, model.method.complete_cases))
+    return found
+
+
+def steps(study: Study) -> list[str]:
+    """Every step by name, in a possible order: prepare, scenario, train, predict, evaluate."""
+    all_models = list(models(study))
+    return [
+        *(f"prepare/{name}" for name in used_sources(study)),
+        *(f"scenario/{name}" for name in derived_datasets(study)),
+        *(model.train_step(fold) for model in all_models for fold in study.folds),
+        *(f"predict/{model.name}" for model in all_models),
+        *(model.evaluate_step for model in all_models),
+    ]
+
+
+def used_sources(study: Study) -> list[str]:
+    """The data sets of the file that some scenario is made from."""
+    used = {scenario.source for scenario in study.scenarios}
+    return [name for name in study.datasets if name in used]

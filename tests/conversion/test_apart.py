@@ -1,0 +1,68 @@
+"""A reader that crashes takes its own process with it, not ours."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+from nnunet_partial.dataset_conversion import apart
+from nnunet_partial.dataset_conversion.apart import Apart, Crashed, call_apart
+from nnunet_partial.dataset_conversion.hmc_tables import decoded_masks
+
+from nnunet_partial.errors import ConversionError
+
+
+def test_one_process_serves_many_calls_and_another_takes_over_after_a_crash() -> None:
+    first = call_apart(os.getpid)
+    assert first != os.getpid()
+    assert call_apart(os.getpid) == first
+    with pytest.raises(Crashed, match="abort crashed or took longer"):
+        call_apart(os.abort)
+    second = call_apart(os.getpid)
+    assert second not in (first, os.getpid())
+
+
+def test_errors_for_the_user_arrive_as_they_are(tmp_path: object) -> None:
+    with pytest.raises(ConversionError, match=r"no\.mat cannot be read as a MATLAB file"):
+        call_apart(decoded_masks, __import__("pathlib").Path("no.mat"))
+
+
+def test_one_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(apart, "SECONDS", 0.2)
+    with pytest.raises(Crashed):
+        call_apart(time.sleep, 60)
+    monkeypatch.undo()
+    assert call_apart(int, "7") == 7
+
+
+def test_it_ends_with_a_parent_that_was_killed() -> None:
+    script = "import os; from nnunet_partial.dataset_conversion.apart import call_apart as c; print(c(os.getpid)); "
+    done = subprocess.run(
+        [sys.executable, "-c", script + "import sys; sys.stdout.flush(); os.kill(os.getpid(), 9)"],
+        capture_output=True,
+        text=True,
+    )
+    child = int(done.stdout)
+    end = time.monotonic() + 20
+    while _lives(child):
+        assert time.monotonic() < end, "it is still there"
+        time.sleep(0.02)
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    with open(f"/proc/{process}/stat") as stat:  # noqa: PTH123
+        return stat.read().split()[2] != "Z"  # nobody may be there to bury it
+
+
+def test_ending_twice_is_no_error() -> None:
+    one = Apart()
+    assert one.call(int, "3") == 3
+    one.end()
+    one.end()

@@ -1,0 +1,299 @@
+"""Unity: an open curve becomes a chamber, what is off is absent, and whatever is doubtful stays unknown."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from nnunet_partial.dataset_conversion.unity import Unity
+from nnunet_partial.dataset_conversion.unity_curve import chambers, smooth
+from nnunet_partial.dataset_conversion.unity_labels import labels_of
+from nnunet_partial.dataset_conversion.writer import Report, convert
+from source_folders import read_nifti
+from unity_folder import BLURRED, CUP, OFF, name_of, place_of, unity
+
+from nnunet_partial.check import check
+from nnunet_partial.errors import ConversionError
+from nnunet_partial.raw_dataset import RawDataset
+
+ONE = name_of("one")
+CASE = f"unity_{ONE[:-4]}"
+
+
+def converted(root: Path, **options: Any) -> tuple[Report, RawDataset]:
+    report = convert(Unity(root, **options), "Dataset508_Unity")
+    return report, RawDataset(report.folder)
+
+
+def skips(report: Report) -> dict[str, str]:
+    return {skipped.case: skipped.reason for skipped in report.skipped}
+
+
+def told(report: Report, about: str) -> list[str]:
+    return [note.text for note in report.notes if note.about == about]
+
+
+def curve(x: str, y: str) -> dict[str, str]:
+    return {"type": "curve", "x": x, "y": y}
+
+
+# ---- from a curve to pixels ------------------------------------------------------------------------------------------
+
+
+def test_a_curve_of_three_points_on_a_line_stays_that_line() -> None:
+    path = smooth(np.array([[0.0, 0.0], [0.0, 10.0], [0.0, 30.0]]))
+    assert path[0].tolist() == [0, 0]
+    assert path[-1].tolist() == pytest.approx([0, 30])
+    assert np.abs(path[:, 0]).max() == 0
+    assert np.diff(path[:, 1]).max() <= 1
+
+
+def test_the_ends_are_joined_by_a_straight_line() -> None:
+    # an arch over three points: from (10, 30) over (20, 10) to (30, 30); below row 30 nothing, the line itself counts
+    masks, doubts = chambers({"LV": np.array([[10.0, 30.0], [20.0, 10.0], [30.0, 30.0]])}, (40, 40))
+    rows, cols = np.nonzero(masks["LV"])
+    assert (rows.min(), rows.max(), cols.min(), cols.max()) == (10, 30, 10, 30)
+    assert masks["LV"][30].sum() == 21
+    assert doubts == []
+
+
+def test_neighbours_share_the_valve_and_the_first_has_it() -> None:
+    # LV from row 10 to 20, LA from row 20 to 30, both from column 10 to 20: the 11 pixels of row 20 are in both
+    upper = np.array([[10.0, 20.0], [10.0, 10.0], [20.0, 10.0], [20.0, 20.0]])
+    lower = upper * [1, -1] + [0, 40]
+    masks, doubts = chambers({"LV": upper, "LA": lower}, (40, 40))
+    assert doubts == []
+    assert not (masks["LV"] & masks["LA"]).any()
+    assert masks["LV"][20].sum() == 11
+
+
+def test_chambers_that_overlap_and_one_beside_the_picture_are_unknown() -> None:
+    cup = np.array([[10.0, 20.0], [10.0, 10.0], [20.0, 10.0], [20.0, 20.0]])
+    masks, doubts = chambers({"LV": cup, "RV": cup + 1, "LA": cup + 100}, (40, 40))
+    assert masks == {}
+    assert doubts == [
+        "the outline of LA encloses no pixel; it counts as unknown",
+        "the outlines of LV, RV overlap; they count as unknown",
+    ]
+
+
+# ---- what labels say -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("label", "outlined", "absent", "doubt"),
+    [
+        (CUP, True, False, None),
+        ([CUP], True, False, None),
+        (OFF, False, True, None),
+        ([OFF], False, True, None),
+        (BLURRED, False, False, None),
+        (None, False, False, None),
+        ([], False, False, None),
+        ({"x": "1 2 3", "y": "1 2 3"}, False, False, None),  # no type: unknown
+        ({"type": None}, False, False, None),
+        (curve("1 2", "1 2"), False, False, "has 2 point(s), expected 3 or more"),
+        (curve("", ""), False, False, "has 0 point(s), expected 3 or more"),
+        (curve("5 5 5 9", "5 5 5 9"), False, False, "has 2 point(s), expected 3 or more"),  # one three times
+        (curve("1 2 3", "1 2"), False, False, "has 3 numbers for x and 2 for y"),
+        (curve("1 2 x", "1 2 3"), False, False, "has coordinates that are no numbers"),
+        (curve("1 2 nan", "1 2 3"), False, False, "has coordinates far from any picture"),
+        (curve("1 2 1e9", "1 2 3"), False, False, "has coordinates far from any picture"),
+        ({"type": "point", "x": "3", "y": "4"}, False, False, "has the type 'point', expected curve, off or blurred"),
+        ([CUP, CUP], False, False, "is there 2 times"),
+        (7, False, False, None),
+    ],
+)
+def test_the_states_of_a_label(label: Any, outlined: bool, absent: bool, doubt: str | None) -> None:
+    found = labels_of({"labels": {"curve-lv-endo": label}})
+    assert ("LV" in found.curves, "LV" in found.absent) == (outlined, absent)
+    assert found.doubts == (() if doubt is None else (f"curve-lv-endo {doubt}, so LV counts as unknown",))
+
+
+@pytest.mark.parametrize("other", ["lv-apex-endo", "curve-lv-trabec", "mv-ant-hinge"])
+def test_a_curve_that_is_off_where_the_chamber_is_seen_is_unknown(other: str) -> None:
+    point = {"type": "point", "x": "3", "y": "4"}
+    found = labels_of({"labels": {"curve-lv-endo": OFF, "curve-ra-endo": OFF, other: point}})
+    assert found.absent == ("RA",)
+    assert found.doubts == (f"curve-lv-endo is off, but {other} is in the picture, so LV counts as unknown",)
+    assert labels_of({"labels": {"curve-lv-endo": OFF, other: OFF}}).absent == ("LV",)
+
+
+@pytest.mark.parametrize("entry", [None, [], {}, {"labels": []}, {"labels": None}])
+def test_an_entry_without_labels(entry: Any) -> None:
+    assert labels_of(entry).doubts == ("its entry has no labels",)
+
+
+# ---- a whole copy ----------------------------------------------------------------------------------------------------
+
+
+def test_what_comes_out(tmp_path: Path) -> None:
+    root = unity(
+        tmp_path / "in",
+        train={ONE: {"curve-lv-endo": CUP, "curve-rv-endo": OFF, "curve-ra-endo": BLURRED}},
+        tune={name_of("two"): {"curve-lv-endo": [CUP]}},
+        ival={name_of("three", 12): {"curve-lv-endo": CUP}},
+    )
+    (root / "view_index_20220705.csv").write_text(f"file,view\n{ONE},A4C\n")
+    (root / "01_database_physical.csv").write_text(
+        f"FileHash,PhysicalDeltaX,PhysicalDeltaY\n{ONE[:67]},0.03,0.04\n{name_of('two')[:67]},,\n"
+    )
+    report, made = converted(root)
+    assert made.dataset_json["labels"] == {"background": 0, "LV": 1}
+    labels = made.manifest.labels_of(CASE)
+    assert (labels.annotated, labels.absent, labels.domain) == (("LV",), ("RV",), "unity")
+    assert labels.patient == f"unity_{ONE[:67]}"
+    assert labels.info == {
+        "split": "train",
+        "view": "4CH",
+        "frame": 1,
+        "interpolated": False,
+        "spacing_known": True,
+    }
+    mask, spacing = read_nifti(made.label_files()[CASE])
+    image, _ = read_nifti(made.image_files()[CASE][0])
+    assert spacing == pytest.approx((0.4, 0.3))  # cm in the table; height, width
+    assert (image[1, 2], image[0, 0]) == (255, 50)
+    assert mask[20, 20] == 1
+    assert mask[20, 5] == 0
+    two = made.manifest.labels_of(f"unity_{name_of('two')[:-4]}")
+    assert (two.info["split"], two.info["spacing_known"]) == ("val", False)
+    assert read_nifti(made.label_files()[f"unity_{name_of('two')[:-4]}"])[1] == pytest.approx((3.75, 3.75))  # 150 / 40
+    assert list(made.label_files("Ts")) == [f"unity_{name_of('three', 12)[:-4]}"]
+    assert made.manifest.labels_of(f"unity_{name_of('three', 12)[:-4]}").info["frame"] == 12
+    assert skips(report) == {}
+    assert told(report, "curve-rv-endo") == ["outlined in 0 picture(s), off 1, else unknown"]
+    assert check(report.folder).findings == {}
+
+
+def test_other_chambers_only_where_asked_for(tmp_path: Path) -> None:
+    low = curve("10 10 20 30 30", "32 38 38 38 32")
+    root = unity(tmp_path / "in", train={ONE: {"curve-lv-endo": CUP, "curve-la-endo": low}})
+    report, made = converted(root)
+    assert made.manifest.labels_of(CASE).annotated == ("LV",)
+    assert told(report, "curve-la-endo") == [
+        "outlined in 1 picture(s), off 0, else unknown; not converted, --structures LA would"
+    ]
+    report = convert(Unity(root, structures=("LA", "LV")), "Dataset509_Both")
+    made = RawDataset(report.folder)
+    assert made.dataset_json["labels"] == {"background": 0, "LV": 1, "LA": 2}
+    assert np.unique(read_nifti(made.label_files()[CASE])[0]).tolist() == [0, 1, 2]
+
+
+def test_a_chamber_that_nobody_outlined_cannot_be_converted(tmp_path: Path) -> None:
+    root = unity(tmp_path / "in", train={ONE: {"curve-lv-endo": CUP, "curve-la-endo": OFF}})
+    with pytest.raises(ConversionError, match=r"No picture has an outline of LA; there are outlines of LV\. Choose"):
+        converted(root, structures=("LV", "LA"))
+
+
+def test_a_picture_that_only_says_what_is_absent_is_of_use_and_one_that_says_nothing_is_not(tmp_path: Path) -> None:
+    pictures = {ONE: {"curve-lv-endo": CUP}, name_of("off"): {"curve-lv-endo": OFF}, name_of("dim"): {}}
+    report, made = converted(unity(tmp_path / "in", train=pictures))
+    absent = made.manifest.labels_of(f"unity_{name_of('off')[:-4]}")
+    assert (absent.annotated, absent.absent) == ((), ("LV",))
+    assert len(made.label_files()) == 2
+    assert "1 picture(s) say nothing about LV and are left out" in told(report, "labels")
+    assert skips(report) == {}
+
+
+def test_defects_are_named_and_the_rest_is_kept(tmp_path: Path) -> None:
+    twice, elsewhere = name_of("twice"), name_of("elsewhere")
+    root = unity(
+        tmp_path / "in",
+        train={
+            ONE: {"curve-lv-endo": CUP},
+            twice: {"curve-lv-endo": CUP},
+            twice.replace(".png", "_(1).png"): {"curve-lv-endo": CUP},
+            elsewhere: {"curve-lv-endo": CUP},
+            "../../etc/passwd": {"curve-lv-endo": CUP},
+            name_of("bad row"): {"curve-lv-endo": curve("1 2", "1 2")},
+            name_of("beside"): {"curve-lv-endo": curve("90 91 92", "90 80 90")},
+        },
+        ival={name_of("gone"): {"curve-lv-endo": CUP}, name_of("torn"): {"curve-lv-endo": CUP}},
+    )
+    place_of(root, name_of("gone")).unlink()
+    place_of(root, name_of("torn")).write_bytes(b"no picture")
+    place_of(root, elsewhere).rename(root / "png-cache" / elsewhere)
+    report, made = converted(root)
+    assert sorted(made.label_files()) == sorted(f"unity_{name[:-4]}" for name in (ONE, twice, elsewhere))
+    found = skips(report)
+    assert found.pop(twice.replace(".png", "_(1).png")) == f"the same picture is labelled as {twice} too"
+    assert found.pop("../../etc/passwd") == "its name is not 01-<64 hexadecimal digits>-<frame>.png"
+    assert found.pop(name_of("gone")) == "its picture is not in png-cache"
+    assert "cannot be read: no image" in found.pop(name_of("torn"))
+    assert found.pop(f"unity_{name_of('beside')[:-4]}") == "none of its outlines can be used"
+    assert found == {}
+    doubt = "curve-lv-endo has 2 point(s), expected 3 or more, so LV counts as unknown"
+    assert f"1 picture(s): {doubt}: {name_of('bad row')}" in told(report, "labels")
+
+
+def test_the_one_training_picture_that_the_release_lacks_is_a_known_defect(tmp_path: Path) -> None:
+    root = unity(tmp_path / "in", train={ONE: {"curve-lv-endo": CUP}, name_of("gone"): {"curve-lv-endo": CUP}})
+    place_of(root, name_of("gone")).unlink()
+    report, _ = converted(root)
+    assert skips(report) == {}
+    assert [defect.case for defect in report.known_defects] == [name_of("gone")]
+
+
+def test_one_file_of_all_labels_with_lists(tmp_path: Path) -> None:
+    pictures = {name: {"curve-lv-endo": CUP} for name in (ONE, name_of("two"), name_of("three"))}
+    root = unity(tmp_path / "in", all=pictures)
+    (root / "labels" / "labels-tune.txt").write_text(name_of("two") + "\n")
+    (root / "labels" / "labels-ival.txt").write_text("\ufeff" + name_of("three") + "\r\n")
+    report, made = converted(root)
+    splits = {case: labels.split for case, labels in made.manifest.cases.items()}
+    assert splits == {
+        CASE: None,
+        f"unity_{name_of('two')[:-4]}": "val",
+        f"unity_{name_of('three')[:-4]}": "test",
+    }
+    assert "1 picture(s) are in no list" in told(report, "split")[0]
+
+
+def test_frames_of_one_video_stay_on_one_side(tmp_path: Path) -> None:
+    frames = [name_of("one", number) for number in (1, 2)]
+    labels = {"curve-lv-endo": CUP}
+    root = unity(tmp_path / "in", train={frames[0]: labels, name_of("two"): labels}, ival={frames[1]: labels})
+    report, made = converted(root)
+    assert sorted(made.label_files("Ts")) == [f"unity_{name[:-4]}" for name in sorted(frames)]
+    assert "1 video(s) have frames in several parts" in told(report, "split")[0]
+
+
+def test_a_picture_in_two_parts_is_an_error(tmp_path: Path) -> None:
+    root = unity(tmp_path / "in", train={ONE: {"curve-lv-endo": CUP}}, ival={ONE: {"curve-lv-endo": CUP}})
+    with pytest.raises(ConversionError, match=r"1 picture\(s\) stand in more than one of the parts train, ival"):
+        converted(root)
+
+
+@pytest.mark.parametrize("size", ["3,3", "0.0001,0.03", "x,0.03", "0.03,0.03\n{0},0.04,0.04"])
+def test_pixel_sizes_that_cannot_be_are_not_known(tmp_path: Path, size: str) -> None:
+    root = unity(tmp_path / "in", train={ONE: {"curve-lv-endo": CUP}})
+    text = f"FileHash,PhysicalDeltaX,PhysicalDeltaY\n{ONE[:67]},{size.format(ONE[:67])}\n"
+    (root / "01_database_physical.csv").write_text(text)
+    _, made = converted(root, depth_mm=80)
+    assert made.manifest.labels_of(CASE).info["spacing_known"] is False
+    assert read_nifti(made.label_files()[CASE])[1] == (2, 2)
+
+
+@pytest.mark.parametrize("level", [".", "..", "labels"])
+def test_any_level_may_be_named(tmp_path: Path, level: str) -> None:
+    root = unity(tmp_path / "in" / "unity", train={ONE: {"curve-lv-endo": CUP}})
+    _, made = converted(root / level)
+    assert list(made.label_files()) == [CASE]
+
+
+def test_wrong_folders_and_options(tmp_path: Path) -> None:
+    (tmp_path / "in" / "labels").mkdir(parents=True)
+    with pytest.raises(ConversionError, match="looked for the folders labels and png-cache of Unity"):
+        converted(tmp_path / "in")
+    (tmp_path / "in" / "png-cache").mkdir()
+    with pytest.raises(ConversionError, match=r"looked for labels-train\.json.*found: nothing"):
+        converted(tmp_path / "in")
+    (tmp_path / "in" / "labels" / "labels-train.json").write_text(json.dumps([1]))
+    with pytest.raises(ConversionError, match=r"labels-train\.json must hold an object"):
+        converted(tmp_path / "in")
+    with pytest.raises(ConversionError, match=r"structures is \('MYO',\), expected one or more of LV, LA, RV, RA"):
+        Unity(tmp_path, structures=("MYO",))

@@ -1,0 +1,92 @@
+"""Bland-Altman, mean error and correlations, by hand."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+
+import pytest
+
+from nnunet_partial.evaluation.biomarkers_agreement import agreement, agreement_rows
+from nnunet_partial.evaluation.summary import Row
+
+
+def test_by_hand() -> None:
+    """Differences 2, -1, 3, 0: mean 1, squares of deviations 1 + 4 + 4 + 1 = 10, SD sqrt(10 / 3) = 1.8257.
+
+    t of 3 degrees of freedom at 97.5 %: 3.1824. Bias: 1 -+ 3.1824 x 1.8257 / 2. Limits: 1 -+ 1.96 x 1.8257, each -+
+    3.1824 x 1.8257 x sqrt(1 / 4 + 1.96^2 / 6) = 5.4823.
+    """
+    found = agreement([50, 60, 70, 80], [52, 59, 73, 80])
+    assert (found.n, found.mean_reference, found.mean_prediction, found.bias, found.mae) == (4, 65, 66, 1, 1.5)
+    assert found.sd == pytest.approx(1.8257, abs=1e-4)
+    assert (found.bias_ci95_low, found.bias_ci95_high) == pytest.approx((1 - 2.9052, 1 + 2.9052), abs=1e-3)
+    assert (found.loa_low, found.loa_high) == pytest.approx((1 - 3.5785, 1 + 3.5785), abs=1e-3)
+    assert found.loa_low_ci95_low == pytest.approx(1 - 3.5785 - 5.4823, abs=2e-3)
+    assert found.loa_low_ci95_high == pytest.approx(1 - 3.5785 + 5.4823, abs=2e-3)
+    assert found.loa_high_ci95_low == pytest.approx(1 + 3.5785 - 5.4823, abs=2e-3)
+    assert found.loa_high_ci95_high == pytest.approx(1 + 3.5785 + 5.4823, abs=2e-3)
+
+
+def test_correlation_and_concordance_by_hand() -> None:
+    """x deviates by -15, -5, 5, 15 (squares 500), y by -14, -7, 7, 14 (490), products 210 + 35 + 35 + 210 = 490.
+
+    r = 490 / sqrt(500 x 490); Lin: 2 x 490 / 4 / (500 / 4 + 490 / 4 + 1^2). Fisher: tanh(atanh(r) -+ 1.96 / sqrt(1)).
+    """
+    found = agreement([50, 60, 70, 80], [52, 59, 73, 80])
+    r = 490 / math.sqrt(500 * 490)
+    assert found.pearson_r == pytest.approx(r)
+    assert found.pearson_r_ci95_low == pytest.approx(math.tanh(math.atanh(r) - 1.96), abs=1e-3)
+    assert found.pearson_r_ci95_high == pytest.approx(math.tanh(math.atanh(r) + 1.96), abs=1e-3)
+    assert found.ccc == pytest.approx(245 / (125 + 122.5 + 1))
+
+
+def test_a_constant_offset_correlates_but_does_not_agree() -> None:
+    found = agreement([40, 50, 60], [50, 60, 70])
+    assert (found.bias, found.sd, found.pearson_r) == (10, 0, pytest.approx(1))
+    assert found.ccc == pytest.approx(2 * 200 / 3 / (200 / 3 + 200 / 3 + 100))
+
+
+def test_few_or_equal_numbers() -> None:
+    nothing = asdict(agreement([], []))
+    assert nothing.pop("n") == 0
+    assert all(math.isnan(value) for value in nothing.values())
+    one = agreement([50], [55])
+    assert (one.n, one.bias, one.mae) == (1, 5, 5)
+    assert all(math.isnan(value) for value in (one.sd, one.loa_low, one.bias_ci95_low, one.pearson_r, one.ccc))
+    two = agreement([50, 60], [50, 62])
+    assert (two.bias, two.sd) == (1, pytest.approx(math.sqrt(2)))
+    assert math.isnan(two.pearson_r)
+    flat = agreement([50, 50, 50], [49, 50, 51])
+    assert math.isnan(flat.pearson_r)
+    assert math.isnan(flat.ccc)
+
+
+def row(domain: str, patient: str, reference: float, prediction: float, **other: str) -> Row:
+    what: Row = {"model": "m", "biomarker": "EF", "unit": "%", "method": "biplane", **other}
+    return {**what, "domain": domain, "patient": patient, "reference": reference, "prediction": prediction}
+
+
+def test_rows_by_domain_and_method_and_who_is_left_out() -> None:
+    nan = math.nan
+    rows = agreement_rows(
+        [
+            row("a", "1", 50, 52),
+            row("a", "2", 60, nan),  # no prediction: counted as such
+            row("a", "3", nan, 70),  # no reference: nowhere
+            row("b", "4", 40, 40),
+            row("b", "4", 44, 40, method="data set's own"),
+            row("b", "4", 90, 95, biomarker="EDV", unit="mL"),
+        ]
+    )
+    shown = [(r["domain"], r["biomarker"], r["method"], r["n"], r["n_reference"], r["n_no_prediction"]) for r in rows]
+    assert shown == [
+        ("a", "EF", "biplane", 1, 2, 1),
+        ("b", "EDV", "biplane", 1, 1, 0),
+        ("b", "EF", "biplane", 1, 1, 0),
+        ("b", "EF", "data set's own", 1, 1, 0),
+        ("(all)", "EDV", "biplane", 1, 1, 0),
+        ("(all)", "EF", "biplane", 2, 3, 1),
+        ("(all)", "EF", "data set's own", 1, 1, 0),
+    ]
+    assert (rows[5]["mean_reference"], rows[5]["bias"]) == (45, 1)

@@ -1,0 +1,391 @@
+"""Biomarkers out of `nnunet_partial evaluate`: who counts, by which method, and what is named instead."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from nnunet_partial.cli import main
+
+from .drawn_hearts import CLASSES, Bullet
+
+SHAPE, PIXEL, CENTRE = (150, 120), (1.0, 1.0), (60.0, 60.0)
+ALL = ["LV", "MYO", "LA"]
+
+#: Half axes of the ventricle, all whole but for the base at half of the long one, by view and phase.
+BIG, SMALL = (44.0, 22.0), (40.0, 16.0)
+
+
+def heart(size: tuple[float, float], tilt: float = 10) -> Bullet:
+    long, wide = size
+    return Bullet(long, wide, long / 2, wall=8, atrium=(28, 16), tilt_deg=tilt)
+
+
+@dataclass
+class Clinic:
+    """A data set of drawn hearts. `cases`: what is drawn; `entries`: what the manifest says."""
+
+    root: Path
+    cases: dict[str, Bullet] = field(default_factory=dict)
+    entries: dict[str, dict[str, Any]] = field(default_factory=dict)
+    classes: tuple[str, ...] = CLASSES
+
+    def add(self, patient: str, view: str, phase: str, drawn: Bullet, **entry: Any) -> str:
+        case = f"{patient}_{view}_{phase}{entry.pop('again', '')}"
+        self.cases[case] = drawn
+        known = {"annotated": ALL, "domain": "camus", "patient": patient, "view": view, "phase": phase}
+        self.entries[case] = {**known, **entry}
+        return case
+
+    def add_patient(self, patient: str, views: tuple[str, ...] = ("2CH", "4CH"), **entry: Any) -> None:
+        for view in views:
+            self.add(patient, view, "ED", heart(BIG), **entry)
+            self.add(patient, view, "ES", heart(SMALL), **entry)
+
+    def write(self) -> None:
+        for case, drawn in self.cases.items():
+            labels = drawn.labels(SHAPE, PIXEL, CENTRE)
+            for value, name in enumerate(self.classes, start=1):
+                if name not in self.entries[case]["annotated"]:
+                    labels[labels == value] = 0
+            self.save(self.root / "Dataset510_Echo" / "labelsTs" / f"{case}.nii.gz", labels)
+        folder = self.root / "Dataset510_Echo"
+        names = {name: value for value, name in enumerate(("background", *self.classes))}
+        (folder / "dataset.json").write_text(json.dumps({"labels": names, "file_ending": ".nii.gz"}))
+        (folder / "partial_labels.json").write_text(json.dumps({"version": 1, "cases": self.entries}))
+
+    def predict(self, changed: Mapping[str, Bullet | None] | None = None, name: str = "m") -> None:
+        """What is drawn, whether or not it is annotated; some hearts otherwise, or (None) not at all."""
+        for case, drawn in {**self.cases, **(changed or {})}.items():
+            if drawn is not None:
+                self.save(self.root / name / f"{case}.nii.gz", drawn.labels(SHAPE, PIXEL, CENTRE))
+
+    def save(self, path: Path, labels: np.ndarray) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sitk.WriteImage(sitk.GetImageFromArray(labels), str(path))
+
+    def evaluate(self, *models: str) -> int:
+        chosen = [word for name in models or ("m",) for word in ("--pred", str(self.root / name))]
+        return main(["evaluate", "-d", "510", *chosen, "-o", str(self.root / "out"), "-np", "1"])
+
+    def table(self, name: str = "biomarkers", **wanted: str) -> list[dict[str, str]]:
+        with (self.root / "out" / f"{name}.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        return [row for row in rows if all(row[key] == value for key, value in wanted.items())]
+
+    def only(self, name: str = "biomarkers", **wanted: str) -> dict[str, str]:
+        (row,) = self.table(name, **wanted)
+        return row
+
+
+@pytest.fixture
+def clinic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Clinic:
+    monkeypatch.setenv("nnUNet_raw", str(tmp_path))
+    return Clinic(tmp_path)
+
+
+# ---- values ----------------------------------------------------------------------------------------------------------
+
+
+def test_every_biomarker_of_a_whole_patient(clinic: Clinic, capsys: pytest.CaptureFixture[str]) -> None:
+    """EDV: half axes 44, 22, cut 22 below the centre: pi 2.2^2 (6.6 - (2.2^3 + 4.4^3) / (3 x 4.4^2)) = 75.3 mL."""
+    clinic.add_patient("p1", ef=57)
+    clinic.write()
+    clinic.predict()
+    assert clinic.evaluate() == 0
+    edv, esv = (Bullet(long, wide, long / 2).cavity_ml for long, wide in (BIG, SMALL))
+    assert edv == pytest.approx(75.3, abs=0.1)
+    wall = heart(BIG).outer_ml - heart(BIG).cavity_ml
+    expected = {
+        ("EDV", "mL", "biplane"): edv,
+        ("ESV", "mL", "biplane"): esv,
+        ("EF", "%", "biplane"): 100 * (1 - esv / edv),
+        ("EF", "%", "data set's own"): 57,
+        **{("LV length ED", "mm", view): 66 for view in ("2CH", "4CH")},
+        **{("LV length ES", "mm", view): 60 for view in ("2CH", "4CH")},
+        **{("LA area", "cm2", view): math.pi / 2 * 2.8 * 1.6 for view in ("2CH", "4CH")},
+        ("LA volume", "mL", "biplane"): 2 / 3 * math.pi * 2.8 * 1.6**2,
+        ("LV mass", "g", "biplane"): 1.05 * wall,
+    }
+    rows = clinic.table(model="m", domain="camus", patient="p1")
+    found = {(row["biomarker"], row["unit"], row["method"]): row for row in rows}
+    assert set(found) == {*expected, ("MYO area", "cm2", "2CH"), ("MYO area", "cm2", "4CH")}
+    for what, value in expected.items():
+        assert float(found[what]["reference"]) == pytest.approx(value, rel=0.025), what
+    for what, row in found.items():
+        assert row["problem"] == ""
+        if what[2] != "data set's own":
+            assert row["prediction"] == row["reference"]
+    assert found["EF", "%", "data set's own"]["prediction"] == found["EF", "%", "biplane"]["prediction"]
+    shown = capsys.readouterr().out
+    assert "Biomarkers of patients, prediction against reference" in shown
+    assert "LV length" not in shown
+    assert re.search(r"m +camus +EDV +biplane +1 +7\d\.\d +7\d\.\d +mL +0\.0 \[-, -\] +0\.0 +- +0\n", shown)
+
+
+def test_one_view_makes_a_single_plane_and_says_so(clinic: Clinic) -> None:
+    clinic.add_patient("p1", views=("4CH",))
+    clinic.add_patient("p2", views=("2CH",))
+    clinic.add("p2", "4CH", "ED", heart(BIG))  # ED alone gives a biplane EDV, but no biplane EF
+    clinic.write()
+    clinic.predict()
+    assert clinic.evaluate() == 0
+    assert {row["method"] for row in clinic.table(patient="p1", biomarker="EF")} == {"single-plane 4CH"}
+    assert clinic.only(patient="p2", biomarker="EDV")["method"] == "biplane"
+    assert clinic.only(patient="p2", biomarker="ESV")["method"] == "single-plane 2CH"
+    assert clinic.only(patient="p2", biomarker="EF")["method"] == "single-plane 2CH"
+    for method in ("single-plane 4CH", "single-plane 2CH"):
+        assert clinic.only("biomarker_agreement", domain="(all)", biomarker="EF", method=method)["n"] == "1"
+
+
+def test_agreement_of_a_model_that_sees_too_little(clinic: Clinic) -> None:
+    """ES of 40 x 19 instead of 40 x 16 mm: ESV too large by (19 / 16)^2, EF too small by the same part of 1 - EF."""
+    for patient in ("p1", "p2", "p3"):
+        clinic.add_patient(patient)
+    clinic.write()
+    larger = {case: heart((40, 19)) for case in clinic.cases if case.endswith("ES") and case[:2] != "p3"}
+    clinic.predict(larger)
+    clinic.predict(name="perfect")
+    assert clinic.evaluate("m", "perfect") == 0
+    esv = clinic.only("biomarker_agreement", model="m", domain="camus", biomarker="ESV")
+    truth = Bullet(40, 16, 20).cavity_ml
+    per_patient = truth * ((19 / 16) ** 2 - 1)
+    assert (esv["n"], esv["n_reference"], esv["n_no_prediction"]) == ("3", "3", "0")
+    assert float(esv["bias"]) == pytest.approx(2 / 3 * per_patient, rel=0.1)
+    assert float(esv["mae"]) == float(esv["bias"])
+    assert float(clinic.only("biomarker_agreement", model="m", domain="camus", biomarker="EF")["bias"]) < -5
+    perfect = clinic.only("biomarker_agreement", model="perfect", domain="camus", biomarker="ESV")
+    assert (perfect["bias"], perfect["sd"]) == ("0", "0")
+
+
+# ---- known, unknown, absent ------------------------------------------------------------------------------------------
+
+
+def test_unknown_structures_have_a_prediction_but_never_a_reference(clinic: Clinic) -> None:
+    clinic.add_patient("p1", annotated=["LV"])
+    clinic.write()
+    clinic.predict()
+    clinic.evaluate()
+    for biomarker in ("LA area", "LA volume", "MYO area", "LV mass"):
+        for row in clinic.table(biomarker=biomarker):
+            assert row["reference"] == ""
+            assert float(row["prediction"]) > 0
+    assert {row["biomarker"] for row in clinic.table("biomarker_agreement")} == {
+        *("EDV", "ESV", "EF", "LV length ED", "LV length ES"),
+    }
+
+
+def test_one_unknown_picture_is_enough(clinic: Clinic) -> None:
+    """The wall is not annotated in one of two views: the mass is of the other view alone, for both sides."""
+    clinic.add_patient("p1")
+    clinic.entries["p1_2CH_ED"]["annotated"] = ["LV", "LA"]
+    clinic.entries["p1_4CH_ES"]["annotated"] = ["MYO", "LA"]
+    clinic.write()
+    clinic.predict()
+    clinic.evaluate()
+    assert clinic.only(biomarker="LV mass")["method"] == "single-plane 4CH"
+    assert clinic.only(biomarker="MYO area", method="2CH")["reference"] == ""
+    assert clinic.only(biomarker="EF")["method"] == "single-plane 2CH"
+    assert clinic.only(biomarker="EDV")["method"] == "biplane"
+    assert clinic.only(biomarker="LA volume")["method"] == "single-plane 2CH"
+
+
+def test_what_is_known_not_to_be_there_is_not_measured(clinic: Clinic) -> None:
+    clinic.add_patient("p1", annotated=["LV"], absent=["LA"])
+    clinic.write()
+    clinic.predict()
+    clinic.evaluate()
+    assert not clinic.table(biomarker="LA area")
+    assert not clinic.table(biomarker="LA volume")
+
+
+def test_unknown_pixel_size_gives_an_ef_of_one_view_and_nothing_in_ml(clinic: Clinic) -> None:
+    clinic.add_patient("p1", annotated=["LV"], domain="echonet", spacing_known=False, ef=60.0)
+    clinic.write()
+    clinic.predict()
+    clinic.evaluate()
+    edv, esv = (Bullet(long, wide, long / 2).cavity_ml for long, wide in (BIG, SMALL))
+    ef = clinic.only(biomarker="EF", method="single-plane 4CH")
+    assert float(ef["reference"]) == pytest.approx(100 * (1 - esv / edv), rel=0.02)
+    assert clinic.only(biomarker="EF", method="data set's own")["reference"] == "60"
+    volume = clinic.only(biomarker="EDV")
+    assert (volume["reference"], volume["prediction"], volume["problem"]) == ("", "", "the pixel size is not known")
+    assert not clinic.table(biomarker="LA area")  # nobody drew it, and there is no unit for it
+    assert {row["biomarker"] for row in clinic.table("biomarker_agreement")} == {"EF"}
+
+
+# ---- what goes wrong is named ----------------------------------------------------------------------------------------
+
+
+def test_a_missing_prediction_takes_the_value_not_the_method(clinic: Clinic) -> None:
+    clinic.add_patient("p1")
+    clinic.add_patient("p2")
+    clinic.write()
+    clinic.predict({"p1_2CH_ES": None})
+    clinic.predict(name="whole")
+    assert clinic.evaluate("m", "whole") == 1
+    esv = clinic.only(model="m", patient="p1", biomarker="ESV")
+    assert (esv["method"], esv["prediction"]) == ("biplane", "")
+    assert esv["problem"] == "prediction 2CH ES: there is none that can be evaluated"
+    assert float(esv["reference"]) > 0
+    row = clinic.only("biomarker_agreement", model="m", domain="camus", biomarker="ESV")
+    assert (row["n"], row["n_reference"], row["n_no_prediction"]) == ("1", "2", "1")
+    assert clinic.evaluate("m") == 1  # nobody predicted it: the truth is not read either
+    esv = clinic.only(patient="p1", biomarker="ESV")
+    assert (esv["method"], esv["reference"]) == ("biplane", "")
+    assert "reference 2CH ES: not evaluated, as there is no prediction" in esv["problem"]
+
+
+def test_a_patient_without_any_prediction_has_no_row(clinic: Clinic) -> None:
+    clinic.add_patient("p1")
+    clinic.add_patient("p2")
+    clinic.write()
+    clinic.predict({case: None for case in clinic.cases if case.startswith("p2")})
+    clinic.evaluate()
+    assert {row["patient"] for row in clinic.table()} == {"p1"}
+
+
+def test_an_empty_prediction_is_named(clinic: Clinic) -> None:
+    clinic.add_patient("p1", ef=55)
+    clinic.write()
+    clinic.predict()
+    clinic.save(clinic.root / "m" / "p1_4CH_ES.nii.gz", np.zeros(SHAPE, np.uint8))
+    assert clinic.evaluate() == 0
+    for method in ("biplane", "data set's own"):
+        row = clinic.only(biomarker="EF", method=method)
+        assert (row["prediction"], row["problem"]) == ("", "prediction 4CH ES: LV is empty")
+    assert clinic.only(biomarker="LA area", method="4CH")["problem"] == "prediction 4CH ES: LA is empty"
+
+
+def test_an_empty_prediction_is_named_also_where_nobody_drew_the_ventricle(clinic: Clinic) -> None:
+    clinic.add_patient("p1", views=("4CH",), annotated=["LA"], ef=55)
+    clinic.write()
+    clinic.predict()
+    clinic.save(clinic.root / "m" / "p1_4CH_ES.nii.gz", np.zeros(SHAPE, np.uint8))
+    assert clinic.evaluate() == 0
+    row = clinic.only(biomarker="EF")
+    assert (row["method"], row["reference"], row["prediction"]) == ("data set's own", "55", "")
+    assert row["problem"] == "prediction 4CH ES: LV is empty"
+
+
+def test_two_pictures_of_one_kind_are_not_chosen_from(clinic: Clinic) -> None:
+    clinic.add_patient("p1", views=("4CH",))
+    clinic.add("p1", "4CH", "ED", heart(BIG), again="_b")
+    clinic.write()
+    clinic.predict()
+    clinic.evaluate()
+    row = clinic.only(biomarker="EDV")
+    assert (row["reference"], row["prediction"]) == ("", "")
+    assert row["problem"] == "2 pictures are 4CH ED: p1_4CH_ED, p1_4CH_ED_b"
+    assert clinic.only(biomarker="ESV")["problem"] == ""
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ((54, 55), "'ef' in the manifest is 54, 55; expected one number from 0 to 100"),
+        ((540, 540), "'ef' in the manifest is 540; expected one number from 0 to 100"),
+        (("x", "x"), "'ef' in the manifest is x; expected one number from 0 to 100"),
+    ],
+)
+def test_an_ef_that_contradicts_itself_is_none(clinic: Clinic, given: tuple[object, object], problem: str) -> None:
+    clinic.add_patient("p1", views=("4CH",))
+    for case, ef in zip(clinic.cases, given, strict=True):
+        clinic.entries[case]["ef"] = ef
+    clinic.write()
+    clinic.predict()
+    clinic.evaluate()
+    row = clinic.only(biomarker="EF", method="data set's own")
+    assert (row["reference"], row["problem"]) == ("", problem)
+    assert float(row["prediction"]) > 0
+
+
+def test_an_ef_without_both_phases_is_named(clinic: Clinic) -> None:
+    clinic.add("p1", "4CH", "ED", heart(BIG), ef=60)
+    clinic.add("p1", "2CH", "ES", heart(SMALL), ef=60)
+    clinic.write()
+    clinic.predict()
+    clinic.evaluate()
+    row = clinic.only(biomarker="EF")
+    assert (row["method"], row["reference"], row["prediction"]) == ("data set's own", "60", "")
+    assert row["problem"] == "no view has a picture of both ED and ES"
+
+
+def test_pixels_of_the_ignore_label_leave_no_reference(clinic: Clinic) -> None:
+    clinic.add_patient("p1", views=("4CH",))
+    clinic.write()
+    file = clinic.root / "Dataset510_Echo" / "dataset.json"
+    content = json.loads(file.read_text())
+    content["labels"]["ignore"] = 4
+    file.write_text(json.dumps(content))
+    path = clinic.root / "Dataset510_Echo" / "labelsTs" / "p1_4CH_ED.nii.gz"
+    labels = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+    labels[:5] = 4
+    clinic.save(path, labels)
+    clinic.predict()
+    clinic.evaluate()
+    row = clinic.only(biomarker="EDV")
+    assert (row["reference"], row["problem"]) == ("", "reference 4CH ED: part of the picture carries the ignore label")
+    assert float(row["prediction"]) > 0
+    assert clinic.only(biomarker="ESV")["problem"] == ""
+
+
+# ---- nothing to measure ----------------------------------------------------------------------------------------------
+
+
+def other_classes(clinic: Clinic) -> None:
+    clinic.classes = ("A", "B", "C")
+    for entry in clinic.entries.values():
+        entry["annotated"] = ["A", "B", "C"]
+
+
+def other_view(clinic: Clinic) -> None:
+    for entry in clinic.entries.values():
+        entry["view"] = "PSAX"
+
+
+def only_an_atrium_at_the_wrong_time(clinic: Clinic) -> None:
+    for entry in clinic.entries.values():
+        entry.update(annotated=["LA"], absent=["LV", "MYO"], phase="ED")
+
+
+def the_one_picture_was_not_predicted(clinic: Clinic) -> None:
+    other_view(clinic)
+    clinic.entries["p1_4CH_ED"]["view"] = "4CH"
+    (clinic.root / "m" / "p1_4CH_ED.nii.gz").unlink()
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (other_classes, "none of the classes A, B, C is called LV, MYO or LA"),
+        (other_view, "by the manifest, no case of the reference has 'view' 2CH or 4CH and 'phase' ED or ES"),
+        (only_an_atrium_at_the_wrong_time, "no patient has the pictures and structures that one of them needs"),
+        (the_one_picture_was_not_predicted, "no picture of an apical view at ED or ES could be evaluated"),
+    ],
+)
+def test_without_biomarkers_old_tables_go_and_it_is_said_why(
+    clinic: Clinic, change: Callable[[Clinic], None], why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clinic.add_patient("p1")
+    clinic.write()
+    clinic.predict()
+    clinic.evaluate()
+    assert clinic.table()
+    assert clinic.table("biomarker_agreement")
+    change(clinic)
+    clinic.write()
+    clinic.evaluate()
+    assert f"No biomarkers: {why}" in capsys.readouterr().out
+    assert not (clinic.root / "out" / "biomarkers.csv").exists()
+    assert not (clinic.root / "out" / "biomarker_agreement.csv").exists()

@@ -1,0 +1,243 @@
+"""Long axis, discs and areas of one picture, against ellipsoids whose volumes are known in closed form."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from nnunet_partial.evaluation.biomarkers_axis import NotMeasurableError, Region
+from nnunet_partial.evaluation.biomarkers_formulas import disc_volume, ejection_fraction, wall_mass
+from nnunet_partial.evaluation.biomarkers_picture import (
+    ATRIUM,
+    CAVITY,
+    LA_AREA,
+    MYO_AREA,
+    OUTER,
+    Picture,
+    measure_picture,
+    view_and_phase,
+)
+from nnunet_partial.evaluation.metrics import Scale
+
+from .drawn_hearts import CLASSES, Bullet, cut_ellipsoid_ml
+
+SHAPE, FINE = (260, 260), (0.5, 0.5)
+MIDDLE = (65.0, 65.0)
+TILTS = range(0, 360, 15)
+
+
+def measured(labels: NDArray, phase: str = "ED", spacing: tuple[float, float] = FINE) -> Picture:
+    return measure_picture(labels, CLASSES, CLASSES, phase, Scale.of(spacing))
+
+
+def volume_ml(picture: Picture, part: str = CAVITY) -> float:
+    return disc_volume([picture.discs[part]]) / 1000
+
+
+# ---- ellipsoids ------------------------------------------------------------------------------------------------------
+
+
+def test_the_closed_form_itself() -> None:
+    assert cut_ellipsoid_ml(40, 20, None) == pytest.approx(4 / 3 * math.pi * 4 * 2 * 2)
+    assert cut_ellipsoid_ml(40, 20, 0) == pytest.approx(2 / 3 * math.pi * 4 * 2 * 2)
+
+
+@pytest.mark.parametrize(
+    ("spacing", "shape"), [(FINE, SHAPE), ((0.4, 0.7), (325, 186)), ((0.9, 0.45), (145, 289))], ids=str
+)
+@pytest.mark.parametrize("base", [None, 30.0, 15.0, 0.0], ids="cut at {}".format)
+def test_volume_and_length_of_a_cut_ellipsoid_at_any_tilt(
+    base: float | None, spacing: tuple[float, float], shape: tuple[int, int]
+) -> None:
+    """45 x 22 mm half axes; whole: 91.2 mL and 90 mm."""
+    for tilt in TILTS:
+        heart = Bullet(45, 22, base, tilt_deg=tilt)
+        picture = measured(heart.labels(shape, spacing, MIDDLE), spacing=spacing)
+        assert volume_ml(picture) == pytest.approx(heart.cavity_ml, rel=0.02), tilt
+        assert picture.discs[CAVITY].length == pytest.approx(heart.length_mm, rel=0.02), tilt
+        assert (picture.why_not, picture.notes) == ({MYO_AREA: "MYO is empty", OUTER: "MYO is empty"}, {})
+
+
+def test_pixels_as_coarse_as_echonets() -> None:
+    """112 x 112 pixels of 1.3 mm: single outlines are off by some percent, their mean over tilts is not."""
+    ratios = []
+    for tilt in TILTS:
+        heart = Bullet(42, 21, 20, tilt_deg=tilt)
+        labels = heart.labels((112, 112), (1.3, 1.3), (70.0, 72.0))
+        ratios.append(volume_ml(measured(labels, spacing=(1.3, 1.3))) / heart.cavity_ml)
+    assert np.mean(ratios) == pytest.approx(1, abs=0.01)
+    assert max(abs(ratio - 1) for ratio in ratios) < 0.04
+
+
+def test_the_discs_run_from_base_to_apex() -> None:
+    """Cut at 15 of 45 mm: at the base 22 sqrt(1 - 1 / 9) = 20.7 mm to each side; at the apex nothing."""
+    for tilt in TILTS:
+        picture = measured(Bullet(45, 22, 15, tilt_deg=tilt).labels(SHAPE, FINE, MIDDLE))
+        diameters = picture.discs[CAVITY].diameters
+        assert len(diameters) == 20
+        assert diameters[0] == pytest.approx(2 * 20.7, abs=1)
+        assert diameters[-1] < 15
+
+
+def test_two_views_make_elliptic_discs() -> None:
+    """Half axes 22 mm in one view, 18 mm in the other, 45 and 44 mm long: the longer one counts."""
+    one, other = (
+        measured(Bullet(long, wide).labels(SHAPE, FINE, MIDDLE)).discs[CAVITY] for long, wide in ((45, 22), (44, 18))
+    )
+    assert disc_volume([one, other]) / 1000 == pytest.approx(4 / 3 * math.pi * 4.5 * 2.2 * 1.8, rel=0.01)
+    assert disc_volume([one, other]) == disc_volume([other, one])
+
+
+def test_a_slanting_base_keeps_the_axis_in_the_middle() -> None:
+    """Cut along a line of 20 degrees through the axis, 15 mm below the centre: still 60 mm long."""
+    rows, cols = np.indices(SHAPE)
+    down, side = rows * 0.5 - 65, cols * 0.5 - 65
+    inside = ((down / 45) ** 2 + (side / 22) ** 2 <= 1) & (down <= 15 + math.tan(math.radians(20)) * side)
+    discs = measured(inside.astype(np.uint8)).discs[CAVITY]
+    assert discs.length == pytest.approx(60, rel=0.04)
+    assert disc_volume([discs]) / 1000 == pytest.approx(cut_ellipsoid_ml(45, 22, 15), rel=0.08)
+
+
+# ---- wall and atrium -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tilt", TILTS)
+def test_wall_and_atrium_at_any_tilt(tilt: int) -> None:
+    heart = Bullet(42, 20, 15, wall=8, atrium=(30, 18), tilt_deg=tilt)
+    labels = heart.labels(SHAPE, FINE, (60.0, 65.0))
+    diastole, systole = measured(labels, "ED"), measured(labels, "ES")
+    mass = wall_mass(volume_ml(diastole, OUTER), volume_ml(diastole))
+    assert mass == pytest.approx(1.05 * (heart.outer_ml - heart.cavity_ml), rel=0.02)
+    assert diastole.areas[MYO_AREA] == pytest.approx(np.count_nonzero(labels == 2) * 0.25 / 100)
+    assert volume_ml(systole, ATRIUM) == pytest.approx(2 / 3 * math.pi * 3 * 1.8**2, rel=0.02)
+    assert systole.areas[LA_AREA] == pytest.approx(math.pi / 2 * 3 * 1.8, rel=0.02)
+    assert not diastole.why_not
+    assert not systole.why_not
+
+
+def test_atrium_and_wall_tell_the_base_where_the_shape_does_not() -> None:
+    """A whole ellipsoid has two alike ends; the atrium hangs on one, the wall is open there."""
+    rows, _ = np.indices(SHAPE)
+    for tilt, upside_down in ((0, False), (180, True)):
+        labels = Bullet(40, 20, None, wall=8, tilt_deg=tilt).labels(SHAPE, FINE, MIDDLE)
+        beyond = rows * 0.5 < 25 if upside_down else rows * 0.5 > 105
+        labels[beyond & (labels == 2)] = 0
+        for with_atrium in (False, True):
+            if with_atrium:
+                labels[beyond & (np.indices(SHAPE)[1] > 90) & (np.indices(SHAPE)[1] < 170)] = 3
+            picture = measured(labels)
+            assert picture.discs[OUTER].length == pytest.approx(88, rel=0.02)
+            assert picture.discs[OUTER].diameters[0] < picture.discs[OUTER].diameters[-3]
+
+
+@pytest.mark.parametrize("tilt", range(0, 360, 45))
+def test_a_ventricle_wider_than_long_needs_an_atrium_or_a_wall(tilt: int) -> None:
+    """45 mm long, 52 mm wide: alone its longest direction is across."""
+    heart = Bullet(35, 26, 10, wall=8, atrium=(30, 20), tilt_deg=tilt)
+    labels = heart.labels(SHAPE, FINE, MIDDLE)
+    for guides in (("LV", "LA"), ("LV", "MYO")):
+        picture = measure_picture(labels, CLASSES, CLASSES, "ED", Scale.of(FINE), guides)
+        assert volume_ml(picture) == pytest.approx(heart.cavity_ml, rel=0.02)
+        assert picture.discs[CAVITY].length == pytest.approx(45, rel=0.02)
+
+
+def test_a_wall_around_the_base_or_a_far_atrium_is_named() -> None:
+    labels = Bullet(42, 20, 15, tilt_deg=0).labels(SHAPE, FINE, MIDDLE)
+    labels[161:190, 90:170] = 2  # below the base
+    assert measure_picture(labels, CLASSES, CLASSES, "ED", Scale.of(FINE), guides=()).why_not[OUTER] == (
+        "MYO lies around the base of LV, not around its apex"
+    )
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[20:60, 20:40], labels[100:200, 50:150] = 1, 2  # 800 pixels, and 10,000 elsewhere
+    assert measured(labels).why_not == {OUTER: "MYO does not lie around LV"}
+    labels = Bullet(30, 15, 10).labels(SHAPE, FINE, (35.0, 65.0))
+    labels[220:250, 110:150] = 3
+    picture = measured(labels, "ES")
+    assert picture.why_not == {ATRIUM: "LA does not begin at the end of LV"}
+    assert picture.areas[LA_AREA] == pytest.approx(30 * 40 * 0.25 / 100)
+
+
+# ---- what can be wrong with a mask -----------------------------------------------------------------------------------
+
+
+def ventricle() -> NDArray:
+    return Bullet(45, 22, 15).labels(SHAPE, FINE, MIDDLE)
+
+
+def test_cut_by_the_border_it_is_measured_as_it_is_and_said() -> None:
+    """Centre 35 mm below the top: of 45 mm above it 35.25 are in the picture (to the edge of the first pixel)."""
+    picture = measured(Bullet(45, 22, 15).labels(SHAPE, FINE, (35.0, 65.0)))
+    whole, lost = cut_ellipsoid_ml(45, 22, 15), cut_ellipsoid_ml(45, 22, -35.25)
+    assert volume_ml(picture) == pytest.approx(whole - lost, rel=0.02)
+    assert picture.remarks(CAVITY) == ["LV touches the border of the image and may be cut off"]
+
+
+def test_holes_are_filled() -> None:
+    labels = ventricle()
+    labels[100:120, 120:140] = 0
+    assert volume_ml(measured(labels)) == volume_ml(measured(ventricle()))
+
+
+def test_a_small_second_piece_is_left_out_and_said() -> None:
+    """About 9,000 pixels and 400 elsewhere."""
+    labels = ventricle()
+    labels[5:25, 5:25] = 1
+    picture = measured(labels)
+    assert volume_ml(picture) == volume_ml(measured(ventricle()))
+    (said,) = picture.remarks(CAVITY)
+    assert said.startswith("LV is in 2 parts; the largest, 96% of it, is measured")
+    labels = ventricle()
+    labels[5:7, 5:7] = 1  # four pixels are not worth a word
+    assert measured(labels).remarks(CAVITY) == []
+
+
+def test_what_has_no_shape_has_no_value() -> None:
+    def why(labels: NDArray) -> str:
+        picture = measured(labels)
+        assert CAVITY not in picture.discs
+        return picture.why_not[CAVITY]
+
+    assert why(np.zeros(SHAPE, np.uint8)) == "LV is empty"
+    halves = ventricle()
+    halves[110:115] = 0
+    assert why(halves).startswith("LV is in 2 parts, the largest only 53%")
+    dot = np.zeros(SHAPE, np.uint8)
+    dot[10, 10:15] = 1
+    assert why(dot) == "LV has only 5 pixels"
+    assert why(Bullet(30, 29).labels(SHAPE, FINE, MIDDLE)) == (
+        "LV is about as wide as it is long: its long axis cannot be told"
+    )
+
+
+def test_shapes_without_a_long_axis_are_named() -> None:
+    bar = np.zeros(SHAPE, np.uint8)
+    bar[100:110, 30:230] = 1
+    bar[180:220, 110:150] = 3  # the atrium says that it is 5 mm long and 100 mm wide
+    assert measured(bar).why_not[CAVITY] == "LV is much wider than it is long"
+    region = Region(bar == 1, FINE)
+    with pytest.raises(NotMeasurableError, match="its long axis does not run inside it"):
+        region.ends(np.array([0.0, 0.0]), np.array([0.0, 1.0]))
+
+
+def test_only_what_was_drawn_is_measured() -> None:
+    labels = Bullet(42, 20, 15, wall=8, atrium=(30, 18)).labels(SHAPE, FINE, (60.0, 65.0))
+    picture = measure_picture(labels, CLASSES, ("LV",), "ED", Scale.of(FINE))
+    assert (list(picture.discs), picture.areas, picture.why_not) == ([CAVITY], {}, {})
+    picture = measure_picture(labels, CLASSES, ("LA",), "ES", Scale.of(FINE))  # an atrium's axis begins at a ventricle
+    assert (picture.discs, list(picture.areas)) == ({}, [LA_AREA])
+
+
+def test_ejection_fraction() -> None:
+    assert ejection_fraction(120, 48) == 60
+    assert math.isnan(ejection_fraction(0, 0))
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [(("2CH", "ED"), ("2CH", "ED")), (("a4c", " es"), ("4CH", "ES")), (("PSAX", "ED"), None), (("4CH", ""), None)],
+)
+def test_words_for_view_and_phase(words: tuple[str, str], meant: tuple[str, str] | None) -> None:
+    assert view_and_phase(*words) == meant

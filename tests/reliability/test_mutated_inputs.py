@@ -1,0 +1,269 @@
+"""Files that people and other programs write, broken at random: each is read, or refused with an error of ours.
+
+A hundred broken files per reader in an ordinary run; the count behind docs/reliability.md comes from
+
+    pytest tests/reliability/test_mutated_inputs.py --hypothesis-profile=thorough --hypothesis-show-statistics
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from nnunet_partial.dataset_conversion.camus_cfg import read_cfg
+from nnunet_partial.dataset_conversion.camus_layout import NIFTI, Patients
+from nnunet_partial.dataset_conversion.echonet_tables import read_file_list, read_tracings
+from nnunet_partial.dataset_conversion.mhd_file import require_whole_mhd
+from nnunet_partial.dataset_conversion.outcome import Outcome, finished
+from nnunet_partial.dataset_conversion.own_table import read_cases
+from nnunet_partial.dataset_conversion.pediatric_tables import read_clips, read_outlines
+from nnunet_partial.dataset_conversion.unity_curve import chambers
+from nnunet_partial.dataset_conversion.unity_files import Copy as UnityCopy
+from nnunet_partial.dataset_conversion.unity_labels import read_labels
+from source_folders import CFG, chords, tracing_text
+from unity_folder import CUP, OFF, name_of
+
+from nnunet_partial.declare import Undeclared
+from nnunet_partial.declare_table import by_table
+from nnunet_partial.errors import PartialLabelError, SplitError
+from nnunet_partial.files import read_json
+from nnunet_partial.label_check import checked_before, remember_checked
+from nnunet_partial.labels import CaseLabels, Manifest
+from nnunet_partial.raw_dataset import RawDataset
+from nnunet_partial.splits import check_splits, make_splits
+
+CLASSES = ("LV", "MYO", "LA")
+MANIFEST = Manifest(
+    {f"c{n}": CaseLabels(CLASSES[: n + 1], domain="a", patient=f"p{n}", info={"ef": 54.0}) for n in range(3)},
+    (("echonet_*", CaseLabels(("LV",), ("RV",))),),
+    domain_weights={"a": 1.0},
+)
+DATASET = {
+    "channel_names": {"0": "ultrasound"},
+    "labels": {"background": 0, "LV": 1, "MYO": 2, "LA": 3, "ignore": 4},
+    "numTraining": 3,
+    "file_ending": ".nii.gz",
+}
+
+#: Bytes that have broken readers before.
+NASTY = [
+    b"\x00", b"\xff", b"\xfe\xff", b"\xef\xbb\xbf", b"\r", b"\n", b'"', b"'", b",", b";", b"\t", b":", b"=", b"{", b"]",
+    b"null", b"NaN", b"-Infinity", b"1e999", b"-1", b"0x1", b"9" * 400, b"9" * 5000, b"[" * 3000, b"true",
+    "\u0661".encode(), "\uff11".encode(), "\u202e".encode(), "e\u0301".encode(), b"\\ud800", b"../", b"/etc/passwd",
+]  # fmt: skip
+
+
+@st.composite
+def broken(draw: st.DrawFn, sound: bytes) -> bytes:
+    """`sound` after one to five accidents: bytes lost, doubled, moved, or replaced."""
+    content = sound
+    for _ in range(draw(st.integers(1, 5))):
+        start = draw(st.integers(0, len(content)))
+        end = min(len(content), start + draw(st.integers(0, 40)))
+        new = draw(
+            st.one_of(
+                st.just(b""),
+                st.sampled_from(NASTY),
+                st.binary(max_size=6),
+                st.just(2 * content[start:end]),
+                st.sampled_from(sound.splitlines(keepends=True)),
+            )
+        )
+        content = content[:start] + new + content[end:]
+    return content[: draw(st.integers(0, len(content)))] if draw(st.integers(0, 9)) == 0 else content
+
+
+@dataclass(frozen=True)
+class Reader:
+    """`sound`: the content of a file that `read` understands; `read` gets its path."""
+
+    name: str
+    file: str
+    sound: bytes
+    read: Callable[[Path], Any]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def as_json(content: Any) -> bytes:
+    return json.dumps(content, indent=1).encode()
+
+
+def read_manifest(path: Path) -> None:
+    manifest = Manifest.read(path)
+    for case in (*manifest.cases, "echonet_1"):
+        known = manifest.known(case, CLASSES) if manifest.find(case) else np.zeros(4, bool)
+        assert known.shape == (4,)
+    manifest.problems(["c0", "other"], CLASSES)
+
+
+def read_dataset(path: Path) -> None:
+    dataset = RawDataset(path.parent)
+    assert len(set(dataset.classes)) == len(dataset.classes)
+    assert dataset.ignore_label in (None, len(dataset.classes) + 1)
+
+
+def read_memory(path: Path) -> None:
+    """What was checked before: broken, it must never say yes."""
+    (path.parent / "dataset.json").write_bytes(as_json(DATASET))
+    MANIFEST.write(path.parent / "partial_labels.json")
+    (path.parent / "labels").mkdir(exist_ok=True)
+    answer = checked_before(path, path.parent / "partial_labels.json", path.parent / "labels", ".nii.gz")
+    content = path.read_bytes()
+    remember_checked(path, path.parent / "partial_labels.json", path.parent / "labels", ".nii.gz")
+    if answer:
+        assert json.loads(content.decode("utf-8-sig")) == json.loads(path.read_bytes())
+
+
+def read_log(path: Path) -> None:
+    for source, outcome in finished(path, ["one", "two"]).items():
+        assert source == outcome.source
+        assert not outcome.failed
+
+
+def read_numbers(path: Path) -> None:
+    info = read_cfg(path)
+    assert info is not None
+    assert all(value is None or math.isfinite(value) for value in (info.ed, info.es, info.ef, info.frames))
+
+
+def read_traced(path: Path) -> None:
+    for traced in read_tracings(path).values():
+        assert all(rows.shape[1] == 4 and np.isfinite(rows).all() for rows in traced.frames.values())
+
+
+def read_traced_children(path: Path) -> None:
+    for outlines in read_outlines(path).values():
+        assert all(np.isfinite(points).all() and len(points) >= 3 for points in outlines.frames.values())
+
+
+def read_unity(path: Path) -> None:
+    for labels in read_labels(path).values():
+        masks, _ = chambers(labels.curves, (40, 40))
+        assert all(mask.any() for mask in masks.values())
+        assert not set(masks) & set(labels.absent)
+
+
+def read_sizes(path: Path) -> None:
+    for height, width in UnityCopy(path.parent).spacings_mm().values():
+        assert 0.05 <= height <= 1.5
+        assert 0.05 <= width <= 1.5
+
+
+def read_lists(path: Path) -> None:
+    for part in ("validation", "testing"):
+        (path.parent / f"subgroup_{part}.txt").write_bytes(b"")
+    for patient, split in Patients(path.parent, NIFTI, path.parent).splits().items():
+        assert split == "train"
+        assert patient.split() == [patient]
+    for part in ("validation", "testing"):
+        (path.parent / f"subgroup_{part}.txt").unlink()
+
+
+def read_own_table(path: Path) -> None:
+    for case in read_cases(path, CLASSES):
+        assert case.problem or (set(case.labels.annotated) <= set(CLASSES) and case.labels.annotated)
+        assert case.problem or ".." not in Path(case.image).parts
+
+
+class Named(Undeclared):
+    """Three cases c0, c1, c2 without files."""
+
+    classes = CLASSES  # type: ignore[assignment]
+    cases = ("c0", "c1", "c2")  # type: ignore[assignment]
+    without_labels: dict[str, CaseLabels] = {}  # type: ignore[assignment]  # noqa: RUF012
+
+    def __init__(self) -> None:
+        """Nothing to look for on disk."""
+
+
+def read_declared(path: Path) -> None:
+    manifest = by_table(Named(), path)
+    assert list(manifest.cases) == ["c0", "c1", "c2"]
+    manifest.require(manifest.cases, CLASSES)
+
+
+UNITY = {
+    name_of("one"): {"labels": {"curve-lv-endo": CUP, "curve-la-endo": OFF, "mv-ant-hinge": {"type": "blurred"}}},
+    name_of("two"): {"labels": {"curve-rv-endo": [CUP], "lv-apex-endo": {"type": "point", "x": "3", "y": "4"}}},
+}
+SIZES = f"FileHash,PhysicalDeltaX,PhysicalDeltaY\n{name_of('one')[:67]},0.03,0.04\n{name_of('two')[:67]},,\n"
+LINES = [Outcome(name, {f"{name}_1": CaseLabels(("LV",))}) for name in ("one", "two")]
+CLIPS = "CR32a7555-CR32a7582-000039"
+OUTLINE = f"FileName,X,Y,Frame\n{CLIPS}.avi,1,2,0\n{CLIPS}.avi,5,2,0\n{CLIPS}.avi,5,9,0\n{CLIPS}.avi,,,No Systolic\n"
+OWN = "case,image,mask,annotated,absent,domain,patient,split\nc0,a.png,a.png,LV LA,RV,x,p0,train\nc1,b.png,b.png,LV,,x,p1,\n"
+DECLARED = "case,annotated,absent,patient\nc0,LV,,p0\nc1,LV MYO,,p1\nc2,LV|LA,MYO,p2\n"
+MHD = b"ObjectType = Image\nNDims = 2\nDimSize = 4 3\nElementType = MET_UCHAR\nElementDataFile = a.raw\n"
+READERS = [
+    Reader("manifest", "partial_labels.json", as_json(MANIFEST.to_json()), read_manifest),
+    Reader("dataset.json", "dataset.json", as_json(DATASET), read_dataset),
+    Reader(
+        "splits",
+        "splits_final.json",
+        as_json(make_splits(MANIFEST, ["c0", "c1", "c2"])[0]),
+        lambda path: check_splits(read_json(path, SplitError), MANIFEST, ["c0", "c1", "c2"]),
+    ),
+    Reader("memory of checks", "checked.json", as_json({"version": 1, "labels": {"background": 0}}), read_memory),
+    Reader("conversion log", ".converted.jsonl", "".join(line.to_line() for line in LINES).encode(), read_log),
+    Reader("CAMUS cfg", "Info_2CH.cfg", CFG.encode(), read_numbers),
+    Reader("MHD header", "a.mhd", MHD, require_whole_mhd),
+    Reader("EchoNet file list", "FileList.csv", b"FileName,EF,Split\n0XA,60.5,TRAIN\n0XB,,VAL\n", read_file_list),
+    Reader("EchoNet tracings", "VolumeTracings.csv", tracing_text({"0XA.avi": {3: chords()}}).encode(), read_traced),
+    Reader("Pediatric file list", "FileList.csv", f"FileName,EF,Split\n{CLIPS},60.5,3\n".encode(), read_clips),
+    Reader("Pediatric tracings", "VolumeTracings.csv", OUTLINE.encode(), read_traced_children),
+    Reader("Unity labels", "labels-train.json", as_json(UNITY), read_unity),
+    Reader("Unity sizes", "01_database_physical.csv", SIZES.encode(), read_sizes),
+    Reader("CAMUS lists", "subgroup_training.txt", b"patient0001\npatient0002\n", read_lists),
+    Reader("own table", "cases.csv", OWN.encode(), read_own_table),
+    Reader("table of declarations", "declared.csv", DECLARED.encode(), read_declared),
+]
+
+
+@pytest.mark.parametrize("reader", READERS, ids=str)
+def test_the_sound_file_is_read(reader: Reader, tmp_path: Path) -> None:
+    path = tmp_path / reader.file
+    path.write_bytes(reader.sound)
+    (tmp_path / "a.raw").write_bytes(bytes(12))
+    reader.read(path)
+
+
+@pytest.mark.parametrize("reader", READERS, ids=str)
+@settings(
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(data=st.data())
+def test_a_broken_file_is_read_or_refused(reader: Reader, tmp_path: Path, data: st.DataObject) -> None:
+    path = tmp_path / reader.file
+    path.write_bytes(data.draw(broken(reader.sound)))
+    (tmp_path / "a.raw").write_bytes(bytes(12))
+    try:
+        reader.read(path)
+    except PartialLabelError as problem:
+        said = str(problem)
+        assert said
+        said.encode()  # can be shown on any terminal
+    assert {found.name for found in tmp_path.iterdir()} <= {
+        reader.file, "a.raw", "dataset.json", "partial_labels.json", "labels",
+    }  # fmt: skip
+
+
+def test_a_reader_that_crashes_would_be_noticed() -> None:
+    @settings(deadline=None, derandomize=True, max_examples=100, database=None)
+    @given(content=broken(OWN.encode()))
+    def careless(content: bytes) -> None:
+        if not content.startswith(b"case,image,mask"):
+            raise KeyError("case")
+
+    with pytest.raises(KeyError, match="case"):
+        careless()

@@ -1,0 +1,58 @@
+"""Files are read as data, never run: no pickle of ours, no YAML that makes objects, no text that becomes code."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+#: Calls that may run what a file says. `torch.load` and pickles belong to nnU-Net, which reads its own.
+RUNS_WHAT_IT_READS = {
+    "eval", "exec", "compile", "pickle.load", "pickle.loads", "load_pickle", "torch.load", "joblib.load", "dill.load",
+    "shelve.open", "marshal.load", "marshal.loads", "yaml.load", "yaml.load_all", "yaml.unsafe_load", "yaml.full_load",
+    "os.system", "os.popen", "pd.read_pickle", "pandas.read_pickle",
+}  # fmt: skip
+
+
+def dotted(node: ast.expr) -> str:
+    """`a.b.c` of a call's function."""
+    if isinstance(node, ast.Attribute):
+        return f"{dotted(node.value)}.{node.attr}"
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def dangerous(source: str) -> Iterator[str]:
+    """The calls in a piece of Python that may run what they read."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call):
+            name = dotted(node.func)
+            options = {option.arg: option.value for option in node.keywords}
+            if name in RUNS_WHAT_IT_READS:
+                yield name
+            if "allow_pickle" in options and not _is(options["allow_pickle"], False):
+                yield f"{name}(allow_pickle)"
+            if "shell" in options and not _is(options["shell"], False):
+                yield f"{name}(shell)"
+
+
+def _is(node: ast.expr, value: object) -> bool:
+    return isinstance(node, ast.Constant) and node.value is value
+
+
+FILES = [path for folder in ("nnunet_partial", "dataset_conversion") for path in sorted((ROOT / folder).rglob("*.py"))]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_file_is_run(file: Path) -> None:
+    assert list(dangerous(file.read_text(encoding="utf-8"))) == []
+
+
+def test_the_check_itself_notices() -> None:
+    source = (
+        "import pickle, yaml, numpy\npickle.load(f)\nyaml.load(f, Loader)\nnumpy.load(f, allow_pickle=True)\neval(x)\n"
+    )
+    assert sorted(dangerous(source)) == ["eval", "numpy.load(allow_pickle)", "pickle.load", "yaml.load"]
+    assert list(dangerous("yaml.safe_load(f)\nnumpy.load(f, allow_pickle=False)\nnetwork.eval()")) == []

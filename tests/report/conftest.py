@@ -1,0 +1,36 @@
+"""The drawn data set, evaluated and reported once for all tests that only look; those that break things take a copy."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from nnunet_partial.cli import main
+
+from .story import Story, draw, evaluate
+
+
+@pytest.fixture(scope="session")
+def reported(tmp_path_factory: pytest.TempPathFactory) -> Story:
+    """With results/report.html and results/pictures; do not change it, take `story`."""
+    story = Story(tmp_path_factory.mktemp("story"))
+    draw(story)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("nnUNet_raw", str(story.dataset.parent))
+        patch.delenv("nnUNet_preprocessed", raising=False)
+        evaluate(story)
+        assert main(["report", str(story.results)]) == 0
+    return story
+
+
+@pytest.fixture
+def story(reported: Story, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Story:
+    """A copy, paths in evaluation.json included."""
+    copy = Story(tmp_path / "story")
+    shutil.copytree(reported.root, copy.root)
+    about = copy.results / "evaluation.json"
+    about.write_text(about.read_text().replace(str(reported.root), str(copy.root)))
+    monkeypatch.setenv("nnUNet_raw", str(copy.dataset.parent))
+    return copy

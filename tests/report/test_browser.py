@@ -1,0 +1,86 @@
+"""The report in a real browser: everything is shown, nothing is loaded, nothing runs, at phone and desktop width."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .story import HOSTILE, Story
+
+PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+@dataclass
+class Visit:
+    """A page that was opened, and all that it said and asked for."""
+
+    page: Any
+    said: list[str] = field(default_factory=list)
+    asked_for: list[str] = field(default_factory=list)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    program = next((path for name in PROGRAMS if (path := shutil.which(name))), None)
+    if program is None:
+        pytest.skip(f"no browser found ({', '.join(PROGRAMS)})")
+    with sync_api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+def visit(browser: Any, file: Path, width: int, scheme: str = "light") -> Visit:
+    seen = Visit(browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme))
+    seen.page.on("console", lambda message: seen.said.append(message.text))
+    seen.page.on("pageerror", lambda error: seen.said.append(str(error)))
+    seen.page.on("request", lambda request: seen.asked_for.append(request.url))
+    seen.page.goto(file.as_uri())
+    return seen
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (1280, "dark")])
+def test_the_report_is_whole_and_fits(browser: Any, reported: Story, width: int, scheme: str) -> None:
+    file = reported.results / "report.html"
+    seen = visit(browser, file, width, scheme)
+    assert seen.said == []
+    assert [url for url in seen.asked_for if not url.startswith("data:")] == [file.as_uri()]
+    images = seen.page.evaluate("[...document.images].map(image => [image.naturalWidth, image.alt])")
+    assert len(images) >= 9  # two of boxes, one of knowledge, six overlays
+    assert all(natural > 0 and alt for natural, alt in images)
+    assert seen.page.evaluate("document.documentElement.scrollWidth") == width
+    assert seen.page.evaluate("[...document.scripts].length") == 0
+    assert seen.page.title() == "Evaluation of naive, m<b>_%"  # no script changed it, no tag was made of it
+
+
+def test_hostile_names_are_text(browser: Any, reported: Story) -> None:
+    page = visit(browser, reported.results / "report.html", 1280).page
+    assert HOSTILE in page.inner_text("body")
+    assert page.locator("img[src=a], main script, td b b").count() == 0
+
+
+def test_every_line_of_the_contents_leads_somewhere(browser: Any, reported: Story) -> None:
+    page = visit(browser, reported.results / "report.html", 1280).page
+    targets = page.evaluate("[...document.querySelectorAll('nav a')].map(a => a.getAttribute('href').slice(1))")
+    assert len(targets) == len(set(targets)) > 8
+    assert all(page.locator(f"[id='{target}']").count() == 1 for target in targets)
+
+
+def test_the_check_itself_notices_what_is_wrong(browser: Any, tmp_path: Path) -> None:
+    file = tmp_path / "bad.html"
+    file.write_text(
+        "<!DOCTYPE html><meta charset=utf-8><link rel=icon href='data:,'><img src='gone.png' alt='x'>"
+        "<p style='width:900px'>x</p><script>document.title='ran'; throw Error('no')</script>"
+    )
+    seen = visit(browser, file, 390)
+    assert any("no" in text for text in seen.said)
+    assert any(url.endswith("gone.png") for url in seen.asked_for)
+    assert seen.page.evaluate("document.images[0].naturalWidth") == 0
+    assert seen.page.evaluate("document.documentElement.scrollWidth") > 390
+    assert seen.page.title() == "ran"

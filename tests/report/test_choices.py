@@ -1,0 +1,174 @@
+"""Which case is shown, which number is bold, which cases know what: small examples that can be counted by hand."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nnunet_partial.colours import COLOURS, FURTHER, colours_of
+from nnunet_partial.evaluation.metrics import METRICS
+from nnunet_partial.labels import CaseLabels, Manifest
+from nnunet_partial.report.agreement_tables import agreement_tables
+from nnunet_partial.report.boxplots import draw_boxes
+from nnunet_partial.report.chosen_cases import choose_cases
+from nnunet_partial.report.knowledge import Share, draw_knowledge, knowledge_of
+from nnunet_partial.report.results_folder import Results
+from nnunet_partial.report.wording import decimal, interval, stars
+
+
+def results(models: str = "a b", **tables: Any) -> Results:
+    empty: dict[str, Any] = dict.fromkeys(
+        ("per_case", "summary", "warning_signs", "comparisons", "ranks", "biomarkers", "agreement"), ()
+    )
+    where = {name: Path(name) for name in models.split()}
+    return Results(Path(), Path(), Path(), ".nii.gz", where, ["LV"], [], {}, **{**empty, **tables})
+
+
+def measured(model: str, case: str, dice: float | str, outcome: str = "found", **more: str) -> dict[str, str]:
+    row = dict.fromkeys(METRICS, "") | {"model": model, "case": case, "domain": "x", "class": "LV", "outcome": outcome}
+    return row | {"dice": str(dice), "distance_unit": "mm", **more}
+
+
+def summarised(model: str, **numbers: str) -> list[dict[str, str]]:
+    """Four rows of summary.csv: Dice, surface Dice, HD95 and ASSD with the same numbers but for Dice and HD95."""
+    common = dict.fromkeys(("mean", "ci95_low", "ci95_high"), "1") | {"n_infinite": "0", "n_values": "4"}
+    common |= {"n_cases": "4", "n_patients": "2", "n_known": "4", "n_missed": "0", "n_false_positive": "0"}
+    return [
+        {"model": model, "domain": "x", "class": "LV", "metric": metric, "unit": unit, **common}
+        | {key.removeprefix(f"{metric}_"): value for key, value in numbers.items() if key.startswith(f"{metric}_")}
+        for metric, unit in (("dice", ""), ("surface_dice", ""), ("hd95", "mm"), ("assd", "mm"))
+    ]
+
+
+def cells(*rows: list[dict[str, str]], **more: Any) -> dict[str, list[Any]]:
+    """The columns of the one table, by name."""
+    (table,) = agreement_tables(results(per_case=[measured("a", "c", 1)], summary=[*chain(*rows)], **more))
+    return {name: [row[column] for row in table.cells] for column, name in enumerate(table.head)}
+
+
+def test_worst_middle_and_best_case_by_the_mean_of_all_models() -> None:
+    dice = {"c1": (0.9, 0.1), "c2": (0.6, 0.6), "c3": (0.9, 0.8), "c4": (0.7, 0.6)}  # means 0.5, 0.6, 0.85, 0.65
+    rows = [measured(m, case, d) for case, both in dice.items() for m, d in zip("ab", both, strict=True)]
+    rows.append(measured("a", "c5", 0.0))  # b has no prediction of it
+    rows += [measured(m, "c6", "", "correctly empty") for m in "ab"]
+    rows += [measured(m, "c7", 0.0, "false positive") for m in "ab"]  # shows no LV: nothing to see of its outline
+    (chosen,) = choose_cases(results(per_case=rows))
+    assert chosen.cases == {"worst": "c1", "median": "c2", "best": "c3"}  # of the two in the middle the lower
+    assert (chosen.n, chosen.dice["b", "c1"]) == (4, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("cases", "shown"), [(["c1"], ["worst"]), (["c1", "c2"], ["worst", "best"]), (["c1", "c2", "c3"], 3 * [""])]
+)
+def test_few_cases_are_shown_once_each(cases: list[str], shown: list[str]) -> None:
+    rows = [measured("a", case, 0.5) for case in cases]
+    (chosen,) = choose_cases(results("a", per_case=rows))
+    assert len(chosen.cases) == len(shown)
+    assert sorted(chosen.cases.values()) == cases
+
+
+def test_the_best_mean_is_bold_and_starred_where_it_beats_every_other() -> None:
+    rows = summarised("a", dice_mean="0.9"), summarised("b", dice_mean="0.8")
+    tested = {"metric": "dice", "domain": "x", "class": "LV", "model_a": "a", "model_b": "b"}
+    for better, p, mark in (("a", "0.04", "*"), ("a", "0.05", ""), ("b", "0.04", ""), ("", "", "")):
+        dice = cells(*rows, comparisons=[tested | {"better": better, "p_holm": p}])["Dice"]
+        assert [(cell.text, cell.best, cell.mark) for cell in dice] == [("0.900", True, mark), ("0.800", False, "")]
+
+
+def test_a_fine_distance_of_who_missed_a_case_is_not_bold() -> None:
+    a = summarised("a", hd95_mean="2", hd95_n_infinite="1", hd95_n_values="3")
+    hd95 = cells(a, summarised("b", hd95_mean="5"))["HD95 (mm)"]
+    assert [(cell.text, cell.best) for cell in hd95] == [("2.00", False), ("5.00", True)]
+    assert hd95[0].more == "[1.00, 1.00] (n = 3)"  # Dice has 4
+    both = cells(a, summarised("b", hd95_mean="5", hd95_n_infinite="1"))["HD95 (mm)"]
+    assert [cell.best for cell in both] == [False, False]
+
+
+@pytest.mark.parametrize("other", [{"dice_mean": "0.9"}, {"dice_mean": "0.8", "dice_n_known": "3"}])
+def test_nothing_is_bold_where_models_are_equal_or_saw_different_cases(other: dict[str, str]) -> None:
+    dice = cells(summarised("a", dice_mean="0.9"), summarised("b", **other))["Dice"]
+    assert [cell.best for cell in dice] == [False, False]
+
+
+def test_one_model_has_nothing_to_be_better_than() -> None:
+    (dice,) = cells(summarised("a", dice_mean=""))["Dice"]
+    assert (dice.text, dice.best) == ("\N{EN DASH}", False)
+
+
+def test_unknown_absent_and_annotated_are_counted_apart() -> None:
+    manifest = Manifest(
+        {
+            "1": CaseLabels(("LV", "MYO"), domain="x"),
+            "2": CaseLabels(("LV",), ("MYO",), domain="x"),
+            "3": CaseLabels(("LV",), domain="x"),
+            "4": CaseLabels((), domain="y"),
+        }
+    )
+    known = knowledge_of(manifest, ["1", "2", "3", "4", "not in it"], ["LV", "MYO"])
+    assert known == {"x": {"LV": Share(3), "MYO": Share(1, 1, 1)}, "y": {"LV": Share(0, 0, 1), "MYO": Share(0, 0, 1)}}
+    assert known["x"]["MYO"].words == "1 annotated, 1 absent, 1 unknown"
+    assert knowledge_of(manifest, [], ["LV"]) == {}
+
+
+def test_boxes_tell_unknown_from_known_without_a_value() -> None:
+    rows = [measured("a", "c1", 0.5), measured("a", "c2", 1.0), measured("a", "c3", "", "correctly empty", domain="y")]
+    assert draw_boxes(results("a", per_case=rows[2:]), "dice", "") is None
+    rows += [measured("a", f"c{d}", 0.2, domain=d) | {"class": "LA"} for d in "yz"]
+    picture = draw_boxes(replace(results("a", per_case=rows), classes=["LV", "LA"]), "dice", "")
+    assert picture is not None
+    of_lv, of_la = ([tick.get_text() for tick in axes.get_xticklabels()] for axes in picture.drawing.axes)
+    assert of_lv == ["x\nn = 2", "y\nn = 0", "z\nunknown"]
+    assert of_la == ["x\nunknown", "y\nn = 1", "z\nn = 1"]
+    assert "LV, x, a: median 0.75 of 2" in picture.alt
+
+
+def test_every_value_lies_within_the_boxes_axes() -> None:
+    rows = [measured(m, f"c{i}", d) for m in "ab" for i, d in enumerate((0.1, 0.5, 1.0))]
+    row = {
+        "metric": "dice",
+        "unit": "",
+        "domain": "x",
+        "class": "LV",
+        "model_a": "a",
+        "model_b": "b",
+        "p_holm": "0.002",
+    }
+    picture = draw_boxes(results(per_case=rows, comparisons=[row]), "dice", "")
+    assert picture is not None
+    low, high = picture.drawing.axes[0].get_ylim()
+    assert low < 0.1
+    assert high > 1.05  # the bracket is above the highest value
+    assert [text.get_text() for text in picture.drawing.axes[0].texts] == ["**"]
+
+
+def test_the_project_s_structures_keep_their_colours() -> None:
+    assert colours_of(["RV", "LV"]) == {"RV": COLOURS["RV"], "LV": COLOURS["LV"]}
+    assert colours_of(["tumour", "LV", "cyst"]) == {"tumour": FURTHER[0], "LV": COLOURS["LV"], "cyst": FURTHER[1]}
+    many = colours_of([str(number) for number in range(9)])
+    assert many["7"] == many["0"] == FURTHER[0]
+    assert not set(FURTHER) & set(COLOURS.values())
+
+
+def test_numbers_as_they_are_printed() -> None:
+    assert (decimal(-0.0004, 3), decimal(math.nan, 2), decimal(math.inf, 2)) == ("0.000", "\N{EN DASH}", "inf")
+    assert (interval(0.9, 0.95, 2), interval(math.nan, math.nan, 2)) == ("[0.90, 0.95]", "")
+    assert [stars(p) for p in (0.0009, 0.001, 0.01, 0.05, math.nan)] == ["***", "**", "*", "", ""]
+
+
+def test_two_names_that_no_file_can_tell_apart_get_a_file_each(tmp_path: Path) -> None:
+    shares = {"x": {"LV": Share(1)}}
+    for name in ("a/b", "a?b"):
+        draw_knowledge(shares, ["LV"], name, "Cases").figure(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        *("knows_a-b-2.pdf", "knows_a-b-2.png", "knows_a-b.pdf", "knows_a-b.png"),
+    ]
+
+
+def test_a_name_in_another_script_or_with_a_formula_is_drawn(tmp_path: Path) -> None:
+    figure = draw_knowledge({"$\\alpha_{": {"\u5fc3": Share(1, 2, 3)}}, ["\u5fc3"], "x", "Cases").figure(tmp_path)
+    assert figure.alt == "Cases: $\\alpha_{: \u5fc3 1 annotated, 2 absent, 3 unknown"

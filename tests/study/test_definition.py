@@ -1,0 +1,132 @@
+"""study.yaml is read strictly: every mistake is named at once, with its line, before anything runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nnunet_partial.errors import PartialLabelError
+from nnunet_partial.study.definition import Network, Scenario, Study
+from nnunet_partial.study.folder import StudyFolder
+from nnunet_partial.study.steps import derived_datasets, models, steps
+
+GOOD = """\
+name: camus-echonet
+datasets: {camus: 501, two: 511}
+scenarios:
+  - {from: camus, missing: [LA], fraction: [0.25, 0.5]}
+  - {from: two, domain: cardiacuda, missing: [MYO, LA]}
+losses: [naive, complete-cases, marginal]
+seeds: [0, 1]
+architectures: [plain, resenc-m]
+folds: 0
+epochs: 5
+"""
+
+
+def read(tmp_path: Path, text: str) -> Study:
+    file = tmp_path / "study.yaml"
+    file.write_text(text, encoding="utf-8")
+    return Study.read(file)
+
+
+def test_a_study_as_in_the_documentation(tmp_path: Path) -> None:
+    study = read(tmp_path, GOOD)
+    assert study.scenarios == (
+        Scenario("camus", ("LA",), 0.25),
+        Scenario("camus", ("LA",), 0.5),
+        Scenario("two", ("MYO", "LA"), 1.0, "cardiacuda"),
+    )
+    assert [scenario.name for scenario in study.scenarios] == [
+        "camus-without-LA-25",
+        "camus-without-LA-50",
+        "two-cardiacuda-without-MYO-LA",
+    ]
+    assert (study.folds, study.epochs, study.iterations, study.device) == ((0,), 5, None, "cuda")
+    assert study.folder == tmp_path / "camus-echonet"
+
+
+def test_every_combination_is_a_model_and_seeds_come_last(tmp_path: Path) -> None:
+    study = read(tmp_path, GOOD)
+    names = [model.name for model in models(study)]
+    assert len(names) == len(set(names)) == 2 * 3 * 2 * 3  # seeds, scenarios, networks, losses
+    assert all(name.endswith("seed0") for name in names[:18])
+    assert (
+        len(steps(study)) == 2 + 6 + 3 * 36
+    )  # two data sets; a scenario and its complete cases; train, predict, evaluate
+
+
+def test_complete_cases_are_a_data_set_of_their_own(tmp_path: Path) -> None:
+    study = read(tmp_path, GOOD)
+    assert derived_datasets(study)["camus-without-LA-25-complete"] == (study.scenarios[0], True)
+    (model,) = [m for m in models(study) if m.name == "camus-without-LA-25/complete-cases/plain/seed0"]
+    assert (model.dataset, model.trainer) == ("camus-without-LA-25-complete", "nnUNetTrainerNaive")
+
+
+def test_a_smaller_network(tmp_path: Path) -> None:
+    study = read(tmp_path, GOOD + "network: {features: [8, 16], patch: [64, 64]}\n")
+    assert study.network == Network((8, 16), (64, 64), 8)
+
+
+def test_all_mistakes_at_once_each_with_its_line(tmp_path: Path) -> None:
+    text = """\
+name: my study
+datasets: {camus: CAMUS}
+scenarios:
+  - {from: camuss, missing: [LA], fraction: 1.5}
+  - {from: camus, mising: [LA]}
+losses: [naive, dice]
+seeds: [0, 0]
+epoch: 5
+device: tpu
+"""
+    with pytest.raises(PartialLabelError, match="nothing was started") as caught:
+        read(tmp_path, text)
+    lines = [line.strip().partition(": ")[::2] for line in str(caught.value).splitlines()[1:]]
+    found = [(where, what.split(";")[0]) for where, what in lines]
+    assert found == [
+        ("study.yaml, line 1", "'my study' is no plain name"),
+        ("study.yaml, line 2", "'CAMUS' is no whole number from 1"),
+        ("study.yaml, line 4", "'from' is 'camuss'"),
+        ("study.yaml, line 4", "a fraction is 1.5"),
+        ("study.yaml, line 5", "'missing' is missing: which structures shall be hidden?"),
+        ("study.yaml, line 5", "unknown key 'mising'"),
+        ("study.yaml, line 6", "losses: there is no 'dice'"),
+        ("study.yaml, line 7", "'seeds' names an entry twice"),
+        ("study.yaml, line 8", "unknown key 'epoch'"),
+        ("study.yaml, line 9", "the device is 'tpu'"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name: x\nname: y\n", "line 2: the key 'name' stands twice"),
+        ("name: [\n", "is not YAML"),
+        ("name: !!python/object/apply:os.system ['true']\n", "'name' is missing|no plain name|cannot be read"),
+        ("- a\n- b\n", "expected 'key: value' lines"),
+        ("", "expected 'key: value' lines"),
+        ("? [a]\n: 1\n", "a key must be plain text"),
+        (GOOD.replace("losses: [naive, complete-cases, marginal]", "losses: []"), "line 6: 'losses' is empty"),
+        (GOOD.replace("[0.25, 0.5]", "[0.5, 0.5]"), "line 4: 'fraction' names an entry twice"),
+        (GOOD.replace("[MYO, LA]", "[random, LA]"), "line 5: 'random' draws the structures by lot"),
+    ],
+)
+def test_what_cannot_be_read(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(PartialLabelError, match=message):
+        read(tmp_path, text)
+
+
+def test_numbers_once_given_stay(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path)
+    assert folder.ids(["a", "b"], {601}) == {"a": 602, "b": 603}
+    assert folder.ids(["c", "b"], {601}) == {"a": 602, "b": 603, "c": 604}
+
+
+def test_settings_that_results_rest_on_cannot_change(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path)
+    folder.require_unchanged({"epochs": 250, "iterations": None})
+    folder.require_unchanged({"epochs": 250, "iterations": None})
+    with pytest.raises(PartialLabelError, match="epochs: 250 when it was begun, 5 now"):
+        folder.require_unchanged({"epochs": 5, "iterations": None})

@@ -1,0 +1,172 @@
+"""The workflow itself: what would run, what is refused before it runs, locks, and pictures of it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import IO
+
+import pytest
+from raw_folders import Drawn, write_dataset
+
+from nnunet_partial.cli import main
+from nnunet_partial.errors import PartialLabelError
+from nnunet_partial.study import hold
+from nnunet_partial.study.definition import Study
+from nnunet_partial.study.engine import run
+from nnunet_partial.study.workflow import prepare_workflow
+
+pytest.importorskip("snakemake", reason="Snakemake is not installed")
+
+STUDY = """\
+name: small
+datasets: {toy: 701}
+scenarios:
+  - {from: toy, missing: [LA], fraction: 0.5}
+losses: [naive, marginal]
+architectures: [plain, resenc-m]
+folds: [0, 1]
+device: cpu
+network: {features: [8, 16], patch: [32, 32]}
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("nnUNet_raw", str(tmp_path / "raw"))
+    known = {"annotated": ["LV", "LA"], "domain": "a"}
+    cases = [Drawn(f"p{number}", [1, 2], known, part) for number, part in enumerate(["Tr", "Tr", "Tr", "Ts"])]
+    write_dataset(tmp_path / "raw", "Dataset701_Toy", {"LV": 1, "LA": 2}, cases)
+    (tmp_path / "study.yaml").write_text(STUDY)
+    return tmp_path / "study.yaml"
+
+
+def test_what_would_be_run(file: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["study", "run", str(file), "--dry-run"]) == 0
+    said = capfd.readouterr().out
+    jobs = {line.split()[0]: int(line.split()[1]) for line in said.partition("Job stats:")[2].splitlines()[3:10]}
+    # two losses, two networks, one seed: four models of two folds each
+    assert jobs == {"prepare": 1, "scenario": 1, "train": 8, "predict": 4, "evaluate": 4, "tables": 1, "total": 19}
+    assert not (file.parent / "small" / "done").exists()
+
+
+def test_every_step_is_an_ordinary_command(file: Path) -> None:
+    folder = prepare_workflow(Study.read(file), file, hands_out=False)
+    steps = json.loads(folder.workflow.read_text())
+    small = "-c 2d --features 8 16 --patch 32 32 --batch 8"
+    assert steps["sources"]["toy"].split("; ") == [
+        "unset nnUNet_n_proc_DA",
+        "nnUNetv2_extract_fingerprint -d 701",
+        "nnUNetv2_plan_experiment -d 701 -pl ExperimentPlanner",
+        "nnUNetv2_plan_experiment -d 701 -pl nnUNetPlannerResEncM",
+        "nnUNetv2_preprocess -d 701 -plans_name nnUNetPlans -c 2d -np 1",
+        f"nnunet_partial shrink -d Dataset701_Toy -p nnUNetPlans {small}",
+        f"nnunet_partial shrink -d Dataset701_Toy -p nnUNetResEncUNetMPlans {small}",
+    ]
+    assert steps["datasets"]["toy-without-LA-50"]["commands"].split("; ") == [
+        "nnunet_partial scenario -i 701 -d 601 --name toy-without-LA-50 --overwrite --missing LA --fraction 0.5",
+        "nnunet_partial preprocess -d 601 --like 701 -c 2d -p nnUNetPlans nnUNetResEncUNetMPlans",
+    ]
+    assert steps["models"]["toy-without-LA-50/marginal/resenc-m"]["arguments"] == (
+        "-tr nnUNetTrainerMarginal -p nnUNetResEncUNetMPlans -device cpu"
+    )
+    assert "export nnUNet_partial_epochs=250; " in steps["exports"]
+
+
+def test_labels_that_changed_since_it_was_begun_stop_it(file: Path) -> None:
+    prepare_workflow(Study.read(file), file, hands_out=False)
+    manifest = file.parent / "raw" / "Dataset701_Toy" / "partial_labels.json"
+    manifest.write_text(manifest.read_text().replace('"domain": "a"', '"domain": "b"'))
+    with pytest.raises(PartialLabelError, match=r"data set toy: .*labels \w+\" when it was begun"):
+        prepare_workflow(Study.read(file), file, hands_out=False)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("701", "709", "There is no data set 709"),
+        ("missing: [LA]", "missing: [RV]", "RV is no class of Dataset701_Toy; it has LV, LA"),
+        ("missing: [LA]", "missing: [LA], domain: b", "has no domain 'b'; it has a"),
+    ],
+)
+def test_what_does_not_fit_the_data_is_found_before_anything_runs(
+    file: Path, old: str, new: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file.write_text(STUDY.replace(old, new))
+    assert main(["study", "run", str(file)]) == 1
+    assert message in capsys.readouterr().err
+    assert not (file.parent / "small" / "study.json").exists()
+
+
+def test_without_test_cases_nothing_can_be_measured(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (file.parent / "raw" / "Dataset701_Toy" / "labelsTs" / "p3.nii.gz").unlink()
+    assert main(["study", "run", str(file)]) == 1
+    assert "toy: Dataset701_Toy has no test cases with labels" in capsys.readouterr().err
+
+
+def test_an_executor_that_is_not_installed(file: Path) -> None:
+    with pytest.raises(PartialLabelError, match="pip install snakemake-executor-plugin-nowhere"):
+        run(Study.read(file), file, "nowhere", None, dry_run=True, more=[])
+
+
+def test_without_a_graphics_card_the_file_must_say_cpu(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    file.write_text(STUDY.replace("device: cpu", "device: cuda"))
+    with pytest.raises(PartialLabelError, match=r"wants 1 graphics card\(s\); here are 0"):
+        run(Study.read(file), file, "local", None, dry_run=True, more=[])
+
+
+def test_the_graph(file: Path, tmp_path: Path) -> None:
+    assert main(["study", "graph", str(file), "-o", str(tmp_path / "graph.dot")]) == 0
+    drawn = (tmp_path / "graph.dot").read_text()
+    assert drawn.startswith("digraph snakemake_dag")
+    assert drawn.count("train") == 8
+    with pytest.raises(SystemExit, match="2"):
+        main(["study", "graph", str(file)])
+    assert main(["study", "graph", str(file), "-o", str(tmp_path / "graph.jpg")]) == 1
+
+
+def test_a_step_that_still_runs_is_waited_for(tmp_path: Path) -> None:
+    lock, go = tmp_path / "locks" / "step.lock", tmp_path / "go"
+    command = [sys.executable, "-m", "nnunet_partial.study.hold", str(lock), "0", "0"]
+    holder = subprocess.Popen([*command, "sh", "-c", f"echo begun; until test -e {go}; do sleep 0.05; done"], stdout=-1)
+    assert holder.stdout is not None
+    with holder.stdout:
+        assert holder.stdout.readline() == b"begun\n"
+        holder.kill()  # what it started goes on, and keeps the lock
+        holder.wait()
+        assert hold.is_held(lock)
+        second = subprocess.Popen([*command, "echo", "second"], stdout=subprocess.PIPE, text=True)
+        assert second.stdout is not None
+        assert second.stdout.readline().startswith("waiting: this step is still running")
+        go.touch()
+        assert second.communicate(timeout=60)[0] == "second\n"
+    assert not hold.is_held(lock)
+
+
+def test_cards_are_handed_out_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5,7")
+    held: list[IO[str]] = []
+    assert hold._free("card", hold.visible_cards, 2, held) == ["3", "5"]
+    assert hold._free("card", hold.visible_cards, 1, held) == ["7"]
+    for file in held:
+        file.close()
+    again: list[IO[str]] = []
+    assert hold._free("card", hold.visible_cards, 1, again) == ["3"]
+    again[0].close()
+
+
+def test_a_step_keeps_to_its_core(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "nnunet_partial.study.hold", str(tmp_path / "lock"), "0", "1"]
+    code = "import os; print(len(os.sched_getaffinity(0)))"
+    done = subprocess.run(
+        [*command, sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "1"
+
+
+def test_the_exit_code_is_that_of_the_command(tmp_path: Path) -> None:
+    assert hold.main([str(tmp_path / "lock"), "0", "0", sys.executable, "-c", "raise SystemExit(7)"]) == 7

@@ -1,0 +1,139 @@
+"""The tables of a study, from evaluation files whose means and tests can be worked out by hand."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from nnunet_partial.cli import main
+from nnunet_partial.errors import PartialLabelError
+from nnunet_partial.report.tables import Cell
+from nnunet_partial.study.costs import cost_table, learning_curves
+from nnunet_partial.study.definition import Study
+from nnunet_partial.study.folder import StudyFolder
+from nnunet_partial.study.results import compare, read_values, seed_means
+from nnunet_partial.study.steps import models
+from nnunet_partial.study.tables import scenario_tables
+
+STUDY = """\
+name: small
+datasets: {toy: 701}
+scenarios:
+  - {from: toy, domain: a, missing: [MYO]}
+  - {from: toy, domain: a, missing: [MYO], fraction: 0.5}
+losses: [naive, marginal]
+seeds: [0, 1]
+folds: [0]
+"""
+NAMES = ("toy-a-without-MYO", "toy-a-without-MYO-50")
+
+
+def study_of(tmp_path: Path) -> Study:
+    file = tmp_path / "study.yaml"
+    file.write_text(STUDY)
+    return Study.read(file)
+
+
+def evaluated(study: Study, model: str, dice: dict[str, float | None]) -> None:
+    """One test case for each of the patients, of whom MYO is measured."""
+    folder = StudyFolder(study.folder)
+    file = folder.evaluation(model) / "per_case.csv"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("w", newline="") as lines:
+        table = csv.writer(lines)
+        table.writerow(("domain", "patient", "case", "class", "dice"))
+        table.writerows(("a", p, f"{p}_ED", "MYO", "" if d is None else d) for p, d in dice.items())
+    step = folder.done(f"evaluate/{model}")
+    step.parent.mkdir(parents=True, exist_ok=True)
+    step.touch()
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
+    """Ten patients. naive: 0 throughout. marginal: seed 0 0.6, seed 1 0.8; the tenth patient has no value."""
+    study = study_of(tmp_path)
+    patients = [f"p{number}" for number in range(10)]
+    for seed, dice in ((0, 0.6), (1, 0.8)):
+        evaluated(study, f"{NAMES[0]}/naive/plain/seed{seed}", dict.fromkeys(patients, 0.0))
+        evaluated(study, f"{NAMES[0]}/marginal/plain/seed{seed}", {**dict.fromkeys(patients, dice), "p9": None})
+    return study
+
+
+def test_means_seeds_and_stars(study: Study) -> None:
+    values = read_values(study)
+    (table,) = scenario_tables(study, values, ["LV", "MYO"])
+    assert table.head == ["loss", "seeds", "a MYO (hidden)"]
+    naive, marginal = table.cells
+    assert [cell.text for cell in naive] == ["naive (unlabelled = background)", "2", "0.000"]
+    # nine patients, Wilcoxon: all nine differences have one sign, p = 2 / 2^9 = 0.0039
+    assert naive[2].mark == "*"
+    assert marginal[2] == Cell("0.700", best=True, more="[0.70, 0.70] (0.60-0.80)")
+
+
+def test_an_undefined_value_counts_nowhere(study: Study) -> None:
+    marginal = [value for value in read_values(study) if value.model.method_name == "marginal"]
+    assert len(marginal) == 2 * 9
+    assert seed_means(marginal) == pytest.approx({0: 0.6, 1: 0.8})
+
+
+def test_methods_are_compared_on_seeds_and_cases_that_both_have(study: Study) -> None:
+    values = read_values(study)
+    naive = [value for value in values if value.model.method_name == "naive"]
+    marginal = [value for value in values if value.model.method_name == "marginal" and value.model.seed == 1]
+    paired = compare(marginal, naive)
+    assert (paired.n_pairs, paired.n_differ, paired.rank_biserial) == (9, 9, 1.0)
+    assert paired.p == pytest.approx(2 / 2**9)
+
+
+def test_what_has_not_finished_is_named(study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for form in ("md", "html", "latex", "csv"):
+        output = tmp_path / f"report.{form}"
+        assert main(["study", "report", str(tmp_path / "study.yaml"), "-o", str(output), "--format", form]) == 0
+    text = (tmp_path / "report.md").read_text()
+    assert "4 of 8 models" in text
+    assert f"- {NAMES[1]}/naive/plain/seed0 (waiting)" in text
+    assert "| marginal | 2 | **0.700** \\[0.70, 0.70\\] (0.60-0.80) |" in text
+    page = (tmp_path / "report.html").read_text()
+    assert "4 of 8 models have not finished" in page
+    assert r"\textbf{0.700}" in (tmp_path / "report.latex").read_text()
+    assert main(["study", "status", str(tmp_path / "study.yaml")]) == 0
+    assert "evaluate     4        0        0        4" in capsys.readouterr().out
+
+
+def test_curves_over_the_share_of_fully_labelled_patients(study: Study, tmp_path: Path) -> None:
+    evaluated(study, f"{NAMES[1]}/marginal/plain/seed0", {"p0": 0.9})
+    assert main(["study", "report", str(tmp_path / "study.yaml"), "-o", str(tmp_path / "report.html")]) == 0
+    assert sorted(path.name for path in (tmp_path / "report_pictures").iterdir()) == [
+        "proportion_toy_a_MYO_plain.pdf",
+        "proportion_toy_a_MYO_plain.png",
+    ]
+
+
+def test_nothing_finished_yet(tmp_path: Path) -> None:
+    with pytest.raises(PartialLabelError, match="No model of this study has been evaluated yet"):
+        read_values(study_of(tmp_path))
+
+
+def test_a_broken_table_is_named(study: Study) -> None:
+    file = StudyFolder(study.folder).evaluation(f"{NAMES[0]}/naive/plain/seed0") / "per_case.csv"
+    file.write_text("domain,patient\na,b\n")
+    with pytest.raises(PartialLabelError, match=r"seed0/per_case\.csv cannot be read"):
+        read_values(study)
+
+
+def test_time_memory_and_learning_from_the_logs(study: Study) -> None:
+    folder = StudyFolder(study.folder)
+    step = next(models(study)).train_step(0)
+    for file in (folder.done(step), folder.log(step), folder.cost(step)):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    folder.cost(step).write_text("s\tmax_rss\n90\t2048\n")
+    epoch = "2026-01-01 10:00:0{0}.000000: Epoch {1}\n2026-01-01 10:00:09.0: val_loss {2}\n"
+    # epoch 1 was repeated after an interruption: the later value counts
+    folder.log(step).write_text(epoch.format(1, 0, "-0.1") + epoch.format(2, 1, "-0.3") + epoch.format(3, 1, "-0.2"))
+    table = cost_table(study)
+    assert table is not None
+    assert [cell.text for cell in table.cells[0]][2:] == ["1", "1.5", "1.5-1.5", "2.0", "-"]
+    assert [losses for _, losses in learning_curves(study)] == [[-0.1, -0.2]]

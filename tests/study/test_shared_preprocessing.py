@@ -1,0 +1,94 @@
+"""A scenario preprocessed like its source holds, byte for byte, what nnU-Net would have made of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from in_process import preprocess
+from toy import Project
+
+from nnunet_partial.cli import main
+from nnunet_partial.errors import DatasetError
+from nnunet_partial.raw_dataset import find_dataset
+from nnunet_partial.shared_preprocessing import preprocess_like
+
+SOURCE = "Dataset701_Toy"
+
+# nnU-Net's readers leave files open, and its modules import what their libraries are about to drop
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:unclosed file", "ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+
+@pytest.fixture
+def scenario(project: Project) -> str:
+    """Some patients of domain a lose MYO."""
+    (project.raw(SOURCE) / "imagesTs" / "new_0000.nii.gz").unlink()  # nobody says what is known of it
+    options = ("--domain", "a", "--missing", "MYO", "--fraction", "0.5", "--name", "Less")
+    assert main(["scenario", "-i", "701", "-d", "702", *options]) == 0
+    return "Dataset702_Less"
+
+
+def cases_in(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_it_is_what_nnunet_makes_and_images_are_shared(
+    project: Project, scenario: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["preprocess", "-d", "702", "--like", "701", "-c", "2d", "-np", "1"]) == 0
+    ours = project.preprocessed(scenario) / "nnUNetPlans_2d"
+    theirs = project.preprocessed(SOURCE) / "nnUNetPlans_2d"
+    hidden = [case for case, entry in _entries(project, scenario).items() if entry != _entries(project, SOURCE)[case]]
+    assert len(hidden) in (2, 4)
+    assert f"{12 - len(hidden)} case(s) linked, {len(hidden)} preprocessed" in capsys.readouterr().out
+
+    fresh = tmp_path / "fresh" / scenario
+    fresh.mkdir(parents=True)
+    plans = project.preprocessed(scenario) / "nnUNetPlans.json"
+    (fresh / plans.name).write_bytes(plans.read_bytes())
+    assert json.loads(plans.read_text())["dataset_name"] == scenario
+    assert cases_in(ours) == cases_in(preprocess(project.raw(scenario), fresh, "2d"))
+    for case in _entries(project, scenario):
+        assert (ours / f"{case}.b2nd").samefile(theirs / f"{case}.b2nd")
+        assert (ours / f"{case}_seg.b2nd").samefile(theirs / f"{case}_seg.b2nd") == (case not in hidden)
+    truth = project.preprocessed(scenario) / "gt_segmentations"
+    assert cases_in(truth) == cases_in(project.raw(scenario) / "labelsTr")
+
+
+def _entries(project: Project, name: str) -> dict[str, object]:
+    cases = json.loads((project.raw(name) / "partial_labels.json").read_text())["cases"]
+    return {case: entry["annotated"] for case, entry in cases.items() if not case.startswith("new")}
+
+
+@pytest.mark.usefixtures("scenario")
+def test_numbers_that_come_from_hidden_labels_are_refused(project: Project) -> None:
+    plans = project.preprocessed(SOURCE) / "nnUNetPlans.json"
+    plans.write_text(plans.read_text().replace("ZScoreNormalization", "CTNormalization"))
+    with pytest.raises(DatasetError, match="normalises intensities by what lies under the labels"):
+        preprocess_like(find_dataset(702), find_dataset(701), ["2d"], ["nnUNetPlans"])
+
+
+@pytest.mark.usefixtures("scenario")
+@pytest.mark.parametrize(
+    ("scenario_id", "source_id", "configuration", "plans", "message"),
+    [
+        (701, 702, "2d", "nnUNetPlans", "Dataset701_Toy was not made from Dataset702_Less"),
+        (702, 701, "2d", "OtherPlans", r"OtherPlans\.json does not exist. First: nnUNetv2_plan_and_preprocess"),
+        (702, 701, "3d", "nnUNetPlans", "has no configuration '3d'; there: 2d"),
+    ],
+)
+def test_what_does_not_fit(scenario_id: int, source_id: int, configuration: str, plans: str, message: str) -> None:
+    with pytest.raises(DatasetError, match=message):
+        preprocess_like(find_dataset(scenario_id), find_dataset(source_id), [configuration], [plans])
+
+
+@pytest.mark.usefixtures("scenario")
+def test_a_case_that_the_source_lacks_is_named(project: Project) -> None:
+    (project.preprocessed(SOURCE) / "nnUNetPlans_2d" / "a_p0_0.pkl").unlink()
+    with pytest.raises(DatasetError, match=r"lacks 1 preprocessed case\(s\): a_p0_0"):
+        preprocess_like(find_dataset(702), find_dataset(701), ["2d"], ["nnUNetPlans"])

@@ -1,0 +1,94 @@
+"""What partial labels cost a training beside the stock trainer: no waiting for the device, no larger checkpoint, no manifest in workers."""
+
+from __future__ import annotations
+
+import collections
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from toy import Project
+from torch.utils._python_dispatch import TorchDispatchMode
+from training.test_mixin import DATASET, TRAINERS, pytestmark, trainer_of  # noqa: F401  (warnings of nnU-Net)
+
+from nnunet_partial.trainers.nnUNetTrainerMarginal import nnUNetTrainerMarginalLabelDropout
+
+#: On a GPU each of these waits until everything before it is done.
+WAITING = ("_local_scalar_dense", "is_nonzero", "nonzero", "masked_select", "equal", "unique", "_unique2", "bincount")
+OURS = [*TRAINERS, nnUNetTrainerMarginalLabelDropout]
+
+
+class Waits(TorchDispatchMode):
+    """Counts operations that wait for the device, by name; boolean masks as indices are such too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: collections.Counter[str] = collections.Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.name().removeprefix("aten::").split(".")[0]
+        masked = name in ("index", "index_put_") and any(
+            isinstance(index, torch.Tensor) and index.dtype == torch.bool for index in args[1]
+        )
+        if name in WAITING or masked:
+            self.seen[name] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def ready(project: Project, trainer_class: type[Any]) -> Any:
+    trainer = trainer_of(project, trainer_class)
+    trainer.initialize()
+    trainer.dataloader_train, trainer.dataloader_val = trainer.get_dataloaders()
+    return trainer
+
+
+def waits_of(trainer: Any) -> collections.Counter[str]:
+    """Of the second iteration: the first may make the optimiser's state."""
+    batches = [next(trainer.dataloader_train) for _ in range(2)]
+    trainer.train_step(batches[0])
+    with Waits() as counted:
+        trainer.train_step(batches[1])
+    return counted.seen
+
+
+@pytest.mark.parametrize("trainer_class", OURS)
+def test_an_iteration_waits_for_the_device_no_more_often(project: Project, trainer_class: type[Any]) -> None:
+    ours = waits_of(ready(project, trainer_class))
+    stock = waits_of(ready(project, nnUNetTrainer))
+    assert all(ours[name] <= stock[name] for name in ours), (ours, stock)
+
+
+def test_a_wait_would_be_counted() -> None:
+    with Waits() as counted:
+        mask = torch.ones(2) > 0
+        float(torch.ones(1).sum())
+        torch.ones(2)[mask]
+    assert counted.seen == {"_local_scalar_dense": 1, "index": 1}
+
+
+@pytest.mark.parametrize("trainer_class", OURS)
+def test_a_checkpoint_is_no_larger_and_names_no_case(project: Project, trainer_class: type[Any]) -> None:
+    written = {}
+    for made in (trainer_class, nnUNetTrainer):
+        trainer = ready(project, made)
+        trainer.save_checkpoint(str(Path(trainer.output_folder, "checkpoint_latest.pth")))
+        written[made] = Path(trainer.output_folder, "checkpoint_latest.pth").read_bytes()
+        cases = list(trainer.dataloader_train.data_loader._data.identifiers)
+    # the log has a list or two of its own, empty here; the archive rounds sizes up to 64 bytes
+    assert len(written[trainer_class]) <= len(written[nnUNetTrainer]) + 1024
+    assert len(cases) == 8
+    assert not [case for case in cases if case.encode() in written[trainer_class]]
+
+
+def test_what_a_loader_process_gets_holds_no_manifest(project: Project) -> None:
+    """nnU-Net hands its loader to each worker: ours is the stock trainer's, with the same cases and nothing more."""
+    sent = {}
+    for made in (TRAINERS[0], nnUNetTrainer):
+        loader = ready(project, made).dataloader_train.data_loader
+        sent[made] = pickle.dumps(loader)
+    for word in (b"CaseLabels", b"Manifest", b"KnownClasses"):
+        assert word not in sent[TRAINERS[0]]
+    assert len(sent[TRAINERS[0]]) <= len(sent[nnUNetTrainer]) + 1024
