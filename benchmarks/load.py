@@ -27,9 +27,9 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
+from nnunet_partial.dataset_conversion.merge import merge
 
 from nnunet_partial.check import check
-from nnunet_partial.dataset_conversion.merge import merge
 from nnunet_partial.splits import SPLITS_NAME
 
 # What needs torch or nnU-Net is imported where it is used: the worker processes of merge and check import this file.

@@ -104,9 +104,8 @@ def compare(
     memory = {name: peak_bytes(call, logits) for name, call in calls.items()}
     median = {name: statistics.median(values[1:]) for name, values in times.items()}  # the first is a warm-up
 
-    print(
-        f"\nlogits {' x '.join(map(str, shape))}, float32, {torch.get_num_threads()} thread(s), {repetitions} repetitions"
-    )
+    threads = torch.get_num_threads()
+    print(f"\nlogits {' x '.join(map(str, shape))}, float32, {threads} thread(s), {repetitions} repetitions")
     print(f"{'':30s} {'ms':>8s} {'ratio':>6s} {'MiB':>8s} {'ratio':>6s}   beside")
     for name in calls:
         own = "DC_and_BCE_loss" if name.startswith(("aBCE", "MultiTalent")) else "DC_and_CE_loss"

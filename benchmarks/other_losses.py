@@ -1,7 +1,7 @@
 """Other losses for partial labels, written down from the formulas of their papers, for `losses.py --others`.
 
 Written as such losses usually are: probabilities, one-hot targets and masks of the size of the logits, gradients by
-autograd. No code is taken over from anywhere. logits (B, C, *S), target (B, 1, *S), known (B, C) bool, as for our losses.
+autograd. No code is taken over. logits (B, C, *S), target (B, 1, *S), known (B, C) bool, as for our losses.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def merged(x: Tensor, known: Tensor) -> Tensor:
 
 
 def marginal(logits: Tensor, target: Tensor, known: Tensor) -> Tensor:
-    """Marginal cross entropy and marginal Dice of merged probabilities: Shi et al. 2021, arXiv 2007.03868, section 3.2."""
+    """Marginal cross entropy and Dice of merged probabilities: Shi et al. 2021, arXiv 2007.03868, section 3.2."""
     p, drawn = merged(logits.flatten(2).softmax(1), known), one_hot(target, known)
     entropy = -(drawn * (p + EPS).log()).sum(1).mean()
     foreground = torch.cat([torch.zeros_like(known[:, :1]), known[:, 1:]], 1)

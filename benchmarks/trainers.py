@@ -1,10 +1,10 @@
 """How long an iteration of each trainer takes beside nnU-Net's own, data loading included: part of `make bench`.
 
 All trainers run on the same preprocessed drawn data, plan and device, in one process and without loader processes. They
-take turns; before each turn the random generators are set alike, so that all of a round draw the same cases with the same
-augmentation. The ratio is the median over the rounds of a trainer's time by that of the stock trainer in the same round.
-Time is CPU time of the process on one thread, else by the clock. The networks are small, as for a CPU: on them a loss
-weighs more than on a real one.
+take turns; before each turn the random generators are set alike, so that all of a round draw the same cases with the
+same augmentation. The ratio is the median over the rounds of a trainer's time by that of the stock trainer in the same
+round. Time is CPU time of the process on one thread, else by the clock. The networks are small, as for a CPU: on them a
+loss weighs more than on a real one.
 
     python benchmarks/trainers.py [--rounds 40] [--threads 1]
 """

@@ -51,7 +51,9 @@ def _require_text(row: dict[str, str]) -> None:
     """Raises ManifestError for bytes that are no text: the manifest could not be written with them."""
     for name, cell in row.items():
         if any("\ud800" <= character <= "\udfff" for character in cell):
-            raise ManifestError(f"{name.encode('ascii', 'backslashreplace').decode()} is {cell!a}; save the table as UTF-8")
+            raise ManifestError(
+                f"{name.encode('ascii', 'backslashreplace').decode()} is {cell!a}; save the table as UTF-8"
+            )
 
 
 def _entry(row: dict[str, str], classes: Sequence[str]) -> dict[str, object]:

@@ -15,7 +15,7 @@ def add_parser(subparsers: Any) -> None:
         help="preprocess a scenario with the plans and images of the data set it was made from",
         description="In place of nnUNetv2_plan_and_preprocess for a scenario: takes over the plans of the data set "
         "that it was made from, links the cases whose files are the same, and preprocesses, with nnU-Net, only those "
-        "whose labels changed. All scenarios of a data set then share network and pixel size, and most of the disk space.",
+        "whose labels changed. All scenarios of a data set then share network, pixel size and most of the disk space.",
         epilog="Example: nnUNetv2_plan_and_preprocess -d 501 -c 2d; nnunet_partial preprocess -d 601 --like 501 -c 2d",
     )
     parser.add_argument("-d", "--dataset", required=True, metavar="DATASET", help="id or name of the scenario")

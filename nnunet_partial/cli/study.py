@@ -19,22 +19,22 @@ def add_parser(subparsers: Any) -> None:
     )
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     _add_run(actions)
-    status = actions.add_parser("status", help="how far it is", description="How far a study is, step by step.")
-    status.add_argument("study", type=Path, metavar="STUDY.yaml")
+    actions.add_parser("status", help="how far it is", description="How far a study is, step by step.")
     report = actions.add_parser(
         "report",
         help="tables and pictures of what has finished",
         description="Writes the report of what has finished so far; what has not is named in it.",
         epilog="Example: nnunet_partial study report study.yaml -o report.html",
     )
-    report.add_argument("study", type=Path, metavar="STUDY.yaml")
-    report.add_argument("-o", "--output", type=Path, required=True, metavar="FILE")
+    report.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the report")
     report.add_argument("--format", choices=FORMATS, default="html", help="(default: %(default)s)")
     graph = actions.add_parser(
         "graph", help="a picture of the workflow", description="Draws which step needs which (Graphviz)."
     )
-    graph.add_argument("study", type=Path, metavar="STUDY.yaml")
     graph.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help=".svg, .png, .pdf or .dot")
+    for action in actions.choices.values():
+        action.add_argument("study", type=Path, metavar="STUDY.yaml", help="what to compare; see docs/study.md")
+    _add_more(actions)
     parser.set_defaults(run=run)
 
 
@@ -46,7 +46,6 @@ def _add_run(actions: Any) -> None:
         "--default-resources slurm_partition=gpu",
         epilog="Example: nnunet_partial study run study.yaml --executor slurm",
     )
-    run_parser.add_argument("study", type=Path, metavar="STUDY.yaml")
     run_parser.add_argument(
         "--executor", default="local", metavar="NAME", help="local, slurm, kubernetes, ... (default: %(default)s)"
     )
@@ -58,7 +57,13 @@ def _add_run(actions: Any) -> None:
         help="locally: CPU cores to use (all); on a cluster: jobs at a time (100)",
     )
     run_parser.add_argument("--dry-run", action="store_true", help="show what would be run, and run nothing")
-    run_parser.add_argument("snakemake", nargs="*", metavar="-- OPTION", help="options for Snakemake itself")
+
+
+def _add_more(actions: Any) -> None:
+    """After the file, as argparse reads what stands after -- in order."""
+    actions.choices["run"].add_argument(
+        "snakemake", nargs="*", metavar="-- OPTION", help="options for Snakemake itself"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

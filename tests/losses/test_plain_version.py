@@ -1,4 +1,4 @@
-"""The plain version of the sums in `_terms.py`, which is there to be read, gives what the fast one in `_fused.py` gives.
+"""The plain version of the sums in `_terms.py`, there to be read, gives what the fast one in `_fused.py` gives.
 
 The plain one runs where torch.compile compiles; here it runs as it is.
 """

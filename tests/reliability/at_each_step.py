@@ -50,7 +50,7 @@ class Stop:
             os.fsdecode(path) for path in arguments[: EVENTS[event]] if isinstance(path, (str, bytes, os.PathLike))
         ]
         # removing a tree names its members relative to an open folder
-        ours = all(path.startswith(self.folder) or not os.path.isabs(path) for path in paths)
+        ours = all(path.startswith(self.folder) or not Path(path).is_absolute() for path in paths)
         if not ours or self._changes_nothing(event, paths[0]):
             return
         self.steps.append(f"{event} {' -> '.join(path.removeprefix(self.folder + os.sep) for path in paths)}")
@@ -63,7 +63,7 @@ class Stop:
     @staticmethod
     def _changes_nothing(event: str, path: str) -> bool:
         """A folder that is there already, a file that is not there to be removed."""
-        there = os.path.lexists(path) or not os.path.isabs(path)
+        there = os.path.lexists(path) or not Path(path).is_absolute()
         return (event == "os.mkdir" and there) or (event == "os.remove" and not there)
 
     @staticmethod
@@ -126,7 +126,7 @@ def content(folder: Path) -> dict[str, str]:
 
 
 def state(root: Path) -> dict[str, object]:
-    """What a user sees: is the data set there, is it sound, does it hold old cases or new ones, what else lies there."""
+    """What a user sees: is the data set there and sound, does it hold old cases or new ones, what else lies there."""
     target = root / "raw" / NAME
     seen: dict[str, object] = {"there": target.exists()}
     if target.exists():

@@ -159,5 +159,5 @@ def test_a_killed_job_is_repeated_and_nothing_else(tmp_path: Path, slurm: dict[s
     assert set(now) - set(finished) == {f"train/{KILLED}/fold0", f"predict/{KILLED}", f"evaluate/{KILLED}"}
     assert len(run.jobs()) - len(first) == 3
     for model in MODELS:
-        summary = json.loads((run.study / "evaluations" / model / "summary.json").read_text())
-        assert summary
+        evaluation = json.loads((run.study / "evaluations" / model / "evaluation.json").read_text())
+        assert evaluation["classes"] == ["LV", "MYO"]

@@ -58,7 +58,7 @@ def writing(name: str, number: int) -> Callable[[Any], None]:
         def half(content: Any, path: Any) -> None:
             save(content, path)
             if name in str(path) and trainer.current_epoch == number:
-                os.truncate(path, os.path.getsize(path) // 2)
+                os.truncate(path, Path(path).stat().st_size // 2)
                 kill()
 
         torch.save = half

@@ -1,4 +1,4 @@
-"""What partial labels cost a training beside the stock trainer: no waiting for the device, no larger checkpoint, no manifest in workers."""
+"""What partial labels cost beside the stock trainer: no wait for the device, no large checkpoint or worker."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 import torch
+from losses.situations import VARIANTS, Variant
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-from toy import Project
 from torch.utils._python_dispatch import TorchDispatchMode
+from toy import Project
 from training.test_mixin import DATASET, TRAINERS, pytestmark, trainer_of  # noqa: F401  (warnings of nnU-Net)
 
+from nnunet_partial.losses._terms import prepare
 from nnunet_partial.trainers.nnUNetTrainerMarginal import nnUNetTrainerMarginalLabelDropout
 
 #: On a GPU each of these waits until everything before it is done.
@@ -27,13 +29,14 @@ class Waits(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.seen: collections.Counter[str] = collections.Counter()
+        self.paused = False
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func.name().removeprefix("aten::").split(".")[0]
         masked = name in ("index", "index_put_") and any(
             isinstance(index, torch.Tensor) and index.dtype == torch.bool for index in args[1]
         )
-        if name in WAITING or masked:
+        if (name in WAITING or masked) and not self.paused:
             self.seen[name] += 1
         return func(*args, **(kwargs or {}))
 
@@ -46,10 +49,19 @@ def ready(project: Project, trainer_class: type[Any]) -> Any:
 
 
 def waits_of(trainer: Any) -> collections.Counter[str]:
-    """Of the second iteration: the first may make the optimiser's state."""
+    """Of the second iteration: the first may make the optimiser's state. Without the loss, which on a CPU may look."""
     batches = [next(trainer.dataloader_train) for _ in range(2)]
     trainer.train_step(batches[0])
-    with Waits() as counted:
+    loss, counted = trainer.loss, Waits()
+
+    def unwatched(*arguments: Any) -> Any:
+        counted.paused = True
+        value = loss(*arguments)
+        counted.paused = False
+        return value
+
+    trainer.loss = unwatched
+    with counted:
         trainer.train_step(batches[1])
     return counted.seen
 
@@ -59,6 +71,21 @@ def test_an_iteration_waits_for_the_device_no_more_often(project: Project, train
     ours = waits_of(ready(project, trainer_class))
     stock = waits_of(ready(project, nnUNetTrainer))
     assert all(ours[name] <= stock[name] for name in ours), (ours, stock)
+
+
+@pytest.mark.parametrize("ignore_label", [None, 3])
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+def test_a_loss_does_not_look_at_numbers_of_another_device(variant: Variant, ignore_label: int | None) -> None:
+    """On the meta device there are none: whatever had to wait for a number on a GPU is an error there."""
+    logits = torch.zeros(2, 3, 8, 8, device="meta", requires_grad=True)
+    target = torch.zeros(2, 1, 8, 8, dtype=torch.int16, device="meta")
+    known = torch.ones(2, 3, dtype=torch.bool, device="meta")
+    loss: Any = variant.build(ignore_label=ignore_label)
+    batch = prepare(logits, target, known, ignore_label)  # not loss(...): there is no autocast on this device
+    loss._combine(loss.sums(batch), batch.known).backward()
+    assert logits.grad is not None
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        bool(known.all())
 
 
 def test_a_wait_would_be_counted() -> None:
@@ -88,6 +115,7 @@ def test_what_a_loader_process_gets_holds_no_manifest(project: Project) -> None:
     sent = {}
     for made in (TRAINERS[0], nnUNetTrainer):
         loader = ready(project, made).dataloader_train.data_loader
+        loader.transforms.transforms[0]._grid_cache.clear()  # filled where a rotation has been drawn
         sent[made] = pickle.dumps(loader)
     for word in (b"CaseLabels", b"Manifest", b"KnownClasses"):
         assert word not in sent[TRAINERS[0]]

@@ -11,13 +11,12 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import toy
 import torch
+import toy
 from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
 from in_process import plan, preprocess
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
