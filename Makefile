@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench bench-conversion clean
 
 demo: $(VENV)/installed
 	$(BIN)/nnunet_partial demo
@@ -19,6 +19,11 @@ lint: $(VENV)/installed
 bench: $(VENV)/installed
 	$(BIN)/python benchmarks/losses.py
 	$(BIN)/python benchmarks/trainers.py
+
+# Ten minutes: a thousand drawn videos, converted by us and by a plain OpenCV loop, in turn.
+bench-conversion: $(VENV)/installed
+	$(BIN)/pip install --quiet -e '.[benchmark]'
+	$(BIN)/python benchmarks/conversion.py
 
 $(VENV)/installed: setup.py
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

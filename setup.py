@@ -73,6 +73,7 @@ if __name__ == "__main__":
         ],
         extras_require={
             "study": STUDY,
+            "benchmark": ["opencv-python-headless"],  # what conversion is measured beside (Apache-2.0)
             "transformer": ["monai>=1.5"],  # SwinUNETR; Apache-2.0, 1.7 MB, needs PyTorch and NumPy alone
             "test": ["pytest", "pytest-cov", "hypothesis", "monai>=1.5", "playwright", *STUDY],
             "lint": [

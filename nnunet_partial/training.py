@@ -98,7 +98,7 @@ class PartialLabelMixin(_Trainer):
         super().initialize()
 
     def _use_own_cores(self) -> None:
-        """nnU-Net takes every core of the machine for -device cpu; a scheduler (SLURM, taskset) may have given fewer."""
+        """nnU-Net takes all cores of the machine for -device cpu; a scheduler (SLURM, taskset) may have given fewer."""
         if self.device.type == "cpu" and hasattr(os, "sched_getaffinity"):
             torch.set_num_threads(min(torch.get_num_threads(), len(os.sched_getaffinity(0))))
 

@@ -27,7 +27,7 @@ HELP = {
     ("shrink",): ["-d DATASET", "--features", "--patch", "--batch"],
     ("find-best",): ["-d DATASET", "-tr", "-p", "-c", "-f", "--disable_ensembling", "--no_overwrite", "-np"],
     ("study",): ["run", "status", "report", "graph"],
-    ("study", "run"): ["STUDY.yaml", "--executor", "--jobs", "--dry-run", "-- OPTION"],
+    ("study", "run"): ["STUDY.yaml", "--executor", "--jobs", "--dry-run", "stands after --"],
     ("study", "report"): ["STUDY.yaml", "-o FILE", "--format"],
     ("demo",): ["--loss", "--device", "--out", "marginal", "real commands"],
 }  # fmt: skip

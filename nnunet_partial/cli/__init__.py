@@ -44,9 +44,19 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _parse(given: list[str]) -> argparse.Namespace:
+    """What stands after -- is not ours: `more`, for the program that a command drives."""
+    parser, end = build_parser(), given.index("--") if "--" in given else len(given)
+    args = parser.parse_args(given[:end])
+    args.more = given[end + 1 :]
+    if args.more and not getattr(args, "takes_more", False):
+        parser.error(f"{args.command} takes nothing after --; got {' '.join(args.more)}")
+    return args
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one subcommand and returns its exit code: 0 well, 1 something is wrong with the data, 2 with the call."""
-    args = build_parser().parse_args(argv)
+    args = _parse(list(sys.argv[1:] if argv is None else argv))
     try:
         return int(args.run(args))
     except PartialLabelError as problem:

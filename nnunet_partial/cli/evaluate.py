@@ -54,11 +54,12 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from nnunet_partial.evaluation.folders import evaluate_folders
-    from nnunet_partial.evaluation.reference import find_predictions, find_reference
+    from nnunet_partial.evaluation.reference import find_predictions, find_reference, require_same_classes
     from nnunet_partial.evaluation.results import Tables, write_results
 
     reference = find_reference(find_dataset(args.dataset), args.ref)
     predictions = find_predictions(args.pred, reference.file_ending)
+    require_same_classes(predictions, reference.classes)
     evaluation = evaluate_folders(
         reference, predictions, args.tolerance_mm, args.processes, strict=args.strict, progress=True
     )

@@ -34,7 +34,6 @@ def add_parser(subparsers: Any) -> None:
     graph.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help=".svg, .png, .pdf or .dot")
     for action in actions.choices.values():
         action.add_argument("study", type=Path, metavar="STUDY.yaml", help="what to compare; see docs/study.md")
-    _add_more(actions)
     parser.set_defaults(run=run)
 
 
@@ -57,13 +56,7 @@ def _add_run(actions: Any) -> None:
         help="locally: CPU cores to use (all); on a cluster: jobs at a time (100)",
     )
     run_parser.add_argument("--dry-run", action="store_true", help="show what would be run, and run nothing")
-
-
-def _add_more(actions: Any) -> None:
-    """After the file, as argparse reads what stands after -- in order."""
-    actions.choices["run"].add_argument(
-        "snakemake", nargs="*", metavar="-- OPTION", help="options for Snakemake itself"
-    )
+    run_parser.set_defaults(takes_more=True)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -77,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
 def _run(study: Any, args: argparse.Namespace) -> int:
     from nnunet_partial.study import engine
 
-    return engine.run(study, args.study, args.executor, args.jobs, args.dry_run, args.snakemake)
+    return engine.run(study, args.study, args.executor, args.jobs, args.dry_run, args.more)
 
 
 def _status(study: Any, args: argparse.Namespace) -> int:

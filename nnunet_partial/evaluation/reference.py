@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_partial.errors import DatasetError, PartialLabelError, some
-from nnunet_partial.labels import MANIFEST_NAME, Manifest
+from nnunet_partial.files import read_json
+from nnunet_partial.labels import MANIFEST_NAME, Manifest, class_names
 from nnunet_partial.raw_dataset import RawDataset
 
 #: A scenario hides labels; the complete ones lie in this folder, with a manifest of their own.
@@ -91,6 +92,22 @@ def find_predictions(given: list[str], file_ending: str) -> dict[str, dict[str, 
         if not models[name]:
             raise PartialLabelError(f"--pred {text}: there is no prediction (*{file_ending}) in {folder}.")
     return models
+
+
+def require_same_classes(models: Mapping[str, Mapping[str, Path]], classes: tuple[str, ...]) -> None:
+    """Raises PartialLabelError for predictions of a network whose values mean other classes than the reference's.
+
+    nnU-Net writes the dataset.json of the network beside its predictions; where there is none, nothing is known.
+    """
+    for model, files in models.items():
+        file = next(iter(files.values())).parent / "dataset.json"
+        about = read_json(file) if file.exists() else {}
+        theirs = class_names(about) if "labels" in about else classes
+        if theirs != classes:
+            raise PartialLabelError(
+                f"{model}: the network was trained on {', '.join(theirs)} (see {file}); the reference has "
+                f"{', '.join(classes)}. The same value would mean different structures; nothing was evaluated."
+            )
 
 
 def _named(text: str) -> tuple[str, Path]:

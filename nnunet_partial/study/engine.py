@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from nnunet_partial.errors import PartialLabelError
+from nnunet_partial.errors import PartialLabelError, some
 from nnunet_partial.study.definition import Study
 from nnunet_partial.study.folder import StudyFolder
 from nnunet_partial.study.hold import visible_cards
@@ -92,14 +92,23 @@ def _only_run(folder: StudyFolder) -> Iterator[None]:
 
 
 def _run_to_the_end(command: Sequence[str]) -> int:
-    """Ctrl-C goes to Snakemake as well, which ends its steps; waited for, so that nothing is left running."""
-    with subprocess.Popen(command) as process:
-        try:
-            return process.wait()
-        except KeyboardInterrupt:
-            process.send_signal(signal.SIGINT)
-            process.wait()
-            raise
+    """Ctrl-C, and a plain `kill`, end Snakemake and all its steps here; waited for, so that nothing is left running.
+
+    On a cluster Snakemake then cancels its jobs.
+    """
+    # set for SIGINT too, as a shell starts what runs in its background deaf to it, and the steps with it
+    before = {kind: signal.signal(kind, signal.default_int_handler) for kind in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with subprocess.Popen(command, start_new_session=True) as process:
+            try:
+                return process.wait()
+            except KeyboardInterrupt:
+                os.killpg(process.pid, signal.SIGINT)
+                process.wait()
+                raise
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
 
 
 def _say_how_it_ended(study: Study, folder: StudyFolder, code: int, out: IO[str] = sys.stdout) -> int:
@@ -110,6 +119,8 @@ def _say_how_it_ended(study: Study, folder: StudyFolder, code: int, out: IO[str]
         print(f"\nFAILED: {step}\n  {folder.log(step)}", file=out)
         for line in _last_lines(folder.log(step), 5):
             print(f"  | {line}", file=out)
+    if todo and not failed:
+        print(f"Not finished: {some(todo)}", file=out)
     if todo:
         print("\nThe same command repeats what failed and goes on; finished steps stay.", file=out)
     return 1 if todo else code

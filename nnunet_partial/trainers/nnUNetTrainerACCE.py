@@ -1,5 +1,7 @@
 """nnUNetTrainerACCE: cross entropy and Dice over the annotated channels alone."""
 
+from typing import Any, ClassVar
+
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_partial.label_dropout import LabelDropoutMixin
@@ -38,4 +40,4 @@ class nnUNetTrainerACCELabelDropout(LabelDropoutMixin, nnUNetTrainerACCE):
 class nnUNetTrainerACCEIgnore(nnUNetTrainerACCE):
     """The loss's other form: softmax over all classes, no cross entropy on the background of incomplete cases."""
 
-    loss_arguments = {"background": "ignore"}
+    loss_arguments: ClassVar[dict[str, Any]] = {"background": "ignore"}

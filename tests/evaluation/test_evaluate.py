@@ -383,6 +383,15 @@ def test_a_class_that_dataset_json_does_not_have_stops_everything(
     assert "declares Aorta annotated; dataset.json has LV, MYO, LA" in capsys.readouterr().err
 
 
+def test_a_network_with_other_classes_is_refused(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = place.predict("good", GOOD)
+    about = {"labels": {"background": 0, "LV": 1, "LA": 2}}
+    (folder / "dataset.json").write_text(json.dumps(about))
+    assert evaluate(place, folder) == 1
+    assert "the network was trained on LV, LA" in capsys.readouterr().err
+    assert not place.out.exists()
+
+
 def test_nothing_to_evaluate_is_an_error(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluate(place, place.predict("p", {"z_new": [1]})) == 1
     said = capsys.readouterr().err

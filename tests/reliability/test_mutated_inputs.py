@@ -200,7 +200,11 @@ SIZES = f"FileHash,PhysicalDeltaX,PhysicalDeltaY\n{name_of('one')[:67]},0.03,0.0
 LINES = [Outcome(name, {f"{name}_1": CaseLabels(("LV",))}) for name in ("one", "two")]
 CLIPS = "CR32a7555-CR32a7582-000039"
 OUTLINE = f"FileName,X,Y,Frame\n{CLIPS}.avi,1,2,0\n{CLIPS}.avi,5,2,0\n{CLIPS}.avi,5,9,0\n{CLIPS}.avi,,,No Systolic\n"
-OWN = "case,image,mask,annotated,absent,domain,patient,split\nc0,a.png,a.png,LV LA,RV,x,p0,train\nc1,b.png,b.png,LV,,,p1,\n"
+OWN = (
+    "case,image,mask,annotated,absent,domain,patient,split\n"
+    "c0,a.png,a.png,LV LA,RV,x,p0,train\n"
+    "c1,b.png,b.png,LV,,x,p1,\n"
+)
 DECLARED = "case,annotated,absent,patient\nc0,LV,,p0\nc1,LV MYO,,p1\nc2,LV|LA,MYO,p2\n"
 MHD = b"ObjectType = Image\nNDims = 2\nDimSize = 4 3\nElementType = MET_UCHAR\nElementDataFile = a.raw\n"
 READERS = [

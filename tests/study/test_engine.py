@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import IO
 
@@ -50,6 +52,16 @@ def test_what_would_be_run(file: Path, capfd: pytest.CaptureFixture[str]) -> Non
     # two losses, two networks, one seed: four models of two folds each
     assert jobs == {"prepare": 1, "scenario": 1, "train": 8, "predict": 4, "evaluate": 4, "tables": 1, "total": 19}
     assert not (file.parent / "small" / "done").exists()
+
+
+def test_what_stands_after_the_dashes_is_for_snakemake(file: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["study", "run", str(file), "--dry-run", "--", "--until", "prepare"]) == 0
+    said = capfd.readouterr().out
+    assert "prepare" in said
+    assert "train" not in said
+    with pytest.raises(SystemExit, match="2"):
+        main(["study", "status", str(file), "--", "--until", "prepare"])
+    assert "study takes nothing after --; got --until prepare" in capfd.readouterr().err
 
 
 def test_every_step_is_an_ordinary_command(file: Path) -> None:
@@ -161,11 +173,27 @@ def test_cards_are_handed_out_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_a_step_keeps_to_its_core(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "nnunet_partial.study.hold", str(tmp_path / "lock"), "0", "1"]
-    code = "import os; print(len(os.sched_getaffinity(0)))"
-    done = subprocess.run(
-        [*command, sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
-    )
+    counting = [sys.executable, "-c", "import os; print(len(os.sched_getaffinity(0)))"]
+    own = {**os.environ, "TMPDIR": str(tmp_path)}  # the locks of studies that run on this machine lie elsewhere
+    done = subprocess.run([*command, *counting], env=own, capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.splitlines()[-1] == "1"
+
+
+def test_a_plain_kill_ends_the_steps_too(file: Path) -> None:
+    program = str(Path(sys.executable).with_name("nnunet_partial"))
+    study, lock = file.parent / "small", file.parent / "small" / "locks" / "prepare" / "toy.lock"
+    with (file.parent / "output").open("wb") as output:
+        process = subprocess.Popen([program, "study", "run", str(file)], stdout=output, stderr=output)
+        while not hold.is_held(lock):
+            assert process.poll() is None, (file.parent / "output").read_text()
+            time.sleep(0.05)
+        process.terminate()
+        assert process.wait(timeout=120) == 130
+    end = time.monotonic() + 30
+    while hold.is_held(lock):
+        assert time.monotonic() < end, "the step is still running"
+        time.sleep(0.05)
+    assert not (study / "done" / "prepare" / "toy").exists()
 
 
 def test_the_exit_code_is_that_of_the_command(tmp_path: Path) -> None:
