@@ -208,6 +208,12 @@ class PartialLabelMixin(_Trainer):
         }
         self.logger.local_logger.log(RUN_LOG_KEY, settings, self.current_epoch)
 
+    def on_train_end(self) -> None:
+        super().on_train_end()
+        if self.device.type == "cuda":
+            gib = torch.cuda.max_memory_allocated(self.device) / 2**30
+            self.print_to_log_file(f"Peak memory of the graphics card: {gib:.2f} GiB")
+
     def save_checkpoint(self, filename: str) -> None:
         """Under a temporary name first: a kill while writing leaves the last good checkpoint in place."""
         temporary = Path(f"{filename}.tmp")

@@ -40,14 +40,13 @@ def cost_table(study: Study) -> Table | None:
                 rows.append([METHODS[loss].title, architecture, str(len(costs)), *_summary(costs)])
     if not rows:
         return None
-    return Table(
-        ["loss", "network", "trainings", "minutes (mean)", "minutes (range)", "memory (GiB)", "card (GiB)"],
-        rows,
-        left=2,
-        caption="Time and memory of a training, its final validation included",
-        note="Wall time of the last start of each training, beside whatever else ran; highest memory of all trainings "
-        "(of its processes together; of the graphics card as PyTorch counts it).",
-    )
+    head = ["loss", "network", "trainings", "minutes (mean)", "minutes (range)", "memory (GiB)", "card (GiB)"]
+    note = "Wall time of the last start of each training, beside whatever else ran; highest memory of its processes."
+    if any(row[-1] != "-" for row in rows):
+        note += " Card: the highest memory of the graphics card, as PyTorch counts it."
+    else:
+        head, rows = head[:-1], [row[:-1] for row in rows]
+    return Table(head, rows, left=2, caption="Time and memory of a training, its final validation included", note=note)
 
 
 def learning_curves(study: Study) -> Iterator[tuple[Model, list[float]]]:

@@ -17,7 +17,7 @@ from nnunet_partial.study.folder import StudyFolder
 from nnunet_partial.study.progress import state
 from nnunet_partial.study.results import Value, finished, read_values
 from nnunet_partial.study.steps import models, steps
-from nnunet_partial.study.tables import scenario_tables
+from nnunet_partial.study.tables import READING, scenario_tables
 from nnunet_partial.versions import versions
 
 
@@ -49,7 +49,7 @@ def _markdown(study: Study, file: Path, tables: Sequence[Table]) -> str:
     if missing:
         lines += [f"Not run, or not finished ({len(missing)} of {len(list(models(study)))} models):", ""]
         lines += [*(f"- {name}" for name in missing), ""]
-    return "\n".join(lines) + "\n" + "\n".join(to_markdown(table) for table in tables)
+    return "\n".join([*lines, READING, ""]) + "\n" + "\n".join(to_markdown(table) for table in tables)
 
 
 def _page(
@@ -70,7 +70,7 @@ def _page(
         "Losses for partially labelled data, compared on test patients whose labels are complete.",
         [
             *([Section("Not finished", left_out)] if missing else []),
-            Section("Dice, scenario by scenario", tables),
+            Section("Dice, scenario by scenario", [Paragraph(READING), *tables]),
             *([Section("Pictures", figures)] if figures else []),
             *([Section("Time and memory", [costs])] if costs else []),
             Section("How it was made", [Facts(_facts(study)), Code([_command(file)])]),
@@ -98,7 +98,7 @@ def _not_finished(study: Study) -> list[str]:
     done = set(finished(study))
     folder = StudyFolder(study.folder)
     return [
-        f"{model.name} ({', '.join(state(folder, model.train_step(fold)) for fold in study.folds)})"
+        f"{model.name} (training: {', '.join(state(folder, model.train_step(fold)) for fold in study.folds)})"
         for model in models(study)
         if model not in done
     ]

@@ -12,6 +12,15 @@ from nnunet_partial.study.methods import METHODS
 from nnunet_partial.study.results import Value, compare, described, seed_means
 
 SIGNIFICANT = 0.05
+NOTE = f"*: worse than the best of the column, p < {SIGNIFICANT}. (hidden): labels hidden from training."
+#: What holds for every table.
+READING = (
+    "Each number is the mean Dice over test cases and seeds, with its 95 % interval (bootstrap of patients) and, in "
+    "round brackets, the lowest and the highest mean of a seed. All test labels are complete. Bold: the best of its "
+    "column. The test is Wilcoxon's signed-rank test on patients' means over the seeds that both losses have, with "
+    "Holm's correction for all tests of a table. It speaks about patients; the luck of a training is seen "
+    "in the seeds."
+)
 
 
 @dataclass(frozen=True)
@@ -81,11 +90,7 @@ def _table(
         ["loss", "seeds", *(column.title for column in columns)],
         rows,
         caption=f"{in_words(scenario)} ({architecture}): Dice on {patients} test patients",
-        note="Mean over test cases and seeds [95 % interval, bootstrap of patients]; in round brackets the lowest and "
-        "the highest mean of a seed. Bold: the best of the column. *: worse than it (Wilcoxon signed-rank on patients' "
-        f"means over the seeds that both have, p < {SIGNIFICANT} after Holm's correction for the {tests} tests of "
-        "this table; the luck of a training is seen in the seeds, not in p). (hidden): labels of this structure were "
-        "hidden from training; all test labels are complete.",
+        note=f"{tests} tests. {NOTE}",
     )
 
 

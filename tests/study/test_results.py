@@ -93,7 +93,7 @@ def test_what_has_not_finished_is_named(study: Study, tmp_path: Path, capsys: py
         assert main(["study", "report", str(tmp_path / "study.yaml"), "-o", str(output), "--format", form]) == 0
     text = (tmp_path / "report.md").read_text()
     assert "4 of 8 models" in text
-    assert f"- {NAMES[1]}/naive/plain/seed0 (waiting)" in text
+    assert f"- {NAMES[1]}/naive/plain/seed0 (training: waiting)" in text
     assert "| marginal | 2 | **0.700** \\[0.70, 0.70\\] (0.60-0.80) |" in text
     page = (tmp_path / "report.html").read_text()
     assert "4 of 8 models have not finished" in page
@@ -135,5 +135,10 @@ def test_time_memory_and_learning_from_the_logs(study: Study) -> None:
     folder.log(step).write_text(epoch.format(1, 0, "-0.1") + epoch.format(2, 1, "-0.3") + epoch.format(3, 1, "-0.2"))
     table = cost_table(study)
     assert table is not None
-    assert [cell.text for cell in table.cells[0]][2:] == ["1", "1.5", "1.5-1.5", "2.0", "-"]
+    assert [cell.text for cell in table.cells[0]][2:] == ["1", "1.5", "1.5-1.5", "2.0"]
     assert [losses for _, losses in learning_curves(study)] == [[-0.1, -0.2]]
+    with folder.log(step).open("a") as log:
+        log.write("2026-01-01 10:01:00.0: Peak memory of the graphics card: 3.25 GiB\n")
+    table = cost_table(study)
+    assert table is not None
+    assert table.cells[0][-1].text == "3.2"
