@@ -142,6 +142,17 @@ def make_plan(folder: Path, options: Options, processes: int = 1, progress: bool
 
     Raises DatasetError or SplitError that says what speaks against it.
     """
+    plan = outline(folder, options)
+    changing, problems = _look_into_labels(plan, processes, progress)
+    _refuse(plan.source, problems)
+    return replace(plan, changing=frozenset(changing))
+
+
+def outline(folder: Path, options: Options) -> ScenarioPlan:
+    """The plan as far as the manifest tells, in which no label file is known to change yet; reads no label.
+
+    Raises DatasetError or SplitError that says what speaks against it.
+    """
     source = Source(RawDataset(folder))
     _refuse(source, unreadable(source))
     _refuse(source, incomplete(source))
@@ -157,10 +168,7 @@ def make_plan(folder: Path, options: Options, processes: int = 1, progress: bool
             f"Nothing would be hidden: {len(patients)} of {eligible} patient(s) are chosen by a fraction of "
             f"{options.fraction}, and no label is taken from them. Choose a larger fraction or other classes."
         )
-    plan = _planned(source, options, before, patients, eligible, hidden)
-    changing, problems = _look_into_labels(plan, processes, progress)
-    _refuse(source, problems)
-    return replace(plan, changing=frozenset(changing))
+    return _planned(source, options, before, patients, eligible, hidden)
 
 
 def _planned(

@@ -60,11 +60,11 @@ def _add_run(actions: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from nnunet_partial.study.data_check import data_problems
     from nnunet_partial.study.definition import Study
 
-    return {"run": _run, "status": _status, "report": _report, "graph": _graph}[args.action](
-        Study.read(args.study), args
-    )
+    study = Study.read(args.study, data_problems if args.action in ("run", "graph") else None)
+    return {"run": _run, "status": _status, "report": _report, "graph": _graph}[args.action](study, args)
 
 
 def _run(study: Any, args: argparse.Namespace) -> int:

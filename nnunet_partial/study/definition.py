@@ -12,6 +12,9 @@ from nnunet_partial.errors import PartialLabelError, some
 from nnunet_partial.study.methods import ARCHITECTURES, METHODS
 from nnunet_partial.study.yaml_lines import Lines, read_yaml
 
+#: The line of the file, and what is wrong.
+Problem = tuple[int, str]
+
 
 @dataclass(frozen=True)
 class Scenario:
@@ -21,6 +24,7 @@ class Scenario:
     missing: tuple[str, ...]
     fraction: float = 1.0
     domain: str | None = None
+    line: int = field(default=1, compare=False)
 
     @property
     def name(self) -> str:
@@ -61,20 +65,25 @@ class Study:
     gpus_per_training: int = 1
     cpus_per_training: int | None = None
     folder: Path = Path("study")
+    dataset_lines: Mapping[str, int] = field(default_factory=dict, compare=False)
 
     @classmethod
-    def read(cls, path: Path) -> Study:
-        """Raises PartialLabelError with everything that is wrong, a line each, as 'study.yaml, line 7: ...'."""
+    def read(cls, path: Path, check: Callable[[Study], list[Problem]] | None = None) -> Study:
+        """Raises PartialLabelError with everything that is wrong, a line each, as 'study.yaml, line 7: ...'.
+
+        `check`: looks at what the file alone does not tell.
+        """
         content, lines = read_yaml(path)
         reader = _Reader(lines)
         study = reader.study(content, path.resolve().parent)
+        reader.problems += check(study) if check else []
         if reader.problems:
             wrong = "\n".join(f"  {path.name}, line {line}: {text}" for line, text in sorted(reader.problems))
             raise PartialLabelError(f"{path} cannot be run; nothing was started.\n{wrong}")
         return study
 
 
-_KEYS = tuple(Study.__dataclass_fields__)
+_KEYS = tuple(name for name in Study.__dataclass_fields__ if name != "dataset_lines")
 _NAME = "letters, digits, '_' and '-', beginning with a letter or digit"
 
 
@@ -83,7 +92,7 @@ class _Reader:
     """Reads the parts of a study; what is wrong is collected, and a stand-in goes on."""
 
     lines: Lines
-    problems: list[tuple[int, str]] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
 
     def wrong(self, path: tuple[Any, ...], text: str) -> None:
         self.problems.append((self.lines.of(path), text))
@@ -113,6 +122,7 @@ class _Reader:
             gpus_per_training=self._number(content, "gpus_per_training", 1),
             cpus_per_training=self._number(content, "cpus_per_training", None),
             folder=home / str(content.get("folder", content.get("name", "x"))),
+            dataset_lines=self._dataset_lines(content.get("datasets")),
         )
         self._clashes(study)
         return study
@@ -180,6 +190,9 @@ class _Reader:
             for name, number in value.items()
         }
 
+    def _dataset_lines(self, value: Any) -> dict[str, int]:
+        return {str(name): self.lines.of(("datasets", name)) for name in value} if isinstance(value, dict) else {}
+
     def _scenarios(self, content: Mapping[str, Any]) -> tuple[Scenario, ...]:
         value = content.get("scenarios", [])
         if not isinstance(value, list) or ("scenarios" in content and not value):
@@ -210,7 +223,8 @@ class _Reader:
             self.wrong((*path, "missing"), f"'{RANDOM}' draws the structures by lot and stands alone")
         fractions = self._list(entry, "fraction", (1.0,), self._fraction, path)
         domain = self._plain_name(entry["domain"], (*path, "domain")) if "domain" in entry else None
-        return [Scenario(str(entry.get("from")), missing, fraction, domain) for fraction in fractions]
+        line = self.lines.of(path)
+        return [Scenario(str(entry.get("from")), missing, fraction, domain, line) for fraction in fractions]
 
     def _fraction(self, value: Any, path: tuple[Any, ...]) -> float:
         if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= 1:

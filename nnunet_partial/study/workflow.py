@@ -9,9 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nnunet_partial.errors import PartialLabelError, some
 from nnunet_partial.files import write_json
-from nnunet_partial.raw_dataset import RawDataset, find_dataset
+from nnunet_partial.raw_dataset import find_dataset
 from nnunet_partial.study.definition import Scenario, Study
 from nnunet_partial.study.folder import StudyFolder, stamp
 from nnunet_partial.study.methods import ARCHITECTURES
@@ -20,14 +19,13 @@ from nnunet_partial.trainer_search import trainers_folder
 
 
 def prepare_workflow(study: Study, file: Path, hands_out: bool) -> StudyFolder:
-    """Looks at everything the study needs, then writes study.json into its folder. Starts nothing.
+    """Writes study.json, which the Snakefile reads, into the study's folder. Starts nothing.
 
     `hands_out`: whether the steps choose among this machine's cards and cores themselves (no scheduler does).
-    Raises PartialLabelError for everything that is wrong with the data sets, and for changed settings.
+    Raises PartialLabelError for a data set that is not there, and for changed settings.
     """
     folder = StudyFolder(study.folder)
     sources = {name: find_dataset(study.datasets[name]) for name in used_sources(study)}
-    _require_measurable(study, {name: RawDataset(path) for name, path in sources.items()})
     folder.require_unchanged(_settings(study, sources))
     for path in sources.values():
         _link(path, folder.raw / path.name)
@@ -72,35 +70,6 @@ def _settings(study: Study, sources: Mapping[str, Path]) -> dict[str, Any]:
         and {"features": list(network.features), "patch": list(network.patch), "batch": network.batch},
         **{f"data set {name}": f"{path.name}, labels {stamp(path)}" for name, path in sources.items()},
     }
-
-
-def _require_measurable(study: Study, sources: Mapping[str, RawDataset]) -> None:
-    """Every mistake that can be known before anything runs."""
-    problems = [
-        f"{name}: {dataset.folder.name} has no test cases with labels (imagesTs, labelsTs); a study measures on "
-        "patients that no network saw"
-        for name, dataset in sources.items()
-        if not (dataset.image_files("Ts") and dataset.label_files("Ts"))
-    ]
-    for scenario in study.scenarios:
-        problems += [
-            f"{scenario.name}: {problem}" for problem in _scenario_problems(scenario, sources[scenario.source])
-        ]
-    if problems:
-        raise PartialLabelError(
-            "The study cannot be run; nothing was started.\n" + "\n".join(f"  {p}" for p in problems)
-        )
-
-
-def _scenario_problems(scenario: Scenario, dataset: RawDataset) -> list[str]:
-    found = []
-    strange = set(scenario.missing) - {*dataset.classes, "random"}
-    if strange:
-        found.append(f"{some(strange)} is no class of {dataset.folder.name}; it has {', '.join(dataset.classes)}")
-    domains = {str(dataset.manifest.labels_of(case).domain) for case in dataset.label_files()}
-    if scenario.domain is not None and scenario.domain not in domains:
-        found.append(f"{dataset.folder.name} has no domain {scenario.domain!r}; it has {some(domains)}")
-    return found
 
 
 def _link(path: Path, link: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -95,27 +96,40 @@ def test_labels_that_changed_since_it_was_begun_stop_it(file: Path) -> None:
         prepare_workflow(Study.read(file), file, hands_out=False)
 
 
-@pytest.mark.parametrize(
-    ("old", "new", "message"),
-    [
-        ("701", "709", "There is no data set 709"),
-        ("missing: [LA]", "missing: [RV]", "RV is no class of Dataset701_Toy; it has LV, LA"),
-        ("missing: [LA]", "missing: [LA], domain: b", "has no domain 'b'; it has a"),
-    ],
-)
-def test_what_does_not_fit_the_data_is_found_before_anything_runs(
-    file: Path, old: str, new: str, message: str, capsys: pytest.CaptureFixture[str]
+def test_everything_that_does_not_fit_is_told_at_once_by_its_line(
+    file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file.write_text(STUDY.replace(old, new))
+    file.write_text(
+        """\
+name: small
+datasets: {toy: 701, other: 709, tr: 702}
+scenarios:
+  - {from: toy, missing: [RV], fraction: 0.5}
+  - {from: toy, domain: b, missing: [LA]}
+  - {from: toy, missing: [LA]}
+  - {from: other, missing: [LA]}
+  - {from: tr, missing: [LA], fraction: 0.5}
+losses: [naive, dice]
+device: cpu
+"""
+    )
+    (file.parent / "raw" / "Dataset702_NoTest").mkdir()
+    shutil.copytree(
+        file.parent / "raw" / "Dataset701_Toy", file.parent / "raw" / "Dataset702_NoTest", dirs_exist_ok=True
+    )
+    shutil.rmtree(file.parent / "raw" / "Dataset702_NoTest" / "labelsTs")
     assert main(["study", "run", str(file)]) == 1
-    assert message in capsys.readouterr().err
-    assert not (file.parent / "small" / "study.json").exists()
-
-
-def test_without_test_cases_nothing_can_be_measured(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (file.parent / "raw" / "Dataset701_Toy" / "labelsTs" / "p3.nii.gz").unlink()
-    assert main(["study", "run", str(file)]) == 1
-    assert "toy: Dataset701_Toy has no test cases with labels" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    for line, text in (
+        (2, "other: There is no data set 709"),
+        (2, "tr: Dataset702_NoTest has no test cases with labels"),
+        (4, "toy-without-RV-50: "),
+        (5, "toy-b-without-LA: "),
+        (6, "toy-without-LA: No training case would be annotated for LA any more"),
+        (9, "losses: there is no 'dice'"),
+    ):
+        assert f"study.yaml, line {line}: {text}" in said
+    assert not (file.parent / "small").exists()
 
 
 def test_an_executor_that_is_not_installed(file: Path) -> None:

@@ -1,0 +1,52 @@
+"""Does a study fit its data sets? Everything that speaks against it, by the lines of the file, before anything runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nnunet_partial.dataset_conversion.scenario_options import Options
+from nnunet_partial.dataset_conversion.scenario_plan import outline
+from nnunet_partial.errors import DatasetError, PartialLabelError
+from nnunet_partial.raw_dataset import RawDataset, find_dataset
+from nnunet_partial.study.definition import Problem, Scenario, Study
+from nnunet_partial.study.steps import derived_datasets, used_sources
+
+
+def data_problems(study: Study) -> list[Problem]:
+    """Data sets that are not there or have no test cases, and scenarios that cannot be made; reads no label file."""
+    found: list[Problem] = []
+    folders: dict[str, Path] = {}
+    for name in used_sources(study):
+        try:
+            folders[name] = find_dataset(study.datasets[name])
+            _require_test_cases(RawDataset(folders[name]))
+        except PartialLabelError as problem:
+            found.append((study.dataset_lines[name], f"{name}: {problem}"))
+    for scenario, complete in derived_datasets(study).values():
+        if scenario.source in folders:
+            found += _scenario_problems(scenario, complete, folders[scenario.source])
+    return found
+
+
+def options_of(scenario: Scenario, complete: bool) -> Options:
+    """What the scenario command is asked for. The hidden patients are the same in all seeds of training."""
+    return Options(scenario.missing, scenario.fraction, domain=scenario.domain, keep_only_complete=complete)
+
+
+def _require_test_cases(dataset: RawDataset) -> None:
+    if not (dataset.image_files("Ts") and dataset.label_files("Ts")):
+        raise DatasetError(
+            f"{dataset.folder.name} has no test cases with labels (imagesTs, labelsTs); a study measures on patients "
+            "that no network saw."
+        )
+
+
+def _scenario_problems(scenario: Scenario, complete: bool, folder: Path) -> list[Problem]:
+    name = f"{scenario.name}{', complete cases' if complete else ''}"
+    try:
+        plan = outline(folder, options_of(scenario, complete))
+    except PartialLabelError as problem:
+        return [(scenario.line, f"{name}: {problem}")]
+    if plan.removed:
+        return [(scenario.line, f"{name}: no case is left that is annotated for {', '.join(plan.removed)}")]
+    return []
