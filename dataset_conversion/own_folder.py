@@ -68,7 +68,7 @@ class OwnFolder(DataSet):
         parser.add_argument(
             "--volumes", action="store_true", help="the files are volumes (slices, rows, cols), not flat pictures"
         )
-        add_depth_option(parser, "None")
+        add_depth_option(parser, "PNG files have no pixel size")
 
     def meaning(self) -> dict[int, str]:
         """Class by value of the masks. Raises ConversionError where `class_values` cannot be understood."""

@@ -161,7 +161,7 @@ class Unity(DataSet):
         wanted = {name: points for name, points in source.entry.labels.curves.items() if name in self.structures}
         masks, doubts = chambers(wanted, shape)
         yield from (Note(identifier, text) for text in doubts)
-        if not masks and not source.entry.labels.absent:
+        if not masks and not {*source.entry.labels.absent} & {*self.structures}:
             yield Skipped(identifier, "none of its outlines can be used")
             return
         yield self._case(identifier, source, image, masks)

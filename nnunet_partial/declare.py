@@ -117,7 +117,8 @@ def declare(data: Undeclared, manifest: Manifest, overwrite: bool = False) -> De
     if problems:
         more = f"\n... and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         raise ManifestError(
-            f"{len(problems)} label file(s) do not fit; nothing was written.\n" + "\n".join(problems[:_SHOWN]) + more
+            f"{len(problems)} label file(s) do not fit what was declared; nothing was written. "
+            "Correct the one or the other.\n" + "\n".join(problems[:_SHOWN]) + more
         )
     taught = {name for case in data.training for name in manifest.labels_of(case).annotated}
     untaught = [name for name in data.classes if name not in taught]

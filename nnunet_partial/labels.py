@@ -233,7 +233,8 @@ class Manifest:
         if not path.exists():
             raise ManifestError(
                 f"{path} does not exist. It says which structures each case was annotated for. "
-                "`nnunet_partial convert` and `merge` write it; for your own data write it by hand, for example\n"
+                "`nnunet_partial convert` and `merge` write it; for your own data `nnunet_partial declare` does, "
+                "or you by hand, for example\n"
                 '{"version": 1, "groups": [{"match": "siteB_*", "annotated": ["LV"]}, '
                 '{"match": "*", "annotated": ["LV", "MYO", "LA"]}], "cases": {}}'
             )

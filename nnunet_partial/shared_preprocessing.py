@@ -22,7 +22,7 @@ from nnunet_partial.raw_dataset import RawDataset, nnunet_folder
 
 #: What nnU-Net writes for a case: image, labels, properties (where the foreground lies, how it was cropped).
 _IMAGE, _ENDINGS = ".b2nd", (".b2nd", "_seg.b2nd", ".pkl")
-_FINGERPRINT = "dataset_fingerprint.json"
+_FINGERPRINT, _TRUTH = "dataset_fingerprint.json", "gt_segmentations"
 #: Normalisations that take numbers from the labels, so that the source's plans know what a scenario hides.
 _FROM_LABELS = "CTNormalization"
 
@@ -59,8 +59,8 @@ def preprocess_like(
 
     Plans that use the same preprocessed data (nnU-Net's residual ones and its default) share it. What was preprocessed
     of the scenario is replaced. Raises DatasetError where the scenario was not made from the source, where the source
-    lacks plans or preprocessed cases, or where its plans hold numbers that come from labels which the scenario hides
-    (CT normalisation).
+    lacks plans or preprocessed cases, or got other label files since, or where its plans hold numbers that come from
+    labels which the scenario hides (CT normalisation).
     """
     _require_origin(scenario, source)
     folders: dict[str, tuple[str, str]] = {}
@@ -74,6 +74,7 @@ def preprocess_like(
         _require_preprocessed(
             nnunet_folder("nnUNet_preprocessed") / source.name / folder, list(_files(RawDataset(scenario)))
         )
+    _require_fresh(RawDataset(source), nnunet_folder("nnUNet_preprocessed") / source.name / _TRUTH)
     for plans_name in plans_names:
         _move_plans(source.name, scenario.name, plans_name)
     done = [
@@ -159,6 +160,20 @@ def _require_preprocessed(folder: Path, cases: Sequence[str]) -> None:
         )
 
 
+def _require_fresh(source: RawDataset, truth: Path) -> None:
+    """`truth`: the label files as they were when nnU-Net preprocessed the source, which keeps copies of them."""
+    stale = {
+        case
+        for case, path in source.label_files().items()
+        if (truth / path.name).exists() and not _same([path], [truth / path.name])
+    }
+    if stale:
+        raise DatasetError(
+            f"The label files of {len(stale)} case(s) changed after the source was preprocessed: {some(stale)}. "
+            "Preprocess the source again: nnUNetv2_preprocess."
+        )
+
+
 def _files(dataset: RawDataset) -> dict[str, list[Path]]:
     """The image files and, last, the label file of each training case."""
     images = dataset.image_files()
@@ -191,6 +206,6 @@ def _keep_beside(scenario: Path, source: Path) -> None:
     target = nnunet_folder("nnUNet_preprocessed") / scenario.name
     shutil.copyfile(scenario / "dataset.json", target / "dataset.json")
     shutil.copyfile(target.parent / source.name / _FINGERPRINT, target / _FINGERPRINT)
-    shutil.rmtree(target / "gt_segmentations", ignore_errors=True)
+    shutil.rmtree(target / _TRUTH, ignore_errors=True)
     for path in RawDataset(scenario).label_files().values():
-        link_or_copy(path, target / "gt_segmentations" / path.name)
+        link_or_copy(path, target / _TRUTH / path.name)

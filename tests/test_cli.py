@@ -71,6 +71,16 @@ def test_every_command_says_what_it_does_and_every_option_what_it_is_for() -> No
     assert silent == []
 
 
+def test_what_cannot_be_written_to_is_said_before_the_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "results"
+    file.write_text("")
+    for command in (["evaluate", "-d", "1", "--pred", "x", "-o", str(file)], ["report", "x", "-o", str(file / "a.md")]):
+        assert main(command) == 1
+        assert f"-o: {file} is a file; expected a folder" in capsys.readouterr().err
+    assert main(["report", "x", "-o", str(tmp_path)]) == 1
+    assert f"-o: {tmp_path} is a folder; expected the name of a file" in capsys.readouterr().err
+
+
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
         main(["--version"])

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nnunet_partial.cli._output import require_output_folder
 from nnunet_partial.cli._processes import add_processes_option
 from nnunet_partial.raw_dataset import find_dataset
 
@@ -57,6 +58,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_partial.evaluation.reference import find_predictions, find_reference, require_same_classes
     from nnunet_partial.evaluation.results import Tables, write_results
 
+    require_output_folder(args.output)
     reference = find_reference(find_dataset(args.dataset), args.ref)
     predictions = find_predictions(args.pred, reference.file_ending)
     require_same_classes(predictions, reference.classes)

@@ -20,7 +20,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "-i", "--input", nargs="+", required=True, metavar="DATASET", help="ids or names of the data sets, two or more"
     )
-    parser.add_argument("-d", "--dataset-id", type=int, required=True, metavar="ID", help="id of the new data set")
+    parser.add_argument(
+        "-d", "--dataset-id", type=int, required=True, metavar="ID", help="id of the new data set, 1 to 999"
+    )
     parser.add_argument("--name", default="Merged", help="name of the new data set (default: %(default)s)")
     parser.add_argument(
         "--balance",

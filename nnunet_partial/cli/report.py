@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from nnunet_partial.cli._output import require_output_file
+
 ENDINGS = {"html": ".html", "md": ".md", "latex": ".tex"}
 
 
@@ -15,15 +17,25 @@ def add_parser(subparsers: Any) -> None:
         help="one HTML page of an evaluation with pictures, or its tables as Markdown or LaTeX",
         description="Makes one HTML file that opens anywhere without a network, of the folder that `nnunet_partial "
         "evaluate` wrote; its pictures also lie in RESULTS/pictures as PNG and PDF. With --format md or latex: the "
-        "tables for a paper, without pictures. Exit code 0: all is in it; 1: an image or prediction is gone; it is "
-        "named, also in the page, and everything else is in it.",
+        "tables for a paper, without pictures. Exit code 0: all is in it; 1: an image, a prediction or the labels "
+        "are gone or cannot be read: named, also in the page, and everything else is in it; or RESULTS is incomplete, "
+        "and nothing is written.",
         epilog="Example: nnunet_partial report results -o report.html",
     )
     parser.add_argument("results", type=Path, metavar="RESULTS", help="the folder that evaluate wrote")
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="FILE", help="(default: report.html, .md or .tex in RESULTS)"
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="where the report goes (default: report.html, .md or .tex in RESULTS)",
     )
-    parser.add_argument("--format", choices=ENDINGS, default="html", help="(default: %(default)s)")
+    parser.add_argument(
+        "--format",
+        choices=ENDINGS,
+        default="html",
+        help="a page with pictures, or tables for a paper (default: %(default)s)",
+    )
     parser.set_defaults(run=run)
 
 
@@ -31,8 +43,9 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_partial.report.results_folder import read_results
     from nnunet_partial.report.write import write_html, write_latex, write_markdown
 
-    results = read_results(args.results)
     file = args.output or args.results / f"report{ENDINGS[args.format]}"
+    require_output_file(file)
+    results = read_results(args.results)
     problems: list[str] = []
     if args.format == "html":
         print("drawing ...", flush=True)

@@ -20,7 +20,9 @@ def add_parser(subparsers: Any) -> None:
         epilog="Example: nnunet_partial scenario -i 501 -d 601 --missing LA --fraction 0.5 --seed 0",
     )
     parser.add_argument("-i", "--input", required=True, metavar="DATASET", help="id or name of the data set")
-    parser.add_argument("-d", "--dataset-id", type=int, required=True, metavar="ID", help="id of the new data set")
+    parser.add_argument(
+        "-d", "--dataset-id", type=int, required=True, metavar="ID", help="id of the new data set, 1 to 999"
+    )
     parser.add_argument(
         "--missing",
         nargs="+",
@@ -65,7 +67,8 @@ def run(args: argparse.Namespace) -> int:
         processes=args.processes,
         progress=True,
     )
-    print(f"{made.folder} is {source.name} with labels hidden\n")
+    how = "without the cases that would lose labels" if args.keep_only_complete else "with labels hidden"
+    print(f"{made.folder} is {source.name} {how}\n")
     print(made.summary)
     for warning in made.warnings:
         print(f"Warning: {warning}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from nnunet_partial.errors import DatasetError
 from nnunet_partial.raw_dataset import find_dataset, nnunet_folder
 
 
@@ -30,7 +31,10 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     from nnunet_partial.small_plan import add_small_configuration
 
-    file = nnunet_folder("nnUNet_preprocessed") / find_dataset(args.dataset).name / f"{args.plans}.json"
+    dataset = find_dataset(args.dataset).name
+    file = nnunet_folder("nnUNet_preprocessed") / dataset / f"{args.plans}.json"
+    if not file.exists():
+        raise DatasetError(f"{file} does not exist. First: nnUNetv2_plan_and_preprocess -d {dataset}")
     name = f"{args.configuration}_small"
     add_small_configuration(
         file, name, base=args.configuration, features=args.features, batch_size=args.batch, patch_size=args.patch

@@ -7,6 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from nnunet_partial.cli._output import require_output_file
+from nnunet_partial.cli._processes import above_zero
+
 FORMATS = ("html", "md", "latex", "csv")
 
 
@@ -51,7 +54,7 @@ def _add_run(actions: Any) -> None:
     run_parser.add_argument(
         "-j",
         "--jobs",
-        type=int,
+        type=above_zero,
         metavar="N",
         help="locally: CPU cores to use (all); on a cluster: jobs at a time (100)",
     )
@@ -63,6 +66,8 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_partial.study.data_check import data_problems
     from nnunet_partial.study.definition import Study
 
+    if args.action in ("report", "graph"):
+        require_output_file(args.output)
     study = Study.read(args.study, data_problems if args.action in ("run", "graph") else None)
     return {"run": _run, "status": _status, "report": _report, "graph": _graph}[args.action](study, args)
 

@@ -18,7 +18,7 @@ from nnunet_partial.study.definition import Study
 from nnunet_partial.study.folder import StudyFolder
 from nnunet_partial.study.hold import visible_cards
 from nnunet_partial.study.progress import ended_badly
-from nnunet_partial.study.steps import steps
+from nnunet_partial.study.steps import models, steps
 from nnunet_partial.study.workflow import prepare_workflow
 
 SNAKEFILE = Path(__file__).with_name("Snakefile")
@@ -35,7 +35,9 @@ def run(study: Study, file: Path, executor: str, jobs: int | None, dry_run: bool
     _require(executor, study)
     StudyFolder(study.folder).root.mkdir(parents=True, exist_ok=True)
     with _only_run(StudyFolder(study.folder)):
-        folder = prepare_workflow(study, file, hands_out=executor == LOCAL)
+        folder = prepare_workflow(study, file, hands_out=executor == LOCAL, begin=not dry_run)
+        if not dry_run:
+            _forget_outdated(study, folder)
         command = snakemake(folder, [*_where(study, executor, jobs), *(["--dry-run"] if dry_run else []), *more])
         code = _run_to_the_end(command)
     return code if dry_run else _say_how_it_ended(study, folder, code)
@@ -52,6 +54,18 @@ def snakemake(folder: StudyFolder, options: Sequence[str]) -> list[str]:
         *("--configfile", str(folder.workflow), "--nolock", "--keep-going", "--rerun-incomplete"),
         *("--rerun-triggers", "input", *options),
     ]
+
+
+def _forget_outdated(study: Study, folder: StudyFolder) -> None:
+    """A model that lacks a fold (one was added, or is repeated) is to be predicted and evaluated with all of them.
+
+    Snakemake repeats what follows a training, but no more where it was stopped in between.
+    """
+    for model in models(study):
+        if not all(folder.done(model.train_step(fold)).exists() for fold in study.folds):
+            folder.done(model.predict_step).unlink(missing_ok=True)
+        if not folder.done(model.predict_step).exists():
+            folder.done(model.evaluate_step).unlink(missing_ok=True)
 
 
 def _require(executor: str, study: Study) -> None:

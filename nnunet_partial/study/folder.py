@@ -12,6 +12,7 @@ from typing import Any
 from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.files import read_json, write_json
 from nnunet_partial.labels import MANIFEST_NAME
+from nnunet_partial.raw_dataset import RawDataset
 
 _FIRST_ID = 601
 
@@ -56,28 +57,27 @@ class StudyFolder:
     def evaluation(self, model: str) -> Path:
         return self.root / "evaluations" / model
 
-    def require_unchanged(self, settings: dict[str, Any]) -> None:
-        """Notes the settings that every result rests on, or, in a study already begun, compares them.
+    def require_unchanged(self, settings: dict[str, Any], begin: bool) -> None:
+        """Compares the settings that every result rests on with those the study was begun with; notes them to `begin`.
 
         Raises PartialLabelError where they differ: half of the results would be of another kind than the rest.
         """
         begun = self.root / "begun.json"
-        if not begun.exists():
-            write_json(begun, settings)
-            return
-        before = read_json(begun)
+        before = read_json(begun) if begun.exists() else {}
         changed = [
-            f"  {key}: {json.dumps(before.get(key))} when it was begun, {json.dumps(value)} now"
+            f"  {key}: {json.dumps(before[key])} when it was begun, {json.dumps(value)} now"
             for key, value in settings.items()
-            if before.get(key) != value
+            if key in before and before[key] != value
         ]
         if changed:
             raise PartialLabelError(
                 f"The study in {self.root} was begun with other settings, on which its results rest:\n"
                 + "\n".join(changed)
-                + "\nSet them back, or give the study another name (scenarios, losses, seeds, networks and folds can "
-                "be added at any time)."
+                + "\nSet them back, or give the study another name (scenarios, losses, seeds and folds can be "
+                "added at any time, and networks that share nnU-Net's plans)."
             )
+        if begin:
+            write_json(begun, {**before, **settings})  # with the data sets of scenarios that were added
 
     def ids(self, names: Iterable[str], taken: set[int]) -> dict[str, int]:
         """nnU-Net's number of each scenario; a number once given stays. PartialLabelError where none is left."""
@@ -98,3 +98,12 @@ def stamp(dataset: Path) -> str:
     """What identifies the labels of a raw data set: its manifest, which every command that writes one writes anew."""
     content = (dataset / MANIFEST_NAME).read_bytes() + (dataset / "dataset.json").read_bytes()
     return hashlib.sha256(content).hexdigest()[:16]
+
+
+def files_stamp(dataset: Path) -> str:
+    """What tells that cases were added, lost or written anew: names and sizes of all image and label files."""
+    raw = RawDataset(dataset)
+    images = [path for part in ("Tr", "Ts") for files in raw.image_files(part).values() for path in files]
+    labels = [path for part in ("Tr", "Ts") for path in raw.label_files(part).values()]
+    listed = [f"{path.relative_to(dataset)} {path.stat().st_size}" for path in [*images, *labels]]
+    return hashlib.sha256("\n".join(listed).encode(errors="surrogateescape")).hexdigest()[:16]

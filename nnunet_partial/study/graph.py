@@ -28,7 +28,7 @@ def draw_graph(study: Study, file: Path, output: Path) -> None:
         raise PartialLabelError(
             "Graphviz is not installed (its program `dot` draws the picture). Install it, or ask for a .dot file."
         )
-    folder = prepare_workflow(study, file, hands_out=False)
+    folder = prepare_workflow(study, file, hands_out=False, begin=False)
     drawn = subprocess.run(
         snakemake(folder, ["--dag", "dot", "--forceall"]), capture_output=True, text=True, check=False
     )

@@ -20,7 +20,7 @@ METRIC = "dice"
 
 @dataclass(frozen=True)
 class Value:
-    """The Dice of one structure in one test case by one model."""
+    """The Dice of one structure in one test case by one model; NaN where it is rightly not predicted."""
 
     model: Model
     domain: str
@@ -31,8 +31,13 @@ class Value:
 
 
 def finished(study: Study) -> list[Model]:
-    """The models whose predictions have been evaluated."""
-    return [model for model in models(study) if StudyFolder(study.folder).done(model.evaluate_step).exists()]
+    """The models whose predictions have been evaluated; not those that lack a fold, which was added since."""
+    folder = StudyFolder(study.folder)
+    return [
+        model
+        for model in models(study)
+        if all(folder.done(step).exists() for step in [*map(model.train_step, study.folds), model.evaluate_step])
+    ]
 
 
 def read_values(study: Study) -> list[Value]:
@@ -60,18 +65,19 @@ def _of_model(model: Model, folder: Path) -> list[Value]:
         raise PartialLabelError(
             f"{file} cannot be read: {problem!r}. Delete it and its step in done/, run again."
         ) from None
-    return [value for value in values if not math.isnan(value.dice)]
+    return values
 
 
 def described(values: Sequence[Value]) -> Described:
     """Mean over cases and seeds; its interval by a bootstrap of patients, who keep their cases and seeds."""
-    return describe([value.dice for value in values], [value.patient for value in values])
+    counted = [value for value in values if not math.isnan(value.dice)]
+    return describe([value.dice for value in counted], [value.patient for value in counted])
 
 
 def seed_means(values: Iterable[Value]) -> dict[int, float]:
     """The mean of each seed by itself: how much of a difference is the luck of one training."""
     by_seed: dict[int, list[float]] = {}
-    for value in values:
+    for value in (value for value in values if not math.isnan(value.dice)):
         by_seed.setdefault(value.model.seed, []).append(value.dice)
     return {seed: sum(dice) / len(dice) for seed, dice in sorted(by_seed.items())}
 
@@ -79,16 +85,22 @@ def seed_means(values: Iterable[Value]) -> dict[int, float]:
 def compare(ours: Sequence[Value], theirs: Sequence[Value]) -> Paired:
     """Two methods on the same patients: each patient's mean over the (seed, case) pairs that both have.
 
-    Wilcoxon's signed-rank test; patients are drawn at random, seeds are taken as they are.
+    Wilcoxon's signed-rank test; patients are drawn at random, seeds are taken as they are. Where one rightly predicts
+    nothing, it gets 1 if the other one predicts something, so that a false positive counts against that one; where both
+    do, the pair does not count (as in `evaluation.comparisons`).
     """
     a, b = ({(v.model.seed, v.case): v for v in values} for values in (ours, theirs))
-    shared = sorted(a.keys() & b.keys())
+    shared = [key for key in sorted(a.keys() & b.keys()) if not math.isnan(a[key].dice) or not math.isnan(b[key].dice)]
     patients = sorted({a[key].patient for key in shared})
     means = [
-        [_mean(side[key].dice for key in shared if a[key].patient == patient) for patient in patients]
+        [_mean(_or_one(side[key].dice) for key in shared if a[key].patient == patient) for patient in patients]
         for side in (a, b)
     ]
     return signed_rank(*means)
+
+
+def _or_one(dice: float) -> float:
+    return 1.0 if math.isnan(dice) else dice
 
 
 def _mean(values: Iterable[float]) -> float:

@@ -42,6 +42,10 @@ class Model:
         return self.scenario.name + ("-complete" if self.method.complete_cases else "")
 
     @property
+    def predict_step(self) -> str:
+        return f"predict/{self.name}"
+
+    @property
     def evaluate_step(self) -> str:
         return f"evaluate/{self.name}"
 
@@ -74,7 +78,7 @@ def steps(study: Study) -> list[str]:
         *(f"prepare/{name}" for name in used_sources(study)),
         *(f"scenario/{name}" for name in derived_datasets(study)),
         *(model.train_step(fold) for model in all_models for fold in study.folds),
-        *(f"predict/{model.name}" for model in all_models),
+        *(model.predict_step for model in all_models),
         *(model.evaluate_step for model in all_models),
     ]
 

@@ -78,7 +78,7 @@ def _table(
         for method in methods
         for column in columns
     }
-    best = {c: max(methods, key=lambda m: described(of[m, c]).mean if of[m, c] else -1.0) for c in columns}
+    best = {c: max(methods, key=lambda m: _mean_or_worst(of[m, c])) for c in columns}
     worse, tests = _worse(of, best)
     rows: list[list[Cell | str]] = []
     for method in methods:
@@ -97,16 +97,26 @@ def _table(
 def _worse(
     of: Mapping[tuple[str, _Column], Sequence[Value]], best: Mapping[_Column, str]
 ) -> tuple[set[tuple[str, _Column]], int]:
-    """The (method, column) that are significantly worse than the best of their column, and the number of tests."""
+    """The (method, column) that are significantly worse than the best of their column, and the number of tests.
+
+    The best has the highest mean. A method that beats it on most patients is not called worse, however small p is.
+    """
     pairs = [(method, column) for method, column in of if method != best[column] and of[method, column]]
-    p = holm([compare(of[best[column], column], of[method, column]).p for method, column in pairs])
-    return {pair for pair, corrected in zip(pairs, p, strict=True) if corrected < SIGNIFICANT}, len(pairs)
+    tests = [compare(of[best[column], column], of[method, column]) for method, column in pairs]
+    corrected = holm([test.p for test in tests])
+    worse = zip(pairs, tests, corrected, strict=True)
+    return {pair for pair, test, p in worse if p < SIGNIFICANT and test.rank_biserial > 0}, len(pairs)
+
+
+def _mean_or_worst(values: Sequence[Value]) -> float:
+    numbers = described(values)
+    return numbers.mean if numbers.n_values else -1.0
 
 
 def _cell(values: Sequence[Value], best: bool, worse: bool) -> Cell:
-    if not values:
-        return Cell("-")
     numbers, seeds = described(values), seed_means(values)
+    if not numbers.n_values:
+        return Cell("-")
     more = f"[{numbers.ci_low:.2f}, {numbers.ci_high:.2f}]"
     if len(seeds) > 1:
         more += f" ({min(seeds.values()):.2f}-{max(seeds.values()):.2f})"

@@ -12,21 +12,22 @@ from typing import Any
 from nnunet_partial.files import write_json
 from nnunet_partial.raw_dataset import find_dataset
 from nnunet_partial.study.definition import Scenario, Study
-from nnunet_partial.study.folder import StudyFolder, stamp
+from nnunet_partial.study.folder import StudyFolder, files_stamp, stamp
 from nnunet_partial.study.methods import ARCHITECTURES
 from nnunet_partial.study.steps import Model, derived_datasets, models, used_sources
 from nnunet_partial.trainer_search import trainers_folder
 
 
-def prepare_workflow(study: Study, file: Path, hands_out: bool) -> StudyFolder:
+def prepare_workflow(study: Study, file: Path, hands_out: bool, begin: bool) -> StudyFolder:
     """Writes study.json, which the Snakefile reads, into the study's folder. Starts nothing.
 
     `hands_out`: whether the steps choose among this machine's cards and cores themselves (no scheduler does).
+    `begin`: whether the study begins with this, so that its settings are noted; a look ahead binds nobody.
     Raises PartialLabelError for a data set that is not there, and for changed settings.
     """
     folder = StudyFolder(study.folder)
     sources = {name: find_dataset(study.datasets[name]) for name in used_sources(study)}
-    folder.require_unchanged(_settings(study, sources))
+    folder.require_unchanged(_settings(study, sources), begin)
     for path in sources.values():
         _link(path, folder.raw / path.name)
     ids = folder.ids(derived_datasets(study), set(study.datasets.values()))
@@ -66,9 +67,12 @@ def _settings(study: Study, sources: Mapping[str, Path]) -> dict[str, Any]:
         "iterations": study.iterations,
         "val_iterations": study.val_iterations,
         "configuration": study.configuration,
+        # made once, before anything is trained
+        "plans": sorted({ARCHITECTURES[name].plans for name in study.architectures}),
         "network": network
         and {"features": list(network.features), "patch": list(network.patch), "batch": network.batch},
         **{f"data set {name}": f"{path.name}, labels {stamp(path)}" for name, path in sources.items()},
+        **{f"files of data set {name}": files_stamp(path) for name, path in sources.items()},
     }
 
 
@@ -90,7 +94,10 @@ def _exports(study: Study, folder: StudyFolder) -> str:
         "nnUNet_partial_val_iterations": study.val_iterations,
     }
     programs = shlex.quote(str(Path(sys.executable).parent))
-    typed = [f"export {name}={shlex.quote(str(value))}; " for name, value in variables.items() if value is not None]
+    typed = [  # what the study does not set must not come from the shell it is started in
+        f"unset {name}; " if value is None else f"export {name}={shlex.quote(str(value))}; "
+        for name, value in variables.items()
+    ]
     return "".join([*typed, f'export PATH={programs}:"$PATH"; ', *_few_processes(study)])
 
 

@@ -199,6 +199,14 @@ def test_a_picture_that_only_says_what_is_absent_is_of_use_and_one_that_says_not
     assert skips(report) == {}
 
 
+def test_a_picture_without_a_usable_outline_does_not_stay_for_another_chamber_that_is_absent(tmp_path: Path) -> None:
+    beside = curve("100 100 120", "100 120 120")
+    pictures = {ONE: {"curve-lv-endo": CUP}, name_of("two"): {"curve-lv-endo": beside, "curve-ra-endo": OFF}}
+    report, made = converted(unity(tmp_path / "in", train=pictures))
+    assert list(made.label_files()) == [CASE]
+    assert skips(report) == {f"unity_{name_of('two')[:-4]}": "none of its outlines can be used"}
+
+
 def test_defects_are_named_and_the_rest_is_kept(tmp_path: Path) -> None:
     twice, elsewhere = name_of("twice"), name_of("elsewhere")
     root = unity(

@@ -107,7 +107,9 @@ def test_the_wheel_holds_every_module_and_nothing_else(wheels: dict[str, Path], 
         licences = [name for name in wheel.namelist() if name.endswith("/LICENSE")]
     modules = {str(path.relative_to(source)) for path in (source / "nnunet_partial").rglob("*.py")}
     modules |= {f"nnunet_partial/dataset_conversion/{path.name}" for path in source.glob("dataset_conversion/*.py")}
-    assert names == modules | {"nnunet_partial/py.typed", "nnunet_partial.pth"}
+    data = {"nnunet_partial/py.typed", "nnunet_partial.pth", "nnunet_partial/study/Snakefile"}
+    data |= {f"nnunet_partial/report/templates/{name}" for name in ("blocks.html", "page.html", "style.css")}
+    assert names == modules | data
     assert "nnunet_partial/trainers/nnUNetTrainerMarginal.py" in names
     assert "\nnnunet_partial.pth," in f"\n{record}"  # so that pip uninstall removes it
     assert len(pth.splitlines()) == 1

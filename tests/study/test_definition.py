@@ -126,7 +126,7 @@ def test_numbers_once_given_stay(tmp_path: Path) -> None:
 
 def test_settings_that_results_rest_on_cannot_change(tmp_path: Path) -> None:
     folder = StudyFolder(tmp_path)
-    folder.require_unchanged({"epochs": 250, "iterations": None})
-    folder.require_unchanged({"epochs": 250, "iterations": None})
+    folder.require_unchanged({"epochs": 250, "iterations": None}, begin=True)
+    folder.require_unchanged({"epochs": 250, "iterations": None}, begin=True)
     with pytest.raises(PartialLabelError, match="epochs: 250 when it was begun, 5 now"):
-        folder.require_unchanged({"epochs": 5, "iterations": None})
+        folder.require_unchanged({"epochs": 5, "iterations": None}, begin=True)

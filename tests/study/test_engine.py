@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -53,6 +54,15 @@ def test_what_would_be_run(file: Path, capfd: pytest.CaptureFixture[str]) -> Non
     # two losses, two networks, one seed: four models of two folds each
     assert jobs == {"prepare": 1, "scenario": 1, "train": 8, "predict": 4, "evaluate": 4, "tables": 1, "total": 19}
     assert not (file.parent / "small" / "done").exists()
+    assert not (file.parent / "small" / "begun.json").exists()  # a look binds nobody
+
+
+def test_complete_cases_alone_still_predict_the_scenario(file: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    file.write_text(STUDY.replace("naive, marginal", "complete-cases"))
+    assert main(["study", "run", str(file), "--dry-run"]) == 0
+    said = capfd.readouterr().out
+    assert "done/scenario/toy-without-LA-50-complete" in said
+    assert re.search(r"output: done/scenario/toy-without-LA-50\b(?!-)", said)
 
 
 def test_what_stands_after_the_dashes_is_for_snakemake(file: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -66,7 +76,7 @@ def test_what_stands_after_the_dashes_is_for_snakemake(file: Path, capfd: pytest
 
 
 def test_every_step_is_an_ordinary_command(file: Path) -> None:
-    folder = prepare_workflow(Study.read(file), file, hands_out=False)
+    folder = prepare_workflow(Study.read(file), file, hands_out=False, begin=True)
     steps = json.loads(folder.workflow.read_text())
     small = "-c 2d --features 8 16 --patch 32 32 --batch 8"
     assert steps["sources"]["toy"].split("; ") == [
@@ -85,15 +95,37 @@ def test_every_step_is_an_ordinary_command(file: Path) -> None:
     assert steps["models"]["toy-without-LA-50/marginal/resenc-m"]["arguments"] == (
         "-tr nnUNetTrainerMarginal -p nnUNetResEncUNetMPlans -device cpu"
     )
-    assert "export nnUNet_partial_epochs=250; " in steps["exports"]
+    assert "export nnUNet_partial_epochs=250; unset nnUNet_partial_iterations; " in steps["exports"]
 
 
 def test_labels_that_changed_since_it_was_begun_stop_it(file: Path) -> None:
-    prepare_workflow(Study.read(file), file, hands_out=False)
+    prepare_workflow(Study.read(file), file, hands_out=False, begin=True)
     manifest = file.parent / "raw" / "Dataset701_Toy" / "partial_labels.json"
     manifest.write_text(manifest.read_text().replace('"domain": "a"', '"domain": "b"'))
     with pytest.raises(PartialLabelError, match=r"data set toy: .*labels \w+\" when it was begun"):
-        prepare_workflow(Study.read(file), file, hands_out=False)
+        prepare_workflow(Study.read(file), file, hands_out=False, begin=True)
+
+
+def test_a_test_case_that_came_since_stops_it(file: Path) -> None:
+    prepare_workflow(Study.read(file), file, hands_out=False, begin=True)
+    raw = file.parent / "raw" / "Dataset701_Toy"
+    (raw / "labelsTs" / "p9.nii.gz").write_bytes((raw / "labelsTs" / "p3.nii.gz").read_bytes())
+    with pytest.raises(PartialLabelError, match="files of data set toy: "):
+        prepare_workflow(Study.read(file), file, hands_out=False, begin=True)
+
+
+def test_a_scenario_of_another_data_set_may_be_added(file: Path) -> None:
+    prepare_workflow(Study.read(file), file, hands_out=False, begin=True)
+    known = {"annotated": ["LV", "LA"], "domain": "b"}
+    cases = [Drawn(f"q{number}", [1, 2], known, part) for number, part in enumerate(["Tr", "Tr", "Ts"])]
+    write_dataset(file.parent / "raw", "Dataset702_More", {"LV": 1, "LA": 2}, cases)
+    more = STUDY.replace("{toy: 701}", "{toy: 701, more: 702}")
+    file.write_text(more.replace("losses", "  - {from: more, missing: [LA], fraction: 0.5}\nlosses"))
+    prepare_workflow(Study.read(file), file, hands_out=False, begin=True)
+    manifest = file.parent / "raw" / "Dataset702_More" / "partial_labels.json"
+    manifest.write_text(manifest.read_text().replace('"domain": "b"', '"domain": "c"'))
+    with pytest.raises(PartialLabelError, match="data set more: "):
+        prepare_workflow(Study.read(file), file, hands_out=False, begin=True)
 
 
 def test_everything_that_does_not_fit_is_told_at_once_by_its_line(

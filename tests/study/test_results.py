@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,9 @@ from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.report.tables import Cell
 from nnunet_partial.study.costs import cost_table, learning_curves
 from nnunet_partial.study.definition import Study
+from nnunet_partial.study.engine import _forget_outdated
 from nnunet_partial.study.folder import StudyFolder
-from nnunet_partial.study.results import compare, read_values, seed_means
+from nnunet_partial.study.results import compare, described, read_values, seed_means
 from nnunet_partial.study.steps import models
 from nnunet_partial.study.tables import scenario_tables
 
@@ -37,7 +39,7 @@ def study_of(tmp_path: Path) -> Study:
 
 
 def evaluated(study: Study, model: str, dice: dict[str, float | None]) -> None:
-    """One test case for each of the patients, of whom MYO is measured."""
+    """One test case for each of the patients, of whom MYO is measured; fold 0 was trained."""
     folder = StudyFolder(study.folder)
     file = folder.evaluation(model) / "per_case.csv"
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -45,9 +47,9 @@ def evaluated(study: Study, model: str, dice: dict[str, float | None]) -> None:
         table = csv.writer(lines)
         table.writerow(("domain", "patient", "case", "class", "dice"))
         table.writerows(("a", p, f"{p}_ED", "MYO", "" if d is None else d) for p, d in dice.items())
-    step = folder.done(f"evaluate/{model}")
-    step.parent.mkdir(parents=True, exist_ok=True)
-    step.touch()
+    for step in (f"train/{model}/fold0", f"predict/{model}", f"evaluate/{model}"):
+        folder.done(step).parent.mkdir(parents=True, exist_ok=True)
+        folder.done(step).touch()
 
 
 @pytest.fixture
@@ -67,14 +69,40 @@ def test_means_seeds_and_stars(study: Study) -> None:
     assert table.head == ["loss", "seeds", "a MYO (hidden)"]
     naive, marginal = table.cells
     assert [cell.text for cell in naive] == ["naive (unlabelled = background)", "2", "0.000"]
-    # nine patients, Wilcoxon: all nine differences have one sign, p = 2 / 2^9 = 0.0039
+    # ten patients, Wilcoxon: all ten differences have one sign, p = 2 / 2^10 = 0.002
     assert naive[2].mark == "*"
     assert marginal[2] == Cell("0.700", best=True, more="[0.70, 0.70] (0.60-0.80)")
 
 
+def test_no_star_where_the_best_mean_loses_on_most_patients(tmp_path: Path) -> None:
+    study = study_of(tmp_path)
+    others = [f"p{number}" for number in range(1, 20)]
+    # one patient decides the means, 0.525 and 0.5225; marginal is better for the 19 others: W+ = 20 of 210, p = 0.0003
+    evaluated(study, f"{NAMES[0]}/naive/plain/seed0", {"p0": 1.0, **dict.fromkeys(others, 0.5)})
+    evaluated(study, f"{NAMES[0]}/marginal/plain/seed0", {"p0": 0.0, **dict.fromkeys(others, 0.55)})
+    values = read_values(study)
+    assert compare(values[:20], values[20:]).p < 0.001
+    (table,) = scenario_tables(study, values, ["MYO"])
+    naive, marginal = table.cells
+    assert (naive[2].best, marginal[2].mark) == (True, "")
+
+
+def test_an_evaluation_without_a_fold_that_was_added_counts_nowhere(study: Study) -> None:
+    more = replace(study, folds=(0, 1))
+    with pytest.raises(PartialLabelError, match="No model of this study has been evaluated yet"):
+        read_values(more)
+    folder, first = StudyFolder(study.folder), next(models(study))
+    _forget_outdated(study, folder)
+    assert folder.done(first.evaluate_step).exists()
+    _forget_outdated(more, folder)
+    assert not folder.done(first.predict_step).exists()
+    assert not folder.done(first.evaluate_step).exists()
+    assert folder.done(first.train_step(0)).exists()
+
+
 def test_an_undefined_value_counts_nowhere(study: Study) -> None:
     marginal = [value for value in read_values(study) if value.model.method_name == "marginal"]
-    assert len(marginal) == 2 * 9
+    assert described(marginal).n_values == 2 * 9
     assert seed_means(marginal) == pytest.approx({0: 0.6, 1: 0.8})
 
 
@@ -83,8 +111,10 @@ def test_methods_are_compared_on_seeds_and_cases_that_both_have(study: Study) ->
     naive = [value for value in values if value.model.method_name == "naive"]
     marginal = [value for value in values if value.model.method_name == "marginal" and value.model.seed == 1]
     paired = compare(marginal, naive)
-    assert (paired.n_pairs, paired.n_differ, paired.rank_biserial) == (9, 9, 1.0)
-    assert paired.p == pytest.approx(2 / 2**9)
+    # in the tenth patient marginal rightly predicts nothing where naive has a false positive
+    assert (paired.n_pairs, paired.n_differ, paired.rank_biserial) == (10, 10, 1.0)
+    assert paired.p == pytest.approx(2 / 2**10)
+    assert compare(marginal, marginal).n_pairs == 9  # where both rightly predict nothing, nothing is compared
 
 
 def test_what_has_not_finished_is_named(study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -92,3 +92,14 @@ def test_a_case_that_the_source_lacks_is_named(project: Project) -> None:
     (project.preprocessed(SOURCE) / "nnUNetPlans_2d" / "a_p0_0.pkl").unlink()
     with pytest.raises(DatasetError, match=r"lacks 1 preprocessed case\(s\): a_p0_0"):
         preprocess_like(find_dataset(702), find_dataset(701), ["2d"], ["nnUNetPlans"])
+
+
+@pytest.mark.usefixtures("scenario")
+def test_labels_that_changed_after_the_source_was_preprocessed_are_named(project: Project) -> None:
+    case = "a_p0_0.nii.gz"
+    then = project.preprocessed(SOURCE) / "gt_segmentations" / case
+    then.parent.mkdir(exist_ok=True)
+    then.unlink(missing_ok=True)
+    then.write_bytes(b"other labels")
+    with pytest.raises(DatasetError, match=r"1 case\(s\) changed after the source was preprocessed: a_p0_0\."):
+        preprocess_like(find_dataset(702), find_dataset(701), ["2d"], ["nnUNetPlans"])
