@@ -162,9 +162,13 @@ def test_swin_unetr_is_continued_and_predicts_with_nnunets_command(
     image = torch.from_numpy((picture - picture.mean()) / picture.std()).reshape(1, 1, 32, 32)
     with torch.no_grad():
         flips = [trainer.network(image.flip(axes)).flip(axes) for axes in ([], [2], [3], [2, 3])]
-    expected = torch.stack(flips).mean(0).argmax(1)[0].numpy()
+    logits = torch.stack(flips).mean(0)[0]  # (C, 32, 32)
+    expected = logits.argmax(0).numpy()
     assert set(np.unique(expected)) > {0}
-    assert np.array_equal(predicted.squeeze(), expected)
+    first, second = logits.topk(2, dim=0).values
+    clear = (first - second > 5e-3).numpy()  # nnU-Net adds up in half precision: a network that young has near ties
+    assert clear.mean() > 0.9
+    assert np.array_equal(predicted.squeeze()[clear], expected[clear])
 
 
 # ---- nnU-Net's own transformer ---------------------------------------------------------------------------------------
