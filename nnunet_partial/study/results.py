@@ -91,11 +91,10 @@ def compare(ours: Sequence[Value], theirs: Sequence[Value]) -> Paired:
     """
     a, b = ({(v.model.seed, v.case): v for v in values} for values in (ours, theirs))
     shared = [key for key in sorted(a.keys() & b.keys()) if not math.isnan(a[key].dice) or not math.isnan(b[key].dice)]
-    patients = sorted({a[key].patient for key in shared})
-    means = [
-        [_mean(_or_one(side[key].dice) for key in shared if a[key].patient == patient) for patient in patients]
-        for side in (a, b)
-    ]
+    of_patient: dict[str, list[tuple[int, str]]] = {}
+    for key in shared:
+        of_patient.setdefault(a[key].patient, []).append(key)
+    means = [[_mean(_or_one(side[key].dice) for key in keys) for keys in of_patient.values()] for side in (a, b)]
     return signed_rank(*means)
 
 
