@@ -21,7 +21,7 @@ class Batch(NamedTuple):
     """One call's input, made uniform."""
 
     logits: Tensor  # (B, C, N), as the network gave them
-    labels: Tensor  # (B, N) int16; unknown classes are 0, ignored voxels IGNORED
+    labels: Tensor  # (B, N) int64; unknown classes are 0, ignored voxels IGNORED
     known: Tensor  # (B, C) bool, column 0 True
     has_ignored: bool  # whether IGNORED can occur in labels
 
@@ -39,17 +39,18 @@ class Sums(NamedTuple):
 def prepare(logits: Tensor, target: Tensor, known: Tensor, ignore_label: int | None) -> Batch:
     """(B, C, *S), (B, 1, *S), (B, C) -> Batch. Background is always known; a class the sample does not know is 0."""
     known = torch.cat([torch.ones_like(known[:, :1]), known[:, 1:]], dim=1)
-    values = target.detach().flatten(1)  # (B, N)
+    values = target.detach().flatten(1).long()  # (B, N)
     if ignore_label is None:
-        labels = _forget_unknown(values.long(), known)
+        labels = _forget_unknown(values, known)
     else:
         ignored = values == ignore_label
-        labels = _forget_unknown(values.long().masked_fill(ignored, 0), known).masked_fill(ignored, IGNORED)
+        labels = _forget_unknown(values.masked_fill(ignored, 0), known).masked_fill_(ignored, IGNORED)
     return Batch(logits.flatten(2), labels, known, ignore_label is not None)
 
 
 def _forget_unknown(values: Tensor, known: Tensor) -> Tensor:
-    return values.to(torch.int16) * known.gather(1, values)
+    classes = torch.arange(known.shape[1], device=known.device)
+    return (classes * known).gather(1, values)
 
 
 def foreground(known: Tensor) -> Tensor:
@@ -103,7 +104,7 @@ def softmax_sums(batch: Batch, unknown: str, skip_background: bool = False) -> S
     log_p = logits.log_softmax(dim=1)
     valid = batch.labels != IGNORED
     carries = carries_entropy(batch.labels, batch.known, skip_background)
-    log_p_label = log_p.gather(1, batch.labels.clamp_min(0).long()[:, None])[:, 0]  # (B, N)
+    log_p_label = log_p.gather(1, batch.labels.clamp_min(0)[:, None])[:, 0]  # (B, N)
     entropy = -torch.where(carries, log_p_label, 0).sum(dim=1)
     overlap, predicted, drawn = _dice_sums(log_p.exp(), batch.labels, valid, batch.known)
     return Sums(entropy, carries.sum(dim=1, dtype=entropy.dtype), overlap, predicted, drawn)
