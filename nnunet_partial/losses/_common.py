@@ -12,6 +12,7 @@ from nnunet_partial.losses import _terms
 from nnunet_partial.losses._terms import IGNORED
 
 PIECE = 2**18  # numbers per thread in one piece on a CPU: 1 MiB of float32, what a core's cache holds
+TINY = 1e-30  # float32 holds all digits of larger numbers
 
 
 class Kind(NamedTuple):

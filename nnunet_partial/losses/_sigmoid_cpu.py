@@ -10,9 +10,7 @@ import torch
 from torch import Tensor
 
 from nnunet_partial.losses import _terms
-from nnunet_partial.losses._common import Totals, class_index, count_by_class, pieces, sum_by_class, zero_totals
-
-_TINY = 1e-30  # float32 holds the digits of larger numbers in full
+from nnunet_partial.losses._common import TINY, Totals, class_index, count_by_class, pieces, sum_by_class, zero_totals
 
 
 def forward(logits: Tensor, labels: Tensor, pairs: Tensor, has_ignored: bool) -> tuple[Totals, Tensor] | None:
@@ -27,7 +25,7 @@ def forward(logits: Tensor, labels: Tensor, pairs: Tensor, has_ignored: bool) ->
         p *= right
         p_label = p.gather(1, index[:, None])
         right.scatter_(1, index[:, None], p_label)
-        if not right.amin() > _TINY:
+        if not right.amin() > TINY:
             return None
         if valid is not None:
             right.masked_fill_(~valid[:, None], 1)

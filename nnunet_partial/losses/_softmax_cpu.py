@@ -18,6 +18,7 @@ from torch import Tensor
 
 from nnunet_partial.losses import _terms
 from nnunet_partial.losses._common import (
+    TINY,
     Kind,
     Totals,
     class_index,
@@ -26,8 +27,6 @@ from nnunet_partial.losses._common import (
     sum_by_class,
     zero_totals,
 )
-
-_TINY = 1e-30  # where numbers below are digits, float32 still holds them in full
 
 
 class Kept(NamedTuple):
@@ -61,7 +60,7 @@ def forward(logits: Tensor, labels: Tensor, known: Tensor, kind: Kind) -> tuple[
                 e[:, 0] += e[:, c]
         scale = _sum(e, own, out=kept.scale[rows, columns]).reciprocal_()
         p_label = torch.gather(e, 1, index[:, None], out=kept.p_label[rows, None, columns])[:, 0].mul_(scale)
-        if not (p_label.amin() > _TINY and scale.amin() > _TINY and scale.amax() < 1 / _TINY):
+        if not (p_label.amin() > TINY and scale.amin() > TINY and scale.amax() < 1 / TINY):
             return None
         totals.entropy[rows] -= _only(carrying, p_label.log()).sum(dim=1)
         if valid is not None:
@@ -85,7 +84,7 @@ def backward(kept: Kept, labels: Tensor, known: Tensor, kind: Kind, incoming: tu
         g_here = _only(_carrying(index, valid, complete, kind, g.dtype), g[rows, None])
         rest = (g_here - s).mul_(scale)
         at_label -= g_here
-        whole = e[:, 0].clamp_min(_TINY) if taken_in else None
+        whole = e[:, 0].clamp_min(TINY) if taken_in else None
         for c in own:
             e[:, c] *= torch.addcmul(rest, scale, b[rows, c, None])
         e.scatter_add_(1, index[:, None], at_label[:, None])
