@@ -19,7 +19,7 @@ from .bring import File, bring
 from .merge_full import complete_labels
 from .merge_plan import Plan, make_plan
 from .merge_source import PARTS
-from .publish import staged_dataset, write_metadata
+from .publish import refuse_existing, staged_dataset, write_metadata
 from .scenario_plan import FULL_MANIFEST_NAME, FULL_PART
 
 
@@ -57,6 +57,7 @@ def merge(
     """
     if nnunet_folder("nnUNet_raw") / name in folders:
         raise DatasetError(f"{name} is one of the data sets to be merged. Choose another id for the result with -d.")
+    refuse_existing(name, overwrite)
     plan = make_plan(folders, processes, progress, unknown_as_ignore)
     complete = complete_labels(plan, processes, progress)
     weights, remarks = _weights(plan, balance)

@@ -35,7 +35,7 @@ def staged_dataset(name: str, made_with: Mapping[str, Any], overwrite: bool = Fa
     """
     root = nnunet_folder("nnUNet_raw")
     with _disk_explained(name), _only_builder(root / f".{name}.lock", name):
-        _refuse_existing(root, name, overwrite)
+        refuse_existing(name, overwrite)
         staging = root / f".building_{name}"
         _start(staging, made_with)
         yield staging
@@ -45,7 +45,12 @@ def staged_dataset(name: str, made_with: Mapping[str, Any], overwrite: bool = Fa
         _show(staging, root / name)
 
 
-def _refuse_existing(root: Path, name: str, overwrite: bool) -> None:
+def refuse_existing(name: str, overwrite: bool) -> None:
+    """Raises DatasetError where the data set exists and `overwrite` is off, or where another one has its id.
+
+    `staged_dataset` asks this itself; asked before the sources are read, nobody waits for the answer.
+    """
+    root = nnunet_folder("nnUNet_raw")
     prefix = name.split("_")[0] + "_"
     variables = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")  # nnU-Net looks ids up in all three
     for folder in [nnunet_folder(variable) for variable in variables if os.environ.get(variable)]:

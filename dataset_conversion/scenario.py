@@ -20,7 +20,7 @@ from nnunet_partial.splits import SPLITS_NAME, check_splits
 
 from .bring import File, bring
 from .merge_source import PARTS
-from .publish import staged_dataset, write_metadata
+from .publish import refuse_existing, staged_dataset, write_metadata
 from .scenario_options import Options
 from .scenario_plan import FULL_MANIFEST_NAME, FULL_PART, ScenarioPlan, make_plan
 
@@ -57,6 +57,7 @@ def scenario(
     """
     if nnunet_folder("nnUNet_raw") / name == source:
         raise DatasetError(f"{name} is the data set the scenario is made from. Choose another id with -d.")
+    refuse_existing(name, overwrite)
     plan = make_plan(source, options, processes, progress)
     with staged_dataset(name, _made_with(plan), overwrite) as staging:
         for _ in in_parallel(

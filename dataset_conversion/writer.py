@@ -24,7 +24,7 @@ from .case import Case, Note, Skipped, Source
 from .data_set import DataSet
 from .outcome import Outcome, finished
 from .picture import compact, write_picture
-from .publish import staged_dataset, write_metadata
+from .publish import refuse_existing, staged_dataset, write_metadata
 
 ENDING = ".nii.gz"
 REPORT_NAME = "conversion_report.json"
@@ -73,7 +73,7 @@ def convert(
     """
     if limit is not None and limit < 1:
         raise ConversionError(f"The limit is {limit}; expected at least 1.")
-    _refuse_to_start(name, overwrite)
+    refuse_existing(name, overwrite)
     sources = list(data_set.sources())[:limit]
     _require_distinct([source.name for source in sources])
     made_with = {**data_set.made_with(), "limit": limit, "version": __version__}
@@ -95,13 +95,6 @@ def convert(
         write_json(folder / REPORT_NAME, report.to_json(made_with))
         log.unlink()
     return report
-
-
-def _refuse_to_start(name: str, overwrite: bool) -> None:
-    """`staged_dataset` says so too, but only after the tables have been read."""
-    target = nnunet_folder("nnUNet_raw") / name
-    if target.exists() and not overwrite:
-        raise DatasetError(f"{target} exists. Choose another id with -d, or replace it with --overwrite.")
 
 
 def _require_distinct(names: Sequence[str]) -> None:

@@ -72,7 +72,7 @@ def wrong(
         hidden = [name for name in drawn if name not in labels.annotated]
         if hidden:
             declared = ", ".join(labels.annotated) or "nothing"
-            found.append(f"{_listed(hidden)} drawn, but annotated according to {MANIFEST_NAME}: {declared}")
+            found.append(f"{_listed(hidden)} drawn, but declared as annotated: {declared}")
     return f"{case}: {'; '.join(found)}" if found else None
 
 

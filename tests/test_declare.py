@@ -131,9 +131,9 @@ def test_a_table_of_a_spreadsheet_program(raw: Path, tmp_path: Path) -> None:
         ("siteB_001", "siteC_001", "line 5, case 'siteC_001': there is no image of this case"),
         ("siteB_002", "siteB_001", "line 6, case 'siteB_001': stands in the table twice"),
         ("siteB_001,kidney,,", "siteB_001,kidney,kidney,", "case 'siteB_001': declares kidney both annotated and"),
-        ("siteB_001,kidney", "siteB_001,liver", "siteB_001: kidney drawn, but annotated"),
+        ("siteB_001,kidney", "siteB_001,liver", "siteB_001: kidney drawn, but declared as annotated"),
         ("case,annotated", "case,drawn", "has no column annotated"),
-        ("siteA_003,liver|kidney", "siteA_003,kidney", "siteA_003: liver drawn, but annotated"),
+        ("siteA_003,liver|kidney", "siteA_003,kidney", "siteA_003: liver drawn, but declared as annotated"),
     ],
 )
 def test_what_is_wrong_with_a_table_is_named(
@@ -194,7 +194,7 @@ def test_nobody_is_silently_taken_as_annotated_for_what_was_never_drawn(
         (["siteB_*"], "--match 'siteB_*' names no class"),
         (["siteC_*", "kidney"], "--match 'siteC_*' matches no case. There are siteA_001"),
         (["*", "kidney", "--match", "siteB_*", "kidney"], "matches no case that an earlier pattern leaves over"),
-        (["siteB_*", "liver"], "siteB_001: kidney drawn, but annotated"),
+        (["siteB_*", "liver"], "siteB_001: kidney drawn, but declared as annotated"),
         (["*", "liver", "kidney"], "left lung drawn"),
     ],
 )

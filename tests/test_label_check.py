@@ -35,15 +35,11 @@ def test_what_is_declared_may_be_drawn_or_left_empty(tmp_path: Path) -> None:
 
 
 def test_a_class_that_the_case_does_not_declare(tmp_path: Path) -> None:
-    assert lines(one_case(tmp_path, [1, 2], ["LV"])) == [
-        "a: MYO drawn, but annotated according to partial_labels.json: LV"
-    ]
+    assert lines(one_case(tmp_path, [1, 2], ["LV"])) == ["a: MYO drawn, but declared as annotated: LV"]
 
 
 def test_a_class_declared_absent_is_not_annotated(tmp_path: Path) -> None:
-    assert lines(one_case(tmp_path, [2], [], absent=["MYO"])) == [
-        "a: MYO drawn, but annotated according to partial_labels.json: nothing"
-    ]
+    assert lines(one_case(tmp_path, [2], [], absent=["MYO"])) == ["a: MYO drawn, but declared as annotated: nothing"]
 
 
 def test_a_value_that_the_data_set_does_not_have(tmp_path: Path) -> None:
@@ -63,6 +59,12 @@ def test_numbers_that_are_not_whole(tmp_path: Path, value: float) -> None:
     write_image(tmp_path / "a.mha", np.array([[1, value]], np.float32))
     (line,) = undeclared({"a": tmp_path / "a.mha"}, Manifest({"a": CaseLabels(("LV",))}), CLASSES, None)
     assert line == f"a: the label file holds {value}, expected whole numbers"
+
+
+def test_nan_in_a_nifti_file_is_not_taken_for_background(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.nii.gz", np.array([[1, float("nan"), float("inf")]], np.float64))
+    (line,) = undeclared({"a": tmp_path / "a.nii.gz"}, Manifest({"a": CaseLabels(("LV",))}), CLASSES, None)
+    assert line.startswith("a: the label file cannot be read: it holds 2 pixel(s) that are NaN or infinite")
 
 
 def test_whole_numbers_stored_as_floats_are_fine(tmp_path: Path) -> None:

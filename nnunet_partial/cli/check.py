@@ -13,8 +13,9 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "check",
         help="show what a data set holds, and every contradiction in it",
-        description="Reads every image and label of a raw data set and compares them with dataset.json, "
-        "partial_labels.json and splits_final.json. Exit code 0: all is well; 1: something is wrong.",
+        description="Reads every image and label of a raw data set (pixels that are NaN or infinite are named) and "
+        "compares them with dataset.json, partial_labels.json and splits_final.json. Exit code 0: all is well; 1: "
+        "something is wrong.",
         epilog="Example: nnunet_partial check -d 510",
     )
     parser.add_argument("-d", "--dataset", required=True, metavar="DATASET", help="id or name of the data set")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from shlex import quote
 from typing import Any
 
 from nnunet_partial.evaluation.find_best_folders import Candidate
@@ -55,9 +56,10 @@ def instructions(dataset: str, folds: Sequence[int], best: Candidate, processes:
         lines.append(f"nnUNetv2_ensemble -i {' '.join(outputs)} -o OUTPUT_FOLDER -np {processes}")
     if postprocessed:
         lines += ["", "***Once inference is completed, run postprocessing like this:***", ""]
+        steps, plans = (quote(str(best.folder / name)) for name in ("postprocessing.pkl", "plans.json"))
         lines.append(
-            f"nnUNetv2_apply_postprocessing -i OUTPUT_FOLDER -o OUTPUT_FOLDER_PP -pp_pkl_file "
-            f"{best.folder / 'postprocessing.pkl'} -np {processes} -plans_json {best.folder / 'plans.json'}"
+            f"nnUNetv2_apply_postprocessing -i OUTPUT_FOLDER -o OUTPUT_FOLDER_PP -pp_pkl_file {steps} -np {processes} "
+            f"-plans_json {plans}"
         )
     return "\n".join(lines) + "\n"
 

@@ -66,7 +66,7 @@ def _table(results: Results, domain: str, cells: Mapping[str, _Cell]) -> Table:
 def _row(results: Results, domain: str, structure: str, model: str, cell: _Cell) -> list[Cell | str]:
     (dice,) = cell[model]["dice"]
     values: list[Cell | str] = [
-        structure if structure != ALL else "(all structures)",
+        structure,
         model,
         f"{dice['n_cases']} ({dice['n_patients']})",
     ]
@@ -76,20 +76,21 @@ def _row(results: Results, domain: str, structure: str, model: str, cell: _Cell)
         means = [decimal(number(row, "mean"), digits) + unit for row, unit in zip(rows, units, strict=True)]
         best = _best(cell, metric) == model
         mark = "*" if best and _beats_all(results, domain, structure, metric, model) else ""
-        more = [_more(row, dice, digits) for row in rows]
-        values.append(Cell(" / ".join(means), best, mark, " / ".join(filter(None, more))))
+        more = [_more(row, dice, digits, "\n" if len(rows) == 1 else " ") for row in rows]
+        values.append(Cell(" / ".join(means), best, mark, "\n".join(filter(None, more))))
     return [*values, dice["n_missed"], dice["n_false_positive"]]
 
 
-def _more(row: Row, dice: Row, digits: int) -> str:
-    """The interval, and n where the mean rests on another number of values than Dice."""
+def _more(row: Row, dice: Row, digits: int, between: str) -> str:
+    """The interval, and behind or below it n where the mean rests on another number of values than Dice."""
     text = interval(number(row, "ci95_low"), number(row, "ci95_high"), digits)
-    return text if row["n_values"] == dice["n_values"] else f"{text} (n = {row['n_values']})".strip()
+    return text if row["n_values"] == dice["n_values"] else f"{text}{between}(n = {row['n_values']})".strip()
 
 
 def _best(cell: _Cell, metric: str) -> str | None:
     """The model with the best mean, alone; None with one model, with several units, on different numbers of known
-    cases, or where it is not clear. A mean with an infinite value in it is infinite."""
+    cases, or where it is not clear: a model without a mean rightly found nothing, which no mean of another one beats.
+    A mean with an infinite value in it is infinite."""
     if len(cell) < 2 or any(len(of_model[metric]) > 1 for of_model in cell.values()):
         return None
     rows = {model: of_model[metric][0] for model, of_model in cell.items()}
@@ -97,7 +98,7 @@ def _best(cell: _Cell, metric: str) -> str | None:
         return None
     means = {m: math.inf if row["n_infinite"] not in ("", "0") else number(row, "mean") for m, row in rows.items()}
     finite = {model: mean for model, mean in means.items() if math.isfinite(mean)}
-    if not finite:
+    if not finite or any(math.isnan(mean) for mean in means.values()):
         return None
     best = (max if metric in OVERLAPS else min)(finite.values())
     with_it = [model for model, mean in finite.items() if mean == best]
@@ -120,8 +121,11 @@ def note(results: Results) -> str:
     """How the tables are to be read."""
     text = (
         "Only structures that a case knows count: annotated in it, or known not to be there. cases: with a value of "
-        "Dice (a structure rightly found absent has none). Distances leave out infinite ones, of structures missed or "
-        "predicted where there is none; they have an n of their own where it differs."
+        "Dice (a structure rightly found absent has none); (all): every known structure of every case counts once. "
+        f"surface Dice: tolerance {results.about.get('surface_dice_tolerance')} mm, or pixels where their size is "
+        "unknown. missed: cases that show the structure, of which nothing was predicted; false pos.: cases known not "
+        "to show it, in which it was predicted. Distances are infinite in both kinds of cases and leave these out; "
+        "they have an n of their own where it differs."
     )
     if len(results.models) > 1:
         text += (

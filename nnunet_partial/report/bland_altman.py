@@ -95,18 +95,21 @@ def _agreement(results: Results, model: str, key: Biomarker, domains: Sequence[s
 def _lines(axes: Axes, row: Row | None) -> None:
     if row is None:
         return
-    for name, stroke in (("bias", "solid"), ("loa_low", "dashed"), ("loa_high", "dashed")):
+    for name, stroke, side in (
+        ("bias", "solid", "center"),
+        ("loa_low", "dashed", "top"),
+        ("loa_high", "dashed", "bottom"),
+    ):
         value = number(row, name)
         if math.isfinite(value):
             axes.axhline(value, color="black", linewidth=1.0, linestyle=stroke)
             axes.annotate(
-                decimal(value, 1),
+                decimal(value, 1).replace("-", "\N{MINUS SIGN}"),
                 (1, value),
                 xycoords=("axes fraction", "data"),
-                xytext=(-2, 2),
+                xytext=(3, 0),
                 textcoords="offset points",
-                ha="right",
-                va="bottom",
+                va=side,
                 fontsize=8,
             )
 

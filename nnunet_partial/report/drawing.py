@@ -82,8 +82,12 @@ def new_drawing(width: float, height: float) -> Drawing:
 
 
 def file_name(*parts: str) -> str:
-    """Parts of a name as one that every file system takes; whatever is no letter, digit or '-' becomes '-'."""
-    return "_".join(re.sub(r"[^A-Za-z0-9_-]+", "-", part).strip("-")[:40] or "-" for part in parts)
+    """Parts of a name as one that every file system and LaTeX take: Latin letters, digits, '-' and '_'; "%" in words.
+
+    Empty parts are left out; a part of which nothing is left is "unnamed".
+    """
+    words = (re.sub(r"[^A-Za-z0-9_-]+", "-", part.replace("%", "percent")) for part in parts if part)
+    return "_".join(word.strip("-_")[:40].rstrip("-_") or "unnamed" for word in words)
 
 
 def shortened(text: str, limit: int) -> str:

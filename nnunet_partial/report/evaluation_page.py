@@ -26,8 +26,8 @@ from nnunet_partial.report.trained_on import Trained
 from nnunet_partial.report.wording import METRIC_NAMES, biomarker_name
 from nnunet_partial.versions import versions
 
-#: So many biomarkers are not folded, and so many remarks on them are shown.
-IN_THE_OPEN, REMARKS = 3, 200
+#: Biomarkers that are not folded, and how many remarks on them are shown.
+IN_THE_OPEN, REMARKS = ("EDV", "ESV", "EF"), 200
 
 ONLY_KNOWN = (
     "Every mean, interval and test here is over what is known: structures that were annotated in a case, or that are "
@@ -111,12 +111,12 @@ def _comparisons(results: Results) -> Section:
 
 
 def _biomarkers(results: Results, pictures: Pictures) -> Section:
-    """The first ones in the open, all others folded."""
+    """Volumes and EF in the open, all others folded."""
     blocks: list[Block] = []
     for index, (key, table) in enumerate(biomarker_tables(results).items()):
         one: list[Block] = [replace(table, note=table.note if index == 0 else "")]
         one += [pictures.biomarkers[key]] if key in pictures.biomarkers else []
-        blocks += one if index < IN_THE_OPEN else [Fold(biomarker_name(key), one)]
+        blocks += one if key[0] in IN_THE_OPEN else [Fold(biomarker_name(key), one)]
     remarks = [
         f"{row['model']}, {row['domain']}, {row['patient']}, {row['biomarker']}: {row['problem']}"
         for row in results.biomarkers

@@ -17,19 +17,20 @@ HARDEST = 5
 
 def comparison_table(results: Results, metric: str, digits: int) -> Table:
     """A row for each domain, structure and pair of models."""
-
-    def mean(row: Row, name: str) -> str:
-        return f"{decimal(number(row, name), digits)} {pretty_unit(row['unit'])}".rstrip()
-
     chosen = [row for row in results.comparisons if row["metric"] == metric]
+    units = sorted({pretty_unit(row["unit"]) for row in chosen})
+
+    def mean(row: Row, of: str) -> Cell:
+        unit = f" {pretty_unit(row['unit'])}" if len(units) > 1 else ""
+        return Cell(decimal(number(row, f"mean_{of}"), digits) + unit, row["better"] == row[f"model_{of}"])
+
     rows: list[list[Cell | str]] = [
         [
-            _all(row["domain"], "domains"),
-            _all(row["class"], "structures"),
+            row["domain"],
+            row["class"],
             f"{row['model_a']} \N{EN DASH} {row['model_b']}",
-            mean(row, "mean_a"),
-            mean(row, "mean_b"),
-            row["better"] or "neither",
+            mean(row, "a"),
+            mean(row, "b"),
             f"{number(row, 'rank_biserial'):+.2f}",
             Cell(p_text(number(row, "p_holm")), mark=stars(number(row, "p_holm"))),
             f"{row['n_patients']} ({row['n_differ']})",
@@ -37,6 +38,7 @@ def comparison_table(results: Results, metric: str, digits: int) -> Table:
         for row in chosen
     ]
     tests = chosen[0]["n_tests"] if chosen else "0"
+    unit = f" ({units[0]})" if len(units) == 1 and units[0] else ""
     return Table(
         [
             "domain",
@@ -44,16 +46,17 @@ def comparison_table(results: Results, metric: str, digits: int) -> Table:
             "a \N{EN DASH} b",
             "mean a",
             "mean b",
-            "better",
             "effect",
             "p (Holm)",
             "patients (differ)",
         ],
         rows,
-        f"{METRIC_NAMES[metric]}: models compared on the same patients",
-        f"Wilcoxon signed-rank test on patients' means, two-sided, p corrected by Holm's method for {tests} tests. "
+        f"{METRIC_NAMES[metric]}{unit}: models compared on the same patients",
+        "Bold: the better one, by the sign of the effect; p tells whether that may be chance (* < 0.05, ** < 0.01, "
+        "*** < 0.001): Wilcoxon signed-rank test on patients' means, two-sided, corrected by Holm's method for "
+        f"{tests} tests. "
         "effect: rank-biserial correlation, above 0 where a is better; differ: patients in whom the models differ. "
-        "Means are over patients; here an infinite distance counts.",
+        "Means are over patients' means, so they may differ from those over cases; here an infinite distance counts.",
         left=3,
         rules=rules_between(rows),
     )
@@ -73,7 +76,7 @@ def rank_table(results: Results, metric: str) -> Table:
             Cell(decimal(number(ranks[model], "mean_rank"), 2), first == [model]) if model in ranks else Cell("")
             for model in results.models
         ]
-        rows.append([_all(domain, "domains"), _all(structure, "structures"), n, *shown])
+        rows.append([domain, structure, n, *shown])
     return Table(
         ["domain", "structure", "patients", *results.models],
         rows,
@@ -95,7 +98,7 @@ def _biomarker_table(key: Biomarker, of_biomarker: Sequence[Row]) -> Table:
     domains = sorted({row["domain"] for row in of_biomarker} - {ALL})
     rows: list[list[Cell | str]] = [
         [
-            _all(row["domain"], "domains"),
+            row["domain"],
             row["model"],
             row["n"],
             row["n_no_prediction"],
@@ -128,8 +131,8 @@ def _with_interval(row: Row, column: str, digits: int) -> Cell:
     return Cell(decimal(number(row, column), digits), more=interval(low, high, digits))
 
 
-def false_positive_table(results: Results) -> Table:
-    """Where models predicted a structure in cases that are known not to show it."""
+def false_positive_table(results: Results, by_name: bool = True) -> Table:
+    """Where models predicted a structure in cases that are known not to show it; `by_name`: with these cases."""
     empty: dict[tuple[str, str, str], list[Row]] = {}
     for row in results.per_case:
         if row["outcome"] in (FALSE_POSITIVE, CORRECTLY_EMPTY):
@@ -137,9 +140,9 @@ def false_positive_table(results: Results) -> Table:
     rows = []
     for key, chosen in sorted(empty.items()):
         cases = [row["case"] for row in chosen if row["outcome"] == FALSE_POSITIVE]
-        rows.append([*key, str(len(chosen)), str(len(cases)), some(cases, 5)])
+        rows.append([*key, str(len(chosen)), str(len(cases)), *([some(cases, 5)] if by_name else [])])
     return Table(
-        ["domain", "structure", "model", "known not to show it", "predicted there", "in"],
+        ["domain", "structure", "model", "known not to show it", "predicted there", *(["in"] if by_name else [])],
         rows,
         "Cases that are known not to show a structure, and those of them in which it is predicted",
         left=3,
@@ -200,7 +203,3 @@ def _size(row: Row, column: str) -> str:
     if row["unit"] == "share of image":
         return f"{100 * value:.1f} %" if value == value else "\N{EN DASH}"
     return f"{decimal(value, 1)} {pretty_unit(row['unit'])}"
-
-
-def _all(name: str, what: str) -> str:
-    return f"(all {what})" if name == ALL else name

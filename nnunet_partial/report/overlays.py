@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nnunet_partial.colours import colours_of
 from nnunet_partial.labels import Manifest
 from nnunet_partial.report.case_files import Slice, read_slice
 from nnunet_partial.report.chosen_cases import Chosen
 from nnunet_partial.report.drawing import Picture, file_name, new_drawing, shortened, style
+from nnunet_partial.report.outlines import HATCH, Line, hatch, outline
 from nnunet_partial.report.results_folder import Results
 
 if TYPE_CHECKING:
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
 
 PANEL = 2.5  # inches
-THICK, THIN = 1.8, 0.9  # the structure that is looked at, and the others
-HATCH = "/////"
+THICK, THIN = 2.0, 1.1  # the structure that is looked at, and the others
 MARGIN = 0.15  # around what is drawn, in parts of its size
 
 
@@ -84,15 +83,16 @@ def _panel(axes: Axes, shown: Slice, model: str, unknown: Sequence[str], look: _
     axes.spines[:].set_visible(False)
     axes.set_facecolor("black")
     prediction = shown.predictions[model]
-    for name, value in sorted(look.values.items(), key=lambda item: item[0] == look.structure):
-        width = THICK if name == look.structure else THIN
-        if prediction is not None:
-            _outline(axes, prediction == value, look.colours[name], width, "solid")
-            if name in unknown:
-                _hatch(axes, prediction == value, look.colours[name])
-        if name not in unknown:
-            _outline(axes, shown.reference == value, look.colours[name], width, "dashed")
     _zoom(axes, shown)
+    point = abs(np.ptp(axes.get_ylim())) / (72 * PANEL)  # in rows
+    for name, value in sorted(look.values.items(), key=lambda item: item[0] == look.structure):
+        line = Line(look.colours[name], THICK if name == look.structure else THIN, point, shown.aspect)
+        if prediction is not None:
+            outline(axes, prediction == value, line, "solid")
+            if name in unknown:
+                hatch(axes, prediction == value, look.colours[name])
+        if name not in unknown:
+            outline(axes, shown.reference == value, line, "dashed")
     missing = [what for what, there in (("image", shown.image), ("prediction", prediction)) if there is None]
     if missing:
         text = f"{' and '.join(missing)} not found"
@@ -116,29 +116,6 @@ def _within(first: float, last: float, side: float, length: int) -> tuple[float,
     if side <= length:
         start = min(max(start, -0.5), length - 0.5 - side)
     return start, start + side
-
-
-def _outline(axes: Axes, mask: NDArray[np.bool_], colour: str, width: float, stroke: str) -> None:
-    """A line around the mask with a thin dark rim, so that it shows on white and on black."""
-    from matplotlib.patheffects import Normal, Stroke
-
-    if mask.any():
-        lines = axes.contour(*_padded(mask), levels=[0.5], colors=[colour], linewidths=width, linestyles=stroke)
-        if stroke == "solid":
-            lines.set_path_effects([Stroke(linewidth=width + 1.0, foreground="black"), Normal()])
-
-
-def _hatch(axes: Axes, mask: NDArray[np.bool_], colour: str) -> None:
-    if mask.any():
-        area = axes.contourf(*_padded(mask), levels=[0.5, 1.5], colors="none", hatches=[HATCH])
-        area.set_edgecolor(colour)
-        area.set_linewidth(0)
-
-
-def _padded(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Columns, rows and the mask with a rim of 0, so that an outline closes where the picture ends."""
-    rows, cols = mask.shape
-    return np.arange(-1, cols + 1), np.arange(-1, rows + 1), np.pad(mask, 1).astype(np.float64)
 
 
 def _legend(structures: Sequence[str], unknown: set[str], look: _Look) -> list[object]:

@@ -1,4 +1,4 @@
-"""A table as a reader sees it, and the same table as Markdown, LaTeX (booktabs) and CSV; `page` makes HTML of it."""
+"""A table as a reader sees it, also as Markdown and CSV; `latex_tables` and `page` make LaTeX and HTML of it."""
 
 from __future__ import annotations
 
@@ -10,33 +10,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
 
-#: What LaTeX reads as a command, and characters that its common fonts lack. https://www.latex-project.org/help/documentation/
-_LATEX = {
-    **{character: f"\\{character}" for character in "&%$#_{}"},
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": "$<$",
-    ">": "$>$",
-    "|": r"\textbar{}",
-    '"': "''",
-    "\u00b2": "$^2$",
-    "\u00b1": r"$\pm$",
-    "\u00d7": r"$\times$",
-    "\u2265": r"$\geq$",
-    "\u2264": r"$\leq$",
-    "\u2212": "$-$",
-    "\u2013": "--",
-    "\u2020": r"$\dagger$",
-}
-_MINUS = re.compile(r"(?<![\w.)\]-])-(?=[\d.])")
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|~$&])")
 
 
 @dataclass(frozen=True)
 class Cell:
     """Text in a table. `best`: printed bold; `mark`: stands raised behind it, such as '*'; `more`: stands behind these
-    (in a page and in LaTeX smaller, on a line of its own), such as an interval."""
+    (in a page and in LaTeX smaller, on lines of its own, as many as it has), such as an interval."""
 
     text: str
     best: bool = False
@@ -92,27 +72,6 @@ def to_markdown(table: Table) -> str:
     return above + "\n".join(lines) + "\n" + below
 
 
-def to_latex(table: Table, label: str = "") -> str:
-    r"""A `table` environment with the rules of booktabs (`\usepackage{booktabs}`); ends with a line break."""
-    lines = [r"\begin{table}[htbp]", r"\centering", r"\footnotesize", r"\setlength{\tabcolsep}{4pt}"]
-    if table.caption:
-        lines.append(rf"\caption{{{latex(table.caption)}}}")
-    if label:
-        lines.append(rf"\label{{{label}}}")
-    lines += [rf"\begin{{tabular}}{{{_columns(table)}}}", r"\toprule", _ampersands([latex(n) for n in table.head])]
-    lines.append(r"\midrule")
-    for index, row in enumerate(table.cells):
-        lines += [r"\midrule"] if index in table.rules else []
-        shown = ["" if table.repeats(index, column) else _latex(cell) for column, cell in enumerate(row)]
-        lines.append(_ampersands(shown))
-        if any(cell.more for cell in row):
-            lines.append(_ampersands([rf"\scriptsize {latex(cell.more)}" if cell.more else "" for cell in row]))
-    lines += [r"\bottomrule", r"\end{tabular}"]
-    if table.note:
-        lines.append(rf"\par\smallskip\parbox{{\linewidth}}{{\footnotesize {latex(table.note)}}}")
-    return "\n".join([*lines, r"\end{table}"]) + "\n"
-
-
 def to_csv(table: Table) -> str:
     """Comma-separated, head first; marks stand behind the text, bold is lost."""
     text = io.StringIO()
@@ -122,25 +81,9 @@ def to_csv(table: Table) -> str:
     return text.getvalue()
 
 
-def latex(text: str) -> str:
-    """Plain text as LaTeX source: nothing in it is a command; a hyphen before a number is a minus."""
-    return "".join(_LATEX.get(character, character) for character in _one_line(_MINUS.sub("\u2212", text)))
-
-
-def _columns(table: Table) -> str:
-    return "l" * table.left + "r" * (len(table.head) - table.left)
-
-
-def _ampersands(cells: Sequence[str]) -> str:
-    # a line that begins with a bracket would be read as an option of the \\ before it
-    cells = [f"{{{cell}}}" if cell.startswith("[") else cell for cell in cells]
-    return " & ".join(cells) + r" \\"
-
-
-def _latex(cell: Cell) -> str:
-    text = latex(cell.text)
-    bold = rf"\textbf{{{text}}}" if cell.best else text
-    return bold + (rf"\textsuperscript{{{latex(cell.mark)}}}" if cell.mark else "")
+def one_line(text: str) -> str:
+    """Without line breaks and control characters, which would end a row."""
+    return "".join(character for character in " ".join(text.split()) if character.isprintable())
 
 
 def _pipes(cells: Sequence[str]) -> str:
@@ -148,10 +91,5 @@ def _pipes(cells: Sequence[str]) -> str:
 
 
 def _markdown(cell: Cell) -> str:
-    text, mark, more = (_MARKDOWN.sub(r"\\\1", _one_line(part)) for part in (cell.text, cell.mark, cell.more))
+    text, mark, more = (_MARKDOWN.sub(r"\\\1", one_line(part)) for part in (cell.text, cell.mark, cell.more))
     return f"{f'**{text}**' if cell.best and text else text}{mark} {more}".rstrip()
-
-
-def _one_line(text: str) -> str:
-    """Without line breaks and control characters, which would end a row."""
-    return "".join(character for character in " ".join(text.split()) if character.isprintable())

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TypeAlias
 
+from nnunet_partial.evaluation.biomarkers_rows import OWN
+
 METRIC_NAMES = {
     "dice": "Dice",
     "iou": "IoU",
@@ -34,8 +36,10 @@ def pretty_unit(unit: str) -> str:
 
 
 def biomarker_name(biomarker: Biomarker) -> str:
-    """'EDV (biplane)'; without a method the name alone."""
+    """'EDV (biplane)', 'EF (reference: the data set's own)'; without a method the name alone."""
     name, _, method = biomarker
+    if method == OWN:
+        return f"{name} (reference: the {method})"
     return f"{name} ({method})" if method else name
 
 

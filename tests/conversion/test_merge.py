@@ -345,6 +345,9 @@ def test_an_existing_data_set_is_not_touched(raw: Path) -> None:
     with pytest.raises(DatasetError, match=r"exists\. Choose another id with -d, or replace it with --overwrite"):
         merged(raw)
     assert snapshot(raw / "Dataset510_Echo") == before
+    next((raw / "Dataset501_CAMUS" / "labelsTr").iterdir()).write_text("no picture")
+    with pytest.raises(DatasetError, match="exists"):  # said before the sources are looked at
+        merged(raw)
 
 
 def test_overwrite_replaces_the_whole_data_set(raw: Path) -> None:
@@ -462,7 +465,7 @@ def test_cases_without_entry_and_classes_that_are_not_there(raw: Path) -> None:
 def test_a_class_drawn_without_being_declared(raw: Path) -> None:
     camus(raw)
     write_dataset(raw, "Dataset503_X", {"LV": 1, "RV": 2}, [Drawn("x", [1, 2], {"annotated": ["LV"]})])
-    assert "Dataset503_X: x: RV drawn, but annotated" in refused(raw, "Dataset501_CAMUS", "Dataset503_X")
+    assert "Dataset503_X: x: RV drawn, but declared as annotated" in refused(raw, "Dataset501_CAMUS", "Dataset503_X")
 
 
 def test_an_unreadable_image(raw: Path) -> None:

@@ -396,6 +396,7 @@ def test_an_existing_data_set_stays_without_overwrite(raw: Path) -> None:
     source = camus(raw)
     make(source, "LA", fraction=0.5)
     assert "Dataset601_Test exists" in refused(source, "LA", fraction=0.25)
+    assert "Dataset601_Test exists" in refused(source, "no class")  # said before the source is looked at
     make(source, "LA", fraction=0.25, overwrite=True)
     assert len(losers(RawDataset(raw / "Dataset601_Test"))) == 1
 

@@ -348,7 +348,7 @@ BAD = {
     "cut off": "a_p1_ED: the prediction of p cannot be read: it is cut off",
     "no image": "a_p1_ED: the prediction of p cannot be read",
     "reference": "a_p1_ED: the reference cannot be read",
-    "undeclared": "a_p1_ED: LA drawn, but annotated according to partial_labels.json: LV, MYO",
+    "undeclared": "a_p1_ED: LA drawn, but declared as annotated: LV, MYO",
     "no entry": "1 case(s) have no entry in partial_labels.json: a_p1_ED",
 }
 

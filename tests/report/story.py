@@ -90,7 +90,7 @@ def predict(rng: np.random.Generator, truth: np.ndarray, model: str, domain: str
     offset = (1 - scale) * np.array(truth.shape) / 2 + rng.normal(0, strength, truth.ndim)
     if truth.ndim == 3:
         scale[0], offset[0] = 1, 0
-    moved = ndimage.affine_transform(truth, scale, offset, order=0)
+    moved = ndimage.affine_transform(truth, np.diag(scale), offset, order=0)
     return moved * np.isin(moved, values(KNOWS[domain][0])) if model == PLAIN else moved
 
 

@@ -84,7 +84,7 @@ def test_a_fine_distance_of_who_missed_a_case_is_not_bold() -> None:
     a = summarised("a", hd95_mean="2", hd95_n_infinite="1", hd95_n_values="3")
     hd95 = cells(a, summarised("b", hd95_mean="5"))["HD95 (mm)"]
     assert [(cell.text, cell.best) for cell in hd95] == [("2.00", False), ("5.00", True)]
-    assert hd95[0].more == "[1.00, 1.00] (n = 3)"  # Dice has 4
+    assert hd95[0].more == "[1.00, 1.00]\n(n = 3)"  # Dice has 4
     both = cells(a, summarised("b", hd95_mean="5", hd95_n_infinite="1"))["HD95 (mm)"]
     assert [cell.best for cell in both] == [False, False]
 
@@ -93,6 +93,15 @@ def test_a_fine_distance_of_who_missed_a_case_is_not_bold() -> None:
 def test_nothing_is_bold_where_models_are_equal_or_saw_different_cases(other: dict[str, str]) -> None:
     dice = cells(summarised("a", dice_mean="0.9"), summarised("b", **other))["Dice"]
     assert [cell.best for cell in dice] == [False, False]
+
+
+def test_a_false_positive_is_not_better_than_rightly_nothing() -> None:
+    """Four cases known not to show it: a predicts it in one (Dice 0), b in none (no Dice, no distance)."""
+    a = summarised("a", dice_mean="0", hd95_mean="", hd95_n_infinite="1")
+    b = summarised("b", dice_mean="", dice_n_cases="0", hd95_mean="")
+    found = cells(a, b)
+    assert [(cell.text, cell.best) for cell in found["Dice"]] == [("0.000", False), ("\N{EN DASH}", False)]
+    assert [cell.best for cell in found["HD95 (mm)"]] == [False, False]
 
 
 def test_one_model_has_nothing_to_be_better_than() -> None:

@@ -14,6 +14,7 @@ from matplotlib.image import imread
 
 from nnunet_partial.cli import main
 from nnunet_partial.report.case_files import read_slice
+from nnunet_partial.report.drawing import file_name
 from nnunet_partial.report.evaluation_page import evaluation_page
 from nnunet_partial.report.page import page_html
 from nnunet_partial.report.pictures import Pictures
@@ -139,6 +140,19 @@ def test_every_picture_is_there_for_screen_and_print(reported: Story) -> None:
     assert (reported.results / "report.html").read_text().count("<img ") == len(names)
 
 
+@pytest.mark.parametrize(
+    ("parts", "name"),
+    [
+        (("bland_altman", "EF", "%", "data set's own"), "bland_altman_EF_percent_data-set-s-own"),
+        (("bland_altman", "EF", "%", ""), "bland_altman_EF_percent"),
+        (("overlay", "../site A.b", "LV"), "overlay_site-A-b_LV"),
+        (("overlay", "|$", "LV"), "overlay_unnamed_LV"),
+    ],
+)
+def test_names_of_picture_files_are_plain(parts: tuple[str, ...], name: str) -> None:
+    assert file_name(*parts) == name
+
+
 def test_an_overlay_shows_structures_in_their_colours(reported: Story) -> None:
     pixels = imread(reported.results / "pictures" / f"overlay_{FULL}_MYO.png")[..., :3]
     for colour in ("#56B4E9", "#E69F00", "#CC79A7"):
@@ -242,5 +256,6 @@ def test_tables_as_markdown_and_latex(reported: Story, tmp_path: Path) -> None:
     assert f"LV & naive & 6 (3) & {mean} &" in tex
     assert tex.count(r"\begin{table}") == tex.count(r"\bottomrule") > 8
     assert r"m$<$b$>$\_\%" in tex
+    assert not [case for case in (case_name(d, p, "ED") for d in (FULL, ABSENT) for p in range(3)) if case in tex]
     assert "<script" not in markdown.replace(r"\<script", "")
-    assert not re.search(r"(?<!\\)[%&]", re.sub(r" & | & ?|&  &|^%.*$", "", tex, flags=re.MULTILINE))
+    assert not re.search(r"(?<!\\)[%&]", re.sub(r" & | & ?|&  &|^%.*$|(?<=[{}])%$", "", tex, flags=re.MULTILINE))

@@ -8,7 +8,8 @@ import re
 
 import pytest
 
-from nnunet_partial.report.tables import Cell, Table, latex, rules_between, to_csv, to_latex, to_markdown
+from nnunet_partial.report.latex_tables import latex, to_latex
+from nnunet_partial.report.tables import Cell, Table, rules_between, to_csv, to_markdown
 
 ROWS = [
     ["LV", "naive", Cell("0.88", more="[0.86, 0.90]")],
@@ -56,6 +57,31 @@ def test_latex_is_a_booktabs_table() -> None:
     assert r"\caption{Dice at 100 \%}" in text
     assert r"\label{tab:1}" in text
     assert text.count("{") == text.count("}")
+
+
+def test_latex_writes_each_line_below_a_number_small() -> None:
+    text = to_latex(Table(["a", "HD95 (mm)"], [["x", Cell("2.0", more="[1, 3]\n(n = 26)")]]))
+    assert r"x & 2.0 \\" + "\n" + r" & \scriptsize [1, 3] \\" + "\n" + r" & \scriptsize (n = 26) \\" in text
+
+
+def test_latex_divides_a_long_head_near_its_middle() -> None:
+    text = to_latex(Table(["known not to show it", "of it"], [["1", "2"]]))
+    assert r"\shortstack[l]{known not\\to show it} & of it \\" in text
+
+
+def test_latex_divides_a_table_that_is_longer_than_a_page() -> None:
+    """60 rows of one line, rules above 25 and 40: 40 rows on the first page (it has room for 44), 20 on the next."""
+    rows = [[f"s{(row >= 25) + (row >= 40)}", f"row{row}"] for row in range(60)]
+    first, second = to_latex(Table(["a", "b"], rows, "Long", "Read it so.", 1, rules_between(rows)), "tab:1").split(
+        "\n\n"
+    )
+    assert first.count(r"\\") - 1 == 40  # and the head
+    assert second.count(r"\\") - 1 == 20
+    assert "row39 " in first
+    assert r"s2 & row40 \\" in second  # its name is said again
+    assert (r"\caption{Long}" in first, r"\caption" in second) == (True, False)
+    assert (r"\label{tab:1}" in first, r"Table~\ref{tab:1}, continued" in second) == (True, True)
+    assert ("Read it so." in first, "Read it so." in second) == (False, True)
 
 
 def test_csv_can_be_read_again() -> None:

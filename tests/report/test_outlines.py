@@ -1,0 +1,54 @@
+"""Where two structures touch, the lines of both are seen; no part is too thin for a line."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from nnunet_partial.report.drawing import new_drawing
+from nnunet_partial.report.outlines import Line, depth_beyond, outline
+
+LV, MYO = "#56B4E9", "#E69F00"
+
+
+def test_the_line_runs_inside_the_border() -> None:
+    """Five rows: their middles lie 0.5, 1.5, 2.5, 1.5, 0.5 inside the border. An inset of 1 lies between."""
+    mask = np.zeros((7, 23), bool)
+    mask[1:6, 1:22] = True
+    assert depth_beyond(mask, 1.0)[:, 11].tolist() == [-1.5, -0.5, 0.5, 1.5, 0.5, -0.5, -1.5]
+
+
+def test_lengths_are_in_rows() -> None:
+    """Pixels twice as high as wide: columns are half a row, so their middles are 0.25, 0.75, 1.25 rows deep."""
+    mask = np.zeros((23, 7), bool)
+    mask[1:22, 1:6] = True
+    assert depth_beyond(mask, 0.0, aspect=2.0)[11, 1:6].tolist() == [0.25, 0.75, 1.25, 0.75, 0.25]
+
+
+def test_a_part_that_is_too_thin_keeps_a_line() -> None:
+    mask = np.zeros((30, 30), bool)
+    mask[5:20, 5:20] = mask[25, 25] = True
+    inside = depth_beyond(mask, 4.0) > 0
+    assert inside[25, 25]
+    assert inside[12, 12]
+    assert not inside[5, 5:20].any()
+
+
+@pytest.mark.parametrize("stroke", ["solid", "dashed"])
+def test_both_lines_are_seen_where_structures_touch(stroke: str) -> None:
+    """Two halves of a picture of 40 x 40 pixels, each 5 screen pixels wide: both colours show along the border."""
+    drawing = new_drawing(2, 2)
+    drawing.set_layout_engine("none")
+    drawing.set_dpi(100)
+    axes = drawing.add_axes((0.0, 0.0, 1.0, 1.0))
+    axes.imshow(np.zeros((40, 40)), cmap="gray", aspect="auto")
+    left = np.zeros((40, 40), bool)
+    left[:, :20] = True
+    for mask, colour in ((left, LV), (~left, MYO)):
+        outline(axes, mask, Line(colour, 2.0, 40 / (72 * 2), 1.0), stroke)
+    drawing.canvas.draw()
+    pixels = np.asarray(drawing.canvas.buffer_rgba())[20:180, 80:120, :3] / 255.0  # type: ignore[attr-defined]
+    for colour in (LV, MYO):
+        rgb = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+        lengths = (np.abs(pixels - rgb).max(-1) < 0.1).any(axis=1).sum()  # rows of the screen in which it is seen
+        assert lengths > 80
