@@ -13,6 +13,8 @@ from typing import Any
 #: Relative difference up to which two spacings, origins or directions count as the same (headers store float32).
 TOLERANCE = 1e-3
 
+_BLOCK = 1 << 20
+
 
 @dataclass(frozen=True)
 class Geometry:
@@ -41,7 +43,7 @@ class Geometry:
 
 @dataclass(frozen=True)
 class FileFacts:
-    """What `look` saw: geometry and, where asked for, the distinct values; or else `problem`, why it cannot be read."""
+    """What `look` saw: geometry and, where asked for, the distinct values; or else `problem`, why it is of no use."""
 
     geometry: Geometry | None = None
     values: tuple[float, ...] = ()
@@ -83,12 +85,19 @@ def header(path: Path) -> Geometry:
 
 
 def look(path: Path, with_values: bool = False) -> FileFacts:
-    """Reads the whole file once; never raises for what is wrong with it."""
+    """Reads the whole file once; never raises for what is wrong with it.
+
+    NaN and infinite pixels are a problem, of a label file a value as any other. nnU-Net's planning stops at NaN without
+    naming a file, and lets infinite pixels pass, which become NaN when it normalises.
+    """
     try:
         geometry, array = read_array(path)
     except OSError as problem:
         return FileFacts(problem=f"cannot be read: {problem}")
-    return FileFacts(geometry, _values(array) if with_values else ())
+    if with_values:
+        return FileFacts(geometry, _values(array))
+    broken = _not_finite(array)
+    return FileFacts(problem=f"holds {broken} pixel(s) that are NaN or infinite") if broken else FileFacts(geometry)
 
 
 def read_array(path: Path) -> tuple[Geometry, Any]:
@@ -122,25 +131,46 @@ def _values(array: Any) -> tuple[float, ...]:
     return (*numbers, math.nan) if len(numbers) < len(found) else tuple(numbers)
 
 
-def require_whole_nifti(path: Path) -> None:
-    """Raises where a NIfTI file is shorter than its header says or its compression is broken.
+def _not_finite(array: Any) -> int:
+    """How many values are NaN or infinite."""
+    import numpy as np
 
-    ITK reads such a file without a word and fills the rest with zeros, i.e. background.
+    return 0 if array.dtype.kind in "iub" else int(array.size - np.count_nonzero(np.isfinite(array)))
+
+
+def require_whole_nifti(path: Path) -> None:
+    """Raises where a NIfTI file is shorter than its header says, its compression is broken, or a pixel is no number.
+
+    ITK reads such a file without a word: what is missing, NaN or infinite becomes zero, i.e. background.
     """
     if not path.name.endswith((".nii", ".nii.gz")):
         return
     with gzip.open(path) if path.name.endswith(".gz") else path.open("rb") as file:
         start = file.read(348)
-        length = len(start)
-        while block := file.read(1 << 20):
+        expected, offset, floats = _nifti_form(start)
+        length, broken = len(start), 0
+        while block := file.read(min(max(offset - length, 0), _BLOCK) or _BLOCK):
+            if floats and length >= offset:
+                broken += _not_finite(_numbers(block[: max(expected - length, 0)], floats))
             length += len(block)
-    expected = _nifti_bytes(start)
     if length < expected:
         raise OSError(f"it is cut off: {length} bytes where its header asks for {expected}")
+    if broken:
+        raise OSError(f"it holds {broken} pixel(s) that are NaN or infinite, which would be taken for 0")
 
 
-def _nifti_bytes(start: bytes) -> int:
-    """Bytes that a NIfTI-1 file must have, by its header (https://nifti.nimh.nih.gov/nifti-1); 0 for other kinds."""
+def _numbers(block: bytes, dtype: str) -> Any:
+    import numpy as np
+
+    size = np.dtype(dtype).itemsize
+    return np.frombuffer(block[: len(block) // size * size], dtype)
+
+
+def _nifti_form(start: bytes) -> tuple[int, int, str]:
+    """Bytes that a NIfTI-1 file must have by its header, where its pixels begin, and their type where they are floats.
+
+    Source: https://nifti.nimh.nih.gov/nifti-1. (0, 0, "") for other kinds.
+    """
     if len(start) < 348:
         raise OSError("it is cut off: its header is not complete")
     for order in "<>":
@@ -149,8 +179,9 @@ def _nifti_bytes(start: bytes) -> int:
             bits = int(struct.unpack_from(order + "h", start, 72)[0])
             offset = int(struct.unpack_from(order + "f", start, 108)[0])
             voxels = math.prod(max(int(n), 1) for n in dimensions[1 : 1 + max(dimensions[0], 0)])
-            return offset + voxels * bits // 8
-    return 0
+            floats = {16: "f4", 64: "f8"}.get(struct.unpack_from(order + "h", start, 70)[0])
+            return offset + voxels * bits // 8, offset, order + floats if floats else ""
+    return 0, 0, ""
 
 
 def _reason(problem: RuntimeError) -> str:

@@ -51,6 +51,7 @@ class PrimusMixin(_Trainer):
     def load_checkpoint(self, filename_or_checkpoint: Any) -> None:
         """PyTorch must be told that the numbers in nnU-Net's log are no danger; nnU-Net forgets that for Primus."""
         number = np.float64(0)
-        makers = [number.__reduce__()[0], np.dtype, *(type(np.dtype(kind)) for kind in ("float64", "float32"))]
+        numbers = (type(np.dtype(kind)) for kind in ("float64", "float32"))
+        makers: list[Any] = [number.__reduce__()[0], np.dtype, *numbers]
         with torch.serialization.safe_globals(makers):
             super().load_checkpoint(filename_or_checkpoint)

@@ -36,6 +36,18 @@ class Shared:
 
 
 @dataclass(frozen=True)
+class _Pair:
+    """Preprocessed folders of scenario and source, the files of each case of the scenario, and the cases whose files
+    are the same in the source."""
+
+    target: Path
+    origin: Path
+    files: dict[str, list[Path]]
+    same: frozenset[str]
+    dataset_json: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class _Case:
     """Plain data, for other processes. `files`: images, then labels; `target`, `source`: without their endings."""
 
@@ -70,41 +82,41 @@ def preprocess_like(
                 nnunet_folder("nnUNet_preprocessed") / source.name / f"{plans_name}.json", configuration
             )
             folders.setdefault(_data_identifier(plans, configuration), (plans_name, configuration))
+    files = _files(RawDataset(scenario))
     for folder in folders:
-        _require_preprocessed(
-            nnunet_folder("nnUNet_preprocessed") / source.name / folder, list(_files(RawDataset(scenario)))
-        )
+        _require_preprocessed(nnunet_folder("nnUNet_preprocessed") / source.name / folder, list(files))
     _require_fresh(RawDataset(source), nnunet_folder("nnUNet_preprocessed") / source.name / _TRUTH)
     for plans_name in plans_names:
         _move_plans(source.name, scenario.name, plans_name)
-    done = [
-        _share(scenario, source, folder, *with_plans, processes, progress) for folder, with_plans in folders.items()
-    ]
+    pair = _pair(scenario, source, files)
+    done = [_share(pair, folder, *with_plans, processes, progress) for folder, with_plans in folders.items()]
     _keep_beside(scenario, source)
     return Shared(sum(shared.linked for shared in done), sum(shared.preprocessed for shared in done))
 
 
-def _share(
-    scenario: Path, source: Path, folder: str, plans_name: str, configuration: str, processes: int, progress: bool
-) -> Shared:
+def _pair(scenario: Path, source: Path, files: dict[str, list[Path]]) -> _Pair:
+    preprocessed, old = nnunet_folder("nnUNet_preprocessed"), _files(RawDataset(source))
+    same = frozenset(case for case, ours in files.items() if _same(ours, old.get(case, [])))
+    dataset_json = dict(RawDataset(scenario).dataset_json)
+    return _Pair(preprocessed / scenario.name, preprocessed / source.name, files, same, dataset_json)
+
+
+def _share(pair: _Pair, folder: str, plans_name: str, configuration: str, processes: int, progress: bool) -> Shared:
     """One folder of preprocessed cases: links what is the same, preprocesses the rest."""
-    preprocessed = nnunet_folder("nnUNet_preprocessed")
-    origin, target = preprocessed / source.name / folder, preprocessed / scenario.name / folder
+    origin, target = pair.origin / folder, pair.target / folder
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
-    old, new = _files(RawDataset(source)), _files(RawDataset(scenario))
-    same = {case for case, files in new.items() if _same(files, old.get(case, []))}
-    for name in (f"{case}{ending}" for case in same for ending in _ENDINGS):
+    for name in (f"{case}{ending}" for case in pair.same for ending in _ENDINGS):
         link_or_copy(origin / name, target / name)
-    plans, dataset_json = target.parent / f"{plans_name}.json", dict(RawDataset(scenario).dataset_json)
+    plans = pair.target / f"{plans_name}.json"
     changed = [
-        _Case([str(path) for path in files], target / case, origin / case, plans, configuration, dataset_json)
-        for case, files in new.items()
-        if case not in same
+        _Case([str(path) for path in files], target / case, origin / case, plans, configuration, pair.dataset_json)
+        for case, files in pair.files.items()
+        if case not in pair.same
     ]
     for _ in in_parallel(_preprocess, changed, processes, "preprocessing what changed" if progress else None):
         pass
-    return Shared(len(same), len(changed))
+    return Shared(len(pair.same), len(changed))
 
 
 def _require_origin(scenario: Path, source: Path) -> None:
@@ -202,10 +214,18 @@ def _preprocess(case: _Case) -> None:
 
 
 def _keep_beside(scenario: Path, source: Path) -> None:
-    """What nnU-Net's training wants beside the cases: dataset.json, the fingerprint, the labels to validate with."""
+    """What nnU-Net's training wants beside the cases: dataset.json, the fingerprint, the labels to validate with.
+
+    Left alone where it is right: further plans may come while others are trained.
+    """
     target = nnunet_folder("nnUNet_preprocessed") / scenario.name
-    shutil.copyfile(scenario / "dataset.json", target / "dataset.json")
-    shutil.copyfile(target.parent / source.name / _FINGERPRINT, target / _FINGERPRINT)
-    shutil.rmtree(target / _TRUTH, ignore_errors=True)
-    for path in RawDataset(scenario).label_files().values():
-        link_or_copy(path, target / _TRUTH / path.name)
+    for original in (scenario / "dataset.json", target.parent / source.name / _FINGERPRINT):
+        if not (target / original.name).exists() or not _same([original], [target / original.name]):
+            shutil.copyfile(original, target / original.name)
+    labels, kept = list(RawDataset(scenario).label_files().values()), target / _TRUTH
+    names = {path.name for path in kept.iterdir()} if kept.exists() else None
+    if names == {path.name for path in labels} and _same(labels, [kept / path.name for path in labels]):
+        return
+    shutil.rmtree(kept, ignore_errors=True)
+    for path in labels:
+        link_or_copy(path, kept / path.name)

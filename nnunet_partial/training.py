@@ -32,13 +32,12 @@ from nnunet_partial.known_batch import KnownClasses, LossOfKnown, Unaware, count
 from nnunet_partial.labels import Manifest, class_names, has_regions
 from nnunet_partial.moving_average import mend_moving_average
 from nnunet_partial.overview import knowledge_table
+from nnunet_partial.run_record import OLD_LOG_KEY, Entry, from_old_log, record_run
 from nnunet_partial.run_settings import RunSettings
 from nnunet_partial.training_data import check_labels, prepare_splits, read_manifest, require_taught
 from nnunet_partial.training_signs import INTERVAL, PatchSigns
 from nnunet_partial.validation_signs import signs_text
 from nnunet_partial.validation_summary import mask_unknown
-
-RUN_LOG_KEY = "partial_label_run"
 
 # What a mixin's super() is, is chosen by the class that uses it: some nnUNetTrainer, of which nothing is typed.
 _Trainer: Any = object
@@ -81,6 +80,7 @@ class PartialLabelMixin(_Trainer):
     ) -> None:
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.run_settings = RunSettings.from_environment()
+        self._run_in_checkpoint: list[Entry] = []
         mend_moving_average(self.logger)
 
     # ---- before the first iteration -------------------------------------------------------------------------------
@@ -194,19 +194,26 @@ class PartialLabelMixin(_Trainer):
         self.loss_of_known.known = to_device(self.known_in_training(batch), self.device)
         return super().train_step(batch)
 
-    def on_epoch_start(self) -> None:
-        super().on_epoch_start()
-        self._reseed(self.current_epoch)
-        log = self.logger.local_logger.my_fantastic_logging
-        # as long as the other lists, also where a stock training is continued: nnU-Net plots the shortest of them
-        log.setdefault(RUN_LOG_KEY, [None] * self.current_epoch)
+    def on_train_start(self) -> None:
+        super().on_train_start()
+        if self.local_rank == 0:
+            self._record_run()
+
+    def _record_run(self) -> None:
+        """Beside the checkpoints, not in them: a checkpoint is no larger than nnU-Net's own."""
         settings = {
             "epochs": self.num_epochs,
             "iterations": self.num_iterations_per_epoch,
             "val_iterations": self.num_val_iterations_per_epoch,
             "seed": self.run_settings.seed,
         }
-        self.logger.local_logger.log(RUN_LOG_KEY, settings, self.current_epoch)
+        changed = record_run(Path(self.output_folder), self.current_epoch, settings, self._run_in_checkpoint)
+        if changed:
+            self.print_to_log_file(f"WARNING: this training goes on with other settings than before: {changed}")
+
+    def on_epoch_start(self) -> None:
+        super().on_epoch_start()
+        self._reseed(self.current_epoch)
 
     def on_train_end(self) -> None:
         super().on_train_end()
@@ -216,7 +223,8 @@ class PartialLabelMixin(_Trainer):
 
     def save_checkpoint(self, filename: str) -> None:
         """Under a temporary name first: a kill while writing leaves the last good checkpoint in place."""
-        temporary = Path(f"{filename}.tmp")
+        # torch writes the name, without its ending, before each tensor: a longer one would make a larger file
+        temporary = Path(filename).with_suffix(".tmp")
         if self.local_rank == 0:
             temporary.unlink(missing_ok=True)  # what an earlier kill left; nnU-Net may decide to write nothing now
         super().save_checkpoint(str(temporary))
@@ -224,6 +232,12 @@ class PartialLabelMixin(_Trainer):
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
             temporary.replace(filename)
+
+    def load_checkpoint(self, filename_or_checkpoint: Any) -> None:
+        super().load_checkpoint(filename_or_checkpoint)
+        log = self.logger.local_logger.my_fantastic_logging
+        # a list that no longer grows must not stay: nnU-Net plots as many epochs as the shortest list has
+        self._run_in_checkpoint = from_old_log(log.pop(OLD_LOG_KEY, []))
 
     # ---- validation --------------------------------------------------------------------------------------------------
 

@@ -182,13 +182,34 @@ def test_unreadable_files(sound: RawDataset) -> None:
     assert found[CONTENT][0].startswith("a_2: the label file cannot be read: ")
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize(
+    ("ending", "says"),
+    [
+        (".nii.gz", "cannot be read: it holds 2 pixel(s) that are NaN or infinite, which would be taken for 0"),
+        (".nrrd", "holds 2 pixel(s) that are NaN or infinite"),
+    ],
+)
+def test_pixels_that_are_no_numbers(tmp_path: Path, ending: str, says: str, value: float) -> None:
+    """In training and in test images. ITK, and nnU-Net with it, reads them in NIfTI files as 0."""
+    cases = [Drawn("a_1", [1], {"annotated": ["LV"]}), Drawn("b_2", [1], {"annotated": ["LV"]}, "Ts")]
+    dataset = write_dataset(tmp_path / "raw", "Dataset002_B", {"LV": 1}, cases, ending=ending)
+    assert findings(dataset) == {}
+    pixels = np.ones((8, 6), np.float32)
+    pixels[7, 4:] = value
+    for case, part in (("a_1", "Tr"), ("b_2", "Ts")):
+        write_image(dataset.image_files(part)[case][0], pixels)
+    wrong = [f"{case}: images{part}/{case}_0000{ending} {says}" for case, part in (("a_1", "Tr"), ("b_2", "Ts"))]
+    assert findings(dataset) == {FILES: wrong}
+
+
 def test_a_class_drawn_without_being_declared(sound: RawDataset) -> None:
     edit_case(sound, "b_1", {"annotated": ["MYO"], "domain": "b", "patient": "pb"})
     edit_case(sound, "b_2", {"annotated": [], "domain": "b", "patient": "pc"})
     assert findings(sound) == {
         CONTENT: [
-            "b_1: LV drawn, but annotated according to partial_labels.json: MYO",
-            "b_2: LV drawn, but annotated according to partial_labels.json: nothing",
+            "b_1: LV drawn, but declared as annotated: MYO",
+            "b_2: LV drawn, but declared as annotated: nothing",
         ]
     }
 

@@ -38,6 +38,7 @@ from nnunet_partial.files import read_json
 from nnunet_partial.label_check import checked_before, remember_checked
 from nnunet_partial.labels import CaseLabels, Manifest
 from nnunet_partial.raw_dataset import RawDataset
+from nnunet_partial.run_record import RECORD_NAME, read_record, record_run
 from nnunet_partial.splits import check_splits, make_splits
 
 CLASSES = ("LV", "MYO", "LA")
@@ -175,6 +176,13 @@ def read_own_table(path: Path) -> None:
         assert case.problem or ".." not in Path(case.image).parts
 
 
+def read_run(path: Path) -> None:
+    changed = record_run(path.parent, 3, {**RUN, "epochs": 7})
+    record = read_record(path)
+    assert record[-1]["epochs"] == 7
+    assert not changed or record[-1]["from_epoch"] == 3
+
+
 class Named(Undeclared):
     """Three cases c0, c1, c2 without files."""
 
@@ -192,6 +200,8 @@ def read_declared(path: Path) -> None:
     manifest.require(manifest.cases, CLASSES)
 
 
+RUN = {"epochs": 5, "iterations": 250, "val_iterations": 50, "seed": None}
+RUNS = [{"from_epoch": 0, **RUN}, {"from_epoch": 2, **RUN, "seed": 1}]
 UNITY = {
     name_of("one"): {"labels": {"curve-lv-endo": CUP, "curve-la-endo": OFF, "mv-ant-hinge": {"type": "blurred"}}},
     name_of("two"): {"labels": {"curve-rv-endo": [CUP], "lv-apex-endo": {"type": "point", "x": "3", "y": "4"}}},
@@ -228,6 +238,7 @@ READERS = [
     Reader("Unity sizes", "01_database_physical.csv", SIZES.encode(), read_sizes),
     Reader("CAMUS lists", "subgroup_training.txt", b"patient0001\npatient0002\n", read_lists),
     Reader("own table", "cases.csv", OWN.encode(), read_own_table),
+    Reader("run record", RECORD_NAME, as_json(RUNS), read_run),
     Reader("table of declarations", "declared.csv", DECLARED.encode(), read_declared),
 ]
 

@@ -22,9 +22,10 @@ from typing import Any
 import torch
 from nnunetv2.run.run_training import maybe_load_checkpoint
 
+from nnunet_partial.run_record import RECORD_NAME
 from nnunet_partial.trainers.nnUNetTrainerMarginal import nnUNetTrainerMarginal
 
-DATASET, EPOCHS = "Dataset701_Toy", 4
+DATASET, EPOCHS = "Dataset701_Toy", 5
 SAVE_EVERY = 2
 
 
@@ -66,12 +67,14 @@ def writing(name: str, number: int) -> Callable[[Any], None]:
     return arrange
 
 
-STORIES: dict[str, Callable[[Any], None]] = {
-    "in the first epoch": in_epoch(0),
-    "between checkpoints": in_epoch(3),
-    "while checkpoint_latest is written for the first time": writing("checkpoint_latest", 1),
-    "while checkpoint_best is written": writing("checkpoint_best", 0),
-    "while checkpoint_final is written": writing("checkpoint_final", EPOCHS - 1),
+#: How each is killed, and the epoch at which it goes on: after the last checkpoint that was whole, else from the start.
+STORIES: dict[str, tuple[Callable[[Any], None], int]] = {
+    "in the first epoch": (in_epoch(0), 0),
+    "between checkpoints": (in_epoch(3), 2),
+    "while checkpoint_latest is written for the first time": (writing("checkpoint_latest", 1), 1),  # after the best
+    "while checkpoint_latest is written over an older one": (writing("checkpoint_latest", 3), 2),
+    "while checkpoint_best is written": (writing("checkpoint_best", 0), 0),
+    "while checkpoint_final is written": (writing("checkpoint_final", EPOCHS - 1), 4),
 }
 
 
@@ -85,6 +88,7 @@ def train(arrange: Callable[[Any], None] | None, go_on: bool) -> None:
     if arrange is not None:
         arrange(trainer)
     maybe_load_checkpoint(trainer, go_on, False)
+    Path(os.environ["nnUNet_results"], "goes_on_at").write_text(str(trainer.current_epoch))
     trainer.run_training()
 
 
@@ -116,19 +120,29 @@ def outcome(root: Path) -> dict[str, Any]:
         seen["weights"] = hashlib.sha256(weights).hexdigest()
     folders = (root / "raw" / DATASET, root / "preprocessed" / DATASET)
     names = ("partial_labels.json", "splits_final.json")
+    record = results / RECORD_NAME
+    seen["record"] = json.loads(record.read_text()) if record.exists() else []
     seen["declared"] = [(folder / name).read_text() for folder in folders for name in names if (folder / name).exists()]
     return seen
 
 
 def main(root: Path) -> None:
     torch.set_num_threads(1)
-    log = root / "said.txt"
-    for story, arrange in [("undisturbed", None), *STORIES.items()]:
-        shutil.rmtree(root / "results", ignore_errors=True)
-        code = in_a_fork(lambda arrange=arrange: train(arrange, False), log)  # type: ignore[misc]
-        after = outcome(root)["files"]
-        again = in_a_fork(lambda: train(None, True), log) if arrange is not None else 0
-        print(json.dumps({"story": story, "code": code, "after": after, "again": again, **outcome(root)}), flush=True)
+    print(json.dumps({"story": "undisturbed", **run(root, None)}), flush=True)
+    for story, (arrange, _) in STORIES.items():
+        killed = run(root, arrange)
+        again = in_a_fork(lambda: train(None, True), root / "said.txt")
+        went_on = {"again": again, "goes_on_at": int((root / "results" / "goes_on_at").read_text())}
+        answer = {"story": story, "code": killed["code"], "after": killed["files"], **went_on, **outcome(root)}
+        print(json.dumps(answer), flush=True)
+
+
+def run(root: Path, arrange: Callable[[Any], None] | None) -> dict[str, Any]:
+    """A training from the start; how it ended, and what it left."""
+    shutil.rmtree(root / "results", ignore_errors=True)
+    (root / "results").mkdir()
+    code = in_a_fork(lambda: train(arrange, False), root / "said.txt")
+    return {"code": code, **outcome(root)}
 
 
 if __name__ == "__main__":

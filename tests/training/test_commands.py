@@ -15,7 +15,7 @@ import SimpleITK as sitk
 import torch
 from toy import Project, shrink, write_toy
 
-from nnunet_partial.training import RUN_LOG_KEY
+from nnunet_partial.run_record import RECORD_NAME
 
 DATASET = "Dataset701_Toy"
 
@@ -74,7 +74,9 @@ def test_train_validate_continue_and_pretrain(planned: Project, tmp_path: Path) 
     project.train("701", "2d", "0", "-tr", "nnUNetTrainerMarginal", "--c", nnUNet_partial_epochs="2")
     checkpoint = torch.load(results / "checkpoint_final.pth", weights_only=False)
     assert checkpoint["current_epoch"] == 2
-    assert [entry["epochs"] for entry in checkpoint["logging"][RUN_LOG_KEY]] == [1, 2]
+    assert {len(values) for values in checkpoint["logging"].values()} == {2}
+    record = json.loads((results / RECORD_NAME).read_text())
+    assert [(entry["from_epoch"], entry["epochs"]) for entry in record] == [(0, 1), (1, 2)]
     check_summary(results)
 
     weights = str(results / "checkpoint_final.pth")

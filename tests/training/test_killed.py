@@ -31,7 +31,7 @@ def outcomes(planned: Project, tmp_path_factory: pytest.TempPathFactory) -> dict
         env={**os.environ, **copy.environment, **variables, "nnUNet_n_proc_DA": "0", "MKL_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=420,
         check=False,
     )
     said = copy.root / "said.txt"
@@ -43,6 +43,8 @@ def test_the_undisturbed_training_is_what_it_should_be(outcomes: dict[str, dict[
     undisturbed = outcomes["undisturbed"]
     assert (undisturbed["code"], undisturbed["epoch"], undisturbed["lengths"]) == (0, EPOCHS, [EPOCHS])
     assert len(set(undisturbed["losses"])) == EPOCHS
+    settings = {"epochs": EPOCHS, "iterations": 2, "val_iterations": 1, "seed": 1}
+    assert undisturbed["record"] == [{"from_epoch": 0, **settings}]
 
 
 @pytest.mark.parametrize("story", STORIES)
@@ -50,8 +52,10 @@ def test_killed_and_continued_it_ends_as_if_undisturbed(story: str, outcomes: di
     killed, undisturbed = outcomes[story], outcomes["undisturbed"]
     assert (killed["code"], killed["again"]) == (-9, 0)
     assert "checkpoint_final.pth" not in killed["after"]
-    # losses of every epoch, none twice or missing, and the weights
-    for what in ("epoch", "losses", "lengths", "weights"):
+    # not all over again, which would end in the same numbers
+    assert killed["goes_on_at"] == STORIES[story][1]
+    # losses of every epoch, none twice or missing, the weights, and the record of length and seed
+    for what in ("epoch", "losses", "lengths", "weights", "record"):
         assert killed[what] == undisturbed[what]
     assert killed["declared"] == undisturbed["declared"]  # manifest and split, raw and preprocessed
     assert not [name for name in killed["files"] if name.endswith(".tmp")]

@@ -20,6 +20,7 @@ from nnunet_partial.errors import ManifestError, PartialLabelError, SplitError
 from nnunet_partial.known_batch import LossOfKnown, Unaware, count_known, count_samples
 from nnunet_partial.labels import MANIFEST_NAME
 from nnunet_partial.losses import AdaptiveCCELoss, MarginalLoss
+from nnunet_partial.run_record import OLD_LOG_KEY, RECORD_NAME
 from nnunet_partial.splits import SPLITS_NAME
 from nnunet_partial.trainers.nnUNetTrainerABCE import nnUNetTrainerABCE
 from nnunet_partial.trainers.nnUNetTrainerACCE import nnUNetTrainerACCE
@@ -29,7 +30,7 @@ from nnunet_partial.trainers.nnUNetTrainerMarginal import (
     nnUNetTrainerMarginalLabelDropout,
 )
 from nnunet_partial.trainers.nnUNetTrainerNaive import nnUNetTrainerNaive
-from nnunet_partial.training import RUN_LOG_KEY, PartialLabelMixin
+from nnunet_partial.training import PartialLabelMixin
 
 DATASET = "Dataset701_Toy"
 TRAINERS = [nnUNetTrainerMarginal, nnUNetTrainerACCE, nnUNetTrainerABCE, nnUNetTrainerNaive]
@@ -68,6 +69,12 @@ def run_epoch(trainer: Any) -> list[float]:
 
 def log_of(trainer: Any) -> dict[str, list[Any]]:
     return trainer.logger.local_logger.my_fantastic_logging
+
+
+def record_of(trainer: Any) -> list[dict[str, Any]]:
+    """With which settings the training ran, as it stands beside its checkpoints."""
+    found: list[dict[str, Any]] = json.loads(Path(trainer.output_folder, RECORD_NAME).read_text())
+    return found
 
 
 def edit(path: Path, change: Any) -> None:
@@ -128,20 +135,30 @@ def test_an_epoch_counts_only_known_pairs(project: Project, trainer_class: type[
     assert all(math.isfinite(loss) for loss in losses)
     log = log_of(trainer)
     assert math.isfinite(log["ema_fg_dice"][0])
-    assert log[RUN_LOG_KEY] == [{"epochs": 1000, "iterations": 2, "val_iterations": 2, "seed": None}]
+    settings = {"epochs": 1000, "iterations": 2, "val_iterations": 2, "seed": None}
+    assert record_of(trainer) == [{"from_epoch": 0, **settings}]
     assert isinstance(trainer.loss_of_known.loss, trainer_class.loss_class or Unaware)
     written = Path(trainer.output_folder, "debug.json").read_text()
     assert "a_p0" not in written  # no case name beside the model
     assert "a_p0" not in str(torch.load(Path(trainer.output_folder, "checkpoint_best.pth"), weights_only=False).keys())
 
 
-def test_known_follows_the_cases_of_the_batch(project: Project) -> None:
+def test_known_follows_the_cases_of_the_batch(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("nnUNet_partial_seed", "1")
     trainer = trainer_of(project)
     trainer.on_train_start()
-    batch = next(trainer.dataloader_train)
-    trainer.train_step(batch)
-    expected = [[True, True, str(key).startswith("a_")] for key in batch["keys"]]
-    assert trainer.loss_of_known.known.tolist() == expected
+    told: list[Any] = []
+    trainer.loss_of_known.loss.register_forward_pre_hook(lambda loss, arguments: told.append(arguments[2].tolist()))
+    seen = set()
+    for _ in range(3):
+        batch = next(trainer.dataloader_train)
+        told.clear()
+        trainer.train_step(batch)
+        expected = [[True, True, str(key).startswith("a_")] for key in batch["keys"]]
+        assert told  # once for each resolution of deep supervision that counts
+        assert all(known == expected for known in told)
+        seen.add(str(expected))
+    assert len(seen) > 1  # else the batch before could have decided
 
 
 def test_label_dropout_works_in_training_and_never_in_validation(project: Project) -> None:
@@ -209,12 +226,47 @@ def test_the_same_seed_gives_the_same_training_and_resuming_goes_on_as_if_uninte
     resumed.current_epoch = 1
     resumed.on_train_start()
     assert run_epoch(resumed) == losses[1]
-    assert [entry["seed"] for entry in log_of(resumed)[RUN_LOG_KEY]] == [3, 3]
+    assert [(entry["from_epoch"], entry["seed"]) for entry in record_of(resumed)] == [(0, 3)]
 
     monkeypatch.setenv("nnUNet_partial_seed", "4")
     other = trainer_of(project)
     other.on_train_start()
     assert run_epoch(other) != losses[0]
+
+
+def test_going_on_with_another_length_is_said_and_on_record(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = trainer_of(project)
+    first.on_train_start()
+    first.current_epoch = 4
+    latest = str(Path(first.output_folder, "checkpoint_latest.pth"))
+    first.save_checkpoint(latest)
+
+    monkeypatch.setenv("nnUNet_partial_epochs", "7")
+    for _ in range(2):  # killed before its next checkpoint, it goes on from the same one
+        resumed = trainer_of(project)
+        resumed.load_checkpoint(latest)
+        resumed.on_train_start()
+        assert [(entry["from_epoch"], entry["epochs"]) for entry in record_of(resumed)] == [(0, 1000), (5, 7)]
+        said = Path(resumed.log_file).read_text()
+        assert "WARNING: this training goes on with other settings than before: epochs 1000 -> 7" in said
+
+
+def test_a_checkpoint_of_an_earlier_version_goes_on_and_its_settings_are_kept(project: Project) -> None:
+    """Version 0.1 and 0.2 kept them in the checkpoint, for each epoch; None: trained by another trainer."""
+    trainer = trainer_of(project)
+    trainer.initialize()
+    settings = {"epochs": 1000, "iterations": 2, "val_iterations": 2, "seed": 1}
+    log_of(trainer)[OLD_LOG_KEY] = [None, settings, dict(settings), {**settings, "seed": 2}]
+    trainer.current_epoch = 3
+    latest = str(Path(trainer.output_folder, "checkpoint_latest.pth"))
+    trainer.save_checkpoint(latest)
+
+    resumed = trainer_of(project)
+    resumed.load_checkpoint(latest)
+    resumed.on_train_start()
+    seeds = [(entry["from_epoch"], entry["seed"]) for entry in record_of(resumed)]
+    assert seeds == [(1, 1), (3, 2), (4, None)]
+    assert OLD_LOG_KEY not in log_of(resumed)  # nnU-Net would plot no epoch beyond it
 
 
 def test_a_kill_while_a_checkpoint_is_written_leaves_the_last_good_one(

@@ -25,9 +25,13 @@ from toy import Project, shrink, write_toy
 
 from nnunet_partial import training_data
 from nnunet_partial.errors import ManifestError
-from nnunet_partial.losses import AdaptiveCCELoss
+from nnunet_partial.losses import LOSSES
 from nnunet_partial.trainers.nnUNetTrainerABCE import nnUNetTrainerABCE, nnUNetTrainerABCELabelDropout
-from nnunet_partial.trainers.nnUNetTrainerACCE import nnUNetTrainerACCE, nnUNetTrainerACCELabelDropout
+from nnunet_partial.trainers.nnUNetTrainerACCE import (
+    nnUNetTrainerACCE,
+    nnUNetTrainerACCEIgnore,
+    nnUNetTrainerACCELabelDropout,
+)
 from nnunet_partial.trainers.nnUNetTrainerMarginal import nnUNetTrainerMarginal, nnUNetTrainerMarginalLabelDropout
 from nnunet_partial.trainers.nnUNetTrainerNaive import nnUNetTrainerNaive
 
@@ -40,13 +44,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step:UserWarning"),
 ]
-
-
-class nnUNetTrainerACCEIgnore(nnUNetTrainerACCE):
-    """The other form of aCCE."""
-
-    def make_loss(self, plain: torch.nn.Module) -> torch.nn.Module:
-        return AdaptiveCCELoss(background="ignore", batch_dice=self.configuration_manager.batch_dice)
 
 
 TRAINERS = [
@@ -118,6 +115,10 @@ def test_the_data_sets_differ_in_the_unknown_structure_alone(pair: Pair) -> None
         assert image.read_bytes() == (pair.drawn.raw(DATASET) / "imagesTr" / image.name).read_bytes()
 
 
+def test_no_loss_is_left_out() -> None:
+    assert {trainer.loss_class for trainer in TRAINERS} == set(LOSSES.values())
+
+
 # ---- trainings -----------------------------------------------------------------------------------------------------
 
 
@@ -140,7 +141,7 @@ def trainer_of(project: Project, configuration: str, trainer_class: type[Any]) -
 
 
 def curve(project: Project, configuration: str, trainer_class: type[Any], patch: pytest.MonkeyPatch) -> list[Any]:
-    """A short training: losses in training and validation, what pseudo Dice counts, a sum of each weight in the end."""
+    """A short training: losses in training and validation, what pseudo Dice counts, the bytes of the final weights."""
     settings = {"nnUNet_n_proc_DA": "0", "nnUNet_partial_seed": "5", "nnUNet_results": str(project.root / "results")}
     for variable, value in {**project.environment, **settings}.items():
         patch.setenv(variable, value)
@@ -156,12 +157,14 @@ def curve(project: Project, configuration: str, trainer_class: type[Any], patch:
         with torch.no_grad():
             result = trainer.validation_step(next(trainer.dataloader_val))
         seen += [value.tolist() for value in result.values()]
-    return [*seen, *(weight.double().sum().item() for weight in trainer.network.parameters())]
+    return [*seen, *(weight.detach().numpy().tobytes() for weight in trainer.network.parameters())]
 
 
 def test_such_label_files_are_refused(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     curve(pair.clean, pair.configuration, nnUNetTrainerMarginal, monkeypatch)
-    with pytest.raises(ManifestError, match=r"(?s)6 of 12 label files do not fit .*b_p1_0: MYO drawn, but annotated"):
+    with pytest.raises(
+        ManifestError, match=r"(?s)6 of 12 label files do not fit .*b_p1_0: MYO drawn, but declared as annotated"
+    ):
         curve(pair.drawn, pair.configuration, nnUNetTrainerMarginal, monkeypatch)
 
 
