@@ -1,4 +1,4 @@
-# `make demo` and `make test` set up .venv by themselves: Python 3.10 or newer, pip, make and a C++ compiler are enough.
+# `make demo` and `make test` set up .venv by themselves: Python 3.11 or newer, pip, make and a C++ compiler are enough.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin

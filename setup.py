@@ -39,7 +39,7 @@ if __name__ == "__main__":
         long_description=(HERE / "README.md").read_text(encoding="utf-8"),
         long_description_content_type="text/markdown",
         license="Apache-2.0",
-        python_requires=">=3.10",
+        python_requires=">=3.11",
         packages=[
             "nnunet_partial",
             "nnunet_partial.cli",

@@ -73,7 +73,7 @@ def scale_warning(manifest: Manifest, cases: Iterable[str], geometry: Mapping[st
         "measured and made-up pixel sizes are mixed. nnU-Net brings all images to one pixel size by these numbers; a "
         "heart should then have about the same size everywhere. Median pixel size:\n"
         + "\n".join(lines)
-        + "\n  If that is not one scale, convert again with another nominal image depth."
+        + "\n  If that is not one scale, convert again with another nominal image depth (--depth-mm)."
     )
 
 

@@ -76,7 +76,7 @@ def _show(report: Report) -> None:
     )
     notes = [f"{note.about}: {note.text}" for note in report.notes]
     defects = [f"{defect.case}: {defect.reason}" for defect in report.known_defects]
-    _list("oddity noted, cases converted", notes)
+    _list("noted, cases converted all the same", notes)
     _list("known defect of the official release, left out", defects)
     if report.skipped:
         print(f"{len(report.skipped)} case(s) could not be converted and were left out, named above and in the report")

@@ -49,7 +49,7 @@ class Validation:
         untrained = [fold for fold in self.folds if not model.validation(fold).parent.is_dir()]
         if untrained:
             yield (
-                f"{model.name}: fold {_numbers(untrained)} is missing. Train it: "
+                f"{model.name}: not trained: fold {_numbers(untrained)}. Train: "
                 f"{model.command(self.dataset.folder.name, untrained)}; or choose folds with -f, trainers with -tr."
             )
         cases = [

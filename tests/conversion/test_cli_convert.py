@@ -70,7 +70,7 @@ def test_long_lists_are_cut(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         camus_view(tmp_path / "in", f"patient{number:04d}", cfg=None)
     assert call("camus", "-i", tmp_path / "in", "-d", "501", "--views", "2CH") == 0
     out = capsys.readouterr().out
-    assert "13 x oddity noted, cases converted:" in out  # 12 without cfg, and no split
+    assert "13 x noted, cases converted all the same:" in out  # 12 without cfg, and no split
     assert "... and 3 more in the report" in out
 
 

@@ -274,7 +274,7 @@ def with_another_manifest(place: Place) -> None:
 @pytest.mark.parametrize(
     ("harm", "arguments", "said"),
     [
-        (without_fold, [], "fold 1 is missing. Train it: nnUNetv2_train Dataset510_Echo 2d 1 -tr finds"),
+        (without_fold, [], "not trained: fold 1. Train: nnUNetv2_train Dataset510_Echo 2d 1 -tr finds"),
         (without_prediction, [], "1 validation case(s) of fold 1 have no prediction: b4"),
         (without_properties, [], "b4. Save them: nnUNetv2_train Dataset510_Echo 2d 1 -tr finds -p nnUNetPlans --val"),
         pytest.param(cut_probabilities, [], "b4.npz cannot be averaged", marks=LEAVES_FILES_OPEN),

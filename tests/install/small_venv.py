@@ -16,6 +16,9 @@ OWN = ("nnunet", "__editable__", "__pycache__")
 #: Would tell Python or nnU-Net where to look, or measure coverage.
 REMOVED = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "COVERAGE_", "nnUNet_", "VIRTUAL_ENV")
 
+#: As setuptools' own .pth file does: nnU-Net copies files with distutils, which Python lacks from 3.12 on.
+DISTUTILS = "import _distutils_hack; _distutils_hack.add_shim()"
+
 
 @dataclass(frozen=True)
 class SmallVenv:
@@ -33,7 +36,7 @@ class SmallVenv:
             for entry in Path(site).iterdir():
                 if not entry.name.startswith(OWN) and entry.suffix != ".pth":
                     (borrowed / entry.name).symlink_to(entry)
-        (new.site / "zz_borrowed.pth").write_text(f"{borrowed}\n")
+        (new.site / "zz_borrowed.pth").write_text(f"{borrowed}\n{DISTUTILS}\n")
         return new
 
     @property
