@@ -25,7 +25,7 @@ from losses.situations import (
     value_and_gradient,
 )
 
-from nnunet_partial.losses import _sigmoid_cpu, _softmax_cpu
+from nnunet_partial.losses import _sigmoid, _sigmoid_cpu, _softmax, _softmax_cpu
 from nnunet_partial.losses._common import Kind
 
 KNOWN = {"all": fully_known(), "mixed": mixed_known(), "nothing": known_from([[], []], 4)}
@@ -105,6 +105,17 @@ def test_the_version_for_cpus_is_used_while_exponentials_keep_their_digits(varia
         labels = torch.tensor([[0, 1, 2, 2, 3, 0]])
         found = version.forward(logits, labels, torch.tensor([[version is _softmax_cpu, True, True, True]]), how)
         assert (found is not None) == used
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+def test_on_a_cpu_ordinary_logits_do_not_reach_the_version_for_all_devices(
+    variant: Variant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for version in (_softmax, _sigmoid):
+        monkeypatch.setattr(version, "forward", None)
+    value_and_gradient(variant.build(), make_batch(74, SPACES["2d"], mixed_known()))
+    with pytest.raises(TypeError):
+        value_and_gradient(variant.build(), make_batch(74, SPACES["2d"], mixed_known(), scale=1e4))
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
