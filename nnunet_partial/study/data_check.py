@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from nnunet_partial.dataset_conversion.scenario_options import Options
@@ -24,7 +25,7 @@ def data_problems(study: Study) -> list[Problem]:
             found.append((study.dataset_lines[name], f"{name}: {problem}"))
     for scenario, complete in derived_datasets(study).values():
         if scenario.source in folders:
-            found += _scenario_problems(scenario, complete, folders[scenario.source])
+            found += _scenario_problems(scenario, complete, folders[scenario.source], study.folds)
     return found
 
 
@@ -41,7 +42,7 @@ def _require_test_cases(dataset: RawDataset) -> None:
         )
 
 
-def _scenario_problems(scenario: Scenario, complete: bool, folder: Path) -> list[Problem]:
+def _scenario_problems(scenario: Scenario, complete: bool, folder: Path, folds: Sequence[int]) -> list[Problem]:
     name = f"{scenario.name}{', complete cases' if complete else ''}"
     try:
         plan = outline(folder, options_of(scenario, complete))
@@ -49,4 +50,9 @@ def _scenario_problems(scenario: Scenario, complete: bool, folder: Path) -> list
         return [(scenario.line, f"{name}: {problem}")]
     if plan.removed:
         return [(scenario.line, f"{name}: no case is left that is annotated for {', '.join(plan.removed)}")]
+    # nnU-Net would make one by lot, patients on both sides
+    strange = [str(fold) for fold in folds if fold >= len(plan.splits)]
+    if strange:
+        has = f"has {len(plan.splits)} fold(s), counted from 0; 'folds' asks for {', '.join(strange)} too"
+        return [(scenario.line, f"{name}: {has}")]
     return []

@@ -12,6 +12,9 @@ from nnunet_partial.errors import PartialLabelError, some
 from nnunet_partial.study.methods import ARCHITECTURES, METHODS
 from nnunet_partial.study.yaml_lines import Lines, read_yaml
 
+#: nnU-Net's, without the cascade, which needs another training before it.
+CONFIGURATIONS = ("2d", "3d_fullres", "3d_lowres")
+
 #: The line of the file, and what is wrong.
 Problem = tuple[int, str]
 
@@ -113,12 +116,12 @@ class _Reader:
             seeds=self._list(content, "seeds", (0,), self._whole(0)),
             architectures=self._choices(content, "architectures", ARCHITECTURES, ("plain",)),
             folds=self._list(content, "folds", (0, 1, 2, 3, 4), self._whole(0)),
-            configuration=str(content.get("configuration", "2d")),
+            configuration=self._one_of(content, "configuration", CONFIGURATIONS),
             epochs=self._number(content, "epochs", 250),
             iterations=self._number(content, "iterations", None),
             val_iterations=self._number(content, "val_iterations", None),
             network=self._network(content),
-            device=self._device(content),
+            device=self._one_of(content, "device", ("cuda", "cpu")),
             gpus_per_training=self._number(content, "gpus_per_training", 1),
             cpus_per_training=self._number(content, "cpus_per_training", None),
             folder=home / str(content.get("folder", content.get("name", "x"))),
@@ -244,22 +247,29 @@ class _Reader:
         sizes = {
             key: tuple(whole(n, ("network", key)) for n in value[key])
             for key in ("features", "patch")
-            if isinstance(value.get(key), list)
+            if isinstance(value.get(key), list) and value[key]
         }
         for key in {"features", "patch"} & set(value) - set(sizes):
             self.wrong(("network", key), f"'{key}' is {value[key]!r}; expected a list of whole numbers")
         batch = whole(value["batch"], ("network", "batch")) if "batch" in value else default.batch
         return Network(sizes.get("features", default.features), sizes.get("patch", default.patch), batch)
 
-    def _device(self, content: Mapping[str, Any]) -> str:
-        value = content.get("device", "cuda")
-        if value not in ("cuda", "cpu"):
-            self.wrong(("device",), f"the device is {value!r}; expected cuda or cpu")
+    def _one_of(self, content: Mapping[str, Any], key: str, choices: Sequence[str]) -> str:
+        """The first of the choices where the file says nothing."""
+        value = content.get(key, choices[0])
+        if value not in choices:
+            self.wrong((key,), f"the {key} is {value!r}; expected {' or '.join(choices)}")
+            return choices[0]
         return str(value)
 
     def _clashes(self, study: Study) -> None:
         if study.network is not None and study.device == "cpu" and study.gpus_per_training > 1:
             self.wrong(("gpus_per_training",), "several GPUs, but the device is cpu")
+        axes = 2 if study.configuration == "2d" else 3
+        if study.network is not None and len(study.network.patch) != axes:
+            self.wrong(
+                ("network", "patch"), f"a {study.configuration} patch has {axes} numbers, not {study.network.patch}"
+            )
         three_d = [name for name in study.architectures if ARCHITECTURES[name].only_3d]
-        if three_d and study.configuration.startswith("2d"):
+        if three_d and axes == 2:
             self.wrong(("architectures",), f"{some(three_d)} needs a 3-D configuration, not {study.configuration}")

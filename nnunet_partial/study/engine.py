@@ -17,11 +17,12 @@ from nnunet_partial.errors import PartialLabelError, some
 from nnunet_partial.study.definition import Study
 from nnunet_partial.study.folder import StudyFolder
 from nnunet_partial.study.hold import visible_cards
+from nnunet_partial.study.outlook import outlook
 from nnunet_partial.study.progress import ended_badly
+from nnunet_partial.study.snakemake_command import snakemake
 from nnunet_partial.study.steps import models, steps
 from nnunet_partial.study.workflow import prepare_workflow
 
-SNAKEFILE = Path(__file__).with_name("Snakefile")
 LOCAL = "local"
 
 
@@ -29,31 +30,22 @@ def run(study: Study, file: Path, executor: str, jobs: int | None, dry_run: bool
     """Runs what is not done yet. Returns 0 where everything is done, else 1, after naming what failed.
 
     executor: LOCAL, or the name of an installed Snakemake executor plugin ("slurm", "kubernetes", ...). jobs: how many
-    at a time on a cluster; locally the number of cores (None: all). more: options for Snakemake itself. Raises
+    at a time on a cluster; locally the number of cores (None: all). more: options for Snakemake itself; with them a
+    dry run is Snakemake's own, which lists every step, without them a table of ours. Raises
     PartialLabelError for what can be known before anything runs, and where another `run` of the study is under way.
     """
     _require(executor, study)
     StudyFolder(study.folder).root.mkdir(parents=True, exist_ok=True)
-    with _only_run(StudyFolder(study.folder)):
+    with only_run(StudyFolder(study.folder)):
         folder = prepare_workflow(study, file, hands_out=executor == LOCAL, begin=not dry_run)
+        if dry_run and not more:
+            print(outlook(study, folder))
+            return 0
         if not dry_run:
             _forget_outdated(study, folder)
         command = snakemake(folder, [*_where(study, executor, jobs), *(["--dry-run"] if dry_run else []), *more])
         code = _run_to_the_end(command)
     return code if dry_run else _say_how_it_ended(study, folder, code)
-
-
-def snakemake(folder: StudyFolder, options: Sequence[str]) -> list[str]:
-    """The Snakemake command for the workflow in this folder.
-
-    A step counts as done by its file alone: neither dates nor a newer version of this package repeat a training. Our
-    own lock (see `run`) replaces Snakemake's, which outlives a killed process.
-    """
-    return [
-        *(sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE), "--directory", str(folder.root)),
-        *("--configfile", str(folder.workflow), "--nolock", "--keep-going", "--rerun-incomplete"),
-        *("--rerun-triggers", "input", *options),
-    ]
 
 
 def _forget_outdated(study: Study, folder: StudyFolder) -> None:
@@ -92,8 +84,11 @@ def _where(study: Study, executor: str, jobs: int | None) -> list[str]:
 
 
 @contextmanager
-def _only_run(folder: StudyFolder) -> Iterator[None]:
-    """Ends with the process, however it ends."""
+def only_run(folder: StudyFolder) -> Iterator[None]:
+    """Nobody else runs the study, or writes what its steps read, meanwhile. Ends with the process, however it ends.
+
+    Raises PartialLabelError where somebody does.
+    """
     with (folder.root / "run.lock").open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

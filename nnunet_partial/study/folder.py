@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nnunet_partial.errors import PartialLabelError
+from nnunet_partial.errors import PartialLabelError, some
 from nnunet_partial.files import read_json, write_json
 from nnunet_partial.labels import MANIFEST_NAME
 from nnunet_partial.raw_dataset import RawDataset
+from nnunet_partial.study.methods import DEFAULT_PLANS
 
 _FIRST_ID = 601
 
@@ -57,13 +58,17 @@ class StudyFolder:
     def evaluation(self, model: str) -> Path:
         return self.root / "evaluations" / model
 
+    def prepared_plans(self) -> list[str]:
+        """The plans that the step `prepare` makes: nnU-Net's default ones, or those begun.json names."""
+        plans: list[str] = self._begun().get("plans", [DEFAULT_PLANS])
+        return plans
+
     def require_unchanged(self, settings: dict[str, Any], begin: bool) -> None:
         """Compares the settings that every result rests on with those the study was begun with; notes them to `begin`.
 
         Raises PartialLabelError where they differ: half of the results would be of another kind than the rest.
         """
-        begun = self.root / "begun.json"
-        before = read_json(begun) if begun.exists() else {}
+        before = self._begun()
         changed = [
             f"  {key}: {json.dumps(before[key])} when it was begun, {json.dumps(value)} now"
             for key, value in settings.items()
@@ -73,16 +78,33 @@ class StudyFolder:
             raise PartialLabelError(
                 f"The study in {self.root} was begun with other settings, on which its results rest:\n"
                 + "\n".join(changed)
-                + "\nSet them back, or give the study another name (scenarios, losses, seeds and folds can be "
-                "added at any time, and networks that share nnU-Net's plans)."
+                + "\nSet them back, or give the study another name (scenarios, losses, seeds, folds and networks can "
+                "be added at any time)."
             )
         if begin:
-            write_json(begun, {**before, **settings})  # with the data sets of scenarios that were added
+            write_json(self._begun_file, {**before, **settings})  # with the data sets of scenarios that were added
+
+    @property
+    def _begun_file(self) -> Path:
+        return self.root / "begun.json"
+
+    def _begun(self) -> dict[str, Any]:
+        """The settings that the study was begun with; empty before that."""
+        return dict(read_json(self._begun_file)) if self._begun_file.exists() else {}
 
     def ids(self, names: Iterable[str], taken: set[int]) -> dict[str, int]:
-        """nnU-Net's number of each scenario; a number once given stays. PartialLabelError where none is left."""
+        """nnU-Net's number of each scenario; a number once given stays.
+
+        Raises PartialLabelError where none is left, and where one of them is `taken` by now.
+        """
         file = self.root / "ids.json"
         known: dict[str, int] = read_json(file) if file.exists() else {}
+        clashes = taken & set(known.values())
+        if clashes:
+            raise PartialLabelError(
+                f"The study has given the numbers {some([str(number) for number in clashes])} to its scenarios "
+                f"({file}); they cannot be data sets of it. Convert those to other numbers."
+            )
         free = (number for number in range(_FIRST_ID, 1000) if number not in taken | set(known.values()))
         for name in names:
             if name not in known:

@@ -9,14 +9,16 @@ from pathlib import Path
 from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.files import write_text
 from nnunet_partial.study.definition import Study
-from nnunet_partial.study.engine import snakemake
+from nnunet_partial.study.engine import only_run
+from nnunet_partial.study.folder import StudyFolder
+from nnunet_partial.study.snakemake_command import ask_snakemake
 from nnunet_partial.study.workflow import prepare_workflow
 
 
 def draw_graph(study: Study, file: Path, output: Path) -> None:
     """Writes .svg, .png or .pdf (with Graphviz's `dot`), or .dot (without).
 
-    Raises PartialLabelError where `dot` is needed and not installed, and where the study cannot be run.
+    Raises PartialLabelError where `dot` is needed and not installed, and where the study cannot be run or is run now.
     """
     kind = output.suffix.removeprefix(".")
     if kind not in ("svg", "png", "pdf", "dot"):
@@ -28,13 +30,11 @@ def draw_graph(study: Study, file: Path, output: Path) -> None:
         raise PartialLabelError(
             "Graphviz is not installed (its program `dot` draws the picture). Install it, or ask for a .dot file."
         )
-    folder = prepare_workflow(study, file, hands_out=False, begin=False)
-    drawn = subprocess.run(
-        snakemake(folder, ["--dag", "dot", "--forceall"]), capture_output=True, text=True, check=False
-    )
-    if drawn.returncode:
-        raise PartialLabelError(f"Snakemake failed:\n{drawn.stderr}")
+    StudyFolder(study.folder).root.mkdir(parents=True, exist_ok=True)
+    with only_run(StudyFolder(study.folder)):
+        folder = prepare_workflow(study, file, hands_out=False, begin=False)
+        drawn = ask_snakemake(folder, ["--dag", "dot", "--forceall"])
     if kind == "dot":
-        write_text(output, drawn.stdout)
+        write_text(output, drawn)
     else:
-        subprocess.run([str(dot), f"-T{kind}", "-o", str(output)], input=drawn.stdout, text=True, check=True)
+        subprocess.run([str(dot), f"-T{kind}", "-o", str(output)], input=drawn, text=True, check=True)

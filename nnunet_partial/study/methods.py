@@ -36,7 +36,8 @@ METHODS: dict[str, Method] = {
     "marginal-label-dropout": Method("nnUNetTrainerMarginalLabelDropout", "marginal + label dropout"),
 }
 
-_DEFAULT = ("ExperimentPlanner", "nnUNetPlans")
+DEFAULT_PLANS = "nnUNetPlans"
+_DEFAULT = ("ExperimentPlanner", DEFAULT_PLANS)
 
 ARCHITECTURES: dict[str, Architecture] = {
     "plain": Architecture(*_DEFAULT),
@@ -45,3 +46,6 @@ ARCHITECTURES: dict[str, Architecture] = {
     "swin-unetr": Architecture(*_DEFAULT, trainer_suffix="SwinUNETR"),
     "primus-m": Architecture(*_DEFAULT, trainer_suffix="PrimusM", only_3d=True),
 }
+
+#: The planner that makes each plans.
+PLANNERS: dict[str, str] = {network.plans: network.planner for network in ARCHITECTURES.values()}

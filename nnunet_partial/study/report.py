@@ -8,8 +8,9 @@ from pathlib import Path
 
 from nnunet_partial.files import write_text
 from nnunet_partial.raw_dataset import RawDataset
+from nnunet_partial.report.latex_tables import to_latex
 from nnunet_partial.report.page import Block, Code, Facts, Items, Page, Paragraph, Section, page_html
-from nnunet_partial.report.tables import Table, to_csv, to_latex, to_markdown
+from nnunet_partial.report.tables import Table, to_csv, to_markdown
 from nnunet_partial.study.costs import cost_table
 from nnunet_partial.study.curves import learning_picture, proportion_pictures
 from nnunet_partial.study.definition import Study
@@ -37,7 +38,7 @@ def write_report(study: Study, file: Path, output: Path, form: str) -> None:
         write_text(output, "\n".join(f"# {table.caption}\n{to_csv(table)}" for table in all_tables))
     elif form == "latex":
         labelled = (to_latex(table, f"tab:{study.name}-{number}") for number, table in enumerate(all_tables, start=1))
-        write_text(output, "\n".join([r"% \usepackage{booktabs}", *labelled]))
+        write_text(output, "\n".join([r"% \usepackage{booktabs,graphicx}", *labelled]))
     else:
         write_text(output, _markdown(study, file, all_tables))
 

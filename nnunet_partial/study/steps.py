@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import product
 
 from nnunet_partial.study.definition import Scenario, Study
+from nnunet_partial.study.folder import StudyFolder
 from nnunet_partial.study.methods import ARCHITECTURES, METHODS, Architecture, Method
 
 
@@ -71,12 +72,28 @@ def derived_datasets(study: Study) -> dict[str, tuple[Scenario, bool]]:
     return found
 
 
+def further_plans(study: Study) -> list[str]:
+    """The plans that `prepare` does not make: with steps of their own, so that networks can be added at any time."""
+    prepared = StudyFolder(study.folder).prepared_plans()
+    wanted = dict.fromkeys(ARCHITECTURES[name].plans for name in study.architectures)
+    return [plans for plans in wanted if plans not in prepared]
+
+
+def takeovers(study: Study) -> list[tuple[str, str]]:
+    """Which data sets take over which further plans, as (data set, plans)."""
+    further = further_plans(study)
+    pairs = [(model.dataset, model.architecture.plans) for model in models(study)]
+    return [(dataset, plans) for dataset, plans in dict.fromkeys(pairs) if plans in further]
+
+
 def steps(study: Study) -> list[str]:
-    """Every step by name, in a possible order: prepare, scenario, train, predict, evaluate."""
+    """Every step by name, in a possible order: what `prepare` to `evaluate` stand for is told in the Snakefile."""
     all_models = list(models(study))
     return [
         *(f"prepare/{name}" for name in used_sources(study)),
+        *(f"plans/{name}/{plans}" for plans in further_plans(study) for name in used_sources(study)),
         *(f"scenario/{name}" for name in derived_datasets(study)),
+        *(f"takeover/{dataset}/{plans}" for dataset, plans in takeovers(study)),
         *(model.train_step(fold) for model in all_models for fold in study.folds),
         *(model.predict_step for model in all_models),
         *(model.evaluate_step for model in all_models),

@@ -117,7 +117,7 @@ def _cell(values: Sequence[Value], best: bool, worse: bool) -> Cell:
     numbers, seeds = described(values), seed_means(values)
     if not numbers.n_values:
         return Cell("-")
-    more = f"[{numbers.ci_low:.2f}, {numbers.ci_high:.2f}]"
+    more = f"[{numbers.ci_low:.3f}, {numbers.ci_high:.3f}]"
     if len(seeds) > 1:
-        more += f" ({min(seeds.values()):.2f}-{max(seeds.values()):.2f})"
+        more += f" ({min(seeds.values()):.3f}-{max(seeds.values()):.3f})"
     return Cell(f"{numbers.mean:.3f}", best=best, mark="*" if worse else "", more=more)

@@ -11,10 +11,10 @@ from typing import Any
 
 from nnunet_partial.files import write_json
 from nnunet_partial.raw_dataset import find_dataset
+from nnunet_partial.study import commands
 from nnunet_partial.study.definition import Scenario, Study
 from nnunet_partial.study.folder import StudyFolder, files_stamp, stamp
-from nnunet_partial.study.methods import ARCHITECTURES
-from nnunet_partial.study.steps import Model, derived_datasets, models, used_sources
+from nnunet_partial.study.steps import derived_datasets, further_plans, models, takeovers, used_sources
 from nnunet_partial.trainer_search import trainers_folder
 
 
@@ -27,11 +27,10 @@ def prepare_workflow(study: Study, file: Path, hands_out: bool, begin: bool) -> 
     """
     folder = StudyFolder(study.folder)
     sources = {name: find_dataset(study.datasets[name]) for name in used_sources(study)}
-    folder.require_unchanged(_settings(study, sources), begin)
+    folder.require_unchanged({**_settings(study, sources), "plans": folder.prepared_plans()}, begin)
     for path in sources.values():
         _link(path, folder.raw / path.name)
     ids = folder.ids(derived_datasets(study), set(study.datasets.values()))
-    datasets = {name: _dataset(study, folder, ids[name], name, *made) for name, made in derived_datasets(study).items()}
     write_json(
         folder.workflow,
         {
@@ -45,9 +44,8 @@ def prepare_workflow(study: Study, file: Path, hands_out: bool, begin: bool) -> 
             "hands_out": hands_out,
             "configuration": configuration(study),
             "folds": list(study.folds),
-            "sources": {name: _prepare_commands(study, path) for name, path in sources.items()},
-            "datasets": datasets,
-            "models": {model.name.rpartition("/")[0]: _model(study, ids, model) for model in models(study)},
+            **_data_steps(study, folder, sources, ids),
+            "models": _models(study, ids),
             "evaluations": [model.name for model in models(study)],
         },
     )
@@ -67,8 +65,6 @@ def _settings(study: Study, sources: Mapping[str, Path]) -> dict[str, Any]:
         "iterations": study.iterations,
         "val_iterations": study.val_iterations,
         "configuration": study.configuration,
-        # made once, before anything is trained
-        "plans": sorted({ARCHITECTURES[name].plans for name in study.architectures}),
         "network": network
         and {"features": list(network.features), "patch": list(network.patch), "batch": network.batch},
         **{f"data set {name}": f"{path.name}, labels {stamp(path)}" for name, path in sources.items()},
@@ -106,63 +102,48 @@ def _few_processes(study: Study) -> list[str]:
     return ["export nnUNet_def_n_proc=1 OMP_WAIT_POLICY=PASSIVE; "] if study.device == "cpu" else []
 
 
-def _prepare_commands(study: Study, source: Path) -> str:
-    """The plans of every network, nnU-Net's preprocessing, and the smaller network where one is wanted."""
-    number = str(_number(source))
-    plans = {ARCHITECTURES[name].plans: ARCHITECTURES[name].planner for name in study.architectures}
-    commands = [["nnUNetv2_extract_fingerprint", "-d", number]]
-    commands += [["nnUNetv2_plan_experiment", "-d", number, "-pl", planner] for planner in plans.values()]
-    # for these two nnU-Net's residual plans use the preprocessed data of its default ones
-    shared = study.configuration in ("2d", "3d_fullres")
-    commands += [
-        ["nnUNetv2_preprocess", "-d", number, "-plans_name", name, "-c", study.configuration, "-np", _processes(study)]
-        for name in list(plans)[: 1 if shared else None]
-    ]
-    if study.network:
-        commands += [["nnunet_partial", "shrink", "-d", source.name, "-p", name, *_shrink(study)] for name in plans]
-    return "; ".join(["unset nnUNet_n_proc_DA", *map(shlex.join, commands)])
-
-
-def _processes(study: Study) -> str:
-    return "1" if study.device == "cpu" else "4"
-
-
-def _shrink(study: Study) -> list[str]:
-    assert study.network is not None
-    sizes = {"--features": study.network.features, "--patch": study.network.patch, "--batch": (study.network.batch,)}
-    options = [word for option, numbers in sizes.items() for word in (option, *map(str, numbers))]
-    return ["-c", study.configuration, *options]
-
-
-def _number(source: Path) -> int:
-    return int(re.match(r"Dataset(\d{3})_", source.name)[1])  # type: ignore[index]
+def _data_steps(
+    study: Study, folder: StudyFolder, sources: Mapping[str, Path], ids: Mapping[str, int]
+) -> dict[str, dict[str, Any]]:
+    """The commands of prepare, plans, scenario and takeover, by what stands after the name of the step."""
+    made, prepared = derived_datasets(study), folder.prepared_plans()
+    return {
+        "sources": {name: commands.prepare(study, path, prepared) for name, path in sources.items()},
+        "plans": {
+            f"{name}/{plans}": commands.further_plans(study, path, plans)
+            for plans in further_plans(study)
+            for name, path in sources.items()
+        },
+        "datasets": {name: _dataset(study, folder, ids[name], name, *what) for name, what in made.items()},
+        "takeovers": {
+            f"{name}/{plans}": commands.take_over(study, made[name][0], ids[name], plans)
+            for name, plans in takeovers(study)
+        },
+    }
 
 
 def _dataset(
     study: Study, folder: StudyFolder, number: int, name: str, scenario: Scenario, complete: bool
 ) -> dict[str, Any]:
-    source = study.datasets[scenario.source]
-    hide = ["nnunet_partial", "scenario", "-i", str(source), "-d", str(number), "--name", _safe(name), "--overwrite"]
-    hide += ["--missing", *scenario.missing, "--fraction", str(scenario.fraction)]
-    hide += ["--domain", scenario.domain] if scenario.domain else []
-    hide += ["--keep-only-complete"] if complete else []
-    plans = dict.fromkeys(ARCHITECTURES[architecture].plans for architecture in study.architectures)
-    like = ["nnunet_partial", "preprocess", "-d", str(number), "--like", str(source), "-c", study.configuration]
+    plain = re.sub(r"[^A-Za-z0-9_-]", "-", name)
     return {
         "id": number,
         "source": scenario.source,
-        "commands": f"{shlex.join(hide)}; {shlex.join([*like, '-p', *plans])}",
-        "images": shlex.quote(str(folder.raw / f"Dataset{number:03d}_{_safe(name)}" / "imagesTs")),
+        "commands": commands.make_scenario(study, scenario, complete, number, plain, folder.prepared_plans()),
+        "images": shlex.quote(str(folder.raw / f"Dataset{number:03d}_{plain}" / "imagesTs")),
     }
 
 
-def _safe(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_-]", "-", name)
-
-
-def _model(study: Study, ids: Mapping[str, int], model: Model) -> dict[str, Any]:
-    return {
-        "dataset": model.dataset,
-        "id": ids[model.dataset],
-        "arguments": f"-tr {model.trainer} -p {model.architecture.plans} -device {study.device}",
-    }
+def _models(study: Study, ids: Mapping[str, int]) -> dict[str, dict[str, Any]]:
+    """By scenario, loss and network. `after`: the step that a training needs, with the plans of its own network."""
+    further = set(takeovers(study))
+    found = {}
+    for model in models(study):
+        dataset, plans = model.dataset, model.architecture.plans
+        found[model.name.rpartition("/")[0]] = {
+            "dataset": dataset,
+            "after": f"takeover/{dataset}/{plans}" if (dataset, plans) in further else f"scenario/{dataset}",
+            "id": ids[dataset],
+            "arguments": f"-tr {model.trainer} -p {plans} -device {study.device}",
+        }
+    return found

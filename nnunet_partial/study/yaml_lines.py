@@ -33,8 +33,11 @@ def read_yaml(path: Path) -> tuple[Any, Lines]:
         node = yaml.compose(path.read_text(encoding="utf-8-sig"), yaml.SafeLoader)
         lines = Lines()
         return _value(node, (), lines, path), lines
-    except (OSError, UnicodeDecodeError) as problem:
-        raise PartialLabelError(f"{path} cannot be read: {problem}") from None
+    except OSError as problem:
+        why = problem.strerror
+        raise PartialLabelError(f"{path} cannot be read ({why}); expected a file as in docs/study.md") from None
+    except UnicodeDecodeError as problem:
+        raise PartialLabelError(f"{path} cannot be read: {problem}. Expected text in UTF-8.") from None
     except (yaml.YAMLError, RecursionError) as problem:
         raise PartialLabelError(f"{path} is not YAML: {problem}") from None
 

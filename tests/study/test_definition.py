@@ -52,9 +52,8 @@ def test_every_combination_is_a_model_and_seeds_come_last(tmp_path: Path) -> Non
     names = [model.name for model in models(study)]
     assert len(names) == len(set(names)) == 2 * 3 * 2 * 3  # seeds, scenarios, networks, losses
     assert all(name.endswith("seed0") for name in names[:18])
-    assert (
-        len(steps(study)) == 2 + 6 + 3 * 36
-    )  # two data sets; a scenario and its complete cases; train, predict, evaluate
+    # two data sets; three scenarios and their complete cases, both with plans for resenc-m; train, predict, evaluate
+    assert len(steps(study)) == 2 * 2 + 2 * 6 + 3 * 36
 
 
 def test_complete_cases_are_a_data_set_of_their_own(tmp_path: Path) -> None:
@@ -111,6 +110,10 @@ device: tpu
         (GOOD.replace("losses: [naive, complete-cases, marginal]", "losses: []"), "line 6: 'losses' is empty"),
         (GOOD.replace("[0.25, 0.5]", "[0.5, 0.5]"), "line 4: 'fraction' names an entry twice"),
         (GOOD.replace("[MYO, LA]", "[random, LA]"), "line 5: 'random' draws the structures by lot"),
+        (GOOD + "configuration: 3d\n", "line 11: the configuration is '3d'; expected 2d or 3d_fullres or 3d_lowres"),
+        (GOOD + "network: {features: []}\n", r"line 11: 'features' is \[\]; expected a list of whole numbers"),
+        (GOOD + "network: {patch: [64]}\n", r"line 11: a 2d patch has 2 numbers, not \(64,\)"),
+        (GOOD + "network: {}\nconfiguration: 3d_fullres\n", r"line 11: a 3d_fullres patch has 3 numbers"),
     ],
 )
 def test_what_cannot_be_read(tmp_path: Path, text: str, message: str) -> None:
@@ -122,6 +125,8 @@ def test_numbers_once_given_stay(tmp_path: Path) -> None:
     folder = StudyFolder(tmp_path)
     assert folder.ids(["a", "b"], {601}) == {"a": 602, "b": 603}
     assert folder.ids(["c", "b"], {601}) == {"a": 602, "b": 603, "c": 604}
+    with pytest.raises(PartialLabelError, match="given the numbers 603 to its scenarios"):
+        folder.ids(["a"], {601, 603})
 
 
 def test_settings_that_results_rest_on_cannot_change(tmp_path: Path) -> None:

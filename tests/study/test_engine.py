@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
@@ -17,9 +18,10 @@ from raw_folders import Drawn, write_dataset
 
 from nnunet_partial.cli import main
 from nnunet_partial.errors import PartialLabelError
-from nnunet_partial.study import hold
+from nnunet_partial.study import hold, workflow
 from nnunet_partial.study.definition import Study
-from nnunet_partial.study.engine import run
+from nnunet_partial.study.engine import only_run, run
+from nnunet_partial.study.steps import steps as all_steps
 from nnunet_partial.study.workflow import prepare_workflow
 
 pytest.importorskip("snakemake", reason="Snakemake is not installed")
@@ -35,6 +37,8 @@ folds: [0, 1]
 device: cpu
 network: {features: [8, 16], patch: [32, 32]}
 """
+NAME = "toy-without-LA-50"
+PLAIN_ALONE = STUDY.replace("naive, marginal", "marginal").replace("plain, resenc-m", "plain").replace("[0, 1]", "[0]")
 
 
 @pytest.fixture
@@ -49,20 +53,99 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_what_would_be_run(file: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["study", "run", str(file), "--dry-run"]) == 0
-    said = capfd.readouterr().out
-    jobs = {line.split()[0]: int(line.split()[1]) for line in said.partition("Job stats:")[2].splitlines()[3:10]}
-    # two losses, two networks, one seed: four models of two folds each
-    assert jobs == {"prepare": 1, "scenario": 1, "train": 8, "predict": 4, "evaluate": 4, "tables": 1, "total": 19}
+    # two losses, two networks, one seed: four models of two folds each; one of the networks wants plans of its own
+    would_run = {"prepare": 1, "plans": 1, "scenario": 1, "takeover": 1, "train": 8, "predict": 4, "evaluate": 4}
+    assert outlook_in(capfd.readouterr().out) == {step: (0, number, 0) for step, number in would_run.items()}
     assert not (file.parent / "small" / "done").exists()
     assert not (file.parent / "small" / "begun.json").exists()  # a look binds nobody
 
 
-def test_complete_cases_alone_still_predict_the_scenario(file: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    file.write_text(STUDY.replace("naive, marginal", "complete-cases"))
+def outlook_in(said: str) -> dict[str, tuple[int, ...]]:
+    """Of each kind of step: done, would run, would be repeated."""
+    rows = [line.split() for line in said.splitlines()[2:] if line[-1:].isdigit()]
+    found = {kind: tuple(map(int, numbers)) for kind, *numbers in rows}
+    assert found.pop("all") == tuple(map(sum, zip(*found.values(), strict=True)))
+    return found
+
+
+@pytest.fixture
+def said_by_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """In place of nnU-Net's and our programs, one that writes down how it was called; gives that file."""
+    calls = tmp_path / "calls.txt"
+    names = ("extract_fingerprint", "plan_experiment", "preprocess", "move_plans_between_datasets", "train", "predict")
+    (tmp_path / "bin").mkdir()
+    for name in ("nnunet_partial", *(f"nnUNetv2_{name}" for name in names)):
+        program = tmp_path / "bin" / name
+        program.write_text(f'#!/bin/sh\necho "${{0##*/}} $*" >> {calls}\n')
+        program.chmod(0o755)
+    exports = workflow._exports
+    monkeypatch.setattr(
+        workflow, "_exports", lambda *given: f'{exports(*given)} export PATH={tmp_path / "bin"}:"$PATH"; '
+    )
+    return calls
+
+
+def test_a_network_with_other_plans_may_be_added(
+    file: Path, said_by_programs: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file.write_text(PLAIN_ALONE)
+    assert main(["study", "run", str(file)]) == 0
+    finished = {path: path.stat().st_mtime_ns for path in (file.parent / "small" / "done").rglob("*") if path.is_file()}
+    assert len(finished) == 5
+    said_by_programs.unlink()
+    capfd.readouterr()
+
+    file.write_text(PLAIN_ALONE.replace("[plain]", "[plain, resenc-m]"))
     assert main(["study", "run", str(file), "--dry-run"]) == 0
+    new = {"plans": (0, 1, 0), "takeover": (0, 1, 0)} | dict.fromkeys(("train", "predict", "evaluate"), (1, 1, 0))
+    assert outlook_in(capfd.readouterr().out) == {"prepare": (1, 0, 0), "scenario": (1, 0, 0), **new}
+
+    assert main(["study", "run", str(file)]) == 0
+    assert {path: path.stat().st_mtime_ns for path in finished} == finished
+    called = [call for call in said_by_programs.read_text().splitlines() if call.startswith("nnUNetv2")]
+    residual = "nnUNetResEncUNetMPlans"
+    assert called[:-1] == [
+        "nnUNetv2_plan_experiment -d 701 -pl nnUNetPlannerResEncM",
+        f"nnUNetv2_move_plans_between_datasets -s 701 -t 601 -sp {residual}",
+        f"nnUNetv2_train 601 2d_small 0 -tr nnUNetTrainerMarginal -p {residual} -device cpu -num_gpus 1 --c",
+    ]
+    assert called[-1].startswith("nnUNetv2_predict -d 601 ")
+    assert "nnunet_partial scenario" not in said_by_programs.read_text()
+
+
+def test_the_default_plans_are_there_whatever_it_was_begun_with(file: Path) -> None:
+    file.write_text(PLAIN_ALONE.replace("[plain]", "[resenc-m]"))
+    study = Study.read(file)
+    prepare_workflow(study, file, hands_out=False, begin=True)
+    assert {"plans/toy/nnUNetResEncUNetMPlans", f"takeover/{NAME}/nnUNetResEncUNetMPlans"} < set(all_steps(study))
+    both = replace(study, architectures=("resenc-m", "plain"))
+    prepare_workflow(both, file, hands_out=False, begin=True)
+    trained = {f"{step}/{NAME}/marginal/plain/seed0" for step in ("predict", "evaluate")}
+    assert set(all_steps(both)) - set(all_steps(study)) == {f"train/{NAME}/marginal/plain/seed0/fold0", *trained}
+
+
+def test_a_study_whose_first_step_made_other_plans_keeps_it(file: Path) -> None:
+    file.write_text(PLAIN_ALONE.replace("[plain]", "[resenc-m, plain]"))
+    (file.parent / "small").mkdir()
+    (file.parent / "small" / "begun.json").write_text('{"plans": ["nnUNetResEncUNetMPlans"]}')
+    folder = prepare_workflow(Study.read(file), file, hands_out=False, begin=True)
+    steps = json.loads(folder.workflow.read_text())
+    assert {name: model["after"] for name, model in steps["models"].items()} == {
+        f"{NAME}/marginal/resenc-m": f"scenario/{NAME}",
+        f"{NAME}/marginal/plain": f"takeover/{NAME}/nnUNetPlans",
+    }
+    assert list(steps["plans"]) == ["toy/nnUNetPlans"]
+
+
+def test_complete_cases_alone_still_predict_the_scenario(file: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    file.write_text(STUDY.replace("naive, marginal", "complete-cases").replace("0.5", "0.3"))
+    assert main(["study", "run", str(file), "--dry-run", "--", "--printshellcmds"]) == 0
     said = capfd.readouterr().out
-    assert "done/scenario/toy-without-LA-50-complete" in said
-    assert re.search(r"output: done/scenario/toy-without-LA-50\b(?!-)", said)
+    assert "done/scenario/toy-without-LA-30-complete" in said
+    assert re.search(r"output: done/scenario/toy-without-LA-30\b(?!-)", said)
+    # the scenario itself trains nobody, so that it needs no further plans
+    assert "done/takeover/toy-without-LA-30-complete/nnUNetResEncUNetMPlans" in said
+    assert "done/takeover/toy-without-LA-30/" not in said
 
 
 def test_what_stands_after_the_dashes_is_for_snakemake(file: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -83,19 +166,50 @@ def test_every_step_is_an_ordinary_command(file: Path) -> None:
         "unset nnUNet_n_proc_DA",
         "nnUNetv2_extract_fingerprint -d 701",
         "nnUNetv2_plan_experiment -d 701 -pl ExperimentPlanner",
-        "nnUNetv2_plan_experiment -d 701 -pl nnUNetPlannerResEncM",
         "nnUNetv2_preprocess -d 701 -plans_name nnUNetPlans -c 2d -np 1",
         f"nnunet_partial shrink -d Dataset701_Toy -p nnUNetPlans {small}",
+    ]
+    assert steps["plans"]["toy/nnUNetResEncUNetMPlans"].split("; ") == [
+        "unset nnUNet_n_proc_DA",
+        "nnUNetv2_plan_experiment -d 701 -pl nnUNetPlannerResEncM",
         f"nnunet_partial shrink -d Dataset701_Toy -p nnUNetResEncUNetMPlans {small}",
     ]
     assert steps["datasets"]["toy-without-LA-50"]["commands"].split("; ") == [
         "nnunet_partial scenario -i 701 -d 601 --name toy-without-LA-50 --overwrite --missing LA --fraction 0.5",
-        "nnunet_partial preprocess -d 601 --like 701 -c 2d -p nnUNetPlans nnUNetResEncUNetMPlans",
+        "nnunet_partial preprocess -d 601 --like 701 -c 2d -p nnUNetPlans",
     ]
+    assert steps["takeovers"] == {
+        "toy-without-LA-50/nnUNetResEncUNetMPlans": "nnUNetv2_move_plans_between_datasets -s 701 -t 601 "
+        "-sp nnUNetResEncUNetMPlans"
+    }
     assert steps["models"]["toy-without-LA-50/marginal/resenc-m"]["arguments"] == (
         "-tr nnUNetTrainerMarginal -p nnUNetResEncUNetMPlans -device cpu"
     )
     assert "export nnUNet_partial_epochs=250; unset nnUNet_partial_iterations; " in steps["exports"]
+
+
+def test_further_plans_with_data_of_their_own(file: Path) -> None:
+    file.write_text(
+        STUDY.replace("32, 32", "8, 32, 32") + "configuration: 3d_lowres\n"
+    )  # where nnU-Net's residual plans share no data
+    folder = prepare_workflow(Study.read(file), file, hands_out=False, begin=False)
+    steps = json.loads(folder.workflow.read_text())
+    own = "nnUNetv2_preprocess -d 701 -plans_name nnUNetResEncUNetMPlans -c 3d_lowres -np 1"
+    assert own in steps["plans"]["toy/nnUNetResEncUNetMPlans"]
+    assert own not in steps["sources"]["toy"]
+    assert steps["takeovers"]["toy-without-LA-50/nnUNetResEncUNetMPlans"] == (
+        "nnunet_partial preprocess -d 601 --like 701 -c 3d_lowres -p nnUNetResEncUNetMPlans"
+    )
+
+
+def test_the_full_phantom_study_goes_on_with_the_small_one() -> None:
+    studies = Path(__file__).parents[2] / "studies"
+    small, full = (Study.read(studies / f"{name}.yaml") for name in ("phantom", "phantom-full"))
+    assert full.folder == small.folder
+    assert set(all_steps(small)) < set(all_steps(full))
+    for setting in ("configuration", "epochs", "iterations", "val_iterations", "network", "folds"):
+        assert getattr(small, setting) == getattr(full, setting)
+    assert small.datasets.items() < full.datasets.items()
 
 
 def test_labels_that_changed_since_it_was_begun_stop_it(file: Path) -> None:
@@ -164,6 +278,18 @@ device: cpu
     assert not (file.parent / "small").exists()
 
 
+def test_a_fold_that_a_scenario_does_not_have(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # one of the three patients lacks LA, so that each fold keeps another who teaches it
+    file.write_text(STUDY.replace("[0, 1]", "[0, 3]"))
+    assert main(["study", "run", str(file)]) == 1
+    assert "line 4: toy-without-LA-50: has 3 fold(s), counted from 0; 'folds' asks for 3 too" in capsys.readouterr().err
+
+
+def test_a_study_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["study", "run", str(tmp_path / "nosuch.yaml")]) == 1
+    assert "nosuch.yaml cannot be read (No such file or directory); expected a file as in" in capsys.readouterr().err
+
+
 def test_an_executor_that_is_not_installed(file: Path) -> None:
     with pytest.raises(PartialLabelError, match="pip install snakemake-executor-plugin-nowhere"):
         run(Study.read(file), file, "nowhere", None, dry_run=True, more=[])
@@ -184,6 +310,17 @@ def test_the_graph(file: Path, tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="2"):
         main(["study", "graph", str(file)])
     assert main(["study", "graph", str(file), "-o", str(tmp_path / "graph.jpg")]) == 1
+
+
+def test_a_study_that_is_being_run_is_left_alone(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = prepare_workflow(Study.read(file), file, hands_out=False, begin=True)
+    before = folder.workflow.read_text()
+    file.write_text(PLAIN_ALONE)
+    with only_run(folder):
+        for action in (["run", str(file)], ["run", str(file), "--dry-run"], ["graph", str(file), "-o", "graph.dot"]):
+            assert main(["study", *action]) == 1
+            assert "This study is being run already" in capsys.readouterr().err
+    assert folder.workflow.read_text() == before  # which jobs on a cluster read
 
 
 def test_a_step_that_still_runs_is_waited_for(tmp_path: Path) -> None:

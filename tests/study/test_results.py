@@ -71,7 +71,7 @@ def test_means_seeds_and_stars(study: Study) -> None:
     assert [cell.text for cell in naive] == ["naive (unlabelled = background)", "2", "0.000"]
     # ten patients, Wilcoxon: all ten differences have one sign, p = 2 / 2^10 = 0.002
     assert naive[2].mark == "*"
-    assert marginal[2] == Cell("0.700", best=True, more="[0.70, 0.70] (0.60-0.80)")
+    assert marginal[2] == Cell("0.700", best=True, more="[0.700, 0.700] (0.600-0.800)")
 
 
 def test_no_star_where_the_best_mean_loses_on_most_patients(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_what_has_not_finished_is_named(study: Study, tmp_path: Path, capsys: py
     text = (tmp_path / "report.md").read_text()
     assert "4 of 8 models" in text
     assert f"- {NAMES[1]}/naive/plain/seed0 (training: waiting)" in text
-    assert "| marginal | 2 | **0.700** \\[0.70, 0.70\\] (0.60-0.80) |" in text
+    assert "| marginal | 2 | **0.700** \\[0.700, 0.700\\] (0.600-0.800) |" in text
     page = (tmp_path / "report.html").read_text()
     assert "4 of 8 models have not finished" in page
     assert r"\textbf{0.700}" in (tmp_path / "report.latex").read_text()

@@ -59,6 +59,17 @@ def test_it_is_what_nnunet_makes_and_images_are_shared(
     truth = project.preprocessed(scenario) / "gt_segmentations"
     assert cases_in(truth) == cases_in(project.raw(scenario) / "labelsTr")
 
+    # other trainings may be reading these while further plans are taken over
+    shared = [*truth.iterdir(), *(truth.parent / name for name in ("dataset.json", "dataset_fingerprint.json"))]
+    before = {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in shared}
+    assert main(["preprocess", "-d", "702", "--like", "701", "-c", "2d", "-np", "1"]) == 0
+    assert {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in shared} == before
+    changed = next(truth.iterdir())
+    changed.unlink()  # it may be a link to the raw file
+    changed.write_bytes(b"other labels")
+    assert main(["preprocess", "-d", "702", "--like", "701", "-c", "2d", "-np", "1"]) == 0
+    assert cases_in(truth) == cases_in(project.raw(scenario) / "labelsTr")
+
 
 def _entries(project: Project, name: str) -> dict[str, object]:
     cases = json.loads((project.raw(name) / "partial_labels.json").read_text())["cases"]
