@@ -20,20 +20,21 @@ def forward(logits: Tensor, labels: Tensor, pairs: Tensor, has_ignored: bool) ->
     entropy = torch.zeros_like(totals.overlap)
     for rows, columns in pieces(logits):
         index, valid = class_index(labels[rows, columns], has_ignored)
-        p = torch.exp(_terms.precise(logits[rows, :, columns]), out=kept[rows, :, columns])
-        right = (p + 1).reciprocal_()  # 1 - p, and p where drawn: what the truth is given
-        p *= right
+        p, right = kept[rows, :, columns], torch.empty_like(kept[rows, :, columns])
+        torch.exp(_terms.precise(logits[rows, 1:, columns]), out=p[:, 1:])
+        torch.add(p[:, 1:], 1, out=right[:, 1:]).reciprocal_()  # 1 - p, and p where drawn: what the truth is given
+        p[:, 1:] *= right[:, 1:]
+        p[:, 0] = 0
         p_label = p.gather(1, index[:, None])
         right.scatter_(1, index[:, None], p_label)
-        if not right.amin() > TINY:
+        if not right[:, 1:].amin() > TINY:
             return None
         if valid is not None:
             right.masked_fill_(~valid[:, None], 1)
             p *= valid[:, None]
             p_label *= valid[:, None]
-        p[:, 0] = 0
-        entropy[rows] -= right.log_().sum(dim=2)
-        totals.predicted[rows] += p.sum(dim=2)
+        entropy[rows, 1:] -= right[:, 1:].log_().sum(dim=2)
+        totals.predicted[rows, 1:] += p[:, 1:].sum(dim=2)
         totals.overlap[rows] += sum_by_class(p_label[:, 0], index, p.shape[1])
         totals.drawn[rows] += count_by_class(index, valid, p.shape[1])
     torch.sum(entropy * pairs, dim=1, out=totals.entropy)
