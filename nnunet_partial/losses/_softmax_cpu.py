@@ -1,16 +1,16 @@
 """The softmax sums on a CPU: few passes over memory, in pieces that stay in a core's cache.
 
-Samples are taken together while they know the same classes, so that a piece has only three kinds of channels: those
-with a probability of their own, those that the background takes in, and those left out. With e = exp(z), the sum of
-e over what the background takes in becomes the background's own, and 1 / (sum of e over the channels of their own)
-turns every e into a probability. No logit is subtracted first: where exponentials come near the ends of float32,
-`forward` gives up. It keeps e, and `backward` writes the gradient over it (formulas: `_fused.py`).
+In the samples of a piece a channel has a probability of its own, is taken in by the background, or is left out; where
+the samples differ, weights of 0 and 1 tell them apart (taking them one by one would leave too little for the threads
+to share). With e = exp(z), the sum of e over what the background takes in becomes the background's own, and
+1 / (sum of e over the channels of their own) turns every e into a probability. No logit is subtracted first: where
+exponentials come near the ends of float32, `forward` gives up. It keeps e, and `backward` writes the gradient over it
+(formulas: `_fused.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import groupby
 from typing import NamedTuple
 
 import torch
@@ -41,24 +41,27 @@ class Kept(NamedTuple):
 class _Piece(NamedTuple):
     rows: slice
     columns: slice
-    own: list[int]  # channels with a probability of their own, the background first
-    taken_in: list[int]  # channels that the background takes in
-    left_out: list[int]
-    complete: bool  # whether the samples know all classes
+    own: list[int]  # channels with a probability of their own in some sample, the background first
+    taken_in: list[int]  # channels that the background takes in, in some sample
+    left_out: list[int]  # channels that have no part in some sample
+    weights: dict[int, Tensor]  # channel -> (b, 1) 1 in the samples where it is its own, 0 else; none where all agree
 
 
 def forward(logits: Tensor, labels: Tensor, known: Tensor, kind: Kind) -> tuple[Totals, Kept] | None:
     """logits (B, C, N), labels (B, N), known (B, C). None for logits whose exponentials would lose digits, and NaN."""
     totals, kept = zero_totals(logits), _room(logits, kind)
-    for rows, columns, own, taken_in, _, complete in _pieces(logits, known, kind.unknown):
+    for rows, columns, own, taken_in, _, weights in _pieces(kept.e, known, kind.unknown):
         index, valid = class_index(labels[rows, columns], kind.has_ignored)
-        carrying = _carrying(index, valid, complete, kind, kept.e.dtype)
+        carrying = _carrying(index, valid, known[rows], kind, kept.e.dtype)
         e = torch.exp(_terms.precise(logits[rows, :, columns]), out=kept.e[rows, :, columns])
         if taken_in:
             kept.background[rows, columns] = e[:, 0]
             for c in taken_in:
-                e[:, 0] += e[:, c]
-        scale = _sum(e, own, out=kept.scale[rows, columns]).reciprocal_()
+                _add(e[:, 0], e[:, c], 1 - weights[c] if c in weights else None)
+        scale = kept.scale[rows, columns].copy_(e[:, 0])
+        for c in own[1:]:
+            _add(scale, e[:, c], weights.get(c))
+        scale.reciprocal_()
         p_label = torch.gather(e, 1, index[:, None], out=kept.p_label[rows, None, columns])[:, 0].mul_(scale)
         if not (p_label.amin() > TINY and scale.amin() > TINY and scale.amax() < 1 / TINY):
             return None
@@ -76,25 +79,31 @@ def forward(logits: Tensor, labels: Tensor, known: Tensor, kind: Kind) -> tuple[
 def backward(kept: Kept, labels: Tensor, known: Tensor, kind: Kind, incoming: tuple[Tensor, Tensor, Tensor]) -> Tensor:
     """The gradient by the logits, written over `kept.e`."""
     g, a, b = incoming
-    for rows, columns, own, taken_in, left_out, complete in _pieces(kept.e, known, kind.unknown):
+    for rows, columns, own, taken_in, left_out, weights in _pieces(kept.e, known, kind.unknown):
         e, scale = kept.e[rows, :, columns], kept.scale[rows, columns]
         index, valid = class_index(labels[rows, columns], kind.has_ignored)
         at_label = a[rows].gather(1, index).mul_(kept.p_label[rows, columns])  # A_y p_y
         s = _weighted(e, b[rows], own).mul_(scale).add_(at_label)
-        g_here = _only(_carrying(index, valid, complete, kind, g.dtype), g[rows, None])
+        g_here = _only(_carrying(index, valid, known[rows], kind, g.dtype), g[rows, None])
         rest = (g_here - s).mul_(scale)
         at_label -= g_here
         whole = e[:, 0].clamp_min(TINY) if taken_in else None
         for c in own:
-            e[:, c] *= torch.addcmul(rest, scale, b[rows, c, None])
+            factor = torch.addcmul(rest, scale, b[rows, c, None])
+            if c in weights and c in taken_in:
+                factor = torch.where(weights[c] > 0, factor, 1)
+            e[:, c] *= factor
         e.scatter_add_(1, index[:, None], at_label[:, None])
         if whole is not None:  # each gets its share of the merged background's gradient
             share = e[:, 0] / whole
             torch.mul(kept.background[rows, columns], share, out=e[:, 0])
             for c in taken_in:
-                e[:, c] *= share
+                e[:, c] *= torch.where(weights[c] > 0, 1, share) if c in weights else share
         for c in left_out:
-            e[:, c] = 0
+            if c in weights:
+                e[:, c] *= weights[c]
+            else:
+                e[:, c] = 0
     return kept.e
 
 
@@ -105,35 +114,40 @@ def _room(logits: Tensor, kind: Kind) -> Kept:
 
 
 def _pieces(x: Tensor, known: Tensor, unknown: str) -> Iterator[_Piece]:
-    start = 0
-    for row, alike in groupby(known.tolist()):
-        stop = start + len(list(alike))
-        lacking = [] if unknown == "keep" else [c for c, knows in enumerate(row) if not knows]
-        own = [c for c in range(len(row)) if c not in lacking]
+    rows_known = known.tolist()
+    for rows, columns in pieces(x):
+        here = rows_known[rows]
+        every = range(len(here[0]))
+        if unknown == "keep":
+            yield _Piece(rows, columns, list(every), [], [], {})
+            continue
+        own = [c for c in every if any(row[c] for row in here)]
+        lacking = [c for c in every if not all(row[c] for row in here)]
+        weights = {c: known[rows, c, None].to(x.dtype) for c in own if c in lacking}
         taken_in, left_out = (lacking, []) if unknown == "merge" else ([], lacking)
-        for rows, columns in pieces(x[start:stop]):
-            here = slice(start + rows.start, min(start + rows.stop, stop))
-            yield _Piece(here, columns, own, taken_in, left_out, all(row))
-        start = stop
+        yield _Piece(rows, columns, own, taken_in, left_out, weights)
 
 
-def _carrying(index: Tensor, valid: Tensor | None, complete: bool, kind: Kind, dtype: torch.dtype) -> Tensor | None:
+def _carrying(index: Tensor, valid: Tensor | None, known: Tensor, kind: Kind, dtype: torch.dtype) -> Tensor | None:
     """(b, n): 1 where the voxel carries a cross-entropy term, else 0; None where all do."""
-    if kind.skip_background and not complete:
-        return (index > 0).to(dtype)
-    return valid if valid is None else valid.to(dtype)
+    complete = known.all(dim=1, keepdim=True)
+    if not kind.skip_background or complete.all():
+        return valid if valid is None else valid.to(dtype)
+    carrying = index > 0
+    if complete.any():
+        carrying |= complete if valid is None else complete & valid
+    return carrying.to(dtype)
 
 
 def _only(carrying: Tensor | None, terms: Tensor) -> Tensor:
     return terms if carrying is None else terms * carrying
 
 
-def _sum(x: Tensor, channels: list[int], out: Tensor) -> Tensor:
-    """x (b, C, n) -> the sum over these channels (b, n)."""
-    out.copy_(x[:, channels[0]])
-    for c in channels[1:]:
-        out += x[:, c]
-    return out
+def _add(total: Tensor, values: Tensor, weights: Tensor | None) -> None:
+    if weights is None:
+        total += values
+    else:
+        total.addcmul_(values, weights)
 
 
 def _weighted(x: Tensor, weights: Tensor, channels: list[int]) -> Tensor:
