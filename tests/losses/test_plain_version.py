@@ -25,7 +25,7 @@ from losses.situations import (
     value_and_gradient,
 )
 
-from nnunet_partial.losses import _sigmoid, _sigmoid_cpu, _softmax, _softmax_cpu
+from nnunet_partial.losses import _common, _sigmoid, _sigmoid_cpu, _softmax, _softmax_cpu
 from nnunet_partial.losses._common import Kind
 
 KNOWN = {"all": fully_known(), "mixed": mixed_known(), "nothing": known_from([[], []], 4)}
@@ -74,6 +74,17 @@ def test_value_and_gradient_are_the_same(
 
 
 @FAST
+@pytest.mark.parametrize("piece", [12, 200], ids=["parts-of-a-sample", "several-samples"])
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+def test_cutting_into_pieces_changes_nothing(
+    variant: Variant, piece: int, fast: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_common, "PIECE", piece // torch.get_num_threads())
+    batch = make_batch(75, SPACES["2d"], mixed_known(), ignore_label=4)
+    assert_same(*both(variant, batch, fast, ignore_label=4))
+
+
+@FAST
 @pytest.mark.parametrize("variant", [v for v in VARIANTS if v.name != "abce"], ids=str)
 def test_with_a_dice_of_the_background_too(variant: Variant, fast: Any) -> None:
     assert_same(*both(variant, make_batch(71, SPACES["2d"], mixed_known()), fast, do_bg=True))
@@ -93,6 +104,17 @@ def test_the_plain_version_is_that_of_the_oracle(variant: Variant) -> None:
 def test_large_logits_stay_exact_in_float32(variant: Variant, scale: float, fast: Any) -> None:
     batch = make_batch(73, SPACES["2d"], mixed_known(), dtype=torch.float32, scale=scale)
     assert_same(*both(variant, batch, fast), rtol=1e-5, atol=1e-6)
+
+
+@FAST
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+def test_a_label_thought_impossible_has_a_finite_loss(variant: Variant, fast: Any) -> None:
+    """exp(-120) is 0 in float32, all the other exponentials are ordinary numbers."""
+    batch = make_batch(76, SPACES["2d"], fully_known(), dtype=torch.float32)
+    batch.target[0, 0, 1, 2], batch.logits[0, 1, 1, 2] = 1, -120.0
+    quick, plain = both(variant, batch, fast)
+    assert float(quick[0]) > 1
+    assert_same(quick, plain, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
