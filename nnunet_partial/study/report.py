@@ -15,10 +15,10 @@ from nnunet_partial.study.costs import cost_table
 from nnunet_partial.study.curves import learning_picture, proportion_pictures
 from nnunet_partial.study.definition import Study
 from nnunet_partial.study.folder import StudyFolder
-from nnunet_partial.study.progress import state
 from nnunet_partial.study.results import Value, finished, read_values
 from nnunet_partial.study.steps import models, steps
 from nnunet_partial.study.tables import READING, scenario_tables
+from nnunet_partial.study.unfinished import unfinished_lines, unfinished_models
 from nnunet_partial.versions import versions
 
 
@@ -46,10 +46,10 @@ def write_report(study: Study, file: Path, output: Path, form: str) -> None:
 def _markdown(study: Study, file: Path, tables: Sequence[Table]) -> str:
     about = [f"- {name}: {value}" for name, value in _facts(study)]
     lines = [f"# {study.name}", "", f"    {_command(file)}", "", *about, ""]
-    missing = _not_finished(study)
+    missing = unfinished_models(study)
     if missing:
         lines += [f"Not run, or not finished ({len(missing)} of {len(list(models(study)))} models):", ""]
-        lines += [*(f"- {name}" for name in missing), ""]
+        lines += [*(f"- {line}" for line in unfinished_lines(study, missing)), ""]
     return "\n".join([*lines, READING, ""]) + "\n" + "\n".join(to_markdown(table) for table in tables)
 
 
@@ -59,12 +59,12 @@ def _page(
     pictures = [*proportion_pictures(study, values), *filter(None, [learning_picture(study)])]
     folder = output.with_name(f"{output.stem}_pictures")
     figures = [picture.figure(folder) for picture in pictures]
-    missing = _not_finished(study)
+    missing = unfinished_models(study)
     left_out: list[Block] = [
         Paragraph(
             f"{len(missing)} of {len(list(models(study)))} models have not finished and are in no table:", "warning"
         ),
-        Items(missing),
+        Items(unfinished_lines(study, missing)),
     ]
     return Page(
         f"Study {study.name}",
@@ -92,16 +92,6 @@ def _facts(study: Study) -> list[tuple[str, str]]:
         ("seeds", ", ".join(map(str, study.seeds))),
         ("folds", ", ".join(map(str, study.folds))),
         *versions().items(),
-    ]
-
-
-def _not_finished(study: Study) -> list[str]:
-    done = set(finished(study))
-    folder = StudyFolder(study.folder)
-    return [
-        f"{model.name} (training: {', '.join(state(folder, model.train_step(fold)) for fold in study.folds)})"
-        for model in models(study)
-        if model not in done
     ]
 
 

@@ -123,7 +123,7 @@ def test_what_has_not_finished_is_named(study: Study, tmp_path: Path, capsys: py
         assert main(["study", "report", str(tmp_path / "study.yaml"), "-o", str(output), "--format", form]) == 0
     text = (tmp_path / "report.md").read_text()
     assert "4 of 8 models" in text
-    assert f"- {NAMES[1]}/naive/plain/seed0 (training: waiting)" in text
+    assert f"- {NAMES[1]}, plain (training: waiting): naive, marginal (seeds 0, 1)\n" in text
     assert "| marginal | 2 | **0.700** \\[0.700, 0.700\\] (0.600-0.800) |" in text
     page = (tmp_path / "report.html").read_text()
     assert "4 of 8 models have not finished" in page
