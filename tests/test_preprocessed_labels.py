@@ -1,0 +1,39 @@
+"""What changed in a raw data set after it was preprocessed is named."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from toy import write_toy
+
+from nnunet_partial.preprocessed_labels import COPIES, outdated
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    """A raw data set, and the copies that nnU-Net keeps of its label files."""
+    raw, preprocessed = (tmp_path / place / "Dataset701_Toy" for place in ("raw", "preprocessed"))
+    write_toy(raw)
+    shutil.copytree(raw / "labelsTr", preprocessed / COPIES)
+    return raw, preprocessed
+
+
+def test_nothing_changed(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    raw, preprocessed = folders
+    assert outdated(raw, preprocessed) is None
+    assert outdated(raw, tmp_path / "never preprocessed") is None
+
+
+def test_all_that_changed_is_named(folders: tuple[Path, Path]) -> None:
+    raw, preprocessed = folders
+    first, second, third, *_ = sorted((raw / "labelsTr").iterdir())
+    shutil.copy(first, raw / "labelsTr" / f"new{''.join(first.suffixes)}")
+    second.write_bytes(third.read_bytes() + b" ")
+    third.unlink()
+    names = [path.name.removesuffix("".join(path.suffixes)) for path in (second, third)]
+    assert outdated(raw, preprocessed) == (
+        f"since Dataset701_Toy was preprocessed, 1 case(s) were added: new; 1 case(s) are gone: {names[1]}; "
+        f"1 case(s) have other label files: {names[0]}. Preprocess it again: nnUNetv2_plan_and_preprocess -d 701"
+    )
