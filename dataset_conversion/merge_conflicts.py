@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nnunet_partial.errors import PartialLabelError, some
+from nnunet_partial.splits import for_test_text, training_cases_for_test
 from nnunet_partial.twins import strangers
 
 from .merge_source import PARTS, Source, common_order
@@ -43,6 +44,9 @@ def incomplete(source: Source) -> list[str]:
     twice = set(images["Tr"]) & set(images["Ts"])
     if twice:
         found.append(f"{source.name}: {len(twice)} case(s) in imagesTr and in imagesTs: {some(twice)}")
+    for_test = training_cases_for_test(source.dataset.manifest, list(images["Tr"]))
+    if for_test:
+        found.append(f"{source.name}: {for_test_text(for_test)}")
     found += [f"{source.name}: {p}" for p in source.dataset.manifest.problems(source.cases, source.dataset.classes)]
     return found
 
@@ -96,7 +100,8 @@ def _same_cases(sources: Sequence[Source]) -> list[str]:
 
 
 def _patients_on_both_sides(sources: Sequence[Source]) -> list[str]:
-    """Patients who train in one data set and are test patients of another: their test would be too good to be true."""
+    """Patients who train, in one data set or in another, and are test patients: their test would be too good to be
+    true."""
     found = [
         (s, part, case, s.dataset.manifest.find(case)) for s in sources for part in PARTS for case in s.images[part]
     ]
@@ -108,11 +113,11 @@ def _patients_on_both_sides(sources: Sequence[Source]) -> list[str]:
         sides.setdefault(person[labels.patient or case], {}).setdefault(source.name, set()).add(side)
     leaking: dict[str, list[str]] = {}
     for patient, by_source in sides.items():
-        if len(by_source) > 1 and len(set.union(*by_source.values())) > 1:
+        if len(set.union(*by_source.values())) > 1:
             where = ", ".join(f"{' and '.join(sorted(s))} in {name}" for name, s in by_source.items())
             leaking.setdefault(where, []).append(patient)
     return [
         f"{len(patients)} patient(s) on different sides of the official splits ({where}): {some(patients)}. "
-        "Leave these cases out of one data set; if they are different people, give them different 'patient' entries"
+        "Leave their cases out on one side; if they are different people, give them different 'patient' entries"
         for where, patients in leaking.items()
     ]

@@ -54,7 +54,9 @@ class Source:
         names = self.dataset.dataset_json.get("channel_names")
         if not isinstance(names, dict) or not names:
             raise DatasetError('dataset.json has no \'channel_names\'; expected an object such as {"0": "ultrasound"}.')
-        return {str(index): str(name) for index, name in names.items()}
+        if not all(str(index).isdecimal() for index in names):
+            raise DatasetError(f"dataset.json has the 'channel_names' {names}; expected numbers as keys: 0, 1, ...")
+        return {str(index): str(names[index]) for index in sorted(names, key=int)}
 
     @cached_property
     def entries(self) -> dict[str, CaseLabels]:

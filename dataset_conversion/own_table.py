@@ -38,7 +38,7 @@ def read_cases(path: Path, classes: Sequence[str]) -> list[OwnCase]:
     different sides of the split.
     """
     found: dict[str, OwnCase] = {}
-    for line, row in read_table(path, COLUMNS):
+    for line, row in read_table(path, COLUMNS, (*ALSO, "split")):
         case = _case(line, row, path.name, classes)
         if case.name in found:
             case = replace(case, problem=f"stands more than once in {path.name}")

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from nnunet_partial.errors import DatasetError
+from nnunet_partial.errors import DatasetError, some
 from nnunet_partial.files import read_json, sync_to_disk, write_json
 from nnunet_partial.label_check import CACHE_NAME
 from nnunet_partial.labels import MANIFEST_NAME, Manifest
@@ -46,7 +46,8 @@ def staged_dataset(name: str, made_with: Mapping[str, Any], overwrite: bool = Fa
 
 
 def refuse_existing(name: str, overwrite: bool) -> None:
-    """Raises DatasetError where the data set exists and `overwrite` is off, or where another one has its id.
+    """Raises DatasetError where the data set, or what was preprocessed of it, exists and `overwrite` is off, or where
+    another one has its id.
 
     `staged_dataset` asks this itself; asked before the sources are read, nobody waits for the answer.
     """
@@ -59,6 +60,20 @@ def refuse_existing(name: str, overwrite: bool) -> None:
             raise DatasetError(f"{prefix[:-1]} is taken by {others[0]} in {folder}. Choose another id with -d.")
     if (root / name).exists() and not overwrite:
         raise DatasetError(f"{root / name} exists. Choose another id with -d, or replace it with --overwrite.")
+    left = _preprocessed_cases(name)
+    if left and not overwrite:
+        raise DatasetError(
+            f"{left[0].parent} holds what nnU-Net preprocessed of an earlier {name} ({some([p.name for p in left])}). "
+            "Choose another id with -d, or remove it with --overwrite."
+        )
+
+
+def _preprocessed_cases(name: str) -> list[Path]:
+    """The folders of what nnU-Net preprocessed under this name."""
+    if not os.environ.get("nnUNet_preprocessed"):
+        return []
+    target = nnunet_folder("nnUNet_preprocessed") / name
+    return sorted(path for path in target.iterdir() if path.is_dir()) if target.is_dir() else []
 
 
 @contextlib.contextmanager
@@ -124,7 +139,7 @@ def _share_with_preprocessed(staging: Path, name: str) -> None:
     if not os.environ.get("nnUNet_preprocessed"):
         return
     target = nnunet_folder("nnUNet_preprocessed") / name
-    for old in [path for path in target.iterdir() if path.is_dir()] if target.is_dir() else []:
+    for old in _preprocessed_cases(name):
         shutil.rmtree(old)
     leftovers = [path.name for path in target.glob(".tmp_*")]  # of a killed run
     for file in (MANIFEST_NAME, SPLITS_NAME, CACHE_NAME, "dataset_fingerprint.json", *leftovers):

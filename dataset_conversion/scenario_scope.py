@@ -34,14 +34,14 @@ def impossible(source: Source, manifest: Manifest, scope: Sequence[str], options
     strange = [name for name in options.missing if name not in classes]
     if strange:
         return [f"dataset.json has no class {some(strange)}; its classes: {', '.join(classes)}"]
-    found = []
+    found, way_out = [], "" if options.domain else ". Name the domain that loses it with --domain"
     for domain in sorted({manifest.labels_of(case).domain for case in scope}):
         drawn = annotated(manifest, [case for case in scope if manifest.labels_of(case).domain == domain])
         unknown = [name for name in options.missing if name not in drawn]
         if unknown:
             found.append(
                 f"no training case of the domain {domain or NO_DOMAIN} is annotated for {some(unknown)} (only for "
-                f"{some(drawn)}), so it cannot be removed there. Name the domain that loses it with --domain"
+                f"{some(drawn)}), so it cannot be removed there{way_out}"
             )
     return found
 

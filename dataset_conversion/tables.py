@@ -14,25 +14,24 @@ from .case import printable
 Row = dict[str, str]
 
 
-def read_table(path: Path, required: Sequence[str]) -> Iterator[tuple[int, Row]]:
+def read_table(path: Path, required: Sequence[str], optional: Sequence[str] = ()) -> Iterator[tuple[int, Row]]:
     """Yields (line number, row) for each row that is not empty; a row maps column names to stripped text.
 
-    Columns are found by name, whatever their case and order, and named as in `required` where they are required; a cell
-    that is missing is "". Separator (comma, semicolon, tab) and encoding (UTF-8, UTF-16, with or without BOM) are found
-    by themselves. Raises ConversionError where the file is missing, unreadable, or lacks a required column.
+    Columns are found by name, whatever their case and order, and named as in `required` and `optional` where they are
+    among these; a cell that is missing is "". Separator (comma, semicolon, tab) and encoding (UTF-8, UTF-16, with or
+    without BOM) are found by themselves. Raises ConversionError where the file is missing, unreadable, lacks a required
+    column, has one of these columns twice, or where a row has more cells than there are columns.
     """
     try:
         with path.open(newline="", encoding=_encoding(path), errors="surrogateescape") as file:
             first = file.readline()
             file.seek(0)
             reader = csv.reader(file, delimiter=max(",;\t", key=first.count))
-            names = _columns(path, next(reader, []), required)
+            names = _columns(path, next(reader, []), required, optional)
             for cells in reader:
                 if any(cells):
-                    yield (
-                        reader.line_num,
-                        {n: c.strip() for n, c in zip(names, _filled(cells, len(names)), strict=True)},
-                    )
+                    filled = _filled(path, reader.line_num, cells, len(names))
+                    yield reader.line_num, dict(zip(names, filled, strict=True))
     except FileNotFoundError:
         raise ConversionError(f"{printable(str(path))} does not exist.") from None
     except (OSError, csv.Error, UnicodeError) as problem:
@@ -45,25 +44,37 @@ def _encoding(path: Path) -> str:
     return "utf-16" if start in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
 
 
-def _columns(path: Path, header: Sequence[str], required: Sequence[str]) -> list[str]:
-    """The names of the columns, the required ones spelt as asked for."""
-    spelling = {name.casefold(): name for name in required}
+def _columns(path: Path, header: Sequence[str], required: Sequence[str], optional: Sequence[str]) -> list[str]:
+    """The names of the columns, those that are asked for spelt so; none for what stands after the last name."""
+    spelling = {name.casefold(): name for name in (*required, *optional)}
     names = [spelling.get(name.strip().casefold(), name.strip()) for name in header]
+    while names and not names[-1]:
+        names.pop()
     missing = set(required) - set(names)
     if missing:
         raise ConversionError(
             f"{printable(str(path))} has no column {some(missing)}; "
             f"its columns are: {printable(some(names)) if any(names) else 'none, the file is empty'}."
         )
-    twice = {name for name in required if names.count(name) > 1}
+    twice = {name for name in spelling.values() if names.count(name) > 1}
     if twice:
         raise ConversionError(f"{printable(str(path))} has the column {some(twice)} more than once.")
     return names
 
 
-def _filled(cells: list[str], columns: int) -> list[str]:
-    """A row with exactly as many cells as there are columns."""
-    return (cells + [""] * columns)[:columns]
+def _filled(path: Path, line: int, cells: Sequence[str], columns: int) -> list[str]:
+    """A row, stripped, with as many cells as there are columns.
+
+    Raises ConversionError where there is text in a cell beyond the last column: a comma without quotes has moved what
+    follows it by a column, and a patient would stand where nobody looks.
+    """
+    row = [cell.strip() for cell in cells]
+    if any(row[columns:]):
+        raise ConversionError(
+            f"{printable(str(path))}, line {line}: {len(row)} cells, but {columns} columns. Put a cell that holds the "
+            'separator of the columns in quotes ("LV,LA"), or separate the names in it by spaces.'
+        )
+    return (row + [""] * columns)[:columns]
 
 
 def number(text: str) -> float | None:

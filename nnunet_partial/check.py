@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,9 +14,17 @@ from nnunet_partial.label_check import wrong
 from nnunet_partial.labels import MANIFEST_NAME, Manifest
 from nnunet_partial.overview import overview, scale_warning
 from nnunet_partial.parallel import in_parallel
+from nnunet_partial.preprocessed_labels import outdated
 from nnunet_partial.raw_dataset import TIFF, RawDataset, nnunet_folder
-from nnunet_partial.splits import SPLITS_NAME, check_splits, without_patients
+from nnunet_partial.splits import (
+    SPLITS_NAME,
+    check_splits,
+    for_test_text,
+    training_cases_for_test,
+    without_patients,
+)
 from nnunet_partial.twins import strangers
+from nnunet_partial.unused_entries import unused_cases, unused_groups
 
 PARTS = ("Tr", "Ts")
 
@@ -56,8 +63,8 @@ class _Seen:
 def check(folder: Path, processes: int = 1, progress: bool = False) -> Checked:
     """Reads every file of the raw data set in `folder` once and compares all with all.
 
-    Where nnUNet_preprocessed has a folder of the same name, its manifest and splits are looked at as well. Raises
-    PartialLabelError where dataset.json or the manifest cannot be read at all.
+    Where nnUNet_preprocessed has a folder of the same name, its manifest, splits and label files are compared
+    too. Raises PartialLabelError where dataset.json or the manifest cannot be read at all.
     """
     dataset = RawDataset(folder)
     classes, channels = dataset.classes, _channels(dataset)
@@ -82,6 +89,7 @@ def check(folder: Path, processes: int = 1, progress: bool = False) -> Checked:
         "dataset.json": _counts(dataset, manifest, classes, training),
         MANIFEST_NAME: _manifest_findings(dataset, manifest, classes, training, test),
         SPLITS_NAME: _split_findings(folder, manifest, training),
+        "preprocessed data": _preprocessed_findings(folder),
     }
     return Checked(
         overview(manifest, classes, training, test, geometry),
@@ -187,12 +195,10 @@ def _manifest_findings(
 ) -> list[str]:
     cases = list(dict.fromkeys([*training, *test]))
     found = manifest.problems(cases, classes)
-    found += [f"{case}: has an entry, but no image" for case in sorted(set(manifest.cases) - set(cases))]
-    found += [
-        f"the group {pattern!r} matches no case"
-        for pattern, _ in manifest.groups
-        if not any(fnmatch.fnmatchcase(case, pattern) for case in cases)
-    ]
+    found += [f"{case}: has an entry, but no image" for case in unused_cases(manifest, cases)]
+    found += unused_groups(manifest, cases)
+    for_test = training_cases_for_test(manifest, training)
+    found += [for_test_text(for_test)] if for_test else []
     found += strangers({case: labels for case in cases if (labels := manifest.find(case))})
     sides = [{manifest.patient_of(case) for case in part if manifest.find(case)} for part in (training, test)]
     found += [f"patient {patient}: in training and in test" for patient in sorted(sides[0] & sides[1])]
@@ -218,15 +224,20 @@ def _compare(manifest: Manifest, copy: Path) -> list[str]:
 
 def _split_findings(folder: Path, manifest: Manifest, training: Sequence[str]) -> list[str]:
     found = []
-    named = [case for case in training if manifest.find(case)]
     for place in (folder, _preprocessed(folder)):
         if place is None or not (place / SPLITS_NAME).exists():
             continue
         try:
-            check_splits(read_json(place / SPLITS_NAME, SplitError), manifest, named)
+            check_splits(read_json(place / SPLITS_NAME, SplitError), manifest, training)
         except PartialLabelError as problem:
             found.append(f"{place}: {problem}")
     return found
+
+
+def _preprocessed_findings(folder: Path) -> list[str]:
+    preprocessed = _preprocessed(folder)
+    changed = outdated(folder, preprocessed) if preprocessed else None
+    return [changed] if changed else []
 
 
 def _preprocessed(folder: Path) -> Path | None:

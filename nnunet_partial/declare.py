@@ -5,21 +5,20 @@ The answer comes from a table, from patterns over the names of the cases, or is 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 
-from nnunet_partial.errors import DatasetError, ManifestError, PartialLabelError, SplitError, some
-from nnunet_partial.files import read_json
+from nnunet_partial.declare_sides import leaks, require_declared_sides
+from nnunet_partial.declare_target import require_target, target_folders, write_manifest
+from nnunet_partial.errors import DatasetError, ManifestError, some
 from nnunet_partial.image_file import FileFacts, Geometry, header, look
 from nnunet_partial.label_check import wrong
-from nnunet_partial.labels import MANIFEST_NAME, CaseLabels, Manifest
+from nnunet_partial.labels import CaseLabels, Manifest
 from nnunet_partial.overview import overview
 from nnunet_partial.parallel import in_parallel
-from nnunet_partial.raw_dataset import RawDataset, nnunet_folder
-from nnunet_partial.splits import SPLITS_NAME, check_splits
+from nnunet_partial.raw_dataset import RawDataset
 
 PARTS = ("Tr", "Ts")
 _SHOWN = 10
@@ -106,12 +105,13 @@ def declare(data: Undeclared, manifest: Manifest, overwrite: bool = False) -> De
     """Writes the manifest into the raw folder and, where there is one, the preprocessed folder of the data set.
 
     Raises ManifestError, before anything is written, where the manifest does not fit the data set: a case without
-    entry, a class that is drawn in a case but not declared, a class that no training case is annotated for; or where
-    there is a manifest already and `overwrite` is off.
+    entry, a case that trains but is declared for testing or the other way round, a class that is drawn in a case but
+    not declared, a class that no training case is annotated for; and what `require_target` raises.
     """
-    folders = _folders(data)
-    refuse_existing(data, overwrite)
+    folder = data.dataset.folder
+    require_target(folder, overwrite)
     manifest.require(data.cases, data.classes)
+    require_declared_sides(manifest, data.training, data.test)
     lines = [wrong(c, f, manifest, data.classes, data.dataset.ignore_label) for c, f in data.facts.items()]
     problems = [line for line in lines if line]
     if problems:
@@ -127,38 +127,9 @@ def declare(data: Undeclared, manifest: Manifest, overwrite: bool = False) -> De
             f"No training case is annotated for {some(untaught)}, so that it cannot be learned; nothing was written. "
             "Declare the cases in which it was drawn, or remove it from dataset.json."
         )
-    for folder in folders:
-        manifest.write(folder / MANIFEST_NAME)
+    files = write_manifest(manifest, folder)
     table = overview(manifest, data.classes, data.training, data.test, _geometry(data))
-    return Declared(tuple(folder / MANIFEST_NAME for folder in folders), table, tuple(_split_warnings(data, manifest)))
-
-
-def refuse_existing(data: Undeclared, overwrite: bool) -> None:
-    """Raises ManifestError where the data set has a manifest already and `overwrite` is off."""
-    existing = [folder / MANIFEST_NAME for folder in _folders(data) if (folder / MANIFEST_NAME).exists()]
-    if existing and not overwrite:
-        raise ManifestError(f"{existing[0]} exists. Replace it with --overwrite, or correct it by hand.")
-
-
-def _folders(data: Undeclared) -> list[Path]:
-    """The raw folder and, where there is one, the preprocessed folder."""
-    folder = data.dataset.folder
-    if not os.environ.get("nnUNet_preprocessed"):
-        return [folder]
-    preprocessed = nnunet_folder("nnUNet_preprocessed") / folder.name
-    return [folder, preprocessed] if preprocessed.is_dir() else [folder]
-
-
-def _split_warnings(data: Undeclared, manifest: Manifest) -> list[str]:
-    """Splits that a training would refuse, now that it is known who belongs together."""
-    found = []
-    for folder in _folders(data):
-        if (folder / SPLITS_NAME).exists():
-            try:
-                check_splits(read_json(folder / SPLITS_NAME, SplitError), manifest, data.training)
-            except PartialLabelError as problem:
-                found.append(f"{folder}: {problem}")
-    return found
+    return Declared(files, table, tuple(leaks(manifest, data.training, data.test, target_folders(folder))))
 
 
 def _geometry(data: Undeclared) -> dict[str, Geometry]:

@@ -28,8 +28,9 @@ def guess(data: Undeclared, patterns: Sequence[str] = ()) -> Guess:
     """Declares each class annotated in a group of cases if it is drawn in one of them, else unknown.
 
     Groups: the cases that match each of `patterns` (the first that matches), or, without patterns, that begin alike:
-    siteA_001 and siteA_002 are the group siteA. Raises ManifestError where a pattern or a case is left over, or a label
-    file cannot be read.
+    siteA_001 and siteA_002 are the group siteA. The domain is the group, or what stands before the first wildcard of
+    the pattern, as with `by_pattern`. Raises ManifestError where a pattern or a case is left over, or a label file
+    cannot be read.
     """
     unreadable = [f"{case}: {facts.problem}" for case, facts in data.facts.items() if facts.problem]
     if unreadable:
@@ -40,7 +41,8 @@ def guess(data: Undeclared, patterns: Sequence[str] = ()) -> Guess:
     for group, members in sorted(groups.items()):
         times = {name: sum(name in data.drawn(case) for case in members) for name in data.classes}
         seen = tuple(name for name in data.classes if times[name])
-        cases.update({case: CaseLabels(seen, domain=group) for case in members})
+        domain = fixed_text(group) if patterns else group
+        cases.update({case: CaseLabels(seen, domain=domain) for case in members})
         drawn = ", ".join(f"{name} (drawn in {times[name]})" for name in seen) or "nothing"
         unknown = ", ".join(name for name in data.classes if not times[name]) or "nothing"
         lines.append(f"{group or 'all'}: {len(members)} case(s), annotated: {drawn}; unknown: {unknown}")
@@ -60,9 +62,7 @@ def _matching(cases: Sequence[str], patterns: Sequence[str]) -> Mapping[str, lis
             f"--from-masks: pattern(s) that match no case: {some(empty)}; case(s) that no pattern matches: {some(left)}"
             ". Every case belongs to a group; '*' as the last pattern takes all that are left."
         )
-    names = [fixed_text(pattern) for pattern in groups]
-    unique = all(names) and len(set(names)) == len(names)
-    return dict(zip(names, groups.values(), strict=True)) if unique else groups
+    return groups
 
 
 def _beginning_alike(cases: Sequence[str]) -> Mapping[str, list[str]]:

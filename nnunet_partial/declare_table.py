@@ -26,8 +26,7 @@ def by_table(data: Undeclared, path: Path) -> Manifest:
     cases: dict[str, CaseLabels] = {}
     wrong: list[str] = []
     existing = set(data.cases)
-    for line, row in read_table(path, REQUIRED):
-        row = {name.casefold(): cell for name, cell in row.items()}
+    for line, row in read_table(path, REQUIRED, OPTIONAL):
         case = row["case"]
         try:
             _require_text(row)
@@ -47,6 +46,19 @@ def by_table(data: Undeclared, path: Path) -> Manifest:
     return Manifest({case: cases.get(case) or data.without_labels[case] for case in data.cases})
 
 
+def unread_columns(path: Path) -> list[str]:
+    """A remark (none or one) on the columns of the table that `by_table` does not read: a patient_id is no patient."""
+    from nnunet_partial.dataset_conversion.case import printable
+    from nnunet_partial.dataset_conversion.tables import read_table
+
+    _, first = next(read_table(path, REQUIRED, OPTIONAL), (0, {}))
+    read = (*REQUIRED, *OPTIONAL)
+    unread = [printable(name) for name in first if name and name not in read]
+    if not unread:
+        return []
+    return [f"column(s) of {path.name} that were not read: {some(unread)}; those that are read: {', '.join(read)}"]
+
+
 def _require_text(row: dict[str, str]) -> None:
     """Raises ManifestError for bytes that are no text: the manifest could not be written with them."""
     for name, cell in row.items():
@@ -57,9 +69,12 @@ def _require_text(row: dict[str, str]) -> None:
 
 
 def _entry(row: dict[str, str], classes: Sequence[str]) -> dict[str, object]:
-    """A row as an entry of the manifest."""
+    """A row as an entry of the manifest. Raises ManifestError where it cannot be one."""
+    structures = list(dict.fromkeys([*classes, *COMMON_CLASSES]))
+    if row.get("patient") in structures:
+        raise ManifestError(f"patient is {row['patient']!r}, a structure; are quotes missing in the column before?")
     entry: dict[str, object] = {"annotated": _names(row["annotated"], classes)}
-    absent = _names(row.get("absent", ""), list(dict.fromkeys([*classes, *COMMON_CLASSES])))
+    absent = _names(row.get("absent", ""), structures)
     if absent:
         entry["absent"] = absent
     entry.update({name: row[name] for name in ("domain", "patient") if row.get(name)})

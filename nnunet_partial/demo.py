@@ -58,7 +58,7 @@ def demo(out: Path, *, loss: str = "marginal", device: str = "cpu", tell: Tell, 
     folder.start_afresh()
     commands = Commands(_environment(folder, device, size), folder.logs, tell)
     if device == "cpu":
-        tell("With two CPU cores and nothing else running this takes about seven minutes.")
+        tell("With two CPU cores and nothing else running this takes about five minutes.")
     _heading(tell, "1. Two data sets, drawn")
     _draw(folder, size, tell)
     _heading(tell, "2. From their folders to one nnU-Net data set")

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nnunet_partial.pixel_size import WITHOUT_SIZE, volume_spacing_mm
+
 #: Relative difference up to which two spacings, origins or directions count as the same (headers store float32).
 TOLERANCE = 1e-3
 
@@ -18,21 +20,29 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True)
 class Geometry:
-    """Size in voxels, spacing and origin in mm, direction cosines: one number per axis, in the order x, y(, z)."""
+    """Size in voxels, spacing and origin in mm, direction cosines: one number per axis, in the order x, y(, z).
+
+    `sized`: whether the spacing is one that nnU-Net goes by; PNG, BMP and TIFF have none, but for TIFF volumes with a
+    CASE.json beside them.
+    """
 
     size: tuple[int, ...]
     spacing_mm: tuple[float, ...]
     origin_mm: tuple[float, ...]
     direction: tuple[float, ...]
     components: int = 1
+    sized: bool = True
 
     def differences(self, other: Geometry) -> list[str]:
-        """What differs, in words: 'size 4 x 5 against 4 x 6'; empty where the two lie on each other."""
+        """What differs, in words: 'size 4 x 5 against 4 x 6'; empty where the two lie on each other.
+
+        Spacings are compared where both files have one.
+        """
         if self.size != other.size:
             return [f"size {_by(self.size)} against {_by(other.size)}"]
         smallest = min(self.spacing_mm)
         found = []
-        if not _close(self.spacing_mm, other.spacing_mm, TOLERANCE * smallest):
+        if self.sized and other.sized and not _close(self.spacing_mm, other.spacing_mm, TOLERANCE * smallest):
             found.append(f"spacing {_by(self.spacing_mm)} mm against {_by(other.spacing_mm)} mm")
         if not _close(self.origin_mm, other.origin_mm, 0.01 * smallest):
             found.append(f"origin {_by(self.origin_mm)} mm against {_by(other.origin_mm)} mm")
@@ -75,13 +85,7 @@ def header(path: Path) -> Geometry:
         reader.ReadImageInformation()
     except RuntimeError as problem:
         raise OSError(_reason(problem)) from None
-    return Geometry(
-        reader.GetSize(),
-        reader.GetSpacing(),
-        reader.GetOrigin(),
-        reader.GetDirection(),
-        int(reader.GetNumberOfComponents()),
-    )
+    return _geometry(path, reader, reader.GetNumberOfComponents())
 
 
 def look(path: Path, with_values: bool = False) -> FileFacts:
@@ -110,14 +114,21 @@ def read_array(path: Path) -> tuple[Geometry, Any]:
         raise OSError(str(problem)) from None
     except RuntimeError as problem:
         raise OSError(_reason(problem)) from None
-    geometry = Geometry(
-        image.GetSize(),
-        image.GetSpacing(),
-        image.GetOrigin(),
-        image.GetDirection(),
-        int(image.GetNumberOfComponentsPerPixel()),
-    )
+    geometry = _geometry(path, image, image.GetNumberOfComponentsPerPixel())
     return geometry, sitk.GetArrayFromImage(image)  # a copy: a view would outlive the image that holds its memory
+
+
+def _geometry(path: Path, source: Any, components: int) -> Geometry:
+    """`source`: SimpleITK's image, or a reader of its header. Raises OSError for a broken CASE.json."""
+    beside = volume_spacing_mm(path, len(source.GetSize()))
+    return Geometry(
+        source.GetSize(),
+        beside or source.GetSpacing(),
+        source.GetOrigin(),
+        source.GetDirection(),
+        int(components),
+        sized=beside is not None or not path.name.lower().endswith(WITHOUT_SIZE),
+    )
 
 
 def _values(array: Any) -> tuple[float, ...]:

@@ -7,7 +7,7 @@ import contextlib
 import functools
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from nnunet_partial.parallel import in_parallel
 
 #: Name of the file, beside the preprocessed data, in which `remember_checked` keeps its answer.
 CACHE_NAME = "partial_labels_checked.json"
-_VERSION = 1
+_VERSION = 2
 _SHOWN = 10
 
 
@@ -102,22 +102,37 @@ def require_declared(
         )
 
 
-def checked_before(cache: Path, manifest_file: Path, label_folder: Path, file_ending: str) -> bool:
+def checked_before(
+    cache: Path,
+    manifest_file: Path,
+    label_folder: Path,
+    file_ending: str,
+    cases: Sequence[str] = (),
+    raw_folder: Path | None = None,
+) -> bool:
     """Whether `remember_checked` was told that exactly these files are right.
 
-    Compares the bytes of the manifest, the labels of the dataset.json beside it, and names, sizes and times of the
-    label files; opens no label file. Anything missing or broken gives False.
+    Compares the bytes of the manifest, the labels of the dataset.json beside it, the names of the `cases` that were
+    looked at, and names, sizes and times of the label files, in `raw_folder` too, where there is one; opens no label
+    file. Anything missing or broken gives False.
     """
     try:
-        return bool(read_json(cache) == _key(manifest_file, label_folder, file_ending))
+        return bool(read_json(cache) == _key(manifest_file, label_folder, file_ending, cases, raw_folder))
     except (OSError, ValueError):
         return False
 
 
-def remember_checked(cache: Path, manifest_file: Path, label_folder: Path, file_ending: str) -> None:
+def remember_checked(
+    cache: Path,
+    manifest_file: Path,
+    label_folder: Path,
+    file_ending: str,
+    cases: Sequence[str] = (),
+    raw_folder: Path | None = None,
+) -> None:
     """Writes down that the label files were found right. A folder that cannot be written only costs time later."""
     with contextlib.suppress(OSError):
-        write_json(cache, _key(manifest_file, label_folder, file_ending))
+        write_json(cache, _key(manifest_file, label_folder, file_ending, cases, raw_folder))
 
 
 def files_sum(folder: Path, file_ending: str) -> str:
@@ -128,15 +143,24 @@ def files_sum(folder: Path, file_ending: str) -> str:
             if entry.name.endswith(file_ending) and not entry.name.startswith("."):
                 stat = entry.stat()
                 stamps.append(f"{entry.name}\0{stat.st_size}\0{stat.st_mtime_ns}")
-    return hashlib.sha256("\n".join(sorted(stamps)).encode(errors="surrogateescape")).hexdigest()
+    return names_sum(stamps)
 
 
-def _key(manifest_file: Path, label_folder: Path, file_ending: str) -> dict[str, Any]:
+def names_sum(names: Iterable[str]) -> str:
+    """A sum over names, whatever their order, that tells none of them."""
+    return hashlib.sha256("\n".join(sorted(names)).encode(errors="surrogateescape")).hexdigest()
+
+
+def _key(
+    manifest_file: Path, label_folder: Path, file_ending: str, cases: Sequence[str], raw_folder: Path | None
+) -> dict[str, Any]:
     """Sums only: the file lies beside what people pass on, and names no case."""
     dataset = read_json(manifest_file.parent / "dataset.json")
     return {
         "version": _VERSION,
         "manifest_sha256": hashlib.sha256(manifest_file.read_bytes()).hexdigest(),
         "labels": dataset["labels"] if isinstance(dataset, dict) and "labels" in dataset else None,
+        "cases_sha256": names_sum(cases),
         "label_files_sha256": files_sum(label_folder, file_ending),
+        "raw_label_files_sha256": files_sum(raw_folder, file_ending) if raw_folder else None,
     }

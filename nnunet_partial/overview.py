@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from nnunet_partial.image_file import Geometry
 from nnunet_partial.labels import Manifest
+from nnunet_partial.pixel_size import size_known
 
 NO_DOMAIN = "(no domain)"
 
@@ -62,7 +63,7 @@ def scale_warning(manifest: Manifest, cases: Iterable[str], geometry: Mapping[st
     """A warning where some cases have a measured pixel size and others a made-up one; else None."""
     known: dict[bool, list[str]] = {True: [], False: []}
     for case in cases:
-        known[_spacing_known(manifest, case)].append(case)
+        known[size_known(manifest.labels_of(case), geometry.get(case))].append(case)
     if not known[True] or not known[False]:
         return None
     lines = [
@@ -102,13 +103,9 @@ def _knowledge(manifest: Manifest, cases: Sequence[str], name: str) -> str:
     return f"{annotated} / {absent} / {len(cases) - annotated - absent}"
 
 
-def _spacing_known(manifest: Manifest, case: str) -> bool:
-    return manifest.labels_of(case).info.get("spacing_known") is not False
-
-
 def _pixel(manifest: Manifest, cases: Sequence[str], geometry: Mapping[str, Geometry]) -> str:
     text = _median(cases, geometry, lambda g: g.spacing_mm, "{:.3g}")
-    made_up = sum(not _spacing_known(manifest, case) for case in cases)
+    made_up = sum(not size_known(manifest.labels_of(case), geometry.get(case)) for case in cases)
     if not made_up:
         return text
     return text + (" (made up)" if made_up == len(cases) else " (partly made up)")

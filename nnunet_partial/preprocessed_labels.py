@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import filecmp
+from collections.abc import Mapping
 from pathlib import Path
 
 from nnunet_partial.errors import some
-from nnunet_partial.raw_dataset import RawDataset
+from nnunet_partial.raw_dataset import RawDataset, dataset_id
 
 #: The folder of the copies, in the preprocessed folder of a data set.
 COPIES = "gt_segmentations"
@@ -21,12 +22,12 @@ def outdated(raw: Path, preprocessed: Path) -> str | None:
     copies, dataset = preprocessed / COPIES, RawDataset(raw)
     if not copies.is_dir():
         return None
-    ours = dataset.label_files()
+    ours = labels_of_images(dataset)
     theirs = {path.name: path for path in copies.glob(f"*{dataset.file_ending}")}
     names = {path.name: case for case, path in ours.items()}
     added = [case for name, case in names.items() if name not in theirs]
     removed = [name.removesuffix(dataset.file_ending) for name in theirs if name not in names]
-    changed = [case for case, path in ours.items() if path.name in theirs and not _same(path, theirs[path.name])]
+    changed = changed_labels(ours, preprocessed)
     found = [
         f"{len(cases)} case(s) {what}: {some(cases)}"
         for cases, what in ((added, "were added"), (removed, "are gone"), (changed, "have other label files"))
@@ -36,8 +37,20 @@ def outdated(raw: Path, preprocessed: Path) -> str | None:
         return None
     return (
         f"since {preprocessed.name} was preprocessed, {'; '.join(found)}. Preprocess it again: "
-        f"nnUNetv2_plan_and_preprocess -d {raw.name[7:10]}"
+        f"nnUNetv2_plan_and_preprocess -d {dataset_id(raw)}, after deleting {copies}, where nnU-Net removes nothing"
     )
+
+
+def labels_of_images(raw: RawDataset) -> dict[str, Path]:
+    """The label file of each training case; one without an image is no case, for nnU-Net neither."""
+    images = raw.image_files()
+    return {case: path for case, path in raw.label_files().items() if case in images}
+
+
+def changed_labels(labels: Mapping[str, Path], preprocessed: Path) -> list[str]:
+    """The cases whose label file has other bytes than its copy; those without a copy are left out."""
+    copies = {case: preprocessed / COPIES / path.name for case, path in labels.items()}
+    return [case for case, path in labels.items() if copies[case].exists() and not _same(path, copies[case])]
 
 
 def _same(ours: Path, theirs: Path) -> bool:

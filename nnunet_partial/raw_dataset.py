@@ -42,6 +42,11 @@ def dataset_name(dataset_id: int, name: str) -> str:
     return f"Dataset{dataset_id:03d}_{name}"
 
 
+def dataset_id(folder: Path) -> int:
+    """The id of a data set's folder: nnU-Net's planning takes nothing else."""
+    return int(folder.name.removeprefix("Dataset").partition("_")[0])
+
+
 def find_dataset(dataset: int | str) -> Path:
     """The raw folder of a data set given by its id or full name. Raises DatasetError where none or several match."""
     root = nnunet_folder("nnUNet_raw")

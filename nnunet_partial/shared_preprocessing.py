@@ -18,11 +18,13 @@ from typing import Any
 from nnunet_partial.errors import DatasetError, some
 from nnunet_partial.files import link_or_copy, read_json
 from nnunet_partial.parallel import in_parallel
-from nnunet_partial.raw_dataset import RawDataset, nnunet_folder
+from nnunet_partial.preprocessed_labels import COPIES, outdated
+from nnunet_partial.raw_dataset import RawDataset, dataset_id, nnunet_folder
+from nnunet_partial.small_plan import inherited
 
 #: What nnU-Net writes for a case: image, labels, properties (where the foreground lies, how it was cropped).
 _IMAGE, _ENDINGS = ".b2nd", (".b2nd", "_seg.b2nd", ".pkl")
-_FINGERPRINT, _TRUTH = "dataset_fingerprint.json", "gt_segmentations"
+_FINGERPRINT = "dataset_fingerprint.json"
 #: Normalisations that take numbers from the labels, so that the source's plans know what a scenario hides.
 _FROM_LABELS = "CTNormalization"
 
@@ -71,7 +73,7 @@ def preprocess_like(
 
     Plans that use the same preprocessed data (nnU-Net's residual ones and its default) share it. What was preprocessed
     of the scenario is replaced. Raises DatasetError where the scenario was not made from the source, where the source
-    lacks plans or preprocessed cases, or got other label files since, or where its plans hold numbers that come from
+    lacks plans or preprocessed cases, or changed since, or where its plans hold numbers that come from
     labels which the scenario hides (CT normalisation).
     """
     _require_origin(scenario, source)
@@ -85,7 +87,9 @@ def preprocess_like(
     files = _files(RawDataset(scenario))
     for folder in folders:
         _require_preprocessed(nnunet_folder("nnUNet_preprocessed") / source.name / folder, list(files))
-    _require_fresh(RawDataset(source), nnunet_folder("nnUNet_preprocessed") / source.name / _TRUTH)
+    changed = outdated(source, nnunet_folder("nnUNet_preprocessed") / source.name)
+    if changed:
+        raise DatasetError(changed[0].upper() + changed[1:])
     for plans_name in plans_names:
         _move_plans(source.name, scenario.name, plans_name)
     pair = _pair(scenario, source, files)
@@ -96,14 +100,19 @@ def preprocess_like(
 
 def _pair(scenario: Path, source: Path, files: dict[str, list[Path]]) -> _Pair:
     preprocessed, old = nnunet_folder("nnUNet_preprocessed"), _files(RawDataset(source))
-    same = frozenset(case for case, ours in files.items() if _same(ours, old.get(case, [])))
     dataset_json = dict(RawDataset(scenario).dataset_json)
+    # with an ignore label that the source lacks, nnU-Net notes other places to draw patches from
+    alike = dataset_json["labels"] == RawDataset(source).dataset_json["labels"]
+    same = frozenset(case for case, ours in files.items() if alike and _same(ours, old.get(case, [])))
     return _Pair(preprocessed / scenario.name, preprocessed / source.name, files, same, dataset_json)
 
 
 def _share(pair: _Pair, folder: str, plans_name: str, configuration: str, processes: int, progress: bool) -> Shared:
-    """One folder of preprocessed cases: links what is the same, preprocesses the rest."""
-    origin, target = pair.origin / folder, pair.target / folder
+    """One folder of preprocessed cases: links what is the same, preprocesses the rest.
+
+    Made out of sight: an interrupted run leaves no folder that lacks cases, on which a training would start.
+    """
+    origin, final, target = pair.origin / folder, pair.target / folder, pair.target / f".building_{folder}"
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     for name in (f"{case}{ending}" for case in pair.same for ending in _ENDINGS):
@@ -116,6 +125,11 @@ def _share(pair: _Pair, folder: str, plans_name: str, configuration: str, proces
     ]
     for _ in in_parallel(_preprocess, changed, processes, "preprocessing what changed" if progress else None):
         pass
+    if _same_content(final, target):  # others may be training on it, as further plans share it
+        shutil.rmtree(target)
+    else:
+        shutil.rmtree(final, ignore_errors=True)
+        target.rename(final)
     return Shared(len(pair.same), len(changed))
 
 
@@ -130,13 +144,13 @@ def _require_origin(scenario: Path, source: Path) -> None:
 
 def _require_plans(file: Path, configuration: str) -> dict[str, Any]:
     if not file.exists():
-        raise DatasetError(f"{file} does not exist. First: nnUNetv2_plan_and_preprocess -d {file.parent.name}")
+        raise DatasetError(f"{file} does not exist. First: nnUNetv2_plan_and_preprocess -d {dataset_id(file.parent)}")
     plans: dict[str, Any] = read_json(file, DatasetError)
     if configuration not in plans["configurations"]:
         raise DatasetError(
             f"{file} has no configuration {configuration!r}; there: {some(set(plans['configurations']))}"
         )
-    if _FROM_LABELS in _inherited(plans, configuration, "normalization_schemes"):
+    if _FROM_LABELS in inherited(plans, configuration, "normalization_schemes"):
         raise DatasetError(
             f"{file} normalises intensities by what lies under the labels ({_FROM_LABELS}), those included that the "
             "scenario hides. Use nnUNetv2_plan_and_preprocess for this scenario."
@@ -144,14 +158,8 @@ def _require_plans(file: Path, configuration: str) -> dict[str, Any]:
     return plans
 
 
-def _inherited(plans: dict[str, Any], configuration: str, key: str) -> Any:
-    """An entry of a configuration, or of the one it inherits from."""
-    entry = plans["configurations"][configuration]
-    return entry[key] if key in entry else _inherited(plans, entry["inherits_from"], key)
-
-
 def _data_identifier(plans: dict[str, Any], configuration: str) -> str:
-    return str(_inherited(plans, configuration, "data_identifier"))
+    return str(inherited(plans, configuration, "data_identifier"))
 
 
 def _move_plans(source: str, target: str, plans_name: str) -> None:
@@ -172,20 +180,6 @@ def _require_preprocessed(folder: Path, cases: Sequence[str]) -> None:
         )
 
 
-def _require_fresh(source: RawDataset, truth: Path) -> None:
-    """`truth`: the label files as they were when nnU-Net preprocessed the source, which keeps copies of them."""
-    stale = {
-        case
-        for case, path in source.label_files().items()
-        if (truth / path.name).exists() and not _same([path], [truth / path.name])
-    }
-    if stale:
-        raise DatasetError(
-            f"The label files of {len(stale)} case(s) changed after the source was preprocessed: {some(stale)}. "
-            "Preprocess the source again: nnUNetv2_preprocess."
-        )
-
-
 def _files(dataset: RawDataset) -> dict[str, list[Path]]:
     """The image files and, last, the label file of each training case."""
     images = dataset.image_files()
@@ -196,6 +190,16 @@ def _same(ours: Sequence[Path], theirs: Sequence[Path]) -> bool:
     """Whether all files hold the same bytes; links are the same file."""
     return len(ours) == len(theirs) and all(
         a.samefile(b) or filecmp.cmp(a, b, shallow=False) for a, b in zip(ours, theirs, strict=True)
+    )
+
+
+def _same_content(ours: Path, theirs: Path) -> bool:
+    """Whether two folders hold the same files, and nothing else. A folder that is not there holds none."""
+    names = sorted(path.name for path in theirs.iterdir())
+    return (
+        ours.is_dir()
+        and sorted(path.name for path in ours.iterdir()) == names
+        and _same([ours / name for name in names], [theirs / name for name in names])
     )
 
 
@@ -222,7 +226,7 @@ def _keep_beside(scenario: Path, source: Path) -> None:
     for original in (scenario / "dataset.json", target.parent / source.name / _FINGERPRINT):
         if not (target / original.name).exists() or not _same([original], [target / original.name]):
             shutil.copyfile(original, target / original.name)
-    labels, kept = list(RawDataset(scenario).label_files().values()), target / _TRUTH
+    labels, kept = list(RawDataset(scenario).label_files().values()), target / COPIES
     names = {path.name for path in kept.iterdir()} if kept.exists() else None
     if names == {path.name for path in labels} and _same(labels, [kept / path.name for path in labels]):
         return

@@ -17,19 +17,23 @@ def add_small_configuration(
     base: str = "2d",
     features: Sequence[int] = (16, 32, 64, 64),
     batch_size: int = 8,
-    patch_size: Sequence[int] = (96, 96),
+    patch_size: Sequence[int] | None = None,
 ) -> None:
     """Adds the configuration `name` to a plans file: `base`, and its preprocessed data, with a small network.
 
-    `features`: of each stage; a network planned with fewer stages keeps its number. `patch_size` in pixels.
-    Plans are made to be edited, see nnU-Net's documentation/explanation_plans_files.md.
-    Raises PartialLabelError where the file has no `base`, or the patch cannot be halved as often as the network does.
+    `features`: of each stage; a network planned with fewer stages keeps its number. `patch_size` in pixels, 96 along
+    each axis unless given. Plans are made to be edited, see nnU-Net's documentation/explanation_plans_files.md.
+    Raises PartialLabelError where the file has no `base`, for sizes below 1, and where the patch has another number of
+    axes, or cannot be halved as often as the network does.
     """
     plans = read_json(plans_file)
     configurations = plans.get("configurations", {}) if isinstance(plans, dict) else {}
     if base not in configurations:
         raise PartialLabelError(f"{plans_file} has no configuration {base!r}; there: {some(set(configurations))}.")
-    architecture = configurations[base]["architecture"]
+    architecture = inherited(plans, base, "architecture")
+    axes = len(inherited(plans, base, "patch_size"))
+    patch_size = [96] * axes if patch_size is None else patch_size
+    _require_sizes(features, batch_size, patch_size, axes)
     network = shrink_network(architecture["arch_kwargs"], features)
     _require_divisible(patch_size, network["strides"])
     configurations[name] = {
@@ -39,6 +43,12 @@ def add_small_configuration(
         "architecture": {**architecture, "arch_kwargs": network},
     }
     write_json(plans_file, plans)
+
+
+def inherited(plans: Mapping[str, Any], configuration: str, key: str) -> Any:
+    """An entry of a configuration in a plans file, or of the one it inherits from. KeyError where none has it."""
+    entry = plans["configurations"][configuration]
+    return entry[key] if key in entry else inherited(plans, entry["inherits_from"], key)
 
 
 def shrink_network(network: Mapping[str, Any], features: Sequence[int]) -> dict[str, Any]:
@@ -53,6 +63,18 @@ def _cut(value: Any, before: int, after: int) -> Any:
     if not isinstance(value, (list, tuple)) or len(value) not in (before, before - 1):
         return value
     return list(value[: after - (before - len(value))])
+
+
+def _require_sizes(features: Sequence[int], batch_size: int, patch_size: Sequence[int], axes: int) -> None:
+    for what, sizes in (("features", features), ("batch", [batch_size]), ("patch", patch_size)):
+        if min(sizes) < 1:
+            raise PartialLabelError(f"{what}: {_listed(sizes)}; expected whole numbers above 0")
+    if len(patch_size) != axes:
+        raise PartialLabelError(f"the patch is {_listed(patch_size)}; expected {axes} numbers, one for each axis")
+
+
+def _listed(sizes: Sequence[int]) -> str:
+    return " ".join(map(str, sizes))
 
 
 def _require_divisible(patch_size: Sequence[int], strides: Sequence[Any]) -> None:

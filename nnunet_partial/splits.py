@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nnunet_partial.errors import SplitError, some
-from nnunet_partial.labels import Manifest
+from nnunet_partial.labels import MANIFEST_NAME, Manifest
 
 SPLITS_NAME = "splits_final.json"
 N_FOLDS = 5
@@ -57,18 +57,33 @@ def without_patients(manifest: Manifest, cases: Sequence[str]) -> list[str]:
     ]
 
 
+def training_cases_for_test(manifest: Manifest, cases: Sequence[str]) -> list[str]:
+    """Those of `cases`, training cases of a data set, whose entry says that they are for testing (split "test")."""
+    return [case for case in cases if (labels := manifest.find(case)) and labels.split == "test"]
+
+
+def for_test_text(cases: Sequence[str]) -> str:
+    """What to say, and do, about the cases that `training_cases_for_test` finds."""
+    return (
+        f"{len(cases)} training case(s) have split 'test' in {MANIFEST_NAME}: {some(list(cases))}. Move them to "
+        "imagesTs and labelsTs, or change the entry"
+    )
+
+
 def check_splits(splits: Any, manifest: Manifest, cases: Sequence[str]) -> None:
     """Raises SplitError where a fold has a patient on both sides or an empty side, names cases that are not in the data
-    set, or where a case of the data set is in no fold. `splits` is the content of splits_final.json."""
+    set, or where a case of the data set is in no fold. `splits` is the content of splits_final.json. Of a case without
+    an entry in the manifest nobody knows the patient; who calls this names such cases."""
     if not isinstance(splits, list) or not all(_is_split(split) for split in splits):
         raise SplitError(f'{SPLITS_NAME} must be a list of {{"train": [cases], "val": [cases]}}. {_WAY_OUT}')
     existing, found = set(cases), []
+    named = {case for case in existing if manifest.find(case)}
     for index, split in enumerate(splits):
         strangers = (set(split["train"]) | set(split["val"])) - existing
         if strangers:
             found.append(f"fold {index} names {len(strangers)} case(s) that are not in the data set: {some(strangers)}")
         training, validating = (
-            {manifest.patient_of(case) for case in split[side] if case in existing} for side in ("train", "val")
+            {manifest.patient_of(case) for case in split[side] if case in named} for side in ("train", "val")
         )
         both = training & validating
         if both:

@@ -29,12 +29,14 @@ from torch import Tensor, nn
 
 from nnunet_partial.domain_sampling import domain_probabilities, weighted_by_domain
 from nnunet_partial.known_batch import KnownClasses, LossOfKnown, Unaware, count_known, to_device
-from nnunet_partial.labels import Manifest, class_names, has_regions
+from nnunet_partial.label_check import names_sum
+from nnunet_partial.labels import MANIFEST_NAME, Manifest, class_names, has_regions
 from nnunet_partial.moving_average import mend_moving_average
 from nnunet_partial.overview import knowledge_table
 from nnunet_partial.run_record import OLD_LOG_KEY, Entry, from_old_log, record_run
 from nnunet_partial.run_settings import RunSettings
-from nnunet_partial.training_data import check_labels, prepare_splits, read_manifest, require_taught
+from nnunet_partial.trained_cases import remember_trained, require_trained
+from nnunet_partial.training_data import check_entries, check_labels, prepare_splits, read_manifest, require_taught
 from nnunet_partial.training_signs import INTERVAL, PatchSigns
 from nnunet_partial.validation_signs import signs_text
 from nnunet_partial.validation_summary import mask_unknown
@@ -65,6 +67,7 @@ class PartialLabelMixin(_Trainer):
     _best_ema: float | None
     # made by initialize()
     manifest: Manifest
+    training_cases_sum: str
     known_classes: KnownClasses
     loss_of_known: LossOfKnown
     patch_signs: PatchSigns
@@ -142,11 +145,14 @@ class PartialLabelMixin(_Trainer):
             infer_dataset_class(self.preprocessed_dataset_folder).get_identifiers(self.preprocessed_dataset_folder)
         )
         self.manifest = read_manifest(preprocessed, raw)
-        check_labels(preprocessed, self.manifest, self.dataset_json, cases, default_num_processes)
+        for warning in check_entries(self.manifest, raw, cases):
+            self.print_to_log_file(f"WARNING: {MANIFEST_NAME}: {warning}")
+        check_labels(preprocessed, self.manifest, self.dataset_json, cases, default_num_processes, raw)
         for warning in prepare_splits(preprocessed, raw, self.manifest, cases, self.fold):
             self.print_to_log_file(f"WARNING: split: {warning}")
         training_cases, validation_cases = self.do_split()
         require_taught(self.manifest, classes, training_cases)
+        self.training_cases_sum = names_sum(training_cases)
         self.known_classes = KnownClasses(self.manifest, classes, sorted({*training_cases, *validation_cases}))
         self.patch_signs = PatchSigns(self.manifest, classes, validation_cases)
         for title, members in (("Training", training_cases), ("Validation", validation_cases)):
@@ -232,9 +238,12 @@ class PartialLabelMixin(_Trainer):
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
             temporary.replace(filename)
+            remember_trained(Path(filename), self.training_cases_sum)
 
     def load_checkpoint(self, filename_or_checkpoint: Any) -> None:
         super().load_checkpoint(filename_or_checkpoint)
+        if isinstance(filename_or_checkpoint, str):
+            require_trained(Path(filename_or_checkpoint), self.training_cases_sum)
         log = self.logger.local_logger.my_fantastic_logging
         # a list that no longer grows must not stay: nnU-Net plots as many epochs as the shortest list has
         self._run_in_checkpoint = from_old_log(log.pop(OLD_LOG_KEY, []))

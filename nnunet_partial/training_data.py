@@ -10,7 +10,17 @@ from nnunet_partial.errors import ManifestError, SplitError, some
 from nnunet_partial.files import read_json, write_json
 from nnunet_partial.label_check import CACHE_NAME, checked_before, remember_checked, require_declared
 from nnunet_partial.labels import MANIFEST_NAME, Manifest, class_names, ignore_label
-from nnunet_partial.splits import SPLITS_NAME, check_splits, make_splits, without_patients
+from nnunet_partial.preprocessed_cases import at_hand, require_preprocessed, require_same_labels
+from nnunet_partial.preprocessed_labels import COPIES
+from nnunet_partial.splits import (
+    SPLITS_NAME,
+    check_splits,
+    for_test_text,
+    make_splits,
+    training_cases_for_test,
+    without_patients,
+)
+from nnunet_partial.unused_entries import unused_cases, unused_groups
 
 
 def read_manifest(preprocessed: Path, raw: Path | None) -> Manifest:
@@ -32,22 +42,57 @@ def read_manifest(preprocessed: Path, raw: Path | None) -> Manifest:
     return Manifest.read(ours)
 
 
+def check_entries(manifest: Manifest, raw: Path | None, cases: Sequence[str]) -> list[str]:
+    """Raises ManifestError where a pattern or an entry of the manifest speaks of no case, as a mistyped one does.
+
+    Without the raw folder, which has the test cases, nobody can tell: then it returns warnings for the user. What is
+    declared to be of test cases is left out, they may be elsewhere.
+    """
+    warnings, dataset = _unused(manifest, cases), at_hand(raw)
+    if not warnings or dataset is None:
+        return warnings
+    wrong = _unused(manifest, [*cases, *dataset.image_files("Tr"), *dataset.image_files("Ts")])
+    if wrong:
+        raise ManifestError(
+            f"{MANIFEST_NAME}: {'; '.join(wrong)}. The cases that they were meant for may count as something else: "
+            "correct the names in the raw and the preprocessed folder, or remove these entries."
+        )
+    return []
+
+
+def _unused(manifest: Manifest, cases: Sequence[str]) -> list[str]:
+    entries = unused_cases(manifest, cases, with_test=False)
+    named = [f"{len(entries)} case(s) have an entry, but no image: {some(entries)}"] if entries else []
+    return [*unused_groups(manifest, cases, with_test=False), *named]
+
+
 def check_labels(
-    preprocessed: Path, manifest: Manifest, dataset_json: Mapping[str, Any], cases: Sequence[str], processes: int
+    preprocessed: Path,
+    manifest: Manifest,
+    dataset_json: Mapping[str, Any],
+    cases: Sequence[str],
+    processes: int,
+    raw: Path | None = None,
 ) -> None:
-    """Raises ManifestError where a case has no entry or a label file holds a class that its case does not declare.
+    """Raises ManifestError where a case has no entry or a label file holds a class that its case does not declare, and
+    DatasetError where the preprocessed `cases` or their labels are not those of the raw data set.
 
     Looking into every label file is slow, so a clean result is remembered until the manifest or a label file changes.
     """
     classes = class_names(dataset_json)
     manifest.require(cases, classes)
-    ending, cache = dataset_json["file_ending"], preprocessed / CACHE_NAME
-    folder = preprocessed / "gt_segmentations"
-    if checked_before(cache, preprocessed / MANIFEST_NAME, folder, ending):
+    ending, dataset = dataset_json["file_ending"], at_hand(raw)
+    require_preprocessed(preprocessed, dataset, cases, ending)
+    folder = preprocessed / COPIES
+    memory = (preprocessed / CACHE_NAME, preprocessed / MANIFEST_NAME, folder, ending, cases)
+    raw_folder = dataset.folder / "labelsTr" if dataset else None
+    if checked_before(*memory, raw_folder):
         return
+    if dataset:
+        require_same_labels(preprocessed, dataset)
     files = {case: folder / f"{case}{ending}" for case in cases}
     require_declared(files, manifest, classes, ignore_label(dataset_json), processes, progress=True)
-    remember_checked(cache, preprocessed / MANIFEST_NAME, folder, ending)
+    remember_checked(*memory, raw_folder)
 
 
 def prepare_splits(
@@ -56,8 +101,11 @@ def prepare_splits(
     """Makes sure that splits_final.json lies in the preprocessed folder, leaks no patient and has fold `fold`.
 
     Takes the raw folder's split where there is none yet, else makes one by patient. Returns warnings for the user.
-    Raises SplitError.
+    Raises SplitError, for fold "all" only where a case is declared to be a test case.
     """
+    for_test = training_cases_for_test(manifest, cases)
+    if for_test:
+        raise SplitError(f"{for_test_text(for_test)}, and preprocess again.")
     if fold == "all":
         return []
     file = preprocessed / SPLITS_NAME

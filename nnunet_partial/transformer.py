@@ -3,7 +3,7 @@
     class nnUNetTrainerMarginalSwinUNETR(PartialLabelMixin, SwinUNETRMixin, nnUNetTrainer):
         loss_class = MarginalLoss
 
-The network is MONAI's (`pip install nnunet-partial[transformer]`), imported only when one is built.
+The network is MONAI's (`pip install 'monai>=1.5'`), imported only when one is built.
 
 Source: Hatamizadeh et al., "Swin UNETR: Swin Transformers for Semantic Segmentation of Brain Tumors in MRI Images",
 2022, https://arxiv.org/abs/2201.01266.
@@ -82,8 +82,7 @@ def swin_unetr_class() -> type[nn.Module]:
         from monai.networks.nets.swin_unetr import SwinUNETR
     except ModuleNotFoundError as error:
         raise PartialLabelError(
-            f"The SwinUNETR trainers need MONAI, and {error.name!r} is not installed. "
-            "Run: pip install 'nnunet-partial[transformer]'"
+            f"The SwinUNETR trainers need MONAI, and {error.name!r} is not installed. Run: pip install 'monai>=1.5'"
         ) from error
     network: type[nn.Module] = SwinUNETR
     return network

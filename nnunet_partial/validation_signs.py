@@ -16,6 +16,7 @@ from nnunet_partial.evaluation.warning_signs import Row, warning_signs
 from nnunet_partial.image_file import header
 from nnunet_partial.labels import CaseLabels, Manifest
 from nnunet_partial.overview import text_table
+from nnunet_partial.pixel_size import size_known
 
 
 def signs_text(
@@ -101,4 +102,4 @@ def _scale(reference: Path, labels: CaseLabels) -> Scale:
         return Scale.of((1.0, 1.0), known=False)
     shape = np.broadcast_to(np.uint8(0), geometry.size[::-1])
     _, spacing_mm = without_thin_axes(shape, geometry.spacing_mm[::-1])
-    return Scale.of(spacing_mm, labels.info.get("spacing_known") is not False)
+    return Scale.of(spacing_mm, size_known(labels, geometry))

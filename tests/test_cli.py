@@ -144,15 +144,20 @@ def test_without_nnunets_variables_the_message_names_them(
     assert "export nnUNet_raw=" in capsys.readouterr().err
 
 
-def test_interrupted_it_says_that_the_same_command_goes_on(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [(["check", "-d", "510"], "starts again"), (["merge", "-i", "1", "2", "-d", "3"], "goes on where it stopped")],
+)
+def test_interrupted_it_says_what_the_same_command_does_then(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: list[str], says: str
 ) -> None:
     def interrupted(dataset: str) -> Path:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli.check, "find_dataset", interrupted)
-    assert main(["check", "-d", "510"]) == 130
-    assert "the same command goes on where it stopped" in capsys.readouterr().err
+    for module in (cli.check, cli.merge):
+        monkeypatch.setattr(module, "find_dataset", interrupted)
+    assert main(command) == 130
+    assert f"interrupted; the same command {says}." in capsys.readouterr().err
 
 
 def test_an_error_of_ours_that_is_no_mistake_of_the_user_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -150,6 +150,45 @@ def test_a_table_in_another_encoding(raw: Path, tmp_path: Path, capsys: pytest.C
     assert r"line 4, case 'siteA_003': patient is 'j\udcfcrgen'; save the table as UTF-8" in said
 
 
+def test_columns_that_nobody_reads_are_named(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A column patient_id is no column patient: the folds would not keep anna on one side."""
+    sites(raw)
+    assert main(["declare", "-d", "220", "--csv", table(tmp_path, ROWS.replace("patient", "patient_id"))]) == 0
+    shown = capsys.readouterr().out
+    read = "case, annotated, absent, domain, patient, split"
+    assert f"Note: column(s) of labels.csv that were not read: patient_id; those that are read: {read}\n" in shown
+    assert "Warning: no case names a patient" in shown
+    assert main(["declare", "-d", "220", "--csv", table(tmp_path, ROWS), "--overwrite"]) == 0
+    shown = capsys.readouterr().out
+    assert "not read" not in shown
+    assert "no case names a patient" not in shown
+
+
+def test_a_column_that_is_there_twice(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The second, empty one would win."""
+    twice = ROWS.replace("patient\n", "patient,Patient\n")
+    assert "has the column patient more than once" in refused(sites(raw), capsys, "--csv", table(tmp_path, twice))
+
+
+@pytest.mark.parametrize(
+    ("head", "row", "said"),
+    [
+        ("absent,patient", "liver,RV,anna", "line 2: 5 cells, but 4 columns. Put a cell that holds the separator"),
+        (
+            "absent,patient,domain",
+            "liver,RV,anna,",
+            "line 2, case 'siteA_001': patient is 'RV', a structure; are quotes",
+        ),
+    ],
+)
+def test_a_list_without_quotes_does_not_push_the_patient_aside(
+    raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], head: str, row: str, said: str
+) -> None:
+    """liver,RV are two absent structures, not one and a patient called RV."""
+    text = f"case,annotated,{head}\nsiteA_001,kidney,{row}\n"
+    assert said in refused(sites(raw), capsys, "--csv", table(tmp_path, text))
+
+
 def test_a_table_that_is_not_there(raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "nowhere.csv does not exist" in refused(sites(raw), capsys, "--csv", "nowhere.csv")
 
@@ -242,8 +281,8 @@ def test_groups_of_a_guess_can_be_named(raw: Path, capsys: pytest.CaptureFixture
     assert main(["declare", "-d", "220", "--from-masks", "siteA_003", "siteB*", "*", "--yes"]) == 0
     found = declared(dataset)
     assert found["siteA_003"] == (("liver",), "siteA_003")
-    assert found["siteA_001"] == (ALL, "*")
-    assert found["siteB_001"] == (("kidney",), "siteB*")
+    assert found["siteA_001"] == (ALL, "")
+    assert found["siteB_001"] == (("kidney",), "siteB")
     said = refused(dataset, capsys, "--from-masks", "siteB_*", "siteC_*", "--yes", "--overwrite")
     assert "pattern(s) that match no case: siteC_*; case(s) that no pattern matches: siteA_001" in said
 
@@ -268,11 +307,12 @@ def test_cases_whose_names_begin_alike_are_a_group(raw: Path, names: list[str], 
 
 
 @pytest.mark.parametrize("how", [["--match", "siteB_*", "kidney"], ["--from-masks", "--yes"]])
-def test_test_images(raw: Path, how: list[str]) -> None:
+def test_test_images(raw: Path, capsys: pytest.CaptureFixture[str], how: list[str]) -> None:
     """With labels they are declared as the others; without, nobody drew anything in them."""
     dataset = sites(raw, [Drawn("siteB_008", [2], None, "Ts", VOLUME), Drawn("siteB_009", [], None, "Ts", VOLUME)])
     (dataset.folder / "labelsTs/siteB_009.nii.gz").unlink()
     assert main(["declare", "-d", "220", *how]) == 0
+    assert "Warning: no case names a patient" in capsys.readouterr().out
     assert declared(dataset)["siteB_008"] == (("kidney",), "siteB")
     assert declared(dataset)["siteB_009"][0] == ()
     assert check(dataset.folder).findings == {}

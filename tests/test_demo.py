@@ -8,6 +8,7 @@ import os
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -269,7 +270,8 @@ def plans(tmp_path: Path) -> Path:
     }
     architecture = {"network_class_name": "PlainConvUNet", "arch_kwargs": network}
     file = tmp_path / "nnUNetPlans.json"
-    file.write_text(json.dumps({"configurations": {"2d": {"batch_size": 49, "architecture": architecture}}}))
+    planned = {"batch_size": 49, "patch_size": [256, 256], "architecture": architecture}
+    file.write_text(json.dumps({"configurations": {"2d": planned, "2d_other": {"inherits_from": "2d"}}}))
     return file
 
 
@@ -313,8 +315,34 @@ def test_patch_that_cannot_be_halved(tmp_path: Path) -> None:
         add_small_configuration(plans(tmp_path), "tiny", features=(4, 8, 16), patch_size=(8, 10))
 
 
+@pytest.mark.parametrize(
+    ("sizes", "said"),
+    [
+        ({"patch_size": (96,)}, "the patch is 96; expected 2 numbers"),
+        ({"patch_size": (96, 96, 96)}, "the patch is 96 96 96; expected 2 numbers"),
+        ({"patch_size": (0, 96)}, "patch: 0 96; expected whole numbers above 0"),
+        ({"batch_size": -3}, "batch: -3; expected"),
+        ({"features": (16, 0)}, "features: 16 0; expected"),
+    ],
+)
+def test_sizes_of_no_network_are_not_written(tmp_path: Path, sizes: dict[str, Any], said: str) -> None:
+    file = plans(tmp_path)
+    before = file.read_bytes()
+    with pytest.raises(PartialLabelError, match=said):
+        add_small_configuration(file, "tiny", **sizes)
+    assert file.read_bytes() == before
+
+
+def test_a_configuration_that_inherits_its_network(tmp_path: Path) -> None:
+    file = plans(tmp_path)
+    add_small_configuration(file, "tiny", base="2d_other")
+    tiny = json.loads(file.read_text())["configurations"]["tiny"]
+    assert (tiny["inherits_from"], tiny["patch_size"]) == ("2d_other", [96, 96])
+    assert tiny["architecture"]["arch_kwargs"]["n_stages"] == 4
+
+
 def test_plans_without_the_configuration(tmp_path: Path) -> None:
-    with pytest.raises(PartialLabelError, match="has no configuration '3d_fullres'; there: 2d"):
+    with pytest.raises(PartialLabelError, match="has no configuration '3d_fullres'; there: 2d, 2d_other"):
         add_small_configuration(plans(tmp_path), "tiny", base="3d_fullres")
 
 

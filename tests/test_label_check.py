@@ -171,7 +171,22 @@ def test_what_was_checked_is_remembered(remembered: tuple[Path, Path, Path, str]
 
 def test_the_memory_names_no_case(remembered: tuple[Path, Path, Path, str]) -> None:
     content = json.loads(remembered[0].read_text())
-    assert set(content) == {"version", "manifest_sha256", "labels", "label_files_sha256"}
+    sums = {"manifest_sha256", "cases_sha256", "label_files_sha256", "raw_label_files_sha256"}
+    assert set(content) == {"version", "labels", *sums}
+
+
+def test_other_cases_and_a_raw_folder_that_changed_are_looked_at_again(
+    remembered: tuple[Path, Path, Path, str], tmp_path: Path
+) -> None:
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "a.nii.gz").touch()
+    assert not checked_before(*remembered, ["a"])
+    remember_checked(*remembered, ["b", "a"], tmp_path / "raw")
+    assert checked_before(*remembered, ["a", "b"], tmp_path / "raw")
+    assert not checked_before(*remembered, ["a"], tmp_path / "raw")
+    assert not checked_before(*remembered, ["a", "b"])
+    (tmp_path / "raw" / "a.nii.gz").write_bytes(b"longer")
+    assert not checked_before(*remembered, ["a", "b"], tmp_path / "raw")
 
 
 def test_a_changed_manifest_is_looked_at_again(remembered: tuple[Path, Path, Path, str]) -> None:

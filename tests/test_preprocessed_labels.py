@@ -30,10 +30,21 @@ def test_all_that_changed_is_named(folders: tuple[Path, Path]) -> None:
     raw, preprocessed = folders
     first, second, third, *_ = sorted((raw / "labelsTr").iterdir())
     shutil.copy(first, raw / "labelsTr" / f"new{''.join(first.suffixes)}")
+    image = next((raw / "imagesTr").iterdir())
+    shutil.copy(image, raw / "imagesTr" / f"new_0000{''.join(image.suffixes)}")
     second.write_bytes(third.read_bytes() + b" ")
     third.unlink()
     names = [path.name.removesuffix("".join(path.suffixes)) for path in (second, third)]
     assert outdated(raw, preprocessed) == (
         f"since Dataset701_Toy was preprocessed, 1 case(s) were added: new; 1 case(s) are gone: {names[1]}; "
-        f"1 case(s) have other label files: {names[0]}. Preprocess it again: nnUNetv2_plan_and_preprocess -d 701"
+        f"1 case(s) have other label files: {names[0]}. Preprocess it again: nnUNetv2_plan_and_preprocess -d 701, "
+        f"after deleting {preprocessed / COPIES}, where nnU-Net removes nothing"
     )
+
+
+def test_a_label_file_without_an_image_is_no_case(folders: tuple[Path, Path]) -> None:
+    """nnU-Net never copies it, however often it preprocesses."""
+    raw, preprocessed = folders
+    first = min((raw / "labelsTr").iterdir())
+    shutil.copy(first, raw / "labelsTr" / f"spare{''.join(first.suffixes)}")
+    assert outdated(raw, preprocessed) is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -221,6 +222,16 @@ def test_replacing_a_data_set_removes_what_was_preprocessed_of_the_old_one(raw: 
     build("new", overwrite=True)
     # new declarations over old labels would teach what is unknown; plans may have been edited by hand
     assert [path.name for path in preprocessed.iterdir()] == ["nnUNetPlans.json"]
+
+
+def test_what_was_preprocessed_of_a_removed_data_set_is_not_touched(raw: Path, tmp_path: Path) -> None:
+    build("old")
+    shutil.rmtree(raw / NAME)
+    (tmp_path / "preprocessed" / NAME / "nnUNetPlans_2d").mkdir(parents=True)
+    with pytest.raises(DatasetError, match=r"preprocessed of an earlier Dataset501_A \(nnUNetPlans_2d\)"):
+        build("new")
+    build("new", overwrite=True)
+    assert not (tmp_path / "preprocessed" / NAME / "nnUNetPlans_2d").exists()
 
 
 @pytest.mark.parametrize("variable", ["nnUNet_preprocessed", "nnUNet_results"])

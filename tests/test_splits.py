@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from nnunet_partial.errors import SplitError
 from nnunet_partial.labels import CaseLabels, Manifest
-from nnunet_partial.splits import N_FOLDS, Split, check_splits, make_splits
+from nnunet_partial.splits import N_FOLDS, Split, check_splits, make_splits, training_cases_for_test
 
 #: The same examples in every run, however busy the machine.
 CALM = settings(deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
@@ -248,6 +248,17 @@ def test_bad_splits_are_refused(splits: Any, match: str) -> None:
     with pytest.raises(SplitError, match=match):
         check_splits(splits, TWO, ["p_0", "p_1", "q_0"])
     assert splits == before
+
+
+def test_a_case_without_entry_is_a_case_of_the_data_set_all_the_same() -> None:
+    """Deleting a good split would not help; who calls this names the missing entry."""
+    splits: list[Split] = [{"train": ["p_0", "p_1", "x"], "val": ["q_0"]}]
+    check_splits(splits, TWO, ["p_0", "p_1", "q_0", "x"])
+
+
+def test_training_cases_that_are_for_testing() -> None:
+    entries = {name: CaseLabels(("LV",), info={"split": name}) for name in ("train", "val", "test")}
+    assert training_cases_for_test(Manifest(entries), ["val", "test", "train", "nobody's"]) == ["test"]
 
 
 def test_the_way_out_is_said() -> None:

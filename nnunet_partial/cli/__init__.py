@@ -30,6 +30,10 @@ COMMANDS = (
 )
 
 
+#: Commands that keep what they have done when they are interrupted.
+RESUMING = ("convert", "merge", "scenario", "study")
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser with every subcommand; imports neither torch nor nnunetv2."""
     parser = argparse.ArgumentParser(
@@ -63,7 +67,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"nnunet_partial {args.command}: {problem}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(
-            f"\nnunet_partial {args.command}: interrupted; the same command goes on where it stopped.", file=sys.stderr
-        )
+        again = "goes on where it stopped" if args.command in RESUMING else "starts again"
+        print(f"\nnunet_partial {args.command}: interrupted; the same command {again}.", file=sys.stderr)
         return 130

@@ -37,7 +37,9 @@ def _common_options(parser: argparse.ArgumentParser, default_name: str) -> None:
     parser.add_argument("-d", dest="id", type=int, required=True, metavar="ID", help="id of the new data set, 1 to 999")
     parser.add_argument("--name", default=default_name, help="its name (default: %(default)s)")
     add_processes_option(parser)
-    parser.add_argument("--limit", type=int, metavar="N", help="only the first N videos or patient views: a first look")
+    parser.add_argument(
+        "--limit", type=int, metavar="N", help="only the first N videos, patient views or pictures: a first look"
+    )
     parser.add_argument("--strict", action="store_true", help="stop at the first case that cannot be converted")
     parser.add_argument(
         "--overwrite",

@@ -51,17 +51,18 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from nnunet_partial.declare import Undeclared, declare, refuse_existing
+    from nnunet_partial.declare import Undeclared, declare
     from nnunet_partial.declare_guess import guess
     from nnunet_partial.declare_pattern import by_pattern
-    from nnunet_partial.declare_table import by_table
+    from nnunet_partial.declare_table import by_table, unread_columns
+    from nnunet_partial.declare_target import require_target
     from nnunet_partial.raw_dataset import RawDataset
 
     data = Undeclared(RawDataset(find_dataset(args.dataset)), args.processes, progress=True)
-    refuse_existing(data, args.overwrite)
+    require_target(data.dataset.folder, args.overwrite)
     remarks: list[str] = []
     if args.csv:
-        manifest = by_table(data, args.csv)
+        manifest, remarks = by_table(data, args.csv), unread_columns(args.csv)
     elif args.match:
         manifest, remarks = by_pattern(data, args.match)
     else:

@@ -1,4 +1,4 @@
-"""`nnunet_partial demo`: see in ten minutes, on drawn data, what training on partial labels is about."""
+"""`nnunet_partial demo`: see in minutes, on drawn data, what training on partial labels is about."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LOSSES = ("marginal", "acce", "abce")
 def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "demo",
-        help="a first look on drawn data: ten minutes on two CPU cores",
+        help="a first look on drawn data: five to ten minutes on two CPU cores",
         description="Draws two small echo data sets, one of which has the left ventricle alone labelled, and takes "
         "them through the real commands: convert, merge, check, nnU-Net's planning, training with nnU-Net's own loss "
         "and with one for partial labels, prediction of unseen images. Prints every command before it runs, then the "

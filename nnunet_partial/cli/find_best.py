@@ -44,9 +44,9 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from nnunet_partial.evaluation.find_best import find_best
+    from nnunet_partial.evaluation.find_best import TABLES, find_best
     from nnunet_partial.evaluation.find_best_folds import validated_cases
-    from nnunet_partial.evaluation.find_best_models import find_models
+    from nnunet_partial.evaluation.find_best_models import find_models, never_trained
 
     dataset = RawDataset(find_dataset(args.dataset))
     results, preprocessed = (
@@ -54,12 +54,14 @@ def run(args: argparse.Namespace) -> int:
     )
     models = find_models(results, args.tr, args.c, args.p)
     validation = validated_cases(dataset, preprocessed, args.f)
-    notes = validation.not_counted(models)
+    notes = [*validation.not_counted(models), *never_trained(results, args.tr, args.c, args.p)]
     found = find_best(validation, models, not args.disable_ensembling, not args.no_overwrite, args.processes)
     _show(found)
     for note in notes:
         print(f"NOTE: {note}")
-    print(f"\n{found.instructions}\nThe same: {results / 'inference_instructions.txt'}; all numbers: {results}")
+    print(
+        f"\n{found.instructions}\nThe same: {results / 'inference_instructions.txt'}; all numbers: {results / TABLES}"
+    )
     return 0
 
 

@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from nnunet_partial.errors import DatasetError
-from nnunet_partial.raw_dataset import find_dataset, nnunet_folder
+from nnunet_partial.raw_dataset import dataset_id, find_dataset, nnunet_folder
 
 
 def add_parser(subparsers: Any) -> None:
@@ -23,7 +23,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--features", type=int, nargs="+", default=[16, 32, 64, 64], help="of each stage (default: 16 32 64 64)"
     )
-    parser.add_argument("--patch", type=int, nargs="+", default=[96, 96], help="in pixels (default: 96 96)")
+    parser.add_argument("--patch", type=int, nargs="+", help="in pixels (default: 96 along each axis)")
     parser.add_argument("--batch", type=int, default=8, help="images per batch (default: %(default)s)")
     parser.set_defaults(run=run)
 
@@ -31,10 +31,10 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     from nnunet_partial.small_plan import add_small_configuration
 
-    dataset = find_dataset(args.dataset).name
-    file = nnunet_folder("nnUNet_preprocessed") / dataset / f"{args.plans}.json"
+    dataset = find_dataset(args.dataset)
+    file = nnunet_folder("nnUNet_preprocessed") / dataset.name / f"{args.plans}.json"
     if not file.exists():
-        raise DatasetError(f"{file} does not exist. First: nnUNetv2_plan_and_preprocess -d {dataset}")
+        raise DatasetError(f"{file} does not exist. First: nnUNetv2_plan_and_preprocess -d {dataset_id(dataset)}")
     name = f"{args.configuration}_small"
     add_small_configuration(
         file, name, base=args.configuration, features=args.features, batch_size=args.batch, patch_size=args.patch

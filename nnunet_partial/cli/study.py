@@ -13,6 +13,19 @@ from nnunet_partial.cli._processes import above_zero
 FORMATS = ("html", "md", "latex", "csv")
 
 
+class _Action(argparse.ArgumentParser):
+    """Tells of options that it does not know itself, with what to do; argparse leaves that to the command above."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            hint = (
+                "; Snakemake's options come after --, as in: -- --retries 2" if self.get_default("takes_more") else ""
+            )
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
+        return found, unknown
+
+
 def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "study",
@@ -20,7 +33,7 @@ def add_parser(subparsers: Any) -> None:
         description="Runs every training that a study.yaml asks for, predicts the test cases, evaluates them against "
         "the complete labels, and makes one report. Finished work is never repeated.",
     )
-    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION", parser_class=_Action)
     _add_run(actions)
     actions.add_parser("status", help="how far it is", description="How far a study is, step by step.")
     report = actions.add_parser(

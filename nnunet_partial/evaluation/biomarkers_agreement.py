@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
+from statistics import fmean
 
 import numpy as np
 
@@ -108,7 +109,8 @@ def agreement_rows(rows: Sequence[Row]) -> list[Row]:
     """A row per model, domain, "(all)" included, biomarker, unit and method, for which the reference has a value.
 
     `rows`: of biomarkers.csv. n_reference: patients for whom the reference has a value; n_no_prediction: those of them
-    without a predicted one, who are in no other number.
+    without a predicted one, who are in no other number. In "(all)" a patient of several domains counts once, by the
+    means of the references and of the predictions of the rows that have both.
     """
     known = [row for row in rows if not math.isnan(float(row["reference"]))]
     found: list[Row] = []
@@ -129,8 +131,22 @@ def _order(what: tuple[str, str, str]) -> tuple[int, str]:
 
 
 def _row(what: tuple[str, ...], rows: Sequence[Row]) -> Row:
+    of_patient: dict[str, list[Row]] = {}
+    for row in rows:
+        of_patient.setdefault(str(row["patient"]), []).append(row)
+    pairs = [pair for chosen in of_patient.values() if (pair := _mean_pair(chosen))]
+    found = agreement([x for x, _ in pairs], [y for _, y in pairs])
+    names = dict(zip(COLUMNS, what, strict=False))
+    return {
+        **names,
+        **asdict(found),
+        "n_reference": len(of_patient),
+        "n_no_prediction": len(of_patient) - len(pairs),
+    }
+
+
+def _mean_pair(rows: Sequence[Row]) -> tuple[float, float] | None:
+    """Mean reference and mean prediction of one patient, over the rows that have a prediction; None without any."""
     pairs = [(float(row["reference"]), float(row["prediction"])) for row in rows]
     whole = [pair for pair in pairs if not math.isnan(pair[1])]
-    found = agreement([x for x, _ in whole], [y for _, y in whole])
-    names = dict(zip(COLUMNS, what, strict=False))
-    return {**names, **asdict(found), "n_reference": len(pairs), "n_no_prediction": len(pairs) - len(whole)}
+    return (fmean(x for x, _ in whole), fmean(y for _, y in whole)) if whole else None

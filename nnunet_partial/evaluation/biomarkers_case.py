@@ -17,7 +17,7 @@ from nnunet_partial.labels import CaseLabels
 
 @dataclass
 class HeartCase:
-    """An apical picture of a known view at ED or ES; `predictions` by model."""
+    """An apical picture of a known view at ED or ES; `predictions` by model, none where nobody predicted it."""
 
     case: str
     phase: str

@@ -40,9 +40,10 @@ class Patient:
         """Whether all these pictures were annotated for all structures that the biomarker needs."""
         return all(biomarker.structures <= set(self.labels[case].annotated) for case in self.cases(biomarker, views))
 
-    def sized(self, biomarker: Biomarker, views: Sequence[str]) -> bool:
-        """Whether the pixel size of all these pictures is known."""
-        return all(self.labels[case].info.get("spacing_known") is not False for case in self.cases(biomarker, views))
+
+def patient_key(case: str, labels: CaseLabels) -> tuple[str, str]:
+    """Domain and name of the patient of a case."""
+    return labels.domain or NO_DOMAIN, labels.patient or case
 
 
 def patients_of(labels: Mapping[str, CaseLabels]) -> list[Patient]:
@@ -51,7 +52,7 @@ def patients_of(labels: Mapping[str, CaseLabels]) -> list[Patient]:
     for case, entry in labels.items():
         place = place_of(entry)
         if place is not None:
-            key = (entry.domain or NO_DOMAIN, entry.patient or case)
+            key = patient_key(case, entry)
             patient = found.setdefault(key, Patient(*key))
             patient.places.setdefault(place, []).append(case)
             patient.labels[case] = entry

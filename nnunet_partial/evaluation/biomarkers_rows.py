@@ -13,6 +13,7 @@ from nnunet_partial.evaluation.biomarkers_patients import Patient, patients_of
 from nnunet_partial.evaluation.biomarkers_picture import Picture
 from nnunet_partial.evaluation.summary import Row
 from nnunet_partial.labels import CaseLabels
+from nnunet_partial.pixel_size import size_known
 
 COLUMNS = ("model", "domain", "patient", "biomarker", "unit", "method", "reference", "prediction", "problem")
 #: The method of the rows that compare with the EF that came with the data set.
@@ -68,7 +69,7 @@ class _Rows:
 
     def _row(self, biomarker: Biomarker, views: Sequence[str]) -> tuple[Row, bool]:
         """The row, and whether all that it needs is annotated."""
-        sized = [view for view in views if self.patient.sized(biomarker, [view])]
+        sized = [view for view in views if self._sized(biomarker, view)]
         used = sized or (list(views[:1]) if biomarker.ratio else views)
         annotated = self.patient.annotated(biomarker, used)
         reference: _Value = (math.nan, [])
@@ -85,6 +86,13 @@ class _Rows:
             "problem": "; ".join(dict.fromkeys([*reference[1], *predicted[1]])),
         }
         return row, annotated
+
+    def _sized(self, biomarker: Biomarker, view: str) -> bool:
+        """Whether the pixel size of all its pictures in this view is known; without a file the manifest alone tells."""
+        return all(
+            heart.scale.known if (heart := self.measured.get(case)) else size_known(self.patient.labels[case], None)
+            for case in self.patient.cases(biomarker, [view])
+        )
 
     def _value(self, biomarker: Biomarker, views: Sequence[str], side: str) -> _Value:
         """The value, or NaN and why there is none; or with it, what to know about it."""
@@ -109,7 +117,7 @@ class _Rows:
             return f"{len(cases)} pictures are {view} {phase}: {some(cases)}"
         heart = self.measured.get(cases[0])
         if side == "reference":
-            return heart.reference if heart else f"reference {view} {phase}: not evaluated, as there is no prediction"
+            return heart.reference if heart else f"reference {view} {phase}: it could not be evaluated"
         found = heart.predictions.get(self.model) if heart else None
         return found or f"prediction {view} {phase}: there is none that can be evaluated"
 

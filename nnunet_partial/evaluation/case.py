@@ -17,11 +17,12 @@ from nnunet_partial.image_file import FileFacts, Geometry, read_array
 from nnunet_partial.label_check import wrong
 from nnunet_partial.labels import CaseLabels, Manifest
 from nnunet_partial.overview import NO_DOMAIN
+from nnunet_partial.pixel_size import size_known
 
 
 @dataclass(frozen=True)
 class Task:
-    """The files of one case, what it knows, and what to measure. `predictions`: file by model."""
+    """The files of one case, what it knows, and what to measure. `predictions`: file by model, or none."""
 
     case: str
     reference: Path
@@ -93,7 +94,7 @@ def evaluate_case(task: Task) -> CaseResult:
 def _truth(task: Task, geometry: Geometry, array: NDArray[Any]) -> _Truth:
     values, spacing_mm = without_thin_axes(array, geometry.spacing_mm[::-1])
     counted = None if task.ignore_label is None else values != task.ignore_label
-    return _Truth(values, counted, Scale.of(spacing_mm, task.labels.info.get("spacing_known") is not False))
+    return _Truth(values, counted, Scale.of(spacing_mm, size_known(task.labels, geometry)))
 
 
 def _readable(task: Task, path: Path, reference: Geometry) -> NDArray[Any] | str:

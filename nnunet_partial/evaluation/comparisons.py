@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from nnunet_partial.evaluation.metrics import CORRECTLY_EMPTY, METRICS, OVERLAPS
 from nnunet_partial.evaluation.records import ALL, Record
-from nnunet_partial.evaluation.statistics import holm, mean_ranks, signed_rank
+from nnunet_partial.evaluation.statistics import differences, holm, mean_ranks, signed_rank
 from nnunet_partial.evaluation.summary import Row
 
 COMPARISON_COLUMNS = (
@@ -148,11 +148,10 @@ def _compared(means: Floats, more_is_better: bool) -> Row:
     """The test of two models; `means`: (patients, 2)."""
     of_a, of_b = means.T.tolist()
     tested = signed_rank(of_a, of_b)
-    differences = [0.0 if x == y else x - y for x, y in zip(of_a, of_b, strict=True)]
     return {
         "mean_a": statistics.fmean(of_a),
         "mean_b": statistics.fmean(of_b),
-        "median_difference": statistics.median(differences),
+        "median_difference": statistics.median(differences(of_a, of_b).tolist()),
         "p": tested.p,
         "rank_biserial": tested.rank_biserial if more_is_better else 0.0 - tested.rank_biserial,
         "n_patients": tested.n_pairs,

@@ -25,6 +25,11 @@ class Trained:
     def name(self) -> str:
         return self.folder.name
 
+    @property
+    def begun(self) -> bool:
+        """Whether a training got as far as its first epoch: nnU-Net writes its plans then."""
+        return (self.folder / "plans.json").is_file()
+
     def validation(self, fold: int) -> Path:
         return self.folder / f"fold_{fold}" / "validation"
 
@@ -39,19 +44,14 @@ def find_models(
 ) -> list[Trained]:
     """The trained models of a data set (`results`: its results folder), in the order of the arguments.
 
-    None stands for every trainer, or configuration, that was trained. Raises DatasetError where one that is named was
-    not.
+    None stands for every trainer, or configuration, that was trained; the folder of a training that was refused at its
+    start is left out. Raises DatasetError where one that is named was not trained.
     """
-    folders = sorted(path for path in results.iterdir() if path.is_dir()) if results.is_dir() else []
-    there = [Trained(path, *path.name.split("__")) for path in folders if path.name.count("__") == 2]
+    there = [model for model in _folders(results) if model.begun]
     models: dict[Trained, None] = {}
     everything: Sequence[str | None] = [None]
     for trainer, configuration, plan in product(trainers or everything, configurations or everything, plans):
-        found = [
-            model
-            for model in there
-            if trainer in (None, model.trainer) and configuration in (None, model.configuration) and plan == model.plans
-        ]
+        found = [model for model in there if _is_of(model, trainer, configuration, plan)]
         if not found:
             wanted = f"{trainer or 'any trainer'}, plans {plan}, {configuration or 'any configuration'}"
             raise DatasetError(
@@ -60,6 +60,28 @@ def find_models(
             )
         models.update(dict.fromkeys(found))
     return list(models)
+
+
+def never_trained(
+    results: Path, trainers: Sequence[str] | None, configurations: Sequence[str] | None, plans: Sequence[str]
+) -> list[str]:
+    """A sentence for each folder that `find_models` leaves out, as no training in it ever began."""
+    everything: Sequence[str | None] = [None]
+    wanted = list(product(trainers or everything, configurations or everything, plans))
+    return [
+        f"{model.name} was never trained (there is no plans.json in it) and is left out"
+        for model in _folders(results)
+        if not model.begun and any(_is_of(model, *names) for names in wanted)
+    ]
+
+
+def _folders(results: Path) -> list[Trained]:
+    folders = sorted(path for path in results.iterdir() if path.is_dir()) if results.is_dir() else []
+    return [Trained(path, *path.name.split("__")) for path in folders if path.name.count("__") == 2]
+
+
+def _is_of(model: Trained, trainer: str | None, configuration: str | None, plans: str) -> bool:
+    return trainer in (None, model.trainer) and configuration in (None, model.configuration) and plans == model.plans
 
 
 def require_same_data(models: Sequence[Trained], dataset: RawDataset) -> None:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nnunet_partial.errors import PartialLabelError, some
-from nnunet_partial.evaluation.biomarkers_case import HeartCase
+from nnunet_partial.evaluation.biomarkers_case import HeartCase, place_of
+from nnunet_partial.evaluation.biomarkers_patients import patient_key
 from nnunet_partial.evaluation.case import Task, evaluate_case
 from nnunet_partial.evaluation.records import PredictedSize, Record
 from nnunet_partial.evaluation.reference import Reference
@@ -62,7 +63,8 @@ def evaluate_folders(
         done.sizes += result.sizes
         done.hearts += [] if result.heart is None else [result.heart]
     if not done.records:
-        raise PartialLabelError("Nothing can be evaluated.\n" + "\n".join(done.findings[:20]))
+        reasons = [_nothing_known(reference)] if done.sizes else []
+        raise PartialLabelError("Nothing can be evaluated.\n" + "\n".join([*reasons, *done.findings[:20]]))
     return done
 
 
@@ -72,14 +74,25 @@ def _note(done: Evaluation, finding: str, strict: bool) -> None:
     done.findings.append(finding)
 
 
+def _nothing_known(reference: Reference) -> str:
+    return (
+        f"No case that was predicted knows any of {', '.join(reference.classes)}: {reference.manifest_file} declares "
+        "them neither annotated nor absent there, so predictions can be compared with nothing. If somebody drew them, "
+        "say so in that file, under 'annotated'."
+    )
+
+
 def _tasks(reference: Reference, predictions: Predictions, tolerance: float) -> list[Task]:
-    tasks = []
+    """A task per case with a prediction, and per apical view without one of a patient of whom another one has one:
+    biomarkers need all views of a reference."""
+    tasks = {}
     for case, path in reference.files.items():
         labels = reference.manifest.find(case)
         here = {model: files[case] for model, files in predictions.items() if case in files}
-        if labels is not None and here:
-            tasks.append(Task(case, path, here, labels, reference.classes, reference.ignore_label, tolerance))
-    return tasks
+        if labels is not None and (here or place_of(labels)):
+            tasks[case] = Task(case, path, here, labels, reference.classes, reference.ignore_label, tolerance)
+    seen = {patient_key(case, t.labels) for case, t in tasks.items() if t.predictions and place_of(t.labels)}
+    return [task for case, task in tasks.items() if task.predictions or patient_key(case, task.labels) in seen]
 
 
 def _pairing(reference: Reference, predictions: Predictions) -> list[str]:

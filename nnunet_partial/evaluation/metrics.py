@@ -44,6 +44,11 @@ class Scale:
     voxel_size: float
     size_unit: str
 
+    @property
+    def known(self) -> bool:
+        """Whether it measures, and does not count."""
+        return self.distance_unit == "mm"
+
     @classmethod
     def of(cls, spacing_mm: Sequence[float], known: bool = True) -> Scale:
         """From the spacing along each axis in mm. 2-D: areas in cm2; 3-D: volumes in mL; not known: counts."""

@@ -80,7 +80,7 @@ def find_predictions(given: list[str], file_ending: str) -> dict[str, dict[str, 
     models: dict[str, dict[str, Path]] = {}
     for text in given:
         name, folder = _named(text)
-        if not name or name in (".", "..") or "/" in name or "\\" in name:
+        if not is_plain(name):
             raise PartialLabelError(
                 f"--pred {text}: the name is {name!r}; expected a plain name, as in marginal=FOLDER."
             )
@@ -92,6 +92,11 @@ def find_predictions(given: list[str], file_ending: str) -> dict[str, dict[str, 
         if not models[name]:
             raise PartialLabelError(f"--pred {text}: there is no prediction (*{file_ending}) in {folder}.")
     return models
+
+
+def is_plain(name: str) -> bool:
+    """Whether a model's name can be that of a folder."""
+    return name not in ("", ".", "..") and "/" not in name and "\\" not in name
 
 
 def require_same_classes(models: Mapping[str, Mapping[str, Path]], classes: tuple[str, ...]) -> None:

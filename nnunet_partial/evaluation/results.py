@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import nnunet_partial
+from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.evaluation import comparisons, summary, warning_signs
 from nnunet_partial.evaluation.biomarkers import Biomarkers
 from nnunet_partial.evaluation.folders import Evaluation, Predictions
 from nnunet_partial.evaluation.metrics import METRICS
 from nnunet_partial.evaluation.nnunet_layout import nnunet_summary
 from nnunet_partial.evaluation.records import write_csv
-from nnunet_partial.evaluation.reference import Reference
+from nnunet_partial.evaluation.reference import Reference, is_plain
 from nnunet_partial.evaluation.statistics import RESAMPLES, SEED
 from nnunet_partial.evaluation.summary import Row
-from nnunet_partial.files import write_json
+from nnunet_partial.files import read_json, write_json
 from nnunet_partial.versions import versions
 
 PER_CASE_COLUMNS = (
@@ -54,7 +56,9 @@ def write_results(
 ) -> None:
     """Writes per_case.csv, summary.csv, warning_signs.csv, evaluation.json, MODEL/summary.json, and with several models
     comparisons.csv and ranks.csv; with one model these two, left there by an earlier evaluation, are removed. Likewise
-    biomarkers.csv and biomarker_agreement.csv, where the data give biomarkers."""
+    biomarkers.csv and biomarker_agreement.csv, where the data give biomarkers, and MODEL/summary.json of models that
+    only the earlier one had."""
+    _forget_other_models(folder, evaluation.models)
     write_csv(folder / "per_case.csv", [record.row() for record in evaluation.records], PER_CASE_COLUMNS)
     write_csv(folder / "summary.csv", tables.summary, summary.COLUMNS)
     write_csv(folder / "warning_signs.csv", tables.warning_signs, warning_signs.COLUMNS)
@@ -72,6 +76,20 @@ def write_results(
         content = nnunet_summary(of_model, evaluation.classes, reference.files, predictions[model])
         write_json(folder / model / "summary.json", content)
     write_json(folder / "evaluation.json", _about(evaluation, reference, predictions))
+
+
+def _forget_other_models(folder: Path, models: Sequence[str]) -> None:
+    """Removes what an earlier evaluation wrote into folders of models that are not among these."""
+    try:
+        content = read_json(folder / "evaluation.json")
+    except PartialLabelError:  # there is none
+        return
+    earlier = content.get("models") if isinstance(content, dict) else None
+    for model in earlier if isinstance(earlier, dict) else ():
+        if model not in models and is_plain(model):
+            with contextlib.suppress(OSError):  # it is gone already, or the folder holds something else
+                (folder / model / "summary.json").unlink(missing_ok=True)
+                (folder / model).rmdir()
 
 
 def _about(evaluation: Evaluation, reference: Reference, predictions: Predictions) -> dict[str, object]:

@@ -18,6 +18,13 @@ Floats = NDArray[np.float64]
 #: Resamples and seed of the bootstrap.
 RESAMPLES, SEED = 2000, 0
 
+#: Numbers are the same where they differ by less than this part of the largest finite one that is compared, or by less
+#: than SMALLEST: the mean of the same numbers in another order differs in the 16th digit, and is no other mean.
+RELATIVE, SMALLEST = 1e-9, 1e-15
+
+#: Up to this many pairs the signed-rank test is exact.
+EXACT = 50
+
 
 @dataclass(frozen=True)
 class Described:
@@ -89,26 +96,75 @@ def mean_interval(
     return float(interval.low), float(interval.high)
 
 
+def differences(ours: Sequence[float], theirs: Sequence[float]) -> Floats:
+    """Ours minus theirs (n,); 0 where the two are equal but for rounding (see RELATIVE), or both infinite."""
+    a, b = np.asarray(ours, dtype=np.float64), np.asarray(theirs, dtype=np.float64)
+    with np.errstate(invalid="ignore"):  # inf - inf
+        found = a - b
+    found[(a == b) | (np.abs(found) <= _tolerance(a, b))] = 0.0
+    return found
+
+
+def _tolerance(*numbers: Floats) -> float:
+    """What two of these numbers may differ by and still be the same, but for rounding."""
+    return max([SMALLEST, *(RELATIVE * float(np.abs(n[np.isfinite(n)]).max(initial=0.0)) for n in numbers)])
+
+
+def _ranks(numbers: Floats, tolerance: float) -> Floats:
+    """Ranks (n,) of `numbers` (n,) from 1, the smallest; neighbours within `tolerance` share the mean of theirs."""
+    from scipy.stats import rankdata
+
+    order = np.argsort(numbers, kind="stable")
+    ordered = numbers[order]
+    with np.errstate(invalid="ignore"):  # inf - inf is NaN: no step
+        level = np.cumsum(np.diff(ordered, prepend=ordered[:1]) > tolerance)
+    levels = np.empty(len(numbers))
+    levels[order] = level
+    ranks: Floats = rankdata(levels)
+    return ranks
+
+
 def signed_rank(better: Sequence[float], worse: Sequence[float]) -> Paired:
     """Two-sided Wilcoxon signed-rank test on pairs of numbers; infinite ones are larger than all others, and equal.
 
     Pairs that do not differ are left out (Wilcoxon's own way); with none left p is 1 and the effect 0, without pairs
-    both are NaN. Effect size: the matched-pairs rank-biserial correlation (W+ - W-) / (W+ + W-), where W+ is the sum of
-    the ranks of pairs in which the first number is larger (Kerby 2014, https://doi.org/10.2466/11.IT.3.1): 1 where the
-    first always is, -1 where the second always is, 0 where neither.
+    both are NaN. What differs by rounding alone (see RELATIVE) is equal, also where differences are ranked; equal
+    differences share the mean of their ranks. Up to EXACT pairs that differ p is exact, ties or not: the share of all
+    2^n ways to give the ranks their signs. Beyond it is SciPy's normal approximation, corrected for ties.
+
+    Effect size: the matched-pairs rank-biserial correlation (W+ - W-) / (W+ + W-), where W+ is the sum of the ranks of
+    pairs in which the first number is larger (Kerby 2014, https://doi.org/10.2466/11.IT.3.1): 1 where the first always
+    is, -1 where the second always is, 0 where neither.
     """
+    if not len(better):
+        return Paired(0, 0, math.nan, math.nan)
+    every = differences(better, worse)
+    found = every[every != 0]
+    if not len(found):
+        return Paired(len(every), 0, 1.0, 0.0)
+    ranks = _ranks(np.abs(found), _tolerance(np.asarray(better, np.float64), np.asarray(worse, np.float64)))
+    w_plus, w_minus = float(ranks[found > 0].sum()), float(ranks[found < 0].sum())
+    p = _exact_p(ranks, min(w_plus, w_minus)) if len(found) <= EXACT else _normal_p(np.sign(found) * ranks)
+    return Paired(len(every), len(found), p, (w_plus - w_minus) / (w_plus + w_minus))
+
+
+def _exact_p(ranks: Floats, smaller: float) -> float:
+    """Two-sided p of the `smaller` of W+ and W-, for `ranks` (n,) of which some may be shared, i.e. end in .5.
+
+    Counts, for each sum, how many of the 2^n choices of ranks have it, rank by rank; twice the ranks are whole numbers.
+    """
+    doubled = np.rint(2 * ranks).astype(np.int64)
+    ways = np.zeros(int(doubled.sum()) + 1, dtype=np.int64)  # at most 2^EXACT: no overflow
+    ways[0] = 1
+    for rank in doubled:
+        ways[rank:] += ways[:-rank].copy()
+    return min(1.0, 2 * int(ways[: round(2 * smaller) + 1].sum()) / 2 ** len(ranks))
+
+
+def _normal_p(signed: Floats) -> float:
     from scipy.stats import wilcoxon
 
-    pairs = [(a, b) for a, b in zip(better, worse, strict=True) if a != b]
-    if not better:
-        return Paired(0, 0, math.nan, math.nan)
-    if not pairs:
-        return Paired(len(better), 0, 1.0, 0.0)
-    differences = np.array([a - b for a, b in pairs])
-    p = float(wilcoxon(differences).pvalue)
-    w_plus = float(wilcoxon(differences, alternative="greater").statistic)
-    all_ranks = len(pairs) * (len(pairs) + 1) / 2
-    return Paired(len(better), len(pairs), p, 2 * w_plus / all_ranks - 1)
+    return float(wilcoxon(signed, method="asymptotic").pvalue)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -127,13 +183,12 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def mean_ranks(values: Mapping[str, Sequence[float]], more_is_better: bool) -> dict[str, float]:
     """Mean rank of each model; `values`: one number per patient, the same patients in the same order for all.
 
-    Rank 1 is the best of a patient; equal ones share the mean of their ranks. Ranks first, then their mean, as in
-    challengeR (Wiesenfarth et al. 2021, https://doi.org/10.1038/s41598-021-82017-6). No patient: NaN.
+    Rank 1 is the best of a patient; equal ones (see RELATIVE) share the mean of their ranks. Ranks first, then their
+    mean, as in challengeR (Wiesenfarth et al. 2021, https://doi.org/10.1038/s41598-021-82017-6). No patient: NaN.
     """
-    from scipy.stats import rankdata
-
     table = np.array([list(numbers) for numbers in values.values()], dtype=np.float64)  # (models, patients)
     if not table.size:
         return dict.fromkeys(values, math.nan)
-    ranks = rankdata(-table if more_is_better else table, axis=0)
+    tolerance = _tolerance(table)
+    ranks = np.stack([_ranks(-numbers if more_is_better else numbers, tolerance) for numbers in table.T], axis=1)
     return {model: float(mean) for model, mean in zip(values, ranks.mean(axis=1), strict=True)}

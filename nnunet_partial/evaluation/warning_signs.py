@@ -69,7 +69,7 @@ def _row(
         "times_usual": mean(predicted) / usual,
     }
     sign = _sign(row)
-    return {**row, "sign": sign, "words": _words(row, sign)}
+    return {**row, "sign": sign, "words": _words(row, sign, _dimension([*unknown, *usual_cases]))}
 
 
 def _sign(row: Row) -> str:
@@ -79,7 +79,13 @@ def _sign(row: Row) -> str:
     return "too large" if times >= LARGE else "too small" if times < SMALL else ""
 
 
-def _words(row: Row, sign: str) -> str:
+def _dimension(sizes: Sequence[PredictedSize]) -> str:
+    """What the sizes are sizes of: a share may be of an area, of a volume, or of both."""
+    units = {size.unit for size in sizes}
+    return "area" if units <= {"cm2", "pixels"} else "volume" if units == {"mL"} else "size"
+
+
+def _words(row: Row, sign: str, dimension: str) -> str:
     """The sentence; empty without a sign."""
     where = f"{row['model']}: in {row['domain']}, {row['class']}"
     unknown = f"{row['n_unknown']} case(s) that do not know it"
@@ -87,8 +93,7 @@ def _words(row: Row, sign: str) -> str:
         return f"{where} is not predicted at all in {row['n_not_predicted']} of {unknown}."
     if not sign:
         return ""
-    size = "volume" if row["unit"] == "mL" else "area"
     return (
-        f"{where} is predicted at {float(row['times_usual']):.2g} times its usual {size} in {unknown} "
+        f"{where} is predicted at {float(row['times_usual']):.2g} times its usual {dimension} in {unknown} "
         f"(usual: as drawn in {row['n_usual']} case(s) of {row['usual_from']})."
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 
 from nnunet_partial.errors import some
@@ -73,7 +74,7 @@ def biomarker_table(agreement: Sequence[Row]) -> str:
     Lengths and areas are left out where there is anything else.
     """
     head = ["model", "domain", "biomarker", "method", "patients", "reference", "prediction", "unit"]
-    parts = {tuple(row[key] for key in _SAME): row["n_reference"] for row in agreement if row["domain"] != ALL}
+    domains = Counter(tuple(row[key] for key in _SAME) for row in agreement if row["domain"] != ALL)
     return text_table(
         [*head, "bias [95 % limits]", "MAE", "r", "no prediction"],
         [
@@ -87,7 +88,7 @@ def biomarker_table(agreement: Sequence[Row]) -> str:
                 str(row["n_no_prediction"]),
             ]
             for row in [row for row in agreement if row["unit"] in _SHORT] or agreement
-            if row["domain"] != ALL or row["n_reference"] != parts.get(tuple(row[key] for key in _SAME))
+            if row["domain"] != ALL or domains[tuple(row[key] for key in _SAME)] > 1
         ],
     )
 

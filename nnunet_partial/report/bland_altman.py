@@ -38,7 +38,7 @@ def draw_agreement(results: Results, key: Biomarker) -> Picture | None:
             chosen = [row for row in pairs if row["model"] == model]
             _panel(axes, chosen, domains)
             _lines(axes, _agreement(results, model, key, domains))
-            axes.set_title(f"{shortened(model, 30)} (n = {len(chosen)})")
+            axes.set_title(f"{shortened(model, 30)} (n = {len({row['patient'] for row in chosen})})")
         for axes in panels[len(models) :]:
             axes.set_visible(False)
         for axes in panels[: len(models)]:
@@ -48,13 +48,14 @@ def draw_agreement(results: Results, key: Biomarker) -> Picture | None:
             axes.set_ylabel(f"prediction \N{MINUS SIGN} reference ({pretty_unit(key[1])})")
         if len(domains) > 1:
             drawing.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(domains))
+    repeated = len({(row["model"], row["patient"]) for row in pairs}) < len(pairs)
     return Picture(
         file_name("bland_altman", *key),
         drawing,
         f"Bland-Altman plot of {biomarker_name(key)}: "
         + "; ".join(_words(results, model, key, domains) for model in models),
-        f"{biomarker_name(key)}: one point per patient. Solid line: mean difference; dashed: limits of agreement "
-        "(\N{PLUS-MINUS SIGN} 1.96 SD).",
+        f"{biomarker_name(key)}: one point per patient{' and domain' if repeated else ''}. Solid line: mean difference"
+        f"{' over patients' if repeated else ''}; dashed: limits of agreement (\N{PLUS-MINUS SIGN} 1.96 SD).",
     )
 
 

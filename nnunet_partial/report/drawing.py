@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
 
 #: Names of picture files begin with one of these; what an earlier report left under them is replaced.
-KINDS = ("overlay", "boxplot", "bland_altman", "knows")
+KINDS = ("overlay", "boxplot", "bland_altman", "knows", "proportion", "learning")
 #: matplotlib's settings. Names may hold any character: a "$" begins no formula.
 STYLE: dict[Any, Any] = {
     "text.parse_math": False,
@@ -99,10 +99,10 @@ def shortened(text: str, limit: int) -> str:
 
 def remove_old(folder: Path) -> None:
     """Removes the pictures of an earlier report; what has another name stays."""
-    for kind in KINDS:
-        for ending in (".png", ".pdf"):
-            for path in folder.glob(f"{kind}_*{ending}"):
-                path.unlink()
+    ours = re.compile(rf"({'|'.join(KINDS)})([_-].*)?\.(png|pdf)")
+    for path in folder.glob("*"):
+        if ours.fullmatch(path.name):
+            path.unlink()
 
 
 def _bytes(drawing: Drawing, ending: str) -> bytes:

@@ -27,13 +27,16 @@ _LINES = (
 
 
 def proportion_pictures(study: Study, values: Sequence[Value]) -> Iterator[Picture]:
-    """For each group of scenarios that differ in their fraction alone: Dice of what was hidden against what was not."""
+    """For each group of scenarios that differ in their fraction alone: Dice of what was hidden against what was not.
+
+    None for structures that were hidden in a domain without test cases.
+    """
     for (source, domain, missing), group in groupby(sorted(study.scenarios, key=_but_fraction), key=_but_fraction):
         scenarios = sorted(group, key=lambda scenario: -scenario.fraction)
         for architecture in study.architectures:
             chosen = [v for v in values if v.model.scenario in scenarios and v.model.architecture_name == architecture]
             measured = {v.model.scenario for v in chosen}
-            if len(measured) > 1:
+            if len(measured) > 1 and _hidden(scenarios[0], chosen):
                 title = f"{' and '.join(missing)} missing in {domain or source} ({architecture})"
                 name = file_name("proportion", source, domain or "all", *missing, architecture)
                 yield _proportions(study, [s for s in scenarios if s in measured], chosen, title, name)
@@ -72,10 +75,15 @@ def _but_fraction(scenario: Scenario) -> tuple[str, str, tuple[str, ...]]:
     return scenario.source, scenario.domain or "", scenario.missing
 
 
+def _hidden(scenario: Scenario, values: Sequence[Value]) -> list[tuple[str, str]]:
+    """Of what was measured the (domain, structure) that training cases lacked."""
+    return sorted({(v.domain, v.structure) for v in values if hidden_in(scenario, v.domain, v.structure)})
+
+
 def _proportions(
     study: Study, scenarios: Sequence[Scenario], values: Sequence[Value], title: str, name: str
 ) -> Picture:
-    hidden = sorted({(v.domain, v.structure) for v in values if hidden_in(scenarios[0], v.domain, v.structure)})
+    hidden = _hidden(scenarios[0], values)
     with style():
         drawing = new_drawing(max(3.4, 2.6 * len(hidden)), 2.9)
         axes = drawing.subplots(1, len(hidden), squeeze=False, sharey=True)[0]

@@ -124,7 +124,7 @@ class _Reader:
             device=self._one_of(content, "device", ("cuda", "cpu")),
             gpus_per_training=self._number(content, "gpus_per_training", 1),
             cpus_per_training=self._number(content, "cpus_per_training", None),
-            folder=home / str(content.get("folder", content.get("name", "x"))),
+            folder=home / self._folder(content),
             dataset_lines=self._dataset_lines(content.get("datasets")),
         )
         self._clashes(study)
@@ -136,11 +136,24 @@ class _Reader:
                 self.wrong((*path, key), f"unknown key {key!r}; expected one of {', '.join(keys)}")
 
     def _plain_name(self, value: Any, path: tuple[Any, ...]) -> str:
-        text = str(value)
+        text = "" if value is None else str(value)
         if not text[:1].isalnum() or not all(c.isascii() and (c.isalnum() or c in "_-") for c in text):
             self.wrong(path, f"{value!r} is no plain name; expected {_NAME}")
             return "x"
         return text
+
+    def _folder(self, content: Mapping[str, Any]) -> Path:
+        """~ is the home folder, as in a shell."""
+        value = content.get("folder")
+        if value is None:
+            return Path(str(content.get("name", "x")))
+        if str(value) and not isinstance(value, (list, dict)):
+            try:
+                return Path(str(value)).expanduser()
+            except RuntimeError:  # ~somebody, whom this machine does not know
+                pass
+        self.wrong(("folder",), f"the folder is {value!r}; expected a path")
+        return Path("x")
 
     def _whole(self, least: int) -> Callable[[Any, tuple[Any, ...]], int]:
         def read(value: Any, path: tuple[Any, ...]) -> int:
@@ -273,3 +286,9 @@ class _Reader:
         three_d = [name for name in study.architectures if ARCHITECTURES[name].only_3d]
         if three_d and axes == 2:
             self.wrong(("architectures",), f"{some(three_d)} needs a 3-D configuration, not {study.configuration}")
+        patch = study.network.patch if study.network is not None else ()
+        for name in study.architectures:
+            multiple = ARCHITECTURES[name].patch_multiple
+            if any(size % multiple for size in patch):
+                sides = " ".join(map(str, patch))
+                self.wrong(("network", "patch"), f"{name}: the patch is {sides}; expected multiples of {multiple}")

@@ -55,14 +55,20 @@ def _forget_outdated(study: Study, folder: StudyFolder) -> None:
     """
     for model in models(study):
         if not all(folder.done(model.train_step(fold)).exists() for fold in study.folds):
-            folder.done(model.predict_step).unlink(missing_ok=True)
+            _forget(folder, model.predict_step)
         if not folder.done(model.predict_step).exists():
-            folder.done(model.evaluate_step).unlink(missing_ok=True)
+            _forget(folder, model.evaluate_step)
+
+
+def _forget(folder: StudyFolder, step: str) -> None:
+    """Its log too: a step with a log that is not done counts as failed."""
+    for file in (folder.done(step), folder.log(step)):
+        file.unlink(missing_ok=True)
 
 
 def _require(executor: str, study: Study) -> None:
     if importlib.util.find_spec("snakemake") is None:
-        raise PartialLabelError("Snakemake is not installed: pip install 'nnunet-partial[study]'")
+        raise PartialLabelError("Snakemake is not installed: pip install 'snakemake>=9'")
     if executor == LOCAL:
         if study.device == "cuda" and len(visible_cards()) < study.gpus_per_training:
             raise PartialLabelError(

@@ -1,9 +1,8 @@
-"""The folder of a study: what lies where, and what must not change once it was begun."""
+"""The folder of a study: what lies where, what it was begun with, and which numbers its data sets have."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,37 +59,16 @@ class StudyFolder:
 
     def prepared_plans(self) -> list[str]:
         """The plans that the step `prepare` makes: nnU-Net's default ones, or those begun.json names."""
-        plans: list[str] = self._begun().get("plans", [DEFAULT_PLANS])
+        plans: list[str] = self.begun().get("plans", [DEFAULT_PLANS])
         return plans
 
-    def require_unchanged(self, settings: dict[str, Any], begin: bool) -> None:
-        """Compares the settings that every result rests on with those the study was begun with; notes them to `begin`.
-
-        Raises PartialLabelError where they differ: half of the results would be of another kind than the rest.
-        """
-        before = self._begun()
-        changed = [
-            f"  {key}: {json.dumps(before[key])} when it was begun, {json.dumps(value)} now"
-            for key, value in settings.items()
-            if key in before and before[key] != value
-        ]
-        if changed:
-            raise PartialLabelError(
-                f"The study in {self.root} was begun with other settings, on which its results rest:\n"
-                + "\n".join(changed)
-                + "\nSet them back, or give the study another name (scenarios, losses, seeds, folds and networks can "
-                "be added at any time)."
-            )
-        if begin:
-            write_json(self._begun_file, {**before, **settings})  # with the data sets of scenarios that were added
-
     @property
-    def _begun_file(self) -> Path:
+    def begun_file(self) -> Path:
         return self.root / "begun.json"
 
-    def _begun(self) -> dict[str, Any]:
+    def begun(self) -> dict[str, Any]:
         """The settings that the study was begun with; empty before that."""
-        return dict(read_json(self._begun_file)) if self._begun_file.exists() else {}
+        return dict(read_json(self.begun_file)) if self.begun_file.exists() else {}
 
     def ids(self, names: Iterable[str], taken: set[int]) -> dict[str, int]:
         """nnU-Net's number of each scenario; a number once given stays.

@@ -16,12 +16,16 @@ class Method:
 
 @dataclass(frozen=True)
 class Architecture:
-    """nnU-Net's planner and plans for a network, and what the trainers that bring it themselves are called."""
+    """nnU-Net's planner and plans for a network, and what the trainers that bring it themselves are called.
+
+    `patch_multiple`: the sides of its patch are multiples of it, whatever is planned.
+    """
 
     planner: str
     plans: str
     trainer_suffix: str = ""
     only_3d: bool = False
+    patch_multiple: int = 1
 
 
 METHODS: dict[str, Method] = {
@@ -44,7 +48,7 @@ ARCHITECTURES: dict[str, Architecture] = {
     "resenc-m": Architecture("nnUNetPlannerResEncM", "nnUNetResEncUNetMPlans"),
     "resenc-l": Architecture("nnUNetPlannerResEncL", "nnUNetResEncUNetLPlans"),
     "swin-unetr": Architecture(*_DEFAULT, trainer_suffix="SwinUNETR"),
-    "primus-m": Architecture(*_DEFAULT, trainer_suffix="PrimusM", only_3d=True),
+    "primus-m": Architecture(*_DEFAULT, trainer_suffix="PrimusM", only_3d=True, patch_multiple=8),
 }
 
 #: The planner that makes each plans.

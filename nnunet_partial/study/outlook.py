@@ -8,13 +8,15 @@ from collections import defaultdict
 from nnunet_partial.overview import text_table
 from nnunet_partial.study.definition import Study
 from nnunet_partial.study.folder import StudyFolder
+from nnunet_partial.study.settings import data_are_outdated
 from nnunet_partial.study.snakemake_command import ask_snakemake
 from nnunet_partial.study.steps import steps
 
 
 def outlook(study: Study, folder: StudyFolder) -> str:
     """A table as plain text. Repeated is what is done and will be anew, such as a prediction whose folds changed."""
-    pending, of_kind = _pending(folder), defaultdict[str, list[str]](list)
+    pending = set(steps(study)) if data_are_outdated(study, folder) else _pending(folder)
+    of_kind = defaultdict[str, list[str]](list)
     for step in steps(study):
         of_kind[step.partition("/")[0]].append(step)
     rows = []

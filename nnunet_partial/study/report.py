@@ -8,6 +8,7 @@ from pathlib import Path
 
 from nnunet_partial.files import write_text
 from nnunet_partial.raw_dataset import RawDataset
+from nnunet_partial.report.drawing import remove_old
 from nnunet_partial.report.latex_tables import to_latex
 from nnunet_partial.report.page import Block, Code, Facts, Items, Page, Paragraph, Section, page_html
 from nnunet_partial.report.tables import Table, to_csv, to_markdown
@@ -58,6 +59,7 @@ def _page(
 ) -> Page:
     pictures = [*proportion_pictures(study, values), *filter(None, [learning_picture(study)])]
     folder = output.with_name(f"{output.stem}_pictures")
+    remove_old(folder)
     figures = [picture.figure(folder) for picture in pictures]
     missing = unfinished_models(study)
     left_out: list[Block] = [

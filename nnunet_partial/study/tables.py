@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from nnunet_partial.evaluation.statistics import holm
 from nnunet_partial.report.tables import Cell, Table
+from nnunet_partial.report.wording import interval
 from nnunet_partial.study.definition import Scenario, Study
 from nnunet_partial.study.methods import METHODS
 from nnunet_partial.study.results import Value, compare, described, seed_means
@@ -17,9 +19,9 @@ NOTE = f"*: worse than the best of the column, p < {SIGNIFICANT}. (hidden): labe
 READING = (
     "Each number is the mean Dice over test cases and seeds, with its 95 % interval (bootstrap of patients) and, in "
     "round brackets, the lowest and the highest mean of a seed. All test labels are complete. Bold: the best of its "
-    "column. The test is Wilcoxon's signed-rank test on patients' means over the seeds that both losses have, with "
-    "Holm's correction for all tests of a table. It speaks about patients; the luck of a training is seen "
-    "in the seeds."
+    "column, where one loss alone has the highest mean and none rightly predicted nothing at all (-). The test is "
+    "Wilcoxon's signed-rank test on patients' means over the seeds that both losses have, with Holm's correction for "
+    "all tests of a table. It speaks about patients; the luck of a training is seen in the seeds."
 )
 
 
@@ -78,7 +80,7 @@ def _table(
         for method in methods
         for column in columns
     }
-    best = {c: max(methods, key=lambda m: _mean_or_worst(of[m, c])) for c in columns}
+    best = {c: _best({method: of[method, c] for method in methods if of[method, c]}) for c in columns}
     worse, tests = _worse(of, best)
     rows: list[list[Cell | str]] = []
     for method in methods:
@@ -95,29 +97,36 @@ def _table(
 
 
 def _worse(
-    of: Mapping[tuple[str, _Column], Sequence[Value]], best: Mapping[_Column, str]
+    of: Mapping[tuple[str, _Column], Sequence[Value]], best: Mapping[_Column, str | None]
 ) -> tuple[set[tuple[str, _Column]], int]:
     """The (method, column) that are significantly worse than the best of their column, and the number of tests.
 
-    The best has the highest mean. A method that beats it on most patients is not called worse, however small p is.
+    A column without a best one has no tests. A method that beats it on most patients is not called worse, however
+    small p is.
     """
-    pairs = [(method, column) for method, column in of if method != best[column] and of[method, column]]
-    tests = [compare(of[best[column], column], of[method, column]) for method, column in pairs]
+    better = {column: of[name, column] for column, name in best.items() if name is not None}
+    pairs = [(m, column) for m, column in of if column in better and m != best[column] and of[m, column]]
+    tests = [compare(better[column], of[method, column]) for method, column in pairs]
     corrected = holm([test.p for test in tests])
     worse = zip(pairs, tests, corrected, strict=True)
     return {pair for pair, test, p in worse if p < SIGNIFICANT and test.rank_biserial > 0}, len(pairs)
 
 
-def _mean_or_worst(values: Sequence[Value]) -> float:
-    numbers = described(values)
-    return numbers.mean if numbers.n_values else -1.0
+def _best(of: Mapping[str, Sequence[Value]]) -> str | None:
+    """The method with the highest mean, alone; None with one method, and where another one has values but no mean: it
+    rightly predicted nothing, which no mean beats (as in `report.agreement_tables`)."""
+    means = {method: described(values).mean for method, values in of.items()}
+    if len(means) < 2 or any(math.isnan(mean) for mean in means.values()):
+        return None
+    with_it = [method for method, mean in means.items() if mean == max(means.values())]
+    return with_it[0] if len(with_it) == 1 else None
 
 
 def _cell(values: Sequence[Value], best: bool, worse: bool) -> Cell:
     numbers, seeds = described(values), seed_means(values)
     if not numbers.n_values:
         return Cell("-")
-    more = f"[{numbers.ci_low:.3f}, {numbers.ci_high:.3f}]"
+    more = [interval(numbers.ci_low, numbers.ci_high, 3)]
     if len(seeds) > 1:
-        more += f" ({min(seeds.values()):.3f}-{max(seeds.values()):.3f})"
-    return Cell(f"{numbers.mean:.3f}", best=best, mark="*" if worse else "", more=more)
+        more.append(f"({min(seeds.values()):.3f}-{max(seeds.values()):.3f})")
+    return Cell(f"{numbers.mean:.3f}", best=best, mark="*" if worse else "", more=" ".join(filter(None, more)))

@@ -13,7 +13,8 @@ from nnunet_partial.files import write_json
 from nnunet_partial.raw_dataset import find_dataset
 from nnunet_partial.study import commands
 from nnunet_partial.study.definition import Scenario, Study
-from nnunet_partial.study.folder import StudyFolder, files_stamp, stamp
+from nnunet_partial.study.folder import StudyFolder
+from nnunet_partial.study.settings import keep_settings
 from nnunet_partial.study.steps import derived_datasets, further_plans, models, takeovers, used_sources
 from nnunet_partial.trainer_search import trainers_folder
 
@@ -23,11 +24,11 @@ def prepare_workflow(study: Study, file: Path, hands_out: bool, begin: bool) -> 
 
     `hands_out`: whether the steps choose among this machine's cards and cores themselves (no scheduler does).
     `begin`: whether the study begins with this, so that its settings are noted; a look ahead binds nobody.
-    Raises PartialLabelError for a data set that is not there, and for changed settings.
+    Raises PartialLabelError for a data set that is not there, and for changed settings on which something rests.
     """
     folder = StudyFolder(study.folder)
     sources = {name: find_dataset(study.datasets[name]) for name in used_sources(study)}
-    folder.require_unchanged({**_settings(study, sources), "plans": folder.prepared_plans()}, begin)
+    keep_settings(study, folder, begin)
     for path in sources.values():
         _link(path, folder.raw / path.name)
     ids = folder.ids(derived_datasets(study), set(study.datasets.values()))
@@ -55,21 +56,6 @@ def prepare_workflow(study: Study, file: Path, hands_out: bool, begin: bool) -> 
 def configuration(study: Study) -> str:
     """nnU-Net's configuration that is trained."""
     return f"{study.configuration}_small" if study.network else study.configuration
-
-
-def _settings(study: Study, sources: Mapping[str, Path]) -> dict[str, Any]:
-    """What every result rests on; what may be added to (scenarios, losses, seeds, ...) is not among it."""
-    network = study.network
-    return {
-        "epochs": study.epochs,
-        "iterations": study.iterations,
-        "val_iterations": study.val_iterations,
-        "configuration": study.configuration,
-        "network": network
-        and {"features": list(network.features), "patch": list(network.patch), "batch": network.batch},
-        **{f"data set {name}": f"{path.name}, labels {stamp(path)}" for name, path in sources.items()},
-        **{f"files of data set {name}": files_stamp(path) for name, path in sources.items()},
-    }
 
 
 def _link(path: Path, link: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,25 @@ def test_a_case_that_trains_and_tests(sound: RawDataset) -> None:
     assert found[MANIFEST] == ["patient pa: in training and in test"]
 
 
+def test_a_training_case_that_is_declared_for_testing(sound: RawDataset) -> None:
+    edit_case(sound, "b_1", {"annotated": ["LV"], "domain": "b", "patient": "pb", "split": "test"})
+    assert findings(sound) == {
+        MANIFEST: [
+            "1 training case(s) have split 'test' in partial_labels.json: b_1. Move them to imagesTs and labelsTs, or "
+            "change the entry"
+        ]
+    }
+
+
+def test_labels_that_changed_after_preprocessing(sound: RawDataset, tmp_path: Path) -> None:
+    copies = tmp_path / "preprocessed/Dataset001_A/gt_segmentations"
+    shutil.copytree(sound.folder / "labelsTr", copies)
+    assert findings(sound) == {}
+    write_image(sound.label_files()["a_2"], np.full((8, 6), 2, np.uint8))
+    (line,) = findings(sound)["preprocessed data"]
+    assert line.startswith("since Dataset001_A was preprocessed, 1 case(s) have other label files: a_2.")
+
+
 def test_missing_and_superfluous_entries(sound: RawDataset) -> None:
     edit_case(sound, "a_2", None)
     edit_case(sound, "gone", {"annotated": []})
@@ -135,11 +155,19 @@ def test_missing_and_superfluous_entries(sound: RawDataset) -> None:
     assert "a_2" in found[MANIFEST][0]
     assert found[MANIFEST][1:] == ["gone: has an entry, but no image"]
     assert found[CONTENT] == ["a_2: has no entry in partial_labels.json"]
+    assert SPLITS not in found  # the split is good, and names a case that is there
 
 
 def test_a_group_that_matches_nothing(sound: RawDataset) -> None:
     edit(sound.folder / MANIFEST, groups=[{"match": "a_*", "annotated": []}, {"match": "c_*", "annotated": []}])
     assert findings(sound) == {MANIFEST: ["the group 'c_*' matches no case"]}
+
+
+def test_a_group_that_comes_too_late(sound: RawDataset) -> None:
+    late = [{"match": "*", "annotated": ["LV", "MYO"]}, {"match": "b_*", "annotated": ["LV"]}]
+    edit(sound.folder / MANIFEST, groups=late)
+    (line,) = findings(sound)[MANIFEST]
+    assert line.startswith("the group 'b_*' counts for no case, since '*' stands before it")
 
 
 @pytest.mark.parametrize(

@@ -393,6 +393,33 @@ def test_a_patient_who_trains_here_and_tests_there(raw: Path, patient: str, part
     )
 
 
+def test_a_patient_who_trains_and_tests_in_one_data_set(raw: Path) -> None:
+    camus(raw)
+    known = {"annotated": ["LV"], "patient": "p7"}
+    write_dataset(raw, "Dataset503_X", {"LV": 1}, [Drawn("x_1", [1], known), Drawn("x_2", [1], known, "Ts")])
+    message = refused(raw, "Dataset501_CAMUS", "Dataset503_X")
+    assert "1 patient(s) on different sides of the official splits (test and training in Dataset503_X): p7" in message
+
+
+def test_a_test_case_among_the_training_images(raw: Path) -> None:
+    camus(raw)
+    write_dataset(raw, "Dataset503_X", {"LV": 1}, [Drawn("x", [1], {"annotated": ["LV"], "split": "test"})])
+    message = refused(raw, "Dataset501_CAMUS", "Dataset503_X")
+    assert "Dataset503_X: 1 training case(s) have split 'test' in partial_labels.json: x" in message
+
+
+def test_channels_go_by_their_numbers(raw: Path) -> None:
+    """JSON keeps no order that counts: {"1": flow, "0": ultrasound} is ultrasound, then flow."""
+    for number, name in ((503, "X"), (504, "Y")):
+        case = Drawn(f"case{number}", [1], {"annotated": ["LV"]})
+        write_dataset(raw, f"Dataset{number}_{name}", {"LV": 1}, [case], channels=("ultrasound", "flow"))
+    file = raw / "Dataset504_Y" / "dataset.json"
+    content = json.loads(file.read_text())
+    file.write_text(json.dumps({**content, "channel_names": {"1": "ultrasound", "0": "flow"}}))
+    message = refused(raw, "Dataset503_X", "Dataset504_Y")
+    assert "different channels: Dataset503_X: ultrasound, flow; Dataset504_Y: flow, ultrasound" in message
+
+
 def test_different_file_endings(raw: Path) -> None:
     camus(raw)
     write_dataset(raw, "Dataset503_X", {"LV": 1}, [Drawn("x", [1], {"annotated": ["LV"]})], ending=".mha")

@@ -180,7 +180,7 @@ def test_a_table_from_a_spreadsheet(tmp_path: Path) -> None:
 def test_the_split_sends_test_cases_to_their_folder_and_more_columns_are_kept(tmp_path: Path) -> None:
     rows = [row(1) + ",train,4CH,ED", row(2) + ",Val,,", row(3) + ",test,2CH,ES", row(4) + ",train,,"]
     root = folder(tmp_path / "in", *rows)
-    (root / "cases.csv").write_text((root / "cases.csv").read_text().replace("patient\n", "patient,split,view,phase\n"))
+    (root / "cases.csv").write_text((root / "cases.csv").read_text().replace("patient\n", "patient,Split,View,phase\n"))
     _, made = converted(root)
     assert list(made.label_files()) == ["case1", "case2", "case4"]
     assert list(made.label_files("Ts")) == ["case3"]

@@ -90,3 +90,17 @@ def test_rows_by_domain_and_method_and_who_is_left_out() -> None:
         ("(all)", "EF", "data set's own", 1, 1, 0),
     ]
     assert (rows[5]["mean_reference"], rows[5]["bias"]) == (45, 1)
+
+
+def test_in_all_domains_a_patient_counts_once() -> None:
+    """Patient 1: 50 / 54 and 60 / 60, so 55 / 57; 2: 40 / 40 and no prediction, so 40 / 40; 3: none at all."""
+    rows = agreement_rows(
+        [
+            *(row("a", "1", 50, 54), row("b", "1", 60, 60), row("a", "2", 40, 40), row("b", "2", 44, math.nan)),
+            *(row("a", "3", 30, math.nan), row("b", "3", 32, math.nan)),
+        ]
+    )
+    every = {str(r["domain"]): (r["n"], r["n_reference"], r["n_no_prediction"]) for r in rows}
+    assert every == {"a": (2, 3, 1), "b": (1, 3, 2), "(all)": (2, 3, 1)}
+    whole = rows[-1]
+    assert (whole["mean_reference"], whole["mean_prediction"], whole["bias"]) == (47.5, 48.5, 1)

@@ -224,6 +224,23 @@ def test_unknown_pixel_size_gives_an_ef_of_one_view_and_nothing_in_ml(clinic: Cl
     assert {row["biomarker"] for row in clinic.table("biomarker_agreement")} == {"EF"}
 
 
+def test_a_patient_seen_in_two_domains_is_one_patient(clinic: Clinic, capsys: pytest.CaptureFixture[str]) -> None:
+    """p1 and p2 were seen in both hospitals: four rows, two patients. In "(all)" each counts by the means of both."""
+    for domain in ("a", "b"):
+        for patient in ("p1", "p2"):
+            for phase, size in (("ED", BIG), ("ES", SMALL)):
+                clinic.add(patient, "4CH", phase, heart(size), domain=domain, again=f"_{domain}")
+    clinic.write()
+    clinic.predict({"p1_4CH_ES_a": heart((40, 19))})
+    assert clinic.evaluate() == 0
+    of_p1 = [float(row["prediction"]) - float(row["reference"]) for row in clinic.table(patient="p1", biomarker="ESV")]
+    row = clinic.only("biomarker_agreement", domain="(all)", biomarker="ESV")
+    assert (row["n"], row["n_reference"], row["n_no_prediction"]) == ("2", "2", "0")
+    assert float(row["bias"]) == pytest.approx(sum(of_p1) / 4, rel=1e-4)  # p2: 0
+    assert clinic.only("biomarker_agreement", domain="a", biomarker="ESV")["n"] == "2"
+    assert re.search(r"m +\(all\) +ESV +single-plane 4CH +2 ", capsys.readouterr().out)
+
+
 # ---- what goes wrong is named ----------------------------------------------------------------------------------------
 
 
@@ -240,10 +257,23 @@ def test_a_missing_prediction_takes_the_value_not_the_method(clinic: Clinic) -> 
     assert float(esv["reference"]) > 0
     row = clinic.only("biomarker_agreement", model="m", domain="camus", biomarker="ESV")
     assert (row["n"], row["n_reference"], row["n_no_prediction"]) == ("1", "2", "1")
-    assert clinic.evaluate("m") == 1  # nobody predicted it: the truth is not read either
-    esv = clinic.only(patient="p1", biomarker="ESV")
-    assert (esv["method"], esv["reference"]) == ("biplane", "")
-    assert "reference 2CH ES: not evaluated, as there is no prediction" in esv["problem"]
+    assert clinic.evaluate("m") == 1  # now nobody predicted it; the truth is the same
+    assert clinic.only(patient="p1", biomarker="ESV") == esv
+    assert clinic.only("biomarker_agreement", domain="camus", biomarker="ESV") == row
+
+
+def test_a_reference_that_nobody_predicted_and_nobody_can_read_is_named(
+    clinic: Clinic, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clinic.add_patient("p1")
+    clinic.write()
+    clinic.predict({"p1_2CH_ES": None})
+    (clinic.root / "Dataset510_Echo" / "labelsTs" / "p1_2CH_ES.nii.gz").write_text("no image")
+    assert clinic.evaluate() == 1
+    assert "p1_2CH_ES: the reference cannot be read" in capsys.readouterr().out
+    esv = clinic.only(biomarker="ESV")
+    assert (esv["method"], esv["reference"], esv["prediction"]) == ("biplane", "", "")
+    assert "reference 2CH ES: it could not be evaluated" in esv["problem"]
 
 
 def test_a_patient_without_any_prediction_has_no_row(clinic: Clinic) -> None:

@@ -213,6 +213,26 @@ def test_a_single_model_has_no_comparison_and_removes_an_old_one(place: Place) -
     assert sorted(path.name for path in place.out.glob("*.csv")) == ["per_case.csv", "summary.csv", "warning_signs.csv"]
 
 
+def test_models_of_an_earlier_evaluation_leave_no_summary(place: Place) -> None:
+    """good/ holds nothing else and goes; poor/ holds a file of the user's, who keeps it; a new model stays."""
+    good, poor = place.predict("g", GOOD), place.predict("p", POOR)
+    evaluate(place, f"good={good}", f"poor={poor}", f"same={good}")
+    (place.out / "poor" / "notes.txt").write_text("mine")
+    evaluate(place, f"same={good}", f"new={poor}")
+    there = sorted(str(path.relative_to(place.out)) for path in place.out.glob("*/*"))
+    assert there == ["new/summary.json", "poor/notes.txt", "same/summary.json"]
+    assert not (place.out / "good").exists()
+
+
+@pytest.mark.parametrize("content", ["[]", "no json", "{}", '{"models": 3}', '{"models": {"..": "", "gone": ""}}'])
+def test_an_earlier_list_of_models_that_is_none_removes_nothing(place: Place, content: str) -> None:
+    place.out.mkdir()
+    (place.root / "summary.json").write_text("mine")
+    (place.out / "evaluation.json").write_text(content)
+    assert evaluate(place, place.predict("g", GOOD)) == 0
+    assert (place.root / "summary.json").exists()
+
+
 # ---- warning signs ---------------------------------------------------------------------------------------------------
 
 
@@ -400,6 +420,16 @@ def test_nothing_to_evaluate_is_an_error(place: Place, capsys: pytest.CaptureFix
     assert not place.out.exists()
 
 
+def test_where_no_case_knows_any_structure_that_is_the_reason(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    for case in TRUTH:
+        write_image(place.dataset / "labelsTs" / f"{case}.nii.gz", np.zeros((8, 6), np.uint8), 0.5)
+        change_manifest(place.dataset, case, annotated=[], absent=[])
+    assert evaluate(place, place.predict("p", GOOD)) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert "Nothing can be evaluated. No case that was predicted knows any of LV, MYO, LA" in said
+    assert f"{place.dataset / 'partial_labels.json'} declares them neither annotated nor absent" in said
+
+
 def test_a_prediction_missing_for_one_model_is_no_loss_for_the_other(place: Place) -> None:
     place.predict("g", GOOD)
     place.predict("p", {case: rows for case, rows in POOR.items() if case != "a_p2_ED"})
@@ -446,6 +476,27 @@ def test_a_warning_sign_about_volumes_is_in_their_own_unit() -> None:
         "m: in b, LV is predicted at 3 times its usual volume in 1 case(s) that do not know it "
         "(usual: as drawn in 1 case(s) of a)."
     )
+
+
+@pytest.mark.parametrize(
+    ("units", "said"),
+    [
+        (("pixels", "cm2"), "area"),
+        (("cm2", "cm2"), "area"),
+        (("voxels", "voxels"), "size"),
+        (("voxels", "mL"), "size"),
+    ],
+)
+def test_a_share_of_volumes_is_no_area(units: tuple[str, str], said: str) -> None:
+    from nnunet_partial.evaluation.records import PredictedSize, Subject
+    from nnunet_partial.evaluation.warning_signs import warning_signs
+
+    sizes = [
+        PredictedSize("m", Subject("a1", "a", "a1"), "LV", 10.0, 0.1, units[0], 10.0, 0.1),
+        PredictedSize("m", Subject("b1", "b", "b1"), "LV", 30.0, 0.3, units[1], None, None),
+    ]
+    (row,) = warning_signs(sizes, ["LV"])
+    assert f"predicted at 3 times its usual {said} in 1 case(s)" in str(row["words"])
 
 
 def test_a_structure_nobody_drew_anywhere_has_no_usual_size() -> None:

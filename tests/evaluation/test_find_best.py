@@ -300,6 +300,21 @@ def test_what_is_missing_or_wrong_is_named(
     assert not (place.results / "inference_instructions.txt").exists()
 
 
+def test_a_training_that_was_refused_at_its_start_does_not_compete(
+    place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place.train("finds", FINDS)
+    (place.results / "refused__nnUNetPlans__2d" / "fold_0").mkdir(parents=True)
+    (place.results / "refused__nnUNetPlans__3d_fullres" / "fold_0").mkdir(parents=True)
+    assert find_best("-c", "2d") == 0
+    said = capsys.readouterr().out
+    assert "NOTE: refused__nnUNetPlans__2d was never trained (there is no plans.json in it) and is left out" in said
+    assert "3d_fullres" not in said
+    assert f"all numbers: {place.results / 'find_best'}\n" in said
+    assert find_best("-tr", "finds", "refused") == 1
+    assert "There is no trained model of refused, plans nnUNetPlans, any configuration" in capsys.readouterr().err
+
+
 def test_probabilities_are_only_needed_for_ensembles(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     place.train("finds", FINDS)
     place.train("loses", LOSES)

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from nnunet_partial.errors import PartialLabelError
+from nnunet_partial.primus import CUBE
 from nnunet_partial.study.definition import Network, Scenario, Study
 from nnunet_partial.study.folder import StudyFolder
+from nnunet_partial.study.methods import ARCHITECTURES
 from nnunet_partial.study.steps import derived_datasets, models, steps
 
 GOOD = """\
@@ -129,9 +131,29 @@ def test_numbers_once_given_stay(tmp_path: Path) -> None:
         folder.ids(["a"], {601, 603})
 
 
-def test_settings_that_results_rest_on_cannot_change(tmp_path: Path) -> None:
-    folder = StudyFolder(tmp_path)
-    folder.require_unchanged({"epochs": 250, "iterations": None}, begin=True)
-    folder.require_unchanged({"epochs": 250, "iterations": None}, begin=True)
-    with pytest.raises(PartialLabelError, match="epochs: 250 when it was begun, 5 now"):
-        folder.require_unchanged({"epochs": 5, "iterations": None}, begin=True)
+@pytest.mark.parametrize(("folder", "expected"), [("", "{here}/x"), ("~/runs", "{home}/runs"), ("runs", "{here}/runs")])
+def test_where_everything_goes(folder: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/somebody")
+    study = read(tmp_path, GOOD.replace("camus-echonet", "x") + f"folder: {folder}\n")
+    assert str(study.folder) == expected.format(here=tmp_path, home="/home/somebody")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (GOOD + "folder: [a]\n", r"line 11: the folder is \['a'\]; expected a path"),
+        (GOOD + "folder: ~nosuchperson/x\n", "line 11: the folder is '~nosuchperson/x'"),
+        (GOOD.replace("camus-echonet", ""), "line 1: None is no plain name"),
+    ],
+)
+def test_a_folder_or_a_name_that_is_none(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(PartialLabelError, match=message):
+        read(tmp_path, text)
+
+
+def test_a_patch_that_cannot_be_cut_into_cubes(tmp_path: Path) -> None:
+    primus = GOOD.replace("[plain, resenc-m]", "[plain, primus-m]") + "configuration: 3d_fullres\n"
+    read(tmp_path, primus + "network: {patch: [24, 32, 40]}\n")
+    with pytest.raises(PartialLabelError, match="line 12: primus-m: the patch is 24 36 40; expected multiples of 8"):
+        read(tmp_path, primus + "network: {patch: [24, 36, 40]}\n")
+    assert ARCHITECTURES["primus-m"].patch_multiple == CUBE

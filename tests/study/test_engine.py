@@ -113,6 +113,61 @@ def test_a_network_with_other_plans_may_be_added(
     assert "nnunet_partial scenario" not in said_by_programs.read_text()
 
 
+def test_a_setting_may_change_until_a_training_rests_on_it(
+    file: Path, said_by_programs: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file.write_text(PLAIN_ALONE.replace("[32, 32]", "[60, 60]"))
+    assert main(["study", "run", str(file), "--", "--until", "prepare"]) == 1  # all else is not done
+    fingerprint = file.parent / "small" / "nnUNet_preprocessed" / "Dataset701_Toy" / "dataset_fingerprint.json"
+    fingerprint.parent.mkdir(parents=True)
+    fingerprint.touch()  # nnU-Net would not make it again
+    said_by_programs.unlink()
+    capfd.readouterr()
+
+    file.write_text(PLAIN_ALONE)
+    assert main(["study", "run", str(file), "--dry-run"]) == 0
+    said = capfd.readouterr().out
+    assert '"patch": [60, 60], "batch": 8} when it was begun' in said
+    assert "prepare      1          1                  1" in said
+    assert fingerprint.exists()
+
+    assert main(["study", "run", str(file)]) == 0
+    assert not fingerprint.exists()
+    called = said_by_programs.read_text().splitlines()
+    assert (
+        "nnunet_partial shrink -d Dataset701_Toy -p nnUNetPlans -c 2d --features 8 16 --patch 32 32 --batch 8" in called
+    )
+    file.write_text(PLAIN_ALONE + "epochs: 5\n")
+    capfd.readouterr()
+    assert main(["study", "run", str(file)]) == 1
+    said = capfd.readouterr().err
+    assert "was begun with other settings, on which its results rest:\n  epochs: 250 when it was begun, 5 now" in said
+
+
+def test_a_checkpoint_rests_on_the_settings_and_a_refused_training_does_not(file: Path) -> None:
+    folder = prepare_workflow(Study.read(file), file, hands_out=False, begin=True)
+    fold = folder.root / "results" / "seed0" / "Dataset601_x" / "T__nnUNetPlans__2d_small" / "fold_0"
+    fold.mkdir(parents=True)
+    (folder.log("train/x")).parent.mkdir(parents=True)
+    (folder.log("train/x")).write_text("the trainer refused\n")
+    folder.done("prepare/toy").parent.mkdir(parents=True)
+    folder.done("prepare/toy").touch()
+    shorter = replace(Study.read(file), epochs=5)
+    prepare_workflow(shorter, file, hands_out=False, begin=True)
+    assert not folder.log("train/x").exists()  # its epochs would mingle with those to come
+    assert folder.done("prepare/toy").exists()  # no plan rests on the number of epochs
+    (fold / "checkpoint_best.pth").touch()
+    with pytest.raises(PartialLabelError, match="epochs: 5 when it was begun, 250 now"):
+        prepare_workflow(Study.read(file), file, hands_out=False, begin=True)
+
+
+def test_settings_do_not_change_beneath_a_step_that_runs(file: Path) -> None:
+    folder = prepare_workflow(Study.read(file), file, hands_out=False, begin=True)
+    running = "still running with the earlier ones: prepare/toy"
+    with hold._locked(folder.lock("prepare/toy")), pytest.raises(PartialLabelError, match=running):
+        prepare_workflow(replace(Study.read(file), epochs=5), file, hands_out=False, begin=True)
+
+
 def test_the_default_plans_are_there_whatever_it_was_begun_with(file: Path) -> None:
     file.write_text(PLAIN_ALONE.replace("[plain]", "[resenc-m]"))
     study = Study.read(file)
@@ -156,6 +211,15 @@ def test_what_stands_after_the_dashes_is_for_snakemake(file: Path, capfd: pytest
     with pytest.raises(SystemExit, match="2"):
         main(["study", "status", str(file), "--", "--until", "prepare"])
     assert "study takes nothing after --; got --until prepare" in capfd.readouterr().err
+
+
+def test_an_option_of_snakemake_without_the_dashes(capsys: pytest.CaptureFixture[str]) -> None:
+    for action, hint in (("run", "; Snakemake's options come after --, as in: -- --retries 2"), ("status", "")):
+        with pytest.raises(SystemExit, match="2"):
+            main(["study", action, "study.yaml", "--retries", "2"])
+        assert capsys.readouterr().err.endswith(
+            f"nnunet_partial study {action}: error: unrecognized arguments: --retries 2{hint}\n"
+        )
 
 
 def test_every_step_is_an_ordinary_command(file: Path) -> None:
@@ -212,8 +276,15 @@ def test_the_full_phantom_study_goes_on_with_the_small_one() -> None:
     assert small.datasets.items() < full.datasets.items()
 
 
+def begin_and_train(file: Path) -> None:
+    folder = prepare_workflow(Study.read(file), file, hands_out=False, begin=True)
+    done = folder.done(f"train/{NAME}/naive/plain/seed0/fold0")
+    done.parent.mkdir(parents=True)
+    done.touch()
+
+
 def test_labels_that_changed_since_it_was_begun_stop_it(file: Path) -> None:
-    prepare_workflow(Study.read(file), file, hands_out=False, begin=True)
+    begin_and_train(file)
     manifest = file.parent / "raw" / "Dataset701_Toy" / "partial_labels.json"
     manifest.write_text(manifest.read_text().replace('"domain": "a"', '"domain": "b"'))
     with pytest.raises(PartialLabelError, match=r"data set toy: .*labels \w+\" when it was begun"):
@@ -221,7 +292,7 @@ def test_labels_that_changed_since_it_was_begun_stop_it(file: Path) -> None:
 
 
 def test_a_test_case_that_came_since_stops_it(file: Path) -> None:
-    prepare_workflow(Study.read(file), file, hands_out=False, begin=True)
+    begin_and_train(file)
     raw = file.parent / "raw" / "Dataset701_Toy"
     (raw / "labelsTs" / "p9.nii.gz").write_bytes((raw / "labelsTs" / "p3.nii.gz").read_bytes())
     with pytest.raises(PartialLabelError, match="files of data set toy: "):
@@ -229,7 +300,7 @@ def test_a_test_case_that_came_since_stops_it(file: Path) -> None:
 
 
 def test_a_scenario_of_another_data_set_may_be_added(file: Path) -> None:
-    prepare_workflow(Study.read(file), file, hands_out=False, begin=True)
+    begin_and_train(file)
     known = {"annotated": ["LV", "LA"], "domain": "b"}
     cases = [Drawn(f"q{number}", [1, 2], known, part) for number, part in enumerate(["Tr", "Tr", "Ts"])]
     write_dataset(file.parent / "raw", "Dataset702_More", {"LV": 1, "LA": 2}, cases)

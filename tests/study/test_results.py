@@ -15,6 +15,7 @@ from nnunet_partial.study.costs import cost_table, learning_curves
 from nnunet_partial.study.definition import Study
 from nnunet_partial.study.engine import _forget_outdated
 from nnunet_partial.study.folder import StudyFolder
+from nnunet_partial.study.progress import state
 from nnunet_partial.study.results import compare, described, read_values, seed_means
 from nnunet_partial.study.steps import models
 from nnunet_partial.study.tables import scenario_tables
@@ -87,6 +88,38 @@ def test_no_star_where_the_best_mean_loses_on_most_patients(tmp_path: Path) -> N
     assert (naive[2].best, marginal[2].mark) == (True, "")
 
 
+def test_a_loss_that_rightly_predicts_nothing_is_not_worse_than_dice_0(tmp_path: Path) -> None:
+    study = study_of(tmp_path)
+    patients = [f"p{number}" for number in range(12)]
+    evaluated(study, f"{NAMES[0]}/naive/plain/seed0", dict.fromkeys(patients))
+    evaluated(
+        study, f"{NAMES[0]}/marginal/plain/seed0", {**dict.fromkeys(patients), **dict.fromkeys(patients[:8], 0.0)}
+    )
+    (table,) = scenario_tables(study, read_values(study), ["MYO"])
+    assert [row[2] for row in table.cells] == [Cell("-"), Cell("0.000", more="[0.000, 0.000]")]
+    assert table.note.startswith("0 tests.")
+
+
+def test_no_bold_for_a_tie_and_no_interval_of_one_patient(tmp_path: Path) -> None:
+    study = study_of(tmp_path)
+    evaluated(study, f"{NAMES[0]}/naive/plain/seed0", {"p0": 0.5})
+    (table,) = scenario_tables(study, read_values(study), ["MYO"])
+    assert [row[2] for row in table.cells] == [Cell("0.500")]  # the only one
+    evaluated(study, f"{NAMES[0]}/marginal/plain/seed0", {"p0": 0.5})
+    (table,) = scenario_tables(study, read_values(study), ["MYO"])
+    assert [row[2] for row in table.cells] == [Cell("0.500"), Cell("0.500")]
+
+
+def test_a_step_that_is_to_be_repeated_is_not_called_failed(study: Study) -> None:
+    more, folder, first = replace(study, folds=(0, 1)), StudyFolder(study.folder), next(models(study))
+    for step in (first.train_step(0), first.predict_step, first.evaluate_step):
+        folder.log(step).parent.mkdir(parents=True, exist_ok=True)
+        folder.log(step).write_text("all fine\n")
+    _forget_outdated(more, folder)
+    steps = (first.train_step(0), first.train_step(1), first.predict_step, first.evaluate_step)
+    assert [state(folder, step) for step in steps] == ["done", "waiting", "waiting", "waiting"]
+
+
 def test_an_evaluation_without_a_fold_that_was_added_counts_nowhere(study: Study) -> None:
     more = replace(study, folds=(0, 1))
     with pytest.raises(PartialLabelError, match="No model of this study has been evaluated yet"):
@@ -134,11 +167,26 @@ def test_what_has_not_finished_is_named(study: Study, tmp_path: Path, capsys: py
 
 def test_curves_over_the_share_of_fully_labelled_patients(study: Study, tmp_path: Path) -> None:
     evaluated(study, f"{NAMES[1]}/marginal/plain/seed0", {"p0": 0.9})
+    pictures = tmp_path / "report_pictures"
+    pictures.mkdir()
+    for name in ("learning.png", "proportion_toy_a_MYO_plain.png", "mine.png"):
+        (pictures / name).write_bytes(b"of an earlier report")
     assert main(["study", "report", str(tmp_path / "study.yaml"), "-o", str(tmp_path / "report.html")]) == 0
-    assert sorted(path.name for path in (tmp_path / "report_pictures").iterdir()) == [
+    assert sorted(path.name for path in pictures.iterdir()) == [
+        "mine.png",
         "proportion_toy_a_MYO_plain.pdf",
         "proportion_toy_a_MYO_plain.png",
     ]
+    assert (pictures / "proportion_toy_a_MYO_plain.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_no_curve_where_structures_are_hidden_in_a_domain_without_test_cases(tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text(STUDY.replace("domain: a", "domain: b"))
+    study = Study.read(tmp_path / "study.yaml")
+    for scenario in study.scenarios:
+        evaluated(study, f"{scenario.name}/naive/plain/seed0", {"p0": 0.5})  # a patient of a
+    assert main(["study", "report", str(tmp_path / "study.yaml"), "-o", str(tmp_path / "report.html")]) == 0
+    assert not (tmp_path / "report_pictures").exists()
 
 
 def test_nothing_finished_yet(tmp_path: Path) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import pickle
 from pathlib import Path
 
 import pytest
 from in_process import preprocess
 from toy import Project
 
+from nnunet_partial import shared_preprocessing
 from nnunet_partial.cli import main
 from nnunet_partial.errors import DatasetError
 from nnunet_partial.raw_dataset import find_dataset
@@ -60,7 +63,11 @@ def test_it_is_what_nnunet_makes_and_images_are_shared(
     assert cases_in(truth) == cases_in(project.raw(scenario) / "labelsTr")
 
     # other trainings may be reading these while further plans are taken over
-    shared = [*truth.iterdir(), *(truth.parent / name for name in ("dataset.json", "dataset_fingerprint.json"))]
+    shared = [
+        *ours.iterdir(),
+        *truth.iterdir(),
+        *(truth.parent / name for name in ("dataset.json", "dataset_fingerprint.json")),
+    ]
     before = {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in shared}
     assert main(["preprocess", "-d", "702", "--like", "701", "-c", "2d", "-np", "1"]) == 0
     assert {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in shared} == before
@@ -112,5 +119,34 @@ def test_labels_that_changed_after_the_source_was_preprocessed_are_named(project
     then.parent.mkdir(exist_ok=True)
     then.unlink(missing_ok=True)
     then.write_bytes(b"other labels")
-    with pytest.raises(DatasetError, match=r"1 case\(s\) changed after the source was preprocessed: a_p0_0\."):
+    with pytest.raises(DatasetError, match=r"1 case\(s\) have other label files: a_p0_0\."):
         preprocess_like(find_dataset(702), find_dataset(701), ["2d"], ["nnUNetPlans"])
+
+
+def test_with_an_ignore_label_of_its_own_nothing_is_linked(project: Project) -> None:
+    """nnU-Net's loader draws patches from annotated places, which it notes only where there is an ignore label."""
+    (project.raw(SOURCE) / "imagesTs" / "new_0000.nii.gz").unlink()
+    options = ("--domain", "a", "--missing", "MYO", "--fraction", "0.5", "--name", "Less", "--unknown-as", "ignore")
+    assert main(["scenario", "-i", "701", "-d", "702", *options]) == 0
+    assert main(["preprocess", "-d", "702", "--like", "701", "-c", "2d", "-np", "1"]) == 0
+    for path in (project.preprocessed("Dataset702_Less") / "nnUNetPlans_2d").glob("*.pkl"):
+        with path.open("rb") as file:
+            assert any(isinstance(key, tuple) and -1 in key for key in pickle.load(file)["class_locations"])
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_interrupted_it_leaves_no_folder_that_lacks_cases(
+    project: Project, scenario: str, begun: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = project.preprocessed(scenario) / "nnUNetPlans_2d"
+    if begun:
+        assert main(["preprocess", "-d", "702", "--like", "701", "-c", "2d", "-np", "1"]) == 0
+    before = cases_in(folder) if begun else None
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shared_preprocessing, "_preprocess", interrupted)
+    assert main(["preprocess", "-d", "702", "--like", "701", "-c", "2d", "-np", "1"]) == 130
+    assert (cases_in(folder) if folder.exists() else None) == before
+    gc.collect()  # nnU-Net's reader leaves a file open, of which a later test would be told

@@ -16,7 +16,7 @@ from nnunetv2.training.nnUNetTrainer.variants.network_architecture.nnUNetTrainer
 )
 from toy import Project
 
-from nnunet_partial.errors import ManifestError, PartialLabelError, SplitError
+from nnunet_partial.errors import DatasetError, ManifestError, PartialLabelError, SplitError
 from nnunet_partial.known_batch import LossOfKnown, Unaware, count_known, count_samples
 from nnunet_partial.labels import MANIFEST_NAME
 from nnunet_partial.losses import AdaptiveCCELoss, MarginalLoss
@@ -389,6 +389,20 @@ def test_a_wrong_manifest_stops_the_start(project: Project, change: Any, message
         trainer_of(project).initialize()
 
 
+def test_a_pattern_that_counts_for_no_case_stops_the_start_or_is_warned_of(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group = {"match": "c_*", "annotated": ["LV"]}
+    edit(project.raw(DATASET) / MANIFEST_NAME, lambda m: m.update(groups=[group]))
+    with pytest.raises(ManifestError, match="the group 'c_\\*' matches no case"):
+        trainer_of(project).initialize()
+    monkeypatch.delenv("nnUNet_raw")  # it may be of test cases, which only the raw folder has
+    trainer = trainer_of(project)
+    trainer.initialize()
+    warning = "WARNING: partial_labels.json: the group 'c_*' matches no case"
+    assert warning in Path(trainer.log_file).read_text()
+
+
 def test_a_missing_manifest_stops_the_start_and_says_how_to_write_one(project: Project) -> None:
     (project.raw(DATASET) / MANIFEST_NAME).unlink()
     with pytest.raises(ManifestError, match=r"does not exist.*convert"):
@@ -467,5 +481,8 @@ def test_labels_are_looked_into_once(project: Project, monkeypatch: pytest.Monke
     trainer_of(project).initialize()
     label = next((project.preprocessed(DATASET) / "gt_segmentations").glob("a_*"))
     label.write_bytes(label.read_bytes() + b" ")
+    with pytest.raises(DatasetError, match=r"The label files of 1 case\(s\) changed since"):
+        trainer_of(project).initialize()
+    (project.raw(DATASET) / "labelsTr" / label.name).write_bytes(label.read_bytes())
     with pytest.raises(AssertionError, match="read again"):
         trainer_of(project).initialize()

@@ -84,6 +84,16 @@ def test_one_patient_can_only_be_trained_with_fold_all(folders: tuple[Path, Path
     assert prepare_splits(preprocessed, None, MANIFEST, ["p0_a", "p0_b"], "all") == []
 
 
+@pytest.mark.parametrize("fold", [0, "all"])
+def test_a_case_declared_for_testing_is_not_trained_on(folders: tuple[Path, Path], fold: int | str) -> None:
+    cases = {**MANIFEST.cases, "p2_a": CaseLabels(("LV",), patient="p2", info={"split": "test"})}
+    with pytest.raises(
+        SplitError, match=r"1 training case\(s\) have split 'test' in partial_labels\.json: p2_a\. Move"
+    ):
+        prepare_splits(folders[0], None, Manifest(cases), CASES, fold)
+    assert not (folders[0] / SPLITS_NAME).exists()
+
+
 @pytest.mark.parametrize(
     ("variable", "value"),
     [("epochs", "0"), ("iterations", "-1"), ("val_iterations", "2.5"), ("seed", "one"), ("seed", str(2**32))],

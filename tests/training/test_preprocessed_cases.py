@@ -1,0 +1,183 @@
+"""A training does not start on half a preprocessing, nor on labels that were drawn anew since. Without a training."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from raw_folders import Drawn, write_dataset
+
+from nnunet_partial import training_data
+from nnunet_partial.errors import DatasetError, ManifestError
+from nnunet_partial.labels import Manifest
+from nnunet_partial.preprocessed_labels import COPIES
+from nnunet_partial.raw_dataset import RawDataset
+from nnunet_partial.training_data import check_entries, check_labels, read_manifest
+
+CASES = [f"{site}_{number}" for site in "AB" for number in range(3)]
+BOTH, LV = {"annotated": ["LV", "LA"]}, {"annotated": ["LV"]}
+
+
+@dataclass
+class Start:
+    """A raw data set of two sites, and what a training reads of it; site B has no LA."""
+
+    raw: RawDataset
+    preprocessed: Path
+
+    def labels(self, cases: list[str] = CASES, with_raw: bool = True) -> None:
+        dataset_json = json.loads((self.preprocessed / "dataset.json").read_text())
+        raw = self.raw.folder if with_raw else None
+        manifest = read_manifest(self.preprocessed, raw)
+        check_labels(self.preprocessed, manifest, dataset_json, cases, 1, raw)
+
+
+def write(root: Path, drawn_in_b: list[int], **others: Any) -> RawDataset:
+    cases = [Drawn(case, [1, 2] if case[0] == "A" else drawn_in_b, BOTH if case[0] == "A" else LV) for case in CASES]
+    return write_dataset(root, "Dataset220_Sites", {"LV": 1, "LA": 2}, cases, **others)
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Start:
+    made = Start(write(tmp_path / "raw", [1]), tmp_path / "preprocessed" / "Dataset220_Sites")
+    shutil.copytree(made.raw.folder / "labelsTr", made.preprocessed / COPIES)
+    for name in ("dataset.json", "partial_labels.json"):
+        shutil.copy(made.raw.folder / name, made.preprocessed)
+    return made
+
+
+def test_all_preprocessed_starts_with_and_without_the_raw_folder(start: Start) -> None:
+    start.labels()
+    start.labels()
+    shutil.rmtree(start.raw.folder)
+    start.labels()
+    start.labels(with_raw=False)
+
+
+def test_labels_that_are_links_start(start: Start) -> None:
+    """As `nnunet_partial preprocess --like` leaves them."""
+    shutil.rmtree(start.preprocessed / COPIES)
+    shutil.copytree(start.raw.folder / "labelsTr", start.preprocessed / COPIES, copy_function=os.link)
+    start.labels()
+
+
+@pytest.mark.parametrize("with_raw", [True, False])
+def test_half_a_preprocessing_is_no_data_set(start: Start, with_raw: bool) -> None:
+    said = r"3 case\(s\) are not preprocessed: B_0, B_1, B_2\. Preprocess again: nnUNetv2_plan_and_preprocess -d 220"
+    with pytest.raises(DatasetError, match=said):
+        start.labels(CASES[:3], with_raw)
+
+
+def test_a_case_that_was_added_later_is_not_forgotten(start: Start) -> None:
+    start.labels()
+    for case in ("A_0", "A_0_0000"):
+        folder = start.raw.folder / ("imagesTr" if case.endswith("_0000") else "labelsTr")
+        shutil.copy(folder / f"{case}.nii.gz", folder / f"{case.replace('A_0', 'A_9')}.nii.gz")
+    with pytest.raises(DatasetError, match=r"1 case\(s\) are not preprocessed: A_9"):
+        start.labels()
+
+
+def test_a_case_that_was_removed_and_its_copy_that_nnunet_leaves(start: Start) -> None:
+    (start.raw.folder / "labelsTr" / "B_2.nii.gz").unlink()
+    with pytest.raises(DatasetError, match=r"1 preprocessed case\(s\) are not in .*labelsTr: B_2"):
+        start.labels()
+    start.labels(CASES[:5])  # after preprocessing again
+    with pytest.raises(DatasetError, match="or, if they were removed from the data set, delete their files in"):
+        start.labels(CASES[:5], with_raw=False)
+
+
+def test_without_the_copies_the_way_out_is_said(start: Start) -> None:
+    (start.preprocessed / COPIES / "A_0.nii.gz").unlink()
+    with pytest.raises(DatasetError, match=r"gt_segmentations lacks 1 case\(s\): A_0\. Preprocess again"):
+        start.labels()
+    shutil.rmtree(start.preprocessed / COPIES)
+    with pytest.raises(DatasetError, match="gt_segmentations does not exist: preprocessing did not end"):
+        start.labels()
+
+
+def test_a_structure_that_was_drawn_after_preprocessing_is_not_taught_as_background(start: Start) -> None:
+    """Also when the labels were found right before, and the manifest is right for the new ones."""
+    start.labels()
+    shutil.rmtree(start.raw.folder)
+    write(start.raw.folder.parent, [1, 2])
+    content = {"version": 1, "groups": [{"match": "*", **BOTH}], "cases": {}}
+    for folder in (start.raw.folder, start.preprocessed):
+        (folder / "partial_labels.json").write_text(json.dumps(content))
+    said = (
+        r"The label files of 3 case\(s\) changed since Dataset220_Sites was preprocessed: B_0, B_1, B_2\. Delete .*gt_"
+    )
+    with pytest.raises(DatasetError, match=said):
+        start.labels()
+    shutil.rmtree(start.preprocessed / COPIES)
+    shutil.copytree(start.raw.folder / "labelsTr", start.preprocessed / COPIES)
+    start.labels()
+
+
+def test_labels_are_compared_once(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    start.labels()
+    compared: list[Path] = []
+    monkeypatch.setattr(training_data, "require_same_labels", lambda folder, raw: compared.append(folder))
+    start.labels()
+    assert not compared
+    os.utime(start.raw.folder / "labelsTr" / "A_0.nii.gz", ns=(1, 1))
+    start.labels()
+    assert len(compared) == 1
+
+
+def test_what_was_found_right_for_some_cases_says_nothing_of_others(start: Start) -> None:
+    """A removed case's copy is not looked into; when the case comes back, it is."""
+    for folder in (start.raw.folder, start.preprocessed):
+        (folder / "partial_labels.json").write_text(json.dumps({"version": 1, "groups": [{"match": "*", **LV}]}))
+    for case in CASES[1:3]:
+        for folder in (start.raw.folder / "labelsTr", start.preprocessed / COPIES):
+            shutil.copy(folder / "B_0.nii.gz", folder / f"{case}.nii.gz")
+    away = (start.raw.folder / "labelsTr" / "A_0.nii.gz").rename(start.raw.folder / "A_0.nii.gz")
+    start.labels(CASES[1:])
+    away.rename(start.raw.folder / "labelsTr" / "A_0.nii.gz")
+    with pytest.raises(ManifestError, match="A_0: LA drawn"):
+        start.labels()
+
+
+def test_a_raw_folder_without_its_label_files_is_not_asked(start: Start) -> None:
+    """As where only the manifest and dataset.json were brought along, or the files lie elsewhere."""
+    shutil.rmtree(start.raw.folder / "labelsTr")
+    start.labels()
+    (start.raw.folder / "labelsTr").mkdir()
+    start.labels()
+
+
+GROUPS = [{"match": "B_*", **LV}, {"match": "*", **BOTH}]
+
+
+@pytest.mark.parametrize(
+    ("groups", "entries", "said"),
+    [
+        (GROUPS[::-1], {}, r"the group 'B_\*' counts for no case, since '\*' stands before it"),
+        ([{"match": "B-*", **LV}, GROUPS[1]], {}, "the group 'B-\\*' matches no case"),
+        (GROUPS[1:], {f"B_{n}.nii.gz": LV for n in range(3)}, r"3 case\(s\) have an entry, but no image: B_0\.nii"),
+    ],
+)
+def test_a_mistyped_manifest_stops_the_start(
+    start: Start, groups: list[dict[str, Any]], entries: dict[str, Any], said: str
+) -> None:
+    manifest = Manifest.from_json({"version": 1, "groups": groups, "cases": entries})
+    with pytest.raises(ManifestError, match=said) as caught:
+        check_entries(manifest, start.raw.folder, CASES)
+    (warning,) = check_entries(manifest, None, CASES)  # nobody can tell: they may be test cases
+    assert warning in str(caught.value)
+
+
+def test_patterns_and_entries_of_test_cases_are_used(start: Start, tmp_path: Path) -> None:
+    cases = [Drawn("A_0", [1], LV), Drawn("new_0", [1], LV, "Ts"), Drawn("odd", [1], None, "Ts")]
+    groups = [{"match": "odd*", **LV}, {"match": "gone*", "split": "test", **LV}]
+    raw = write_dataset(tmp_path / "tested", "Dataset221_Tested", {"LV": 1}, cases, groups=groups)
+    assert check_entries(raw.manifest, raw.folder, ["A_0"]) == []
+    assert check_entries(raw.manifest, None, ["A_0"]) == [
+        "the group 'odd*' matches no case",
+        "1 case(s) have an entry, but no image: new_0",
+    ]

@@ -1,0 +1,68 @@
+"""A checkpoint is not taken for that of another fold: it would be validated on patients that it was trained on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from toy import Project
+from training.test_mixin import DATASET, trainer_of
+
+from nnunet_partial.errors import PartialLabelError, SplitError
+from nnunet_partial.label_check import names_sum
+from nnunet_partial.splits import SPLITS_NAME
+from nnunet_partial.trained_cases import TRAINED_NAME, remember_trained, require_trained
+
+# nnU-Net's learning-rate scheduler uses what its libraries are about to drop
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
+
+
+def test_folds_that_changed_are_not_gone_on_with(project: Project) -> None:
+    first = trainer_of(project)
+    first.initialize()
+    folder = Path(first.output_folder)
+    for name in ("checkpoint_latest.pth", "checkpoint_final.pth"):
+        first.save_checkpoint(str(folder / name))
+    trained, _ = first.do_split()
+    assert not any(case in (folder / TRAINED_NAME).read_text() for case in trained)
+    trainer_of(project).load_checkpoint(str(folder / "checkpoint_latest.pth"))
+
+    splits_file = project.preprocessed(DATASET) / SPLITS_NAME
+    splits = json.loads(splits_file.read_text())
+    splits_file.write_text(json.dumps(splits[1:] + splits[:1]))
+    second = trainer_of(project)
+    with pytest.raises(SplitError, match=r"checkpoint_latest\.pth was trained on other cases"):
+        second.load_checkpoint(str(folder / "checkpoint_latest.pth"))
+
+    # begun anew and killed after its first checkpoint: that goes on, the final one of before does not
+    second.save_checkpoint(str(folder / "checkpoint_latest.pth"))
+    trainer_of(project).load_checkpoint(str(folder / "checkpoint_latest.pth"))
+    with pytest.raises(SplitError, match=r"checkpoint_final\.pth was trained on other cases"):
+        trainer_of(project).load_checkpoint(str(folder / "checkpoint_final.pth"))
+
+    splits_file.write_text(json.dumps(splits))
+    trainer_of(project).load_checkpoint(str(folder / "checkpoint_final.pth"))
+
+
+def test_the_order_of_cases_is_none_and_an_older_checkpoint_passes(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "checkpoint_final.pth"
+    require_trained(checkpoint, names_sum(["a", "b"]))
+    remember_trained(checkpoint, names_sum(["a", "b"]))
+    require_trained(checkpoint, names_sum(["b", "a"]))
+    require_trained(tmp_path / "checkpoint_best.pth", names_sum(["a"]))
+    with pytest.raises(SplitError, match=r"Train the fold anew, without --c, or put back the splits_final\.json"):
+        require_trained(checkpoint, names_sum(["a"]))
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"checkpoint_final.pth": 1}'])
+def test_a_broken_record_is_said_and_written_anew(tmp_path: Path, content: str) -> None:
+    checkpoint = tmp_path / "checkpoint_final.pth"
+    (tmp_path / TRAINED_NAME).write_text(content)
+    with pytest.raises(PartialLabelError, match=TRAINED_NAME):
+        require_trained(checkpoint, "sum")
+    remember_trained(checkpoint, "sum")
+    require_trained(checkpoint, "sum")
