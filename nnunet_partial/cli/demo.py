@@ -26,7 +26,7 @@ def add_parser(subparsers: Any) -> None:
         "--device", choices=("cpu", "cuda"), default="cpu", help="where nnU-Net computes (default: %(default)s)"
     )
     parser.add_argument(
-        "--out", type=Path, default=Path("demo_output"), metavar="FOLDER", help="(default: %(default)s)"
+        "-o", "--out", type=Path, default=Path("demo_output"), metavar="FOLDER", help="(default: %(default)s)"
     )
     parser.set_defaults(run=run)
 

@@ -104,11 +104,11 @@ def test_what_fits_is_monais_network_unchanged(monai: Any) -> None:
     assert type(network.network) is monai.networks.nets.SwinUNETR
 
 
-def test_without_monai_the_message_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_monai_the_message_names_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "monai", None)  # as if it were not installed
     for name in [name for name in sys.modules if name.startswith("monai.")]:
         monkeypatch.delitem(sys.modules, name)
-    with pytest.raises(PartialLabelError, match=r"pip install 'nnunet-partial\[transformer\]'"):
+    with pytest.raises(PartialLabelError, match=r"pip install 'monai>=1.5'"):
         build((64, 64))
 
 
