@@ -18,7 +18,7 @@ from nnunet_partial.errors import DatasetError, some
 from nnunet_partial.files import read_json, sync_to_disk, write_json
 from nnunet_partial.label_check import CACHE_NAME
 from nnunet_partial.labels import MANIFEST_NAME, Manifest
-from nnunet_partial.raw_dataset import nnunet_folder
+from nnunet_partial.raw_dataset import nnunet_folder, preprocessed_folder
 from nnunet_partial.splits import SPLITS_NAME, make_splits
 
 FINGERPRINT_NAME = ".made_with.json"
@@ -70,10 +70,8 @@ def refuse_existing(name: str, overwrite: bool) -> None:
 
 def _preprocessed_cases(name: str) -> list[Path]:
     """The folders of what nnU-Net preprocessed under this name."""
-    if not os.environ.get("nnUNet_preprocessed"):
-        return []
-    target = nnunet_folder("nnUNet_preprocessed") / name
-    return sorted(path for path in target.iterdir() if path.is_dir()) if target.is_dir() else []
+    folder = preprocessed_folder(name)
+    return sorted(path for path in folder.iterdir() if path.is_dir()) if folder else []
 
 
 @contextlib.contextmanager

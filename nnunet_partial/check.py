@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunet_partial.errors import DatasetError, ManifestError, PartialLabelError, SplitError, some
-from nnunet_partial.files import read_json
+from nnunet_partial.errors import DatasetError, ManifestError, some
 from nnunet_partial.image_file import FileFacts, Geometry, look
 from nnunet_partial.label_check import wrong
 from nnunet_partial.labels import MANIFEST_NAME, Manifest
 from nnunet_partial.overview import overview, scale_warning
 from nnunet_partial.parallel import in_parallel
 from nnunet_partial.preprocessed_labels import outdated
-from nnunet_partial.raw_dataset import TIFF, RawDataset, nnunet_folder
-from nnunet_partial.splits import (
-    SPLITS_NAME,
-    check_splits,
-    for_test_text,
-    training_cases_for_test,
-    without_patients,
-)
+from nnunet_partial.raw_dataset import TIFF, RawDataset, places_of, preprocessed_folder
+from nnunet_partial.splits import SPLITS_NAME, for_test_text, split_findings, training_cases_for_test, without_patients
 from nnunet_partial.twins import strangers
 from nnunet_partial.unused_entries import unused_cases, unused_groups
 
@@ -88,7 +80,7 @@ def check(folder: Path, processes: int = 1, progress: bool = False) -> Checked:
         "content of the labels": labels,
         "dataset.json": _counts(dataset, manifest, classes, training),
         MANIFEST_NAME: _manifest_findings(dataset, manifest, classes, training, test),
-        SPLITS_NAME: _split_findings(folder, manifest, training),
+        SPLITS_NAME: split_findings(places_of(folder), manifest, training),
         "preprocessed data": _preprocessed_findings(folder),
     }
     return Checked(
@@ -202,7 +194,7 @@ def _manifest_findings(
     found += strangers({case: labels for case in cases if (labels := manifest.find(case))})
     sides = [{manifest.patient_of(case) for case in part if manifest.find(case)} for part in (training, test)]
     found += [f"patient {patient}: in training and in test" for patient in sorted(sides[0] & sides[1])]
-    preprocessed = _preprocessed(dataset.folder)
+    preprocessed = preprocessed_folder(dataset.folder.name)
     if preprocessed and (preprocessed / MANIFEST_NAME).exists():
         found += _compare(manifest, preprocessed / MANIFEST_NAME)
     return found
@@ -222,30 +214,10 @@ def _compare(manifest: Manifest, copy: Path) -> list[str]:
     return [f"{copy} differs from the manifest of the raw data set in {where}. Copy the right one over the other"]
 
 
-def _split_findings(folder: Path, manifest: Manifest, training: Sequence[str]) -> list[str]:
-    found = []
-    for place in (folder, _preprocessed(folder)):
-        if place is None or not (place / SPLITS_NAME).exists():
-            continue
-        try:
-            check_splits(read_json(place / SPLITS_NAME, SplitError), manifest, training)
-        except PartialLabelError as problem:
-            found.append(f"{place}: {problem}")
-    return found
-
-
 def _preprocessed_findings(folder: Path) -> list[str]:
-    preprocessed = _preprocessed(folder)
+    preprocessed = preprocessed_folder(folder.name)
     changed = outdated(folder, preprocessed) if preprocessed else None
     return [changed] if changed else []
-
-
-def _preprocessed(folder: Path) -> Path | None:
-    """The preprocessed folder of the data set, where there is one."""
-    if not os.environ.get("nnUNet_preprocessed"):
-        return None
-    place = nnunet_folder("nnUNet_preprocessed") / folder.name
-    return place if place.is_dir() else None
 
 
 def _remarks(
@@ -256,9 +228,8 @@ def _remarks(
     geometry: Mapping[str, Geometry],
 ) -> tuple[str, ...]:
     """What is no mistake but worth knowing."""
-    places = (folder, _preprocessed(folder))
     remarks = without_patients(manifest, [case for case in training if manifest.find(case)])
-    if not any(place and (place / SPLITS_NAME).exists() for place in places):
+    if not any((place / SPLITS_NAME).exists() for place in places_of(folder)):
         remarks.append(
             f"there is no {SPLITS_NAME}. The trainers of this package make one by patient; nnU-Net's own would split "
             "at random over cases"

@@ -11,14 +11,14 @@ from functools import cached_property, partial
 from pathlib import Path
 
 from nnunet_partial.declare_sides import leaks, require_declared_sides
-from nnunet_partial.declare_target import require_target, target_folders, write_manifest
+from nnunet_partial.declare_target import require_target, write_manifest
 from nnunet_partial.errors import DatasetError, ManifestError, some
 from nnunet_partial.image_file import FileFacts, Geometry, header, look
 from nnunet_partial.label_check import wrong
 from nnunet_partial.labels import CaseLabels, Manifest
 from nnunet_partial.overview import overview
 from nnunet_partial.parallel import in_parallel
-from nnunet_partial.raw_dataset import RawDataset
+from nnunet_partial.raw_dataset import RawDataset, places_of
 
 PARTS = ("Tr", "Ts")
 _SHOWN = 10
@@ -129,7 +129,7 @@ def declare(data: Undeclared, manifest: Manifest, overwrite: bool = False) -> De
         )
     files = write_manifest(manifest, folder)
     table = overview(manifest, data.classes, data.training, data.test, _geometry(data))
-    return Declared(files, table, tuple(leaks(manifest, data.training, data.test, target_folders(folder))))
+    return Declared(files, table, tuple(leaks(manifest, data.training, data.test, places_of(folder))))
 
 
 def _geometry(data: Undeclared) -> dict[str, Geometry]:

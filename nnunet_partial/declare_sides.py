@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from nnunet_partial.errors import ManifestError, PartialLabelError, SplitError, some
-from nnunet_partial.files import read_json
+from nnunet_partial.errors import ManifestError, some
 from nnunet_partial.labels import Manifest
-from nnunet_partial.splits import SPLITS_NAME, check_splits, training_cases_for_test, without_patients
+from nnunet_partial.splits import split_findings, training_cases_for_test, without_patients
 
 
 def require_declared_sides(manifest: Manifest, training: Sequence[str], test: Sequence[str]) -> None:
@@ -37,16 +36,4 @@ def leaks(manifest: Manifest, training: Sequence[str], test: Sequence[str], fold
             f"{len(both)} patient(s) have images in imagesTr and in imagesTs: {some(both)}. What is measured on the "
             "test images is then too good: move all images of a patient to one side"
         )
-    return [*found, *_splits(manifest, training, folders), *without_patients(manifest, training)]
-
-
-def _splits(manifest: Manifest, training: Sequence[str], folders: Sequence[Path]) -> list[str]:
-    """Splits that a training would refuse, now that it is known who belongs together."""
-    found = []
-    for folder in folders:
-        if (folder / SPLITS_NAME).exists():
-            try:
-                check_splits(read_json(folder / SPLITS_NAME, SplitError), manifest, training)
-            except PartialLabelError as problem:
-                found.append(f"{folder}: {problem}")
-    return found
+    return [*found, *split_findings(folders, manifest, training), *without_patients(manifest, training)]

@@ -8,15 +8,7 @@ from pathlib import Path
 from nnunet_partial.errors import DatasetError, ManifestError
 from nnunet_partial.labels import MANIFEST_NAME, Manifest
 from nnunet_partial.preprocessed_labels import outdated
-from nnunet_partial.raw_dataset import nnunet_folder
-
-
-def target_folders(raw: Path) -> list[Path]:
-    """The raw folder of a data set and, where there is one, the preprocessed folder."""
-    if not os.environ.get("nnUNet_preprocessed"):
-        return [raw]
-    preprocessed = nnunet_folder("nnUNet_preprocessed") / raw.name
-    return [raw, preprocessed] if preprocessed.is_dir() else [raw]
+from nnunet_partial.raw_dataset import places_of
 
 
 def require_target(raw: Path, overwrite: bool) -> None:
@@ -26,7 +18,7 @@ def require_target(raw: Path, overwrite: bool) -> None:
     the data set was preprocessed with other label files. In the latter case a manifest in the preprocessed folder
     would say that training knows a structure that is background in the labels it reads.
     """
-    folders = target_folders(raw)
+    folders = places_of(raw)
     existing = [folder / MANIFEST_NAME for folder in folders if (folder / MANIFEST_NAME).exists()]
     if existing and not overwrite:
         raise ManifestError(f"{existing[0]} exists. Replace it with --overwrite, or correct it by hand.")
@@ -43,8 +35,8 @@ def require_target(raw: Path, overwrite: bool) -> None:
 
 
 def write_manifest(manifest: Manifest, raw: Path) -> tuple[Path, ...]:
-    """Writes the manifest into each of `target_folders` and returns the files. Raises DatasetError where it cannot."""
-    files = tuple(folder / MANIFEST_NAME for folder in target_folders(raw))
+    """Writes the manifest into each of `places_of` and returns the files. Raises DatasetError where it cannot."""
+    files = tuple(folder / MANIFEST_NAME for folder in places_of(raw))
     for file in files:
         try:
             manifest.write(file)

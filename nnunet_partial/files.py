@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import filecmp
 import json
 import os
 import shutil
@@ -98,6 +99,11 @@ def read_json(path: Path, error: type[PartialLabelError] = PartialLabelError) ->
         raise
     except (ValueError, RecursionError) as problem:  # not JSON, not UTF-8, a number of thousands of digits, ...
         raise error(f"{path} is not valid JSON: {problem}. Mend it by hand or write it again.") from problem
+
+
+def same_bytes(ours: Path, theirs: Path) -> bool:
+    """Whether two files hold the same; links to one file are not read. Raises OSError where one is not there."""
+    return ours.samefile(theirs) or filecmp.cmp(ours, theirs, shallow=False)
 
 
 def link_or_copy(source: Path, target: Path) -> None:

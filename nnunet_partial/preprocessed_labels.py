@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import filecmp
 from collections.abc import Mapping
 from pathlib import Path
 
 from nnunet_partial.errors import some
+from nnunet_partial.files import same_bytes
 from nnunet_partial.raw_dataset import RawDataset, dataset_id
 
 #: The folder of the copies, in the preprocessed folder of a data set.
@@ -50,8 +50,4 @@ def labels_of_images(raw: RawDataset) -> dict[str, Path]:
 def changed_labels(labels: Mapping[str, Path], preprocessed: Path) -> list[str]:
     """The cases whose label file has other bytes than its copy; those without a copy are left out."""
     copies = {case: preprocessed / COPIES / path.name for case, path in labels.items()}
-    return [case for case, path in labels.items() if copies[case].exists() and not _same(path, copies[case])]
-
-
-def _same(ours: Path, theirs: Path) -> bool:
-    return ours.samefile(theirs) or filecmp.cmp(ours, theirs, shallow=False)
+    return [case for case, path in labels.items() if copies[case].exists() and not same_bytes(path, copies[case])]

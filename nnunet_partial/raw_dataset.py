@@ -29,6 +29,19 @@ def nnunet_folder(variable: str) -> Path:
     return Path(value)
 
 
+def preprocessed_folder(name: str) -> Path | None:
+    """Where nnU-Net keeps what it preprocessed of a data set; None without nnUNet_preprocessed, or where nothing is."""
+    if not os.environ.get("nnUNet_preprocessed"):
+        return None
+    folder = nnunet_folder("nnUNet_preprocessed") / name
+    return folder if folder.is_dir() else None
+
+
+def places_of(raw: Path) -> list[Path]:
+    """Where the manifest and the split of a data set lie: the raw folder, and the preprocessed one if there is one."""
+    return [raw, *filter(None, [preprocessed_folder(raw.name)])]
+
+
 def dataset_name(dataset_id: int, name: str) -> str:
     """nnU-Net's name of a data set: Dataset501_CAMUS. Raises DatasetError for an id beyond 1 to 999 or a name that is
     no plain file name."""

@@ -8,7 +8,6 @@ comparison wants.
 
 from __future__ import annotations
 
-import filecmp
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_partial.errors import DatasetError, some
-from nnunet_partial.files import link_or_copy, read_json
+from nnunet_partial.files import link_or_copy, read_json, same_bytes
 from nnunet_partial.parallel import in_parallel
 from nnunet_partial.preprocessed_labels import COPIES, outdated
 from nnunet_partial.raw_dataset import RawDataset, dataset_id, nnunet_folder
@@ -188,9 +187,7 @@ def _files(dataset: RawDataset) -> dict[str, list[Path]]:
 
 def _same(ours: Sequence[Path], theirs: Sequence[Path]) -> bool:
     """Whether all files hold the same bytes; links are the same file."""
-    return len(ours) == len(theirs) and all(
-        a.samefile(b) or filecmp.cmp(a, b, shallow=False) for a, b in zip(ours, theirs, strict=True)
-    )
+    return len(ours) == len(theirs) and all(map(same_bytes, ours, theirs))
 
 
 def _same_content(ours: Path, theirs: Path) -> bool:
@@ -213,7 +210,7 @@ def _preprocess(case: _Case) -> None:
     *images, label = case.files
     preprocessor.run_case_save(str(case.target), images, label, plans, configuration, case.dataset_json)
     image, original = Path(f"{case.target}{_IMAGE}"), Path(f"{case.source}{_IMAGE}")
-    if filecmp.cmp(image, original, shallow=False):
+    if same_bytes(image, original):
         link_or_copy(original, image)
 
 
@@ -224,7 +221,7 @@ def _keep_beside(scenario: Path, source: Path) -> None:
     """
     target = nnunet_folder("nnUNet_preprocessed") / scenario.name
     for original in (scenario / "dataset.json", target.parent / source.name / _FINGERPRINT):
-        if not (target / original.name).exists() or not _same([original], [target / original.name]):
+        if not (target / original.name).exists() or not same_bytes(original, target / original.name):
             shutil.copyfile(original, target / original.name)
     labels, kept = list(RawDataset(scenario).label_files().values()), target / COPIES
     names = {path.name for path in kept.iterdir()} if kept.exists() else None

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from nnunet_partial.errors import SplitError, some
+from nnunet_partial.errors import PartialLabelError, SplitError, some
+from nnunet_partial.files import read_json
 from nnunet_partial.labels import MANIFEST_NAME, Manifest
 
 SPLITS_NAME = "splits_final.json"
@@ -102,6 +104,18 @@ _WAY_OUT = (
     "Delete the file in the raw and the preprocessed folder (it is then made again, by patient), or correct it; which "
     "patient a case belongs to stands in partial_labels.json."
 )
+
+
+def split_findings(folders: Sequence[Path], manifest: Manifest, cases: Sequence[str]) -> list[str]:
+    """What `check_splits` says of the split in each of `folders` that has one, a line each; empty where all is well."""
+    found = []
+    for folder in folders:
+        if (folder / SPLITS_NAME).exists():
+            try:
+                check_splits(read_json(folder / SPLITS_NAME, SplitError), manifest, cases)
+            except PartialLabelError as problem:
+                found.append(f"{folder}: {problem}")
+    return found
 
 
 def _is_split(split: Any) -> bool:

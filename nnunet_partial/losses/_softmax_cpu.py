@@ -130,8 +130,7 @@ def _pieces(x: Tensor, known: Tensor, unknown: str) -> Iterator[_Piece]:
 
 def _carrying(index: Tensor, valid: Tensor | None, known: Tensor, kind: Kind, dtype: torch.dtype) -> Tensor | None:
     """(b, n): 1 where the voxel carries a cross-entropy term, else 0; None where all do."""
-    complete = known.all(dim=1, keepdim=True)
-    if not kind.skip_background or complete.all():
+    if not kind.skip_background or (complete := known.all(dim=1, keepdim=True)).all():
         return valid if valid is None else valid.to(dtype)
     carrying = index > 0
     if complete.any():

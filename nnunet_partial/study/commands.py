@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from nnunet_partial.raw_dataset import dataset_id
 from nnunet_partial.study.definition import Scenario, Study
 from nnunet_partial.study.methods import PLANNERS
 
 
 def prepare(study: Study, source: Path, plans: Sequence[str]) -> str:
     """nnU-Net's fingerprint, these plans and the preprocessing of the raw data set `source`, all its labels known."""
-    fingerprint = ["nnUNetv2_extract_fingerprint", "-d", _number(source)]
+    fingerprint = ["nnUNetv2_extract_fingerprint", "-d", str(dataset_id(source))]
     return _plan(study, source, plans, plans[:1] if _shares_data(study) else plans, fingerprint)
 
 
@@ -47,7 +47,7 @@ def take_over(study: Study, scenario: Scenario, number: int, plans: str) -> str:
 
 def _plan(study: Study, source: Path, plans: Sequence[str], preprocessed: Sequence[str], *before: Sequence[str]) -> str:
     """`preprocessed`: the plans whose data are made. Planning dies of a setting that trainings may have."""
-    number, more = _number(source), ["-c", study.configuration, "-np", "1" if study.device == "cpu" else "4"]
+    number, more = str(dataset_id(source)), ["-c", study.configuration, "-np", "1" if study.device == "cpu" else "4"]
     commands = [["unset", "nnUNet_n_proc_DA"], *before]
     commands += [["nnUNetv2_plan_experiment", "-d", number, "-pl", PLANNERS[name]] for name in plans]
     commands += [["nnUNetv2_preprocess", "-d", number, "-plans_name", name, *more] for name in preprocessed]
@@ -66,10 +66,6 @@ def _shrink(study: Study) -> list[str]:
     sizes = {"--features": study.network.features, "--patch": study.network.patch, "--batch": (study.network.batch,)}
     options = [word for option, numbers in sizes.items() for word in (option, *map(str, numbers))]
     return ["-c", study.configuration, *options]
-
-
-def _number(source: Path) -> str:
-    return str(int(re.match(r"Dataset(\d{3})_", source.name)[1]))  # type: ignore[index]
 
 
 def _preprocess_like(study: Study, scenario: Scenario, number: int, plans: Sequence[str]) -> str:
