@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from nnunet_partial.errors import ConversionError, some
 from nnunet_partial.labels import CaseLabels
+from nnunet_partial.out_of_view import OUT_OF_VIEW
 from nnunet_partial.twins import SAME_PEOPLE_AS
 
 from .camus_cfg import ViewInfo, read_cfg
@@ -28,9 +29,6 @@ from .picture import read_picture
 VIEWS = ("2CH", "4CH")
 PHASES = ("ED", "ES")
 FRAMES = ("ed-es", "half-sequence")
-
-#: The right heart is not in the two-chamber view; in the four-chamber view it is there and nobody drew it.
-ABSENT = {"2CH": ("RV", "RA"), "4CH": ()}
 
 #: As the cfg file of a view rates its pictures, from poor to good.
 QUALITIES = ("Poor", "Medium", "Good")
@@ -283,7 +281,7 @@ def _case(
     }
     labels = CaseLabels(
         annotated=annotated,
-        absent=ABSENT[source.view],
+        absent=OUT_OF_VIEW.get(source.view, ()),  # 4CH shows the right heart, and nobody drew it
         domain="camus",
         patient=source.patient,
         info={key: value for key, value in entry.items() if value is not None},

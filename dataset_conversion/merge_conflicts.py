@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nnunet_partial.errors import PartialLabelError, some
+from nnunet_partial.out_of_view import off_as_absent
 from nnunet_partial.splits import for_test_text, training_cases_for_test
 from nnunet_partial.twins import strangers
 
@@ -29,7 +30,8 @@ def unreadable(source: Source) -> list[str]:
 
 
 def incomplete(source: Source) -> list[str]:
-    """Images without labels, labels without images, cases without entry: as the lists of files show it."""
+    """Images without labels, labels without images, cases without entry or with a wrong one: as lists of files and
+    the manifest show it."""
     found = []
     images, labels = source.images, source.labels
     if not images["Tr"]:
@@ -47,8 +49,10 @@ def incomplete(source: Source) -> list[str]:
     for_test = training_cases_for_test(source.dataset.manifest, list(images["Tr"]))
     if for_test:
         found.append(f"{source.name}: {for_test_text(for_test)}")
-    found += [f"{source.name}: {p}" for p in source.dataset.manifest.problems(source.cases, source.dataset.classes)]
-    return found
+    manifest = source.dataset.manifest
+    found += [f"{source.name}: {p}" for p in manifest.problems(source.cases, source.dataset.classes)]
+    entries = {case: entry for case in source.cases if (entry := manifest.find(case))}
+    return found + [f"{source.name}: {p}" for p in off_as_absent(entries)]
 
 
 def conflicts(sources: Sequence[Source]) -> list[str]:

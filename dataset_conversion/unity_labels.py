@@ -1,4 +1,4 @@
-"""What the label files of Unity say about each picture: curves, points, what is off it, and what is blurred."""
+"""What the label files of Unity say about each picture: curves, points, what is off, and what is blurred."""
 
 from __future__ import annotations
 
@@ -31,13 +31,15 @@ _FAR = 1e5
 
 @dataclass(frozen=True)
 class Labels:
-    """One picture's labels by chamber. `curves`: control points (n, 2) as x, y; `absent`: not in the picture.
+    """One picture's labels by chamber. `curves`: control points (n, 2) as x, y; `off`: the curve is off, and no other
+    label shows the chamber; `shown`: a label that shows it to be in the picture (drawn, or blurred).
 
-    A chamber in neither is unknown. `doubts`: why a label that looks like more counts as unknown.
+    `doubts`: why a label that looks like more counts as unknown.
     """
 
     curves: Mapping[str, Points] = field(default_factory=dict)
-    absent: tuple[str, ...] = ()
+    off: tuple[str, ...] = ()
+    shown: Mapping[str, str] = field(default_factory=dict)
     doubts: tuple[str, ...] = ()
 
 
@@ -61,30 +63,32 @@ def labels_of(entry: Any) -> Labels:
     if not isinstance(given, dict):
         return Labels(doubts=("its entry has no labels",))
     curves: dict[str, Points] = {}
-    absent: list[str] = []
+    off: list[str] = []
+    shown = {chamber: label for chamber in CURVES if (label := _shows(chamber, given)) is not None}
     doubts: list[str] = []
     for chamber, label in CURVES.items():
         try:
             kind, points = _state(given.get(label))
             if kind == "off":
-                _require_out_of_sight(chamber, given)
-                absent.append(chamber)
+                if chamber in shown:
+                    raise ConversionError(f"is off, but {shown[chamber]} is in the picture")
+                off.append(chamber)
             elif points is not None:
                 curves[chamber] = points
         except ConversionError as problem:
             doubts.append(f"{label} {problem}, so {chamber} counts as unknown")
-    return Labels(curves, tuple(absent), tuple(doubts))
+    return Labels(curves, tuple(off), shown, tuple(doubts))
 
 
-def _require_out_of_sight(chamber: str, given: Mapping[str, Any]) -> None:
-    """A curve that is off says that the chamber is not in the picture, unless other labels show that it is."""
-    seen = [
+def _shows(chamber: str, given: Mapping[str, Any]) -> str | None:
+    """The first label by name that shows the chamber to be in the picture; None where there is none."""
+    found = [
         label
         for label, value in given.items()
-        if label.removeprefix("curve-").startswith(_SHOWS[chamber]) and _type(_only(value)) in ("point", "curve")
+        if label.removeprefix("curve-").startswith(_SHOWS[chamber])
+        and any(_type(one) in ("point", "curve", "blurred") for one in (value if isinstance(value, list) else [value]))
     ]
-    if seen:
-        raise ConversionError(f"is off, but {printable(min(seen))} is in the picture")
+    return printable(min(found)) if found else None
 
 
 def _state(value: Any) -> tuple[str | None, Points | None]:

@@ -10,6 +10,7 @@ from nnunet_partial.errors import DatasetError, ManifestError, some
 from nnunet_partial.image_file import FileFacts, Geometry, look
 from nnunet_partial.label_check import wrong
 from nnunet_partial.labels import MANIFEST_NAME, Manifest
+from nnunet_partial.out_of_view import off_as_absent
 from nnunet_partial.overview import overview, scale_warning
 from nnunet_partial.parallel import in_parallel
 from nnunet_partial.preprocessed_labels import outdated
@@ -191,7 +192,8 @@ def _manifest_findings(
     found += unused_groups(manifest, cases)
     for_test = training_cases_for_test(manifest, training)
     found += [for_test_text(for_test)] if for_test else []
-    found += strangers({case: labels for case in cases if (labels := manifest.find(case))})
+    entries = {case: labels for case in cases if (labels := manifest.find(case))}
+    found += [*strangers(entries), *off_as_absent(entries)]
     sides = [{manifest.patient_of(case) for case in part if manifest.find(case)} for part in (training, test)]
     found += [f"patient {patient}: in training and in test" for patient in sorted(sides[0] & sides[1])]
     preprocessed = preprocessed_folder(dataset.folder.name)

@@ -12,6 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from nnunet_partial.dataset_conversion.merge import merge
+from nnunet_partial.dataset_conversion.scenario import scenario
+from nnunet_partial.dataset_conversion.scenario_options import Options
 from raw_folders import Drawn, write_dataset, write_image
 
 from nnunet_partial.check import check
@@ -403,3 +406,48 @@ def test_the_command(sound: RawDataset, capsys: pytest.CaptureFixture[str]) -> N
     text = capsys.readouterr().out
     assert "images and labels: 1 finding(s)\n  a_1: training image without a label file in labelsTr\n" in text
     assert text.endswith("\n1 finding(s).\n")
+
+
+# ---- Unity as earlier versions converted it --------------------------------------------------------------------------
+
+UNITY_CASE = f"unity_01-{'ab' * 32}-0001"
+
+
+@pytest.mark.parametrize(
+    ("case", "entry", "flagged"),
+    [
+        (UNITY_CASE, {"annotated": ["LV"], "absent": ["RA"]}, True),
+        (UNITY_CASE, {"annotated": ["LV"], "absent": ["RA"], "view": "4CH"}, True),
+        (UNITY_CASE, {"annotated": ["LV"], "absent": ["LA", "RA"], "view": "2CH"}, True),
+        (UNITY_CASE, {"annotated": [], "absent": ["LV"]}, True),  # a case that said nothing but off
+        (UNITY_CASE, {"annotated": ["LV"], "absent": ["RA"], "domain": "renamed"}, True),
+        (UNITY_CASE, {"annotated": ["LV"], "absent": ["RA"], "view": ["2CH"]}, True),
+        (UNITY_CASE, {"annotated": ["LV"]}, False),
+        (UNITY_CASE, {"annotated": ["LV"], "absent": ["RV", "RA"], "view": "2CH"}, False),  # true of any such image
+        (UNITY_CASE, {"annotated": ["LV"], "absent": ["RV", "RA"], "view": "2CH", "off": "unknown"}, False),
+        (UNITY_CASE, {"annotated": ["LV"], "absent": ["RA"], "off": "absent"}, False),
+        ("unity_mine", {"annotated": ["LV"], "absent": ["RA"], "domain": "unity"}, False),
+    ],
+)
+@pytest.mark.parametrize("part", ["Tr", "Ts"])
+def test_unity_with_off_read_as_absent_is_found_also_after_a_merge(
+    sound: RawDataset, case: str, entry: Mapping[str, Any], flagged: bool, part: str
+) -> None:
+    # beside the cases of other data sets, as a merge by an earlier version left it
+    values = [1] if entry["annotated"] else []
+    entry = {"domain": "unity", "patient": "pu", **entry}
+    cases = [
+        Drawn("a_1", [1, 2], {"annotated": ["LV", "MYO"], "domain": "a", "patient": "pa"}),
+        Drawn(case, values, entry, part),
+    ]
+    dataset = write_dataset(sound.folder.parent, "Dataset002_Merged", LABELS, cases)
+    found = findings(dataset)
+    assert list(found) == ([MANIFEST] if flagged else [])
+    assert [case in line for line in found.get(MANIFEST, [])] == [True] * flagged
+    assert check_command.run(argparse.Namespace(dataset="2", processes=1)) == int(flagged)
+    if flagged and part == "Tr":
+        other = write_dataset(sound.folder.parent, "Dataset003_B", LABELS, [Drawn("c_1", [1], {"annotated": ["LV"]})])
+        with pytest.raises(DatasetError, match=case):
+            merge([dataset.folder, other.folder], "Dataset004_Again")
+        with pytest.raises(DatasetError, match=case):
+            scenario(dataset.folder, "Dataset004_Again", Options(("MYO",)))

@@ -1,4 +1,4 @@
-"""Unity: an open curve becomes a chamber, what is off is absent, and whatever is doubtful stays unknown."""
+"""Unity: an open curve becomes a chamber; what is off, or doubtful, stays unknown unless somebody has checked."""
 
 from __future__ import annotations
 
@@ -8,19 +8,25 @@ from typing import Any
 
 import numpy as np
 import pytest
+from nnunet_partial.dataset_conversion.merge import merge
+from nnunet_partial.dataset_conversion.scenario import scenario
+from nnunet_partial.dataset_conversion.scenario_options import Options
 from nnunet_partial.dataset_conversion.unity import Unity
 from nnunet_partial.dataset_conversion.unity_curve import chambers, smooth
 from nnunet_partial.dataset_conversion.unity_labels import labels_of
 from nnunet_partial.dataset_conversion.writer import Report, convert
+from raw_folders import Drawn, write_dataset
 from source_folders import read_nifti
 from unity_folder import BLURRED, CUP, OFF, name_of, place_of, unity
 
 from nnunet_partial.check import check
+from nnunet_partial.cli import main
 from nnunet_partial.errors import ConversionError
-from nnunet_partial.raw_dataset import RawDataset
+from nnunet_partial.raw_dataset import RawDataset, nnunet_folder
 
 ONE = name_of("one")
 CASE = f"unity_{ONE[:-4]}"
+POINT = {"type": "point", "x": "3", "y": "4"}
 
 
 def converted(root: Path, **options: Any) -> tuple[Report, RawDataset]:
@@ -84,7 +90,7 @@ def test_chambers_that_overlap_and_one_beside_the_picture_are_unknown() -> None:
 
 
 @pytest.mark.parametrize(
-    ("label", "outlined", "absent", "doubt"),
+    ("label", "outlined", "off", "doubt"),
     [
         (CUP, True, False, None),
         ([CUP], True, False, None),
@@ -107,19 +113,19 @@ def test_chambers_that_overlap_and_one_beside_the_picture_are_unknown() -> None:
         (7, False, False, None),
     ],
 )
-def test_the_states_of_a_label(label: Any, outlined: bool, absent: bool, doubt: str | None) -> None:
+def test_the_states_of_a_label(label: Any, outlined: bool, off: bool, doubt: str | None) -> None:
     found = labels_of({"labels": {"curve-lv-endo": label}})
-    assert ("LV" in found.curves, "LV" in found.absent) == (outlined, absent)
+    assert ("LV" in found.curves, "LV" in found.off) == (outlined, off)
     assert found.doubts == (() if doubt is None else (f"curve-lv-endo {doubt}, so LV counts as unknown",))
 
 
 @pytest.mark.parametrize("other", ["lv-apex-endo", "curve-lv-trabec", "mv-ant-hinge"])
-def test_a_curve_that_is_off_where_the_chamber_is_seen_is_unknown(other: str) -> None:
-    point = {"type": "point", "x": "3", "y": "4"}
-    found = labels_of({"labels": {"curve-lv-endo": OFF, "curve-ra-endo": OFF, other: point}})
-    assert found.absent == ("RA",)
+@pytest.mark.parametrize("shown", [POINT, BLURRED, [POINT, POINT]])
+def test_a_curve_that_is_off_where_the_chamber_is_seen_is_unknown(other: str, shown: Any) -> None:
+    found = labels_of({"labels": {"curve-lv-endo": OFF, "curve-ra-endo": OFF, other: shown}})
+    assert found.off == ("RA",)
     assert found.doubts == (f"curve-lv-endo is off, but {other} is in the picture, so LV counts as unknown",)
-    assert labels_of({"labels": {"curve-lv-endo": OFF, other: OFF}}).absent == ("LV",)
+    assert labels_of({"labels": {"curve-lv-endo": OFF, other: OFF}}).off == ("LV",)
 
 
 @pytest.mark.parametrize("entry", [None, [], {}, {"labels": []}, {"labels": None}])
@@ -144,7 +150,7 @@ def test_what_comes_out(tmp_path: Path) -> None:
     report, made = converted(root)
     assert made.dataset_json["labels"] == {"background": 0, "LV": 1}
     labels = made.manifest.labels_of(CASE)
-    assert (labels.annotated, labels.absent, labels.domain) == (("LV",), ("RV",), "unity")
+    assert (labels.annotated, labels.absent, labels.domain) == (("LV",), (), "unity")
     assert labels.patient == f"unity_{ONE[:67]}"
     assert labels.info == {
         "split": "train",
@@ -152,6 +158,7 @@ def test_what_comes_out(tmp_path: Path) -> None:
         "frame": 1,
         "interpolated": False,
         "spacing_known": True,
+        "off": "unknown",
     }
     mask, spacing = read_nifti(made.label_files()[CASE])
     image, _ = read_nifti(made.image_files()[CASE][0])
@@ -165,7 +172,7 @@ def test_what_comes_out(tmp_path: Path) -> None:
     assert list(made.label_files("Ts")) == [f"unity_{name_of('three', 12)[:-4]}"]
     assert made.manifest.labels_of(f"unity_{name_of('three', 12)[:-4]}").info["frame"] == 12
     assert skips(report) == {}
-    assert told(report, "curve-rv-endo") == ["outlined in 0 picture(s), off 1, else unknown"]
+    assert told(report, "curve-rv-endo") == ["outlined in 0 picture(s), off in 1; absent in 0, else unknown"]
     assert check(report.folder).findings == {}
 
 
@@ -175,7 +182,7 @@ def test_other_chambers_only_where_asked_for(tmp_path: Path) -> None:
     report, made = converted(root)
     assert made.manifest.labels_of(CASE).annotated == ("LV",)
     assert told(report, "curve-la-endo") == [
-        "outlined in 1 picture(s), off 0, else unknown; not converted, --structures LA would"
+        "outlined in 1 picture(s), off in 0; absent in 0, else unknown; not converted, --structures LA would"
     ]
     report = convert(Unity(root, structures=("LA", "LV")), "Dataset509_Both")
     made = RawDataset(report.folder)
@@ -189,20 +196,123 @@ def test_a_chamber_that_nobody_outlined_cannot_be_converted(tmp_path: Path) -> N
         converted(root, structures=("LV", "LA"))
 
 
-def test_a_picture_that_only_says_what_is_absent_is_of_use_and_one_that_says_nothing_is_not(tmp_path: Path) -> None:
-    pictures = {ONE: {"curve-lv-endo": CUP}, name_of("off"): {"curve-lv-endo": OFF}, name_of("dim"): {}}
-    report, made = converted(unity(tmp_path / "in", train=pictures))
-    absent = made.manifest.labels_of(f"unity_{name_of('off')[:-4]}")
-    assert (absent.annotated, absent.absent) == ((), ("LV",))
-    assert len(made.label_files()) == 2
-    assert "1 picture(s) say nothing about LV and are left out" in told(report, "labels")
+@pytest.mark.parametrize("off", ["unknown", "absent"])
+def test_a_picture_that_only_says_off_is_no_case_and_is_named(tmp_path: Path, off: str) -> None:
+    pictures = {
+        ONE: {"curve-lv-endo": CUP, "curve-la-endo": curve("10 10 20 30 30", "32 38 38 38 32")},
+        name_of("off"): {"curve-lv-endo": OFF, "curve-la-endo": OFF},
+        name_of("half"): {"curve-lv-endo": BLURRED, "curve-la-endo": OFF, "curve-rv-endo": CUP},
+        name_of("dim"): {"curve-rv-endo": OFF},
+    }
+    report, made = converted(unity(tmp_path / "in", train=pictures), structures=("LV", "LA"), off=off)
+    assert list(made.label_files()) == [CASE]
+    assert {defect.case: defect.reason.partition("off: ")[2] for defect in report.known_defects} == {
+        f"unity_{name_of('off')[:-4]}": "LV, LA",
+        f"unity_{name_of('half')[:-4]}": "LA",
+    }
+    assert "1 picture(s) say nothing about LV, LA and are left out" in told(report, "labels")
     assert skips(report) == {}
+
+
+#: By view, what is absent where the labels say that RV, RA and LA are off, for each meaning of off: the two-chamber
+#: view does not show the right heart; every other view may.
+OFF_IN = [
+    ("A2C", "unknown", ("RV", "RA")),
+    ("A4C", "unknown", ()),
+    ("A3C", "unknown", ()),
+    ("PLAX", "unknown", ()),
+    (None, "unknown", ()),
+    ("A2C", "absent", ("LA", "RV", "RA")),
+    ("A4C", "absent", ("LA", "RV", "RA")),
+    (None, "absent", ("LA", "RV", "RA")),
+]
+
+
+@pytest.mark.parametrize(("view", "off", "absent"), OFF_IN)
+def test_off_is_unknown_but_for_the_view_and_for_who_has_checked(
+    tmp_path: Path, view: str | None, off: str, absent: tuple[str, ...]
+) -> None:
+    labels = {"curve-lv-endo": CUP, "curve-la-endo": OFF, "curve-rv-endo": OFF, "curve-ra-endo": OFF}
+    root = unity(tmp_path / "in", train={ONE: labels})
+    if view:
+        (root / "view_index_20220705.csv").write_text(f"file,view\n{ONE},{view}\n")
+    report, made = converted(root, off=off)
+    found = made.manifest.labels_of(CASE)
+    assert (found.annotated, found.absent, found.info["off"]) == (("LV",), absent, off)
+    assert json.loads((report.folder / "conversion_report.json").read_text())["made_with"]["off"] == off
+    # background, LV, LA, RV, RA
+    known = [True, True, *(name in absent for name in ("LA", "RV", "RA"))]
+    assert made.manifest.known(CASE, ("LV", "LA", "RV", "RA")).tolist() == known
+    assert check(report.folder).findings == {}
+
+
+def test_the_view_tells_what_is_absent_where_no_label_says_anything(tmp_path: Path) -> None:
+    root = unity(tmp_path / "in", train={ONE: {"curve-lv-endo": CUP}})
+    (root / "view_index_20220705.csv").write_text(f"file,view\n{ONE},A2C\n")
+    assert converted(root)[1].manifest.labels_of(CASE).absent == ("RV", "RA")
+
+
+@pytest.mark.parametrize(
+    ("label", "shown", "absent"),
+    [
+        ("curve-rv-endo", CUP, ("RA",)),
+        ("curve-rv-endo", BLURRED, ("RA",)),
+        ("curve-rv-endo", [CUP, CUP], ("RA",)),
+        ("ra-lat", POINT, ("RV",)),
+        ("tv-sep-hinge", POINT, ()),  # at the border of both
+        ("curve-la-endo", CUP, ("RV", "RA")),
+    ],
+)
+def test_a_chamber_that_a_label_shows_is_not_absent_by_its_view(
+    tmp_path: Path, label: str, shown: Any, absent: tuple[str, ...]
+) -> None:
+    root = unity(tmp_path / "in", train={ONE: {"curve-lv-endo": CUP, label: shown}})
+    (root / "view_index_20220705.csv").write_text(f"file,view\n{ONE},A2C\n")
+    report, made = converted(root)
+    assert made.manifest.labels_of(CASE).absent == absent
+    doubts = [text for text in told(report, "labels") if f"the view is 2CH, but {label} is in the picture" in text]
+    assert len(doubts) == 2 - len(absent)
+
+
+def test_the_right_ventricle_outlined_in_what_is_called_2ch_is_annotated(tmp_path: Path) -> None:
+    root = unity(tmp_path / "in", train={ONE: {"curve-rv-endo": CUP}})
+    (root / "view_index_20220705.csv").write_text(f"file,view\n{ONE},A2C\n")
+    found = converted(root, structures=("RV",))[1].manifest.labels_of(CASE)
+    assert (found.annotated, found.absent) == (("RV",), ("RA",))
+
+
+def test_how_off_was_read_goes_along_into_merges_and_scenarios(tmp_path: Path) -> None:
+    labels = {"curve-lv-endo": CUP, "curve-ra-endo": OFF}
+    root = unity(tmp_path / "in", train={name_of(video): labels for video in ("one", "two", "three")})
+    report, _ = converted(root, off="absent")
+    theirs = [Drawn(f"b_{n}", [1], {"annotated": ["LV"], "domain": "b", "patient": f"b{n}"}) for n in range(2)]
+    other = write_dataset(report.folder.parent, "Dataset509_B", {"LV": 1}, theirs)
+    merged = merge([report.folder, other.folder], "Dataset510_Merged").folder
+    hidden = scenario(merged, "Dataset511_Half", Options(("LV",), 0.5)).folder
+    for folder in (merged, hidden):
+        found = RawDataset(folder).manifest.labels_of(CASE)
+        assert (found.absent, found.info["off"]) == (("RA",), "absent")
+        assert check(folder).findings == {}
+
+
+def test_the_command_offers_what_off_means(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = unity(tmp_path / "in", train={ONE: {"curve-lv-endo": CUP, "curve-ra-endo": OFF}})
+    for number, given, absent in ((508, [], ()), (509, ["--off", "absent"], ("RA",))):
+        assert main(["convert", "unity", "-i", str(root), "-d", str(number), *given]) == 0
+        made = RawDataset(nnunet_folder("nnUNet_raw") / f"Dataset{number}_Unity")
+        assert made.manifest.labels_of(CASE).absent == absent
+    with pytest.raises(SystemExit):
+        main(["convert", "unity", "--help"])
+    assert "--off {unknown,absent}" in capsys.readouterr().out
 
 
 def test_a_picture_without_a_usable_outline_does_not_stay_for_another_chamber_that_is_absent(tmp_path: Path) -> None:
     beside = curve("100 100 120", "100 120 120")
-    pictures = {ONE: {"curve-lv-endo": CUP}, name_of("two"): {"curve-lv-endo": beside, "curve-ra-endo": OFF}}
-    report, made = converted(unity(tmp_path / "in", train=pictures))
+    pictures = {
+        ONE: {"curve-lv-endo": CUP, "curve-ra-endo": curve("10 10 20 30 30", "32 38 38 38 32")},
+        name_of("two"): {"curve-lv-endo": beside, "curve-ra-endo": OFF},
+    }
+    report, made = converted(unity(tmp_path / "in", train=pictures), structures=("LV", "RA"), off="absent")
     assert list(made.label_files()) == [CASE]
     assert skips(report) == {f"unity_{name_of('two')[:-4]}": "none of its outlines can be used"}
 
@@ -305,3 +415,5 @@ def test_wrong_folders_and_options(tmp_path: Path) -> None:
         converted(tmp_path / "in")
     with pytest.raises(ConversionError, match=r"structures is \('MYO',\), expected one or more of LV, LA, RV, RA"):
         Unity(tmp_path, structures=("MYO",))
+    with pytest.raises(ConversionError, match="off is 'blurred', expected unknown or absent"):
+        Unity(tmp_path, off="blurred")

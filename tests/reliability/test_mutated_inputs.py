@@ -151,7 +151,7 @@ def read_unity(path: Path) -> None:
     for labels in read_labels(path).values():
         masks, _ = chambers(labels.curves, (40, 40))
         assert all(mask.any() for mask in masks.values())
-        assert not set(masks) & set(labels.absent)
+        assert not set(masks) & set(labels.off)
 
 
 def read_sizes(path: Path) -> None:
