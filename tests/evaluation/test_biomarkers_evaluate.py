@@ -253,7 +253,7 @@ def test_a_missing_prediction_takes_the_value_not_the_method(clinic: Clinic) -> 
     assert clinic.evaluate("m", "whole") == 1
     esv = clinic.only(model="m", patient="p1", biomarker="ESV")
     assert (esv["method"], esv["prediction"]) == ("biplane", "")
-    assert esv["problem"] == "prediction 2CH ES: there is none that can be evaluated"
+    assert esv["problem"].startswith("prediction 2CH ES: there is none")
     assert float(esv["reference"]) > 0
     row = clinic.only("biomarker_agreement", model="m", domain="camus", biomarker="ESV")
     assert (row["n"], row["n_reference"], row["n_no_prediction"]) == ("1", "2", "1")
@@ -273,7 +273,7 @@ def test_a_reference_that_nobody_predicted_and_nobody_can_read_is_named(
     assert "p1_2CH_ES: the reference cannot be read" in capsys.readouterr().out
     esv = clinic.only(biomarker="ESV")
     assert (esv["method"], esv["reference"], esv["prediction"]) == ("biplane", "", "")
-    assert "reference 2CH ES: it could not be evaluated" in esv["problem"]
+    assert re.search("reference 2CH ES: .*not be evaluated", esv["problem"])
 
 
 def test_a_patient_without_any_prediction_has_no_row(clinic: Clinic) -> None:
@@ -316,19 +316,15 @@ def test_two_pictures_of_one_kind_are_not_chosen_from(clinic: Clinic) -> None:
     clinic.evaluate()
     row = clinic.only(biomarker="EDV")
     assert (row["reference"], row["prediction"]) == ("", "")
-    assert row["problem"] == "2 pictures are 4CH ED: p1_4CH_ED, p1_4CH_ED_b"
+    assert re.fullmatch("2 .* 4CH ED: p1_4CH_ED, p1_4CH_ED_b", row["problem"])
     assert clinic.only(biomarker="ESV")["problem"] == ""
 
 
 @pytest.mark.parametrize(
-    ("given", "problem"),
-    [
-        ((54, 55), "'ef' in the manifest is 54, 55; expected one number from 0 to 100"),
-        ((540, 540), "'ef' in the manifest is 540; expected one number from 0 to 100"),
-        (("x", "x"), "'ef' in the manifest is x; expected one number from 0 to 100"),
-    ],
+    ("given", "found"),
+    [((54, 55), "54, 55"), ((540, 540), "540"), (("x", "x"), "x")],
 )
-def test_an_ef_that_contradicts_itself_is_none(clinic: Clinic, given: tuple[object, object], problem: str) -> None:
+def test_an_ef_that_contradicts_itself_is_none(clinic: Clinic, given: tuple[object, object], found: str) -> None:
     clinic.add_patient("p1", views=("4CH",))
     for case, ef in zip(clinic.cases, given, strict=True):
         clinic.entries[case]["ef"] = ef
@@ -336,7 +332,8 @@ def test_an_ef_that_contradicts_itself_is_none(clinic: Clinic, given: tuple[obje
     clinic.predict()
     clinic.evaluate()
     row = clinic.only(biomarker="EF", method="data set's own")
-    assert (row["reference"], row["problem"]) == ("", problem)
+    assert row["reference"] == ""
+    assert re.fullmatch(f"'ef' .* is {found}; expected .* 0 to 100", row["problem"])
     assert float(row["prediction"]) > 0
 
 
@@ -348,7 +345,7 @@ def test_an_ef_without_both_phases_is_named(clinic: Clinic) -> None:
     clinic.evaluate()
     row = clinic.only(biomarker="EF")
     assert (row["method"], row["reference"], row["prediction"]) == ("data set's own", "60", "")
-    assert row["problem"] == "no view has a picture of both ED and ES"
+    assert re.fullmatch("no view .* both ED and ES", row["problem"])
 
 
 def test_pixels_of_the_ignore_label_leave_no_reference(clinic: Clinic) -> None:
@@ -365,7 +362,8 @@ def test_pixels_of_the_ignore_label_leave_no_reference(clinic: Clinic) -> None:
     clinic.predict()
     clinic.evaluate()
     row = clinic.only(biomarker="EDV")
-    assert (row["reference"], row["problem"]) == ("", "reference 4CH ED: part of the picture carries the ignore label")
+    assert row["reference"] == ""
+    assert re.fullmatch("reference 4CH ED: .* ignore label", row["problem"])
     assert float(row["prediction"]) > 0
     assert clinic.only(biomarker="ESV")["problem"] == ""
 
@@ -398,10 +396,10 @@ def the_one_picture_was_not_predicted(clinic: Clinic) -> None:
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        (other_classes, "none of the classes A, B, C is called LV, MYO or LA"),
-        (other_view, "by the manifest, no case of the reference has 'view' 2CH or 4CH and 'phase' ED or ES"),
-        (only_an_atrium_at_the_wrong_time, "no patient has the pictures and structures that one of them needs"),
-        (the_one_picture_was_not_predicted, "no picture of an apical view at ED or ES could be evaluated"),
+        (other_classes, "classes A, B, C .* LV, MYO or LA"),
+        (other_view, "'view' 2CH or 4CH and 'phase' ED"),
+        (only_an_atrium_at_the_wrong_time, "no patient has"),
+        (the_one_picture_was_not_predicted, "apical view .* could be evaluated"),
     ],
 )
 def test_without_biomarkers_old_tables_go_and_it_is_said_why(
@@ -416,6 +414,6 @@ def test_without_biomarkers_old_tables_go_and_it_is_said_why(
     change(clinic)
     clinic.write()
     clinic.evaluate()
-    assert f"No biomarkers: {why}" in capsys.readouterr().out
+    assert re.search(f"No biomarkers: .*{why}", capsys.readouterr().out)
     assert not (clinic.root / "out" / "biomarkers.csv").exists()
     assert not (clinic.root / "out" / "biomarker_agreement.csv").exists()

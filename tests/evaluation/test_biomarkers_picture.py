@@ -147,16 +147,16 @@ def test_a_ventricle_wider_than_long_needs_an_atrium_or_a_wall(tilt: int) -> Non
 def test_a_wall_around_the_base_or_a_far_atrium_is_named() -> None:
     labels = Bullet(42, 20, 15, tilt_deg=0).labels(SHAPE, FINE, MIDDLE)
     labels[161:190, 90:170] = 2  # below the base
-    assert measure_picture(labels, CLASSES, CLASSES, "ED", Scale.of(FINE), guides=()).why_not[OUTER] == (
-        "MYO lies around the base of LV, not around its apex"
-    )
+    why_not = measure_picture(labels, CLASSES, CLASSES, "ED", Scale.of(FINE), guides=()).why_not
+    assert why_not[OUTER].startswith("MYO lies around the base of LV")
     labels = np.zeros(SHAPE, np.uint8)
     labels[20:60, 20:40], labels[100:200, 50:150] = 1, 2  # 800 pixels, and 10,000 elsewhere
     assert measured(labels).why_not == {OUTER: "MYO does not lie around LV"}
     labels = Bullet(30, 15, 10).labels(SHAPE, FINE, (35.0, 65.0))
     labels[220:250, 110:150] = 3
     picture = measured(labels, "ES")
-    assert picture.why_not == {ATRIUM: "LA does not begin at the end of LV"}
+    assert list(picture.why_not) == [ATRIUM]
+    assert picture.why_not[ATRIUM].startswith("LA does not begin")
     assert picture.areas[LA_AREA] == pytest.approx(30 * 40 * 0.25 / 100)
 
 
@@ -172,7 +172,8 @@ def test_cut_by_the_border_it_is_measured_as_it_is_and_said() -> None:
     picture = measured(Bullet(45, 22, 15).labels(SHAPE, FINE, (35.0, 65.0)))
     whole, lost = cut_ellipsoid_ml(45, 22, 15), cut_ellipsoid_ml(45, 22, -35.25)
     assert volume_ml(picture) == pytest.approx(whole - lost, rel=0.02)
-    assert picture.remarks(CAVITY) == ["LV touches the border of the image and may be cut off"]
+    (said,) = picture.remarks(CAVITY)
+    assert said.startswith("LV touches the border")
 
 
 def test_holes_are_filled() -> None:
@@ -188,7 +189,7 @@ def test_a_small_second_piece_is_left_out_and_said() -> None:
     picture = measured(labels)
     assert volume_ml(picture) == volume_ml(measured(ventricle()))
     (said,) = picture.remarks(CAVITY)
-    assert said.startswith("LV is in 2 parts; the largest, 96% of it, is measured")
+    assert said.startswith("LV is in 2 parts; the largest, 96%")
     labels = ventricle()
     labels[5:7, 5:7] = 1  # four pixels are not worth a word
     assert measured(labels).remarks(CAVITY) == []
@@ -207,18 +208,16 @@ def test_what_has_no_shape_has_no_value() -> None:
     dot = np.zeros(SHAPE, np.uint8)
     dot[10, 10:15] = 1
     assert why(dot) == "LV has only 5 pixels"
-    assert why(Bullet(30, 29).labels(SHAPE, FINE, MIDDLE)) == (
-        "LV is about as wide as it is long: its long axis cannot be told"
-    )
+    assert why(Bullet(30, 29).labels(SHAPE, FINE, MIDDLE)).startswith("LV is about as wide")
 
 
 def test_shapes_without_a_long_axis_are_named() -> None:
     bar = np.zeros(SHAPE, np.uint8)
     bar[100:110, 30:230] = 1
     bar[180:220, 110:150] = 3  # the atrium says that it is 5 mm long and 100 mm wide
-    assert measured(bar).why_not[CAVITY] == "LV is much wider than it is long"
+    assert measured(bar).why_not[CAVITY].startswith("LV is much wider")
     region = Region(bar == 1, FINE)
-    with pytest.raises(NotMeasurableError, match="its long axis does not run inside it"):
+    with pytest.raises(NotMeasurableError, match="axis does not run inside"):
         region.ends(np.array([0.0, 0.0]), np.array([0.0, 1.0]))
 
 

@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import multiprocessing.dummy
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -103,10 +104,9 @@ def test_the_best_over_what_is_known_is_not_nnunets_best(place: Place, capsys: p
         key: list if isinstance(value, tuple) else type(value) for key, value in theirs.items()
     }
     assert ours["best_model_or_ensemble"].keys() == theirs["best_model_or_ensemble"].keys()
-    assert (
-        "nnUNetv2_predict -d Dataset510_Echo -i INPUT_FOLDER -o OUTPUT_FOLDER -f 0 1 -tr finds -c 2d"
-        in (place.results / "inference_instructions.txt").read_text()
-    )
+    predict = (place.results / "inference_instructions.txt").read_text().split("nnUNetv2_predict ")[1].split()
+    assert predict[:6] == ["-d", "Dataset510_Echo", "-i", "INPUT_FOLDER", "-o", "OUTPUT_FOLDER"]
+    assert predict[6:13] == ["-f", "0", "1", "-tr", "finds", "-c", "2d"]
     assert "finds__nnUNetPlans__2d" in capsys.readouterr().out
 
 
@@ -145,8 +145,10 @@ def test_an_ensemble_of_two_can_win(place: Place) -> None:
         name: 1.0,
     }
     commands = (place.results / "inference_instructions.txt").read_text()
-    assert "-o OUTPUT_FOLDER_MODEL_2 -f 0 1 -tr two -c 2d -p nnUNetPlans --save_probabilities" in commands
-    assert "nnUNetv2_ensemble -i OUTPUT_FOLDER_MODEL_1 OUTPUT_FOLDER_MODEL_2 -o OUTPUT_FOLDER" in commands
+    second = commands.split("-o OUTPUT_FOLDER_MODEL_2 ")[1]
+    assert second.startswith("-f 0 1 -tr two -c 2d -p nnUNetPlans --save_probabilities")
+    ensemble = commands.split("nnUNetv2_ensemble ")[1].split()
+    assert ensemble[:5] == ["-i", "OUTPUT_FOLDER_MODEL_1", "OUTPUT_FOLDER_MODEL_2", "-o", "OUTPUT_FOLDER"]
 
     (folder / "b3.nii.gz").unlink()
     shutil.copy(place.raw / "labelsTr" / "b3.nii.gz", folder / "a1.nii.gz")
@@ -198,7 +200,7 @@ def test_post_processing_that_helps_is_chosen_and_nnunet_can_apply_it(
     assert best["result_on_crossval_post_pp"] == 1.0
     assert read_values(merged / "postprocessed" / "b4.nii.gz")[:4] == [1, 1, 2, 0]
     said = capsys.readouterr().out
-    assert "then the largest component of LV (Dice then 1.0000)" in said
+    assert "component of LV (Dice then 1.0000)" in said
     assert f"-pp_pkl_file {best['postprocessing_file']} -np 1 -plans_json {best['some_plans_file']}" in said
     functions, keywords = load_pickle(best["postprocessing_file"])
     column = np.array([[1], [0], [1], [1], [0], [2]])
@@ -274,18 +276,18 @@ def with_another_manifest(place: Place) -> None:
 @pytest.mark.parametrize(
     ("harm", "arguments", "said"),
     [
-        (without_fold, [], "not trained: fold 1. Train: nnUNetv2_train Dataset510_Echo 2d 1 -tr finds"),
-        (without_prediction, [], "1 validation case(s) of fold 1 have no prediction: b4"),
-        (without_properties, [], "b4. Save them: nnUNetv2_train Dataset510_Echo 2d 1 -tr finds -p nnUNetPlans --val"),
+        (without_fold, [], "fold 1. .*nnUNetv2_train Dataset510_Echo 2d 1 -tr finds"),
+        (without_prediction, [], "fold 1 have no prediction: b4"),
+        (without_properties, [], "b4. .*nnUNetv2_train Dataset510_Echo 2d 1 -tr finds .*--val"),
         pytest.param(cut_probabilities, [], "b4.npz cannot be averaged", marks=LEAVES_FILES_OPEN),
-        (cut_prediction, [], "b4: the prediction of finds__nnUNetPlans__2d cannot be read"),
-        (of_another_data_set, [], "was trained on Dataset511_Other, not Dataset510_Echo"),
+        (cut_prediction, [], "b4: .* finds__nnUNetPlans__2d cannot be read"),
+        (of_another_data_set, [], "trained on Dataset511_Other, not Dataset510_Echo"),
         (with_other_classes, [], "'RV': 2"),
         (without_split, [], "splits_final.json does not exist"),
-        (with_a_case_in_two_folds, ["-f", "0", "1", "2"], "a1 (folds 0 and 2). Choose folds that share none"),
-        (with_another_manifest, [], "differ, so it is not clear what was annotated"),
-        (lambda place: None, ["-f", "0", "7"], "The split has the folds 0 to 1; asked for: 7"),
-        (lambda place: None, ["-tr", "finds", "magic"], "There is no trained model of magic, plans nnUNetPlans"),
+        (with_a_case_in_two_folds, ["-f", "0", "1", "2"], r"a1 \(folds 0 and 2\)\. Choose folds"),
+        (with_another_manifest, [], r"partial_labels\.json .* differ.* Copy the raw"),
+        (lambda place: None, ["-f", "0", "7"], "folds 0 to 1; asked for: 7"),
+        (lambda place: None, ["-tr", "finds", "magic"], "no trained model of magic, plans nnUNetPlans"),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )  # fmt: skip
@@ -296,7 +298,7 @@ def test_what_is_missing_or_wrong_is_named(
         place.train(trainer, rows, {0: 0.9, 1: 0.9, 2: 0.9})
     harm(place)
     assert find_best(*arguments) == 1
-    assert said in " ".join(capsys.readouterr().err.split())
+    assert re.search(said, " ".join(capsys.readouterr().err.split()))
     assert not (place.results / "inference_instructions.txt").exists()
 
 
@@ -308,11 +310,11 @@ def test_a_training_that_was_refused_at_its_start_does_not_compete(
     (place.results / "refused__nnUNetPlans__3d_fullres" / "fold_0").mkdir(parents=True)
     assert find_best("-c", "2d") == 0
     said = capsys.readouterr().out
-    assert "NOTE: refused__nnUNetPlans__2d was never trained (there is no plans.json in it) and is left out" in said
+    assert re.search(r"refused__nnUNetPlans__2d .* no plans\.json .* left out", said)
     assert "3d_fullres" not in said
     assert f"all numbers: {place.results / 'find_best'}\n" in said
     assert find_best("-tr", "finds", "refused") == 1
-    assert "There is no trained model of refused, plans nnUNetPlans, any configuration" in capsys.readouterr().err
+    assert re.search("no trained model of refused, .*any configuration", capsys.readouterr().err)
 
 
 def test_probabilities_are_only_needed_for_ensembles(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
@@ -328,7 +330,7 @@ def test_what_is_left_over_is_named_and_does_not_count(place: Place, capsys: pyt
     shutil.copy(place.raw / "labelsTr" / "b3.nii.gz", finds / "fold_0" / "validation" / "a2.nii.gz")  # of another split
     assert find_best("-f", "0") == 0
     said = capsys.readouterr().out
-    assert "2 training case(s) are validated by none of these folds: a2, b4" in said
+    assert "by none of these folds: a2, b4" in said
     assert "1 prediction(s) of fold 0 are not its cases: a2" in said
     assert not (finds / "crossval_results_folds_0" / "a2.nii.gz").exists()
 
@@ -339,7 +341,7 @@ def test_masks_that_nobody_drew_do_not_count(place: Place, capsys: pytest.Captur
     manifest["cases"]["a2"]["interpolated"] = True
     (place.raw / "partial_labels.json").write_text(json.dumps(manifest))
     assert find_best() == 0
-    assert "1 case(s) with interpolated masks, which nobody drew, do not count" in capsys.readouterr().out
+    assert "1 case(s) with interpolated masks" in capsys.readouterr().out
     assert summary_of(finds)["mean"]["2"]["Dice"] == 1.0
     assert len(summary_of(finds)["metric_per_case"]) == 3
 
@@ -364,4 +366,5 @@ def test_the_second_stage_of_a_cascade_is_told_where_the_first_went(tmp_path: Pa
     first, second = [line for line in text.splitlines() if line.startswith("nnUNetv2_predict")]
     assert "-o OUTPUT_FOLDER_PREV_STAGE -f 0 -tr T -c 3d_lowres" in first
     assert "nnUNetv2_apply_postprocessing" not in text
-    assert second.endswith("-c 3d_cascade_fullres -p P -prev_stage_predictions OUTPUT_FOLDER_PREV_STAGE")
+    cascade = ["-c", "3d_cascade_fullres", "-p", "P", "-prev_stage_predictions", "OUTPUT_FOLDER_PREV_STAGE"]
+    assert second.split()[-6:] == cascade
