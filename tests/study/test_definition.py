@@ -85,13 +85,13 @@ device: tpu
     with pytest.raises(PartialLabelError, match="nothing was started") as caught:
         read(tmp_path, text)
     lines = [line.strip().partition(": ")[::2] for line in str(caught.value).splitlines()[1:]]
-    found = [(where, what.split(";")[0]) for where, what in lines]
+    found = [(where, what.split(";")[0].split(": which")[0]) for where, what in lines]
     assert found == [
         ("study.yaml, line 1", "'my study' is no plain name"),
         ("study.yaml, line 2", "'CAMUS' is no whole number from 1"),
         ("study.yaml, line 4", "'from' is 'camuss'"),
         ("study.yaml, line 4", "a fraction is 1.5"),
-        ("study.yaml, line 5", "'missing' is missing: which structures shall be hidden?"),
+        ("study.yaml, line 5", "'missing' is missing"),
         ("study.yaml, line 5", "unknown key 'mising'"),
         ("study.yaml, line 6", "losses: there is no 'dice'"),
         ("study.yaml, line 7", "'seeds' names an entry twice"),
@@ -105,15 +105,15 @@ device: tpu
     [
         ("name: x\nname: y\n", "line 2: the key 'name' stands twice"),
         ("name: [\n", "is not YAML"),
-        ("name: !!python/object/apply:os.system ['true']\n", "'name' is missing|no plain name|cannot be read"),
+        ("name: !!python/object/apply:os.system ['true']\n", r"line 1: \['true'\] is no plain name"),
         ("- a\n- b\n", "expected 'key: value' lines"),
         ("", "expected 'key: value' lines"),
         ("? [a]\n: 1\n", "a key must be plain text"),
         (GOOD.replace("losses: [naive, complete-cases, marginal]", "losses: []"), "line 6: 'losses' is empty"),
         (GOOD.replace("[0.25, 0.5]", "[0.5, 0.5]"), "line 4: 'fraction' names an entry twice"),
         (GOOD.replace("[MYO, LA]", "[random, LA]"), "line 5: 'random' draws the structures by lot"),
-        (GOOD + "configuration: 3d\n", "line 11: the configuration is '3d'; expected 2d or 3d_fullres or 3d_lowres"),
-        (GOOD + "network: {features: []}\n", r"line 11: 'features' is \[\]; expected a list of whole numbers"),
+        (GOOD + "configuration: 3d\n", "line 11: .* '3d'; expected 2d or 3d_fullres or 3d_lowres"),
+        (GOOD + "network: {features: []}\n", r"line 11: 'features' is \[\]; expected .*whole numbers"),
         (GOOD + "network: {patch: [64]}\n", r"line 11: a 2d patch has 2 numbers, not \(64,\)"),
         (GOOD + "network: {}\nconfiguration: 3d_fullres\n", r"line 11: a 3d_fullres patch has 3 numbers"),
     ],
@@ -154,6 +154,6 @@ def test_a_folder_or_a_name_that_is_none(tmp_path: Path, text: str, message: str
 def test_a_patch_that_cannot_be_cut_into_cubes(tmp_path: Path) -> None:
     primus = GOOD.replace("[plain, resenc-m]", "[plain, primus-m]") + "configuration: 3d_fullres\n"
     read(tmp_path, primus + "network: {patch: [24, 32, 40]}\n")
-    with pytest.raises(PartialLabelError, match="line 12: primus-m: the patch is 24 36 40; expected multiples of 8"):
+    with pytest.raises(PartialLabelError, match=r"line 12: primus-m: .* 24 36 40; .* multiples of 8"):
         read(tmp_path, primus + "network: {patch: [24, 36, 40]}\n")
     assert ARCHITECTURES["primus-m"].patch_multiple == CUBE

@@ -103,11 +103,11 @@ def test_a_network_with_other_plans_may_be_added(
     assert main(["study", "run", str(file)]) == 0
     assert {path: path.stat().st_mtime_ns for path in finished} == finished
     called = [call for call in said_by_programs.read_text().splitlines() if call.startswith("nnUNetv2")]
-    residual = "nnUNetResEncUNetMPlans"
+    residual, cpu = "nnUNetResEncUNetMPlans", "-device cpu -num_gpus 1"
     assert called[:-1] == [
         "nnUNetv2_plan_experiment -d 701 -pl nnUNetPlannerResEncM",
         f"nnUNetv2_move_plans_between_datasets -s 701 -t 601 -sp {residual}",
-        f"nnUNetv2_train 601 2d_small 0 -tr nnUNetTrainerMarginal -p {residual} -device cpu -num_gpus 1 --c",
+        f"nnUNetv2_train 601 2d_small 0 -tr nnUNetTrainerMarginal -p {residual} {cpu} --c",
     ]
     assert called[-1].startswith("nnUNetv2_predict -d 601 ")
     assert "nnunet_partial scenario" not in said_by_programs.read_text()
@@ -134,14 +134,13 @@ def test_a_setting_may_change_until_a_training_rests_on_it(
     assert main(["study", "run", str(file)]) == 0
     assert not fingerprint.exists()
     called = said_by_programs.read_text().splitlines()
-    assert (
-        "nnunet_partial shrink -d Dataset701_Toy -p nnUNetPlans -c 2d --features 8 16 --patch 32 32 --batch 8" in called
-    )
+    (shrink,) = [call for call in called if call.startswith("nnunet_partial shrink ")]
+    assert shrink.endswith(" -d Dataset701_Toy -p nnUNetPlans -c 2d --features 8 16 --patch 32 32 --batch 8")
     file.write_text(PLAIN_ALONE + "epochs: 5\n")
     capfd.readouterr()
     assert main(["study", "run", str(file)]) == 1
     said = capfd.readouterr().err
-    assert "was begun with other settings, on which its results rest:\n  epochs: 250 when it was begun, 5 now" in said
+    assert "epochs: 250 when it was begun, 5 now" in said
 
 
 def test_a_checkpoint_rests_on_the_settings_and_a_refused_training_does_not(file: Path) -> None:
@@ -163,7 +162,7 @@ def test_a_checkpoint_rests_on_the_settings_and_a_refused_training_does_not(file
 
 def test_settings_do_not_change_beneath_a_step_that_runs(file: Path) -> None:
     folder = prepare_workflow(Study.read(file), file, hands_out=False, begin=True)
-    running = "still running with the earlier ones: prepare/toy"
+    running = "still running .*: prepare/toy"
     with hold._locked(folder.lock("prepare/toy")), pytest.raises(PartialLabelError, match=running):
         prepare_workflow(replace(Study.read(file), epochs=5), file, hands_out=False, begin=True)
 
@@ -225,7 +224,7 @@ def test_an_option_of_snakemake_without_the_dashes(capsys: pytest.CaptureFixture
 def test_every_step_is_an_ordinary_command(file: Path) -> None:
     folder = prepare_workflow(Study.read(file), file, hands_out=False, begin=True)
     steps = json.loads(folder.workflow.read_text())
-    small = "-c 2d --features 8 16 --patch 32 32 --batch 8"
+    small, hidden = "-c 2d --features 8 16 --patch 32 32 --batch 8", "--missing LA --fraction 0.5"
     assert steps["sources"]["toy"].split("; ") == [
         "unset nnUNet_n_proc_DA",
         "nnUNetv2_extract_fingerprint -d 701",
@@ -239,7 +238,7 @@ def test_every_step_is_an_ordinary_command(file: Path) -> None:
         f"nnunet_partial shrink -d Dataset701_Toy -p nnUNetResEncUNetMPlans {small}",
     ]
     assert steps["datasets"]["toy-without-LA-50"]["commands"].split("; ") == [
-        "nnunet_partial scenario -i 701 -d 601 --name toy-without-LA-50 --overwrite --missing LA --fraction 0.5",
+        f"nnunet_partial scenario -i 701 -d 601 --name {NAME} --overwrite {hidden}",
         "nnunet_partial preprocess -d 601 --like 701 -c 2d -p nnUNetPlans",
     ]
     assert steps["takeovers"] == {
@@ -249,7 +248,8 @@ def test_every_step_is_an_ordinary_command(file: Path) -> None:
     assert steps["models"]["toy-without-LA-50/marginal/resenc-m"]["arguments"] == (
         "-tr nnUNetTrainerMarginal -p nnUNetResEncUNetMPlans -device cpu"
     )
-    assert "export nnUNet_partial_epochs=250; unset nnUNet_partial_iterations; " in steps["exports"]
+    exports = steps["exports"].split("; ")
+    assert {"export nnUNet_partial_epochs=250", "unset nnUNet_partial_iterations"} < set(exports)
 
 
 def test_further_plans_with_data_of_their_own(file: Path) -> None:
@@ -287,7 +287,7 @@ def test_labels_that_changed_since_it_was_begun_stop_it(file: Path) -> None:
     begin_and_train(file)
     manifest = file.parent / "raw" / "Dataset701_Toy" / "partial_labels.json"
     manifest.write_text(manifest.read_text().replace('"domain": "a"', '"domain": "b"'))
-    with pytest.raises(PartialLabelError, match=r"data set toy: .*labels \w+\" when it was begun"):
+    with pytest.raises(PartialLabelError, match=r"data set toy: .*labels \w+\" when"):
         prepare_workflow(Study.read(file), file, hands_out=False, begin=True)
 
 
@@ -339,10 +339,10 @@ device: cpu
     said = capsys.readouterr().err
     for line, text in (
         (2, "other: There is no data set 709"),
-        (2, "tr: Dataset702_NoTest has no test cases with labels"),
+        (2, "tr: Dataset702_NoTest has no test cases"),
         (4, "toy-without-RV-50: "),
         (5, "toy-b-without-LA: "),
-        (6, "toy-without-LA: No training case would be annotated for LA any more"),
+        (6, "toy-without-LA: No training case "),
         (9, "losses: there is no 'dice'"),
     ):
         assert f"study.yaml, line {line}: {text}" in said
@@ -353,12 +353,12 @@ def test_a_fold_that_a_scenario_does_not_have(file: Path, capsys: pytest.Capture
     # one of the three patients lacks LA, so that each fold keeps another who teaches it
     file.write_text(STUDY.replace("[0, 1]", "[0, 3]"))
     assert main(["study", "run", str(file)]) == 1
-    assert "line 4: toy-without-LA-50: has 3 fold(s), counted from 0; 'folds' asks for 3 too" in capsys.readouterr().err
+    assert re.search(f"line 4: {NAME}: has 3 fold.*'folds' asks for 3 ", capsys.readouterr().err)
 
 
 def test_a_study_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["study", "run", str(tmp_path / "nosuch.yaml")]) == 1
-    assert "nosuch.yaml cannot be read (No such file or directory); expected a file as in" in capsys.readouterr().err
+    assert re.search(r"nosuch\.yaml cannot be read .*/study\.md", capsys.readouterr().err)
 
 
 def test_an_executor_that_is_not_installed(file: Path) -> None:

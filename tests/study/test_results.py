@@ -122,7 +122,7 @@ def test_a_step_that_is_to_be_repeated_is_not_called_failed(study: Study) -> Non
 
 def test_an_evaluation_without_a_fold_that_was_added_counts_nowhere(study: Study) -> None:
     more = replace(study, folds=(0, 1))
-    with pytest.raises(PartialLabelError, match="No model of this study has been evaluated yet"):
+    with pytest.raises(PartialLabelError, match=r"evaluated yet .*`nnunet_partial study run`"):
         read_values(more)
     folder, first = StudyFolder(study.folder), next(models(study))
     _forget_outdated(study, folder)
@@ -190,7 +190,7 @@ def test_no_curve_where_structures_are_hidden_in_a_domain_without_test_cases(tmp
 
 
 def test_nothing_finished_yet(tmp_path: Path) -> None:
-    with pytest.raises(PartialLabelError, match="No model of this study has been evaluated yet"):
+    with pytest.raises(PartialLabelError, match=r"evaluated yet .*`nnunet_partial study run`"):
         read_values(study_of(tmp_path))
 
 
