@@ -350,7 +350,7 @@ def test_known_must_be_yes_or_no(variant: Variant) -> None:
 
 @EACH
 def test_ignore_label_cannot_be_a_class(variant: Variant) -> None:
-    with pytest.raises(ValueError, match="ignore_label is 2, which is one of the 3 classes"):
+    with pytest.raises(ValueError, match=r"ignore_label is 2, .* 3 classes"):
         variant.build(ignore_label=2)(Z, Y, KNOWN)
 
 
@@ -368,4 +368,5 @@ def test_arguments_may_be_given_by_position() -> None:
         loss = variant.build()
         positional = type(loss)(0.25, 0.5, False, 1e-3, **variant.options)
         assert (positional.weight_ce, positional.weight_dice, positional.batch_dice) == (0.25, 0.5, False)
-        assert "(weight_ce=0.25, weight_dice=0.5, batch_dice=False, smooth=0.001, do_bg=False" in repr(positional)
+        said = repr(positional).partition("(")[2].split(", ")
+        assert said[:5] == ["weight_ce=0.25", "weight_dice=0.5", "batch_dice=False", "smooth=0.001", "do_bg=False"]
