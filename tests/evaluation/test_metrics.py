@@ -10,6 +10,7 @@ import pytest
 import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from nnunet_partial.evaluation.metrics import (
     CORRECTLY_EMPTY,
@@ -90,6 +91,36 @@ def test_a_distance_of_exactly_the_tolerance_is_within_it() -> None:
     spacing = (1.0, 0.3)  # 7 * 0.3 is 2.0999999999999996 or 2.1, depending on the way it is computed
     assert outline_agreement(predicted, truth, spacing, 2.1)[0] == 1.0
     assert outline_agreement(predicted, truth, spacing, 2.0999)[0] == 0.0
+
+
+def test_a_spacing_stored_as_float32_changes_no_surface_dice() -> None:
+    """5 pixels of 0.4 mm are 2.00000003 mm in float32: within 2 mm. All outline pixels are exactly that far away."""
+    truth, predicted = block((1, 9), (0, 1), (0, 1)), block((1, 9), (0, 1), (5, 6))
+    stored = float(np.float32(0.4))
+    assert 5 * stored > 2
+    assert outline_agreement(predicted, truth, (0.4, 0.4), 2)[0] == 1.0
+    assert outline_agreement(predicted, truth, (stored, stored), 2)[0] == 1.0
+    assert outline_agreement(predicted, truth, (stored, stored), 1.9999)[0] == 0.0
+
+
+def warped(rng: np.random.Generator, spacing_mm: float) -> np.ndarray:
+    """An ellipse with a wavy outline in 200 x 200 pixels."""
+    rows, cols = np.indices((200, 200)) * spacing_mm - 100 * spacing_mm
+    angle = np.arctan2(rows, cols)
+    wave = 1 + 0.04 * sum(rng.normal() * np.sin(n * angle + rng.uniform(0, 6)) for n in range(2, 6))
+    return np.hypot(rows / 30, cols / 20) < wave
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_warped_ellipses_agree_in_both_precisions_with_exact_integers(seed: int) -> None:
+    """In pixels everything is whole: within 2 mm of 0.4 is a squared distance of at most 25 pixels."""
+    rng = np.random.default_rng(seed)
+    predicted, truth = warped(rng, 0.4), warped(rng, 0.4)
+    points, others = (np.argwhere(mask & ~ndimage.binary_erosion(mask)) for mask in (predicted, truth))
+    squared = ((points[:, None] - others[None]) ** 2).sum(axis=2)
+    expected = np.concatenate([squared.min(axis=0), squared.min(axis=1)]) <= 25
+    for step in (0.4, float(np.float32(0.4))):
+        assert outline_agreement(predicted, truth, (step, step), 2)[0] == expected.mean()
 
 
 def test_units() -> None:
