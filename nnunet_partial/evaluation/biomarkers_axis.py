@@ -18,6 +18,14 @@ from nnunet_partial.evaluation.surfaces import Floats, Mask, surface_points
 DISCS = 20
 #: Below this ratio of the spread along and across, no direction is the long one.
 ELONGATED = 1.05
+#: With LV alone, up to each of these ratios: by what part of the area its mirror images about the longer axis must
+#: overlap more than those about the shorter one (less than 0: may overlap less). From the last on the longer axis is
+#: the long one: no ventricle is 1.7 times as wide as it is long.
+NEEDED = ((1.2, 0.02), (1.4, -0.02), (1.7, -0.04))
+#: An axis of symmetry is sought this far from each of the two (degrees): a slanting base turns them.
+TURNS = range(-20, 21, 5)
+#: From this difference of the overlaps on, the shape shows which of the two axes is the long one.
+SHOWN = 0.02
 #: An axis runs from base to apex where the cosine of its angle with that direction is larger (60 degrees).
 UPRIGHT = 0.5
 #: What is this near to the largest distance from the base, as a part of it, is the apex.
@@ -30,10 +38,14 @@ class NotMeasurableError(ValueError):
 
 @dataclass(frozen=True)
 class Axis:
-    """From the middle of the base (mitral annulus) to the apex; both (2,)."""
+    """From the middle of the base (mitral annulus) to the apex; both (2,).
+
+    `assumed`: that it is the long axis, and not the one across it, is not seen in the shape.
+    """
 
     base: Floats
     apex: Floats
+    assumed: bool = False
 
     @property
     def length(self) -> float:
@@ -97,18 +109,40 @@ class Region:
 def long_axis(region: Region, downwards: Floats | None = None) -> Axis:
     """The long axis of a left ventricle in an apical view, at any tilt.
 
-    It begins as the principal axis of the pixels. The base is the end towards which `downwards` (2,) points; without
-    it, the blunter end (the area tapers towards the other: third moment). Where the ventricle is as wide as it is long,
-    or wider, `downwards` itself is the beginning. The two corners of the base are the outline's points farthest towards
-    the base and to the left, and towards the base and to the right (45 degrees). The axis runs from the middle between
-    them to the most distant part of the outline, the apex, as ASE and EACVI define the length (Lang et al. 2015,
-    https://doi.org/10.1016/j.echo.2014.10.003: from the bisector of the mitral line to the apical point most distant to
-    it); a few rounds make the corners those of this axis. It ends where it leaves the structure.
+    It begins as the principal axis of the pixels. The base is the end towards which `downwards` points; without it, the
+    blunter end (the area tapers towards the other: third moment). The two corners of the base are the outline's points
+    farthest towards the base and to the left, and towards the base and to the right (45 degrees). The axis runs from
+    the middle between them to the most distant part of the outline, the apex, as ASE and EACVI define the length (Lang
+    et al. 2015, https://doi.org/10.1016/j.echo.2014.10.003: from the bisector of the mitral line to the apical point
+    most distant to it); a few rounds make the corners those of this axis. It ends where it leaves the structure.
 
-    Raises NotMeasurableError where the structure is about as wide as it is long and `downwards` is missing, and where
-    nothing far from the base is an apex.
+    Where the ventricle is about as wide as it is long, or wider, its flanks may be more distant than the apex. Then the
+    axis is the line through the center of the area, within 20 degrees of `downwards`, about which the ventricle is most
+    nearly its own mirror image.
+
+    Without `downwards` the principal axis of a ventricle wider than long would lie across it. The shape tells: it is
+    nearly its own mirror image about the long axis, and is not about the other one, which has the base on one side and
+    the apex on the other.
+
+    Args:
+        region: The ventricle.
+        downwards: From apex to base (2,), of any length above 0; None where nothing tells it.
+
+    Returns:
+        The axis. `assumed` is true where the shape does not show that it is the long one (a closed ellipse does not),
+        and the longer one was taken.
+
+    Raises:
+        NotMeasurableError: `downwards` is missing, and the structure is about as wide as it is long or its mirror
+            images show that it is wider; or nothing far from the base is an apex.
     """
-    points, along = region.outline, _towards_apex(region, downwards)
+    start = _start(region, downwards)
+    points, along = region.outline, start.along
+    if start.wide:
+        base, apex = region.ends(start.through, along)
+        if np.hypot(*(apex - base)) < np.hypot(*(points - base).T).max() / 2:
+            raise NotMeasurableError("is much wider than it is long")
+        return Axis(base, apex)
     base = points.mean(axis=0)
     for _ in range(4):
         across = np.array([-along[1], along[0]])
@@ -120,26 +154,64 @@ def long_axis(region: Region, downwards: Floats | None = None) -> Axis:
         if length < distance.max() / 2:
             raise NotMeasurableError("is much wider than it is long")
         along = (apex - base) / length
-    return Axis(*region.ends(base, along))
+    return Axis(*region.ends(base, along), start.assumed)
 
 
-def _towards_apex(region: Region, downwards: Floats | None) -> Floats:
-    """The principal axis of the pixels, a unit vector; see `long_axis`."""
+@dataclass(frozen=True)
+class _Start:
+    """Where the search for the long axis begins: `along` (2,), a unit vector from base to apex, `through` (2,).
+
+    `wide`: the ventricle is about as wide as it is long, or wider. `assumed`: as in `Axis`.
+    """
+
+    through: Floats
+    along: Floats
+    wide: bool = False
+    assumed: bool = False
+
+
+def _start(region: Region, downwards: Floats | None) -> _Start:
+    """Finds the principal axis of the pixels, and which way along it the apex lies; see `long_axis`."""
     middle, covariance = moments(region.soft, region.spacing)
     spread, directions = np.linalg.eigh(covariance)
     along = directions[:, 1]
-    elongated = spread[1] >= ELONGATED**2 * spread[0]
+    ratio = float(np.sqrt(spread[1] / spread[0]))
     if downwards is not None and downwards.any():
         upwards = -downwards / np.hypot(*downwards)
         tilt = float(upwards @ along)
-        return np.copysign(1.0, tilt) * along if elongated and abs(tilt) > UPRIGHT else upwards
-    if not elongated:
-        raise NotMeasurableError("is about as wide as it is long: its long axis cannot be told")
+        if ratio >= ELONGATED and abs(tilt) > UPRIGHT:
+            return _Start(middle, np.copysign(1.0, tilt) * along)
+        return _Start(middle, _mirror(region, middle, upwards)[1], wide=True)
+    assumed = False
+    for up_to, needed in NEEDED:
+        if ratio < up_to:
+            shown = _mirror(region, middle, along)[0] - _mirror(region, middle, directions[:, 0])[0]
+            if ratio < ELONGATED or shown < needed:
+                raise NotMeasurableError(
+                    "is about as wide as it is long, or wider: without LA or MYO its long axis cannot be told"
+                )
+            assumed = shown < SHOWN
+            break
     reach = (region.outline - middle) @ along
     widths = discs(region, Axis(middle + reach.min() * along, middle + reach.max() * along)).diameters
     share = np.array(widths) / sum(widths)
     levels = np.arange(DISCS) - share @ np.arange(DISCS)
-    return along if share @ levels**3 >= 0 else -along
+    return _Start(middle, along if share @ levels**3 >= 0 else -along, assumed=assumed)
+
+
+def _mirror(region: Region, middle: Floats, along: Floats) -> tuple[float, Floats]:
+    """Finds the line through `middle` (2,) about which the structure is most nearly its own mirror image.
+
+    Returns:
+        How much of the structure the image covers, from 0 to 1, and the direction (2,), within 20 degrees of `along`.
+    """
+    points = np.argwhere(region.mask) * np.asarray(region.spacing) - middle
+    found = []
+    for turn in np.radians(TURNS):
+        line = np.cos(turn) * along + np.sin(turn) * np.array([-along[1], along[0]])
+        mirrored = 2 * (points @ line)[:, None] * line - points
+        found.append((float(region.covered(middle + mirrored).mean()), line))
+    return max(found, key=lambda one: one[0])
 
 
 def moments(mask: NDArray[Any], spacing: tuple[float, float]) -> tuple[Floats, Floats]:

@@ -33,7 +33,10 @@ class Heart:
         if self._cavity is None:
             try:
                 region = self._region(LV, self.masks[LV])
-                self._cavity = region, _named(LV, lambda: long_axis(region, self._downwards()))
+                axis = _named(LV, lambda: long_axis(region, self._downwards()))
+                self._cavity = region, axis
+                if axis.assumed:
+                    self._note(LV, "LV alone does not show which of its axes is the long one: the longer is taken")
             except NotMeasurableError as problem:
                 self._cavity = problem
         if isinstance(self._cavity, NotMeasurableError):
@@ -91,6 +94,9 @@ class Heart:
         if not self.masks[name].any():
             raise NotMeasurableError(f"{name} is empty")
 
+    def _note(self, name: str, text: str) -> None:
+        self.notes[name] = "; ".join([*([self.notes[name]] if name in self.notes else []), text])
+
     def _region(self, name: str, mask: Mask) -> Region:
         """The largest piece, holes filled. Raises NotMeasurableError, beginning with the name."""
         pixels = int(np.count_nonzero(mask))
@@ -101,8 +107,7 @@ class Heart:
         if share < ONE:
             raise NotMeasurableError(f"{name} is in {count} parts, the largest only {share:.0%} of it")
         if share < ALMOST:
-            text = f"{name} is in {count} parts; the largest, {share:.0%} of it, is measured"
-            self.notes[name] = "; ".join([*([self.notes[name]] if name in self.notes else []), text])
+            self._note(name, f"{name} is in {count} parts; the largest, {share:.0%} of it, is measured")
         rows, cols = self.scale.spacing
         return Region(_without_holes(piece), (rows, cols))
 
