@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from facts import says
 from heart_videos import PLACES, chambers, sector, sparse, video, write_pair
 from nnunet_partial.dataset_conversion.cardiac_family import CardiacFamily
 from nnunet_partial.dataset_conversion.cardiacnet import CardiacNet
@@ -116,9 +117,7 @@ def test_a_chamber_that_is_not_drawn_in_a_drawn_frame_is_unknown_there(site: Pat
     whole, part = (made.manifest.labels_of(f"cardiacuda_Site_G_20_patient-5-4_4CH_F00{n}") for n in (1, 3))
     assert whole.annotated == ("LV", "LA", "RV", "RA")
     assert (part.annotated, part.absent) == (("LV", "LA", "RA"), ())
-    assert notes(report) == [
-        "Site_G_20/patient-5-4: RV is not drawn in frame 3, though others are: unknown there",
-    ]
+    assert notes(report) == [says("Site_G_20/patient-5-4", "RV is not drawn", "frame 3", "unknown")]
 
 
 def test_holes_are_filled_without_covering_what_lies_in_them(site: Path) -> None:
@@ -130,7 +129,7 @@ def test_holes_are_filled_without_covering_what_lies_in_them(site: Path) -> None
     mask, _ = read_nifti(made.label_files()["cardiacuda_Site_G_20_patient-5-4_4CH_F001"])
     assert (mask == 1).sum() == 48 - 2
     assert (mask == 3).sum() == 48 + 2
-    assert notes(report) == ["Site_G_20/patient-5-4: holes in LV were filled in frame 1"]
+    assert notes(report) == [says("Site_G_20/patient-5-4", "LV", "filled", "frame 1")]
 
 
 def test_a_sector_on_its_side_is_turned_with_its_label(site: Path) -> None:
@@ -145,19 +144,14 @@ def test_a_sector_on_its_side_is_turned_with_its_label(site: Path) -> None:
     assert (mask[PLACES[4]] == 3).all()
     assert spacing == pytest.approx((0.2, 0.3))  # stored: width 0.2, height 0.3
     assert made.manifest.labels_of(case).info["orientation"] == "transposed"
-    assert notes(report) == [
-        "Site_G_20/patient-5-4: the sector lay on its side; rows and columns of pictures and labels were exchanged"
-    ]
+    assert notes(report) == [says("Site_G_20/patient-5-4", "on its side", "exchanged")]
 
 
 def test_a_sector_upside_down_is_kept_and_named(site: Path) -> None:
     write_pair(site, "patient-5-4", np.ascontiguousarray(video()[:, ::-1]))
     report, made = converted(CardiacUDA(site.parent))
     assert made.manifest.labels_of("cardiacuda_Site_G_20_patient-5-4_4CH_F001").info["orientation"] == "doubtful"
-    assert notes(report) == [
-        "Site_G_20/patient-5-4: the sector is not narrow at the top, however it is turned; it stays as stored: look at "
-        "it"
-    ]
+    assert notes(report) == [says("Site_G_20/patient-5-4", "not narrow at the top", "as stored")]
 
 
 def test_what_is_written_passes_the_check_of_a_data_set(tmp_path: Path, site: Path) -> None:
@@ -218,10 +212,10 @@ def test_names_that_say_something_else_are_skipped(site: Path) -> None:
         write_pair(site, stem, video(60 + 10 * number))
     report, made = converted(CardiacUDA(site.parent))
     assert len(made.label_files()) == 2
-    wrong_name = "its name is not such as patient-5-4_image.nii.gz or normal-23-4_image.nii.gz"
+    wrong_name = says("patient-5-4_image.nii.gz", "normal-23-4_image.nii.gz")
     assert skips(report) == {
         "Site_G_20/heart 9": wrong_name,
-        "Site_G_20/patient-6-3": "it shows view 3, not 4: the numbers mean something else there",
+        "Site_G_20/patient-6-3": says("view 3, not 4"),
         "Site_G_20/patient-7-4 (1)": wrong_name,
     }
 
@@ -236,10 +230,10 @@ def test_what_is_missing_is_named_and_the_unlabelled_folder_is_no_fault(site: Pa
     report, _ = converted(CardiacUDA(site.parent))
     assert skips(report) == {
         "Site_G_20/patient-2-4": "there is no label file",
-        "Site_G_20/patient-3-4": "there is a label file, but no image file",
+        "Site_G_20/patient-3-4": says("label file", "no image file"),
         "Site_R_126/patient-1-4": "there is no label file",
     }
-    assert notes(report) == ["Site_R_73: 1 video(s) that nobody drew in are left out"]
+    assert notes(report) == [says("Site_R_73", "1 video(s)", "left out")]
 
 
 def test_the_same_recording_in_two_folders_is_one_patient(site: Path) -> None:
@@ -255,10 +249,7 @@ def test_the_same_recording_in_two_folders_is_one_patient(site: Path) -> None:
         + ["cardiacuda_Site_G_20_patient5"] * 2
     )
     assert report.counts["patients"] == 2
-    assert notes(report) == [
-        "Site_R_52/patient-9-4: begins with the same frame as a video of cardiacuda_Site_G_20_patient5: both count as "
-        "one patient"
-    ]
+    assert notes(report) == [says("Site_R_52/patient-9-4", "cardiacuda_Site_G_20_patient5", "one patient")]
 
 
 @pytest.mark.parametrize("turned", [video()[:, :, ::-1], video().transpose(0, 2, 1), video().astype(np.int16)])
@@ -307,10 +298,7 @@ def test_label_all_frame_is_left_out_by_default(site: Path) -> None:
     write_pair(site.parent / "label_all_frame", "normal-23-4", label=np.stack([outlines()] * 5))
     report, made = converted(CardiacUDA(site.parent))
     assert len(made.label_files()) == 2
-    assert (skips(report), notes(report)) == (
-        {},
-        ["label_all_frame: 1 video(s) left out: lines with other numbers (--label-all-frame fill)"],
-    )
+    assert (skips(report), notes(report)) == ({}, [says("label_all_frame", "1 video(s)", "--label-all-frame fill")])
 
 
 def test_label_all_frame_is_filled_on_request_and_tied_to_the_same_recording(site: Path) -> None:
@@ -330,9 +318,7 @@ def test_an_outline_with_a_gap_is_no_area(site: Path) -> None:
     write_pair(site.parent / "label_all_frame", "normal-23-4", label=np.stack([outlines(), *([label] * 4)]))
     report, made = converted(CardiacUDA(site.parent, label_all_frame="fill"))
     assert len(made.label_files()) == 1
-    assert skips(report)["cardiacuda_label_all_frame_normal-23-4_4CH_F001"] == (
-        "the outline of LV is not closed, so that nobody knows its area"
-    )
+    assert skips(report)["cardiacuda_label_all_frame_normal-23-4_4CH_F001"] == says("LV", "not closed")
 
 
 def test_names_that_are_no_utf8_and_links(tmp_path: Path, site: Path) -> None:
@@ -357,8 +343,7 @@ def test_label_values_that_nobody_knows_stop_their_frame_only(site: Path) -> Non
     report, made = converted(CardiacUDA(site.parent))
     assert len(made.label_files()) == 1
     assert skips(report) == {
-        "cardiacuda_Site_G_20_patient-5-4_4CH_F003": "the label holds the value(s) -3, 6; expected only 0 background, "
-        "1 LV, 2 LA, 3 RA, 4 RV"
+        "cardiacuda_Site_G_20_patient-5-4_4CH_F003": says("-3, 6", "0 background", "1 LV", "2 LA", "3 RA", "4 RV")
     }
 
 
@@ -367,10 +352,7 @@ def test_a_few_drawn_pixels_are_a_known_defect(site: Path) -> None:
     report, _ = converted(CardiacUDA(site.parent))
     assert skips(report) == {}
     assert [(d.case, d.reason) for d in report.known_defects] == [
-        (
-            "cardiacuda_Site_G_20_patient-5-4_4CH_F003",
-            "only 96 pixels are drawn; the authors ignore frames with fewer than 100",
-        )
+        ("cardiacuda_Site_G_20_patient-5-4_4CH_F003", says("96 pixels", "fewer than 100"))
     ]
 
 
@@ -383,10 +365,10 @@ def test_videos_whose_image_and_label_do_not_fit(site: Path) -> None:
     report, made = converted(CardiacUDA(site.parent))
     assert len(made.label_files()) == 2
     assert skips(report) == {
-        "Site_G_20/patient-2-4": "image and label differ in length: 5 frames and 4 frames",
-        "Site_G_20/patient-3-4": "image and label differ in size: (40, 48) and (39, 48) (rows, columns)",
-        "Site_G_20/patient-4-4": "image and label differ in length: a single picture and 5 frames",
-        "Site_G_20/patient-5-4": "patient-5-4_label.nii.gz has no frame in which anything is drawn",
+        "Site_G_20/patient-2-4": says("length", "5 frames", "4 frames"),
+        "Site_G_20/patient-3-4": says("size", "(40, 48)", "(39, 48)"),
+        "Site_G_20/patient-4-4": says("length", "single picture", "5 frames"),
+        "Site_G_20/patient-5-4": says("patient-5-4_label.nii.gz", "no frame"),
     }
 
 
@@ -412,33 +394,29 @@ def test_files_that_are_cut_off_or_something_else(site: Path) -> None:
     report, made = converted(CardiacUDA(site.parent))
     assert len(made.label_files()) == 2
     found = skips(report)
-    assert found["Site_G_20/patient-1-4"] == (
-        "patient-1-4_image.nii.gz is cut off or broken after 3 of 5 frames: the file ends there"
-    )
-    assert found["Site_G_20/patient-2-4"].startswith("patient-2-4_label.nii.gz is cut off or broken after ")
-    assert found["Site_G_20/patient-3-4"] == "patient-3-4_label.nii.gz cannot be read: the file ends there"
-    assert found["Site_G_20/patient-4-4"] == "patient-4-4_image.nii.gz cannot be read: the file ends there"
-    assert found["Site_G_20/patient-5-4"] == (
-        "patient-5-4_image.nii.gz has NIfTI data type 128, expected one number per pixel"
-    )
+    assert found["Site_G_20/patient-1-4"] == says("patient-1-4_image.nii.gz", "cut off", "3 of 5 frames")
+    assert found["Site_G_20/patient-2-4"] == says("patient-2-4_label.nii.gz", "cut off")
+    assert found["Site_G_20/patient-3-4"] == says("patient-3-4_label.nii.gz", "cannot be read", "ends there")
+    assert found["Site_G_20/patient-4-4"] == says("patient-4-4_image.nii.gz", "cannot be read", "ends there")
+    assert found["Site_G_20/patient-5-4"] == says("patient-5-4_image.nii.gz", "data type 128")
 
 
 def test_wrong_folders(tmp_path: Path, site: Path) -> None:
     (tmp_path / "zip").mkdir()
     (tmp_path / "zip" / "cardiacUDC_dataset.change2zip").touch()
-    with pytest.raises(ConversionError, match=r"an archive in parts \(cardiacUDC_dataset.change2zip\). Rename the"):
+    with pytest.raises(ConversionError, match=r"\(cardiacUDC_dataset\.change2zip\)\. Rename"):
         CardiacUDA(tmp_path / "zip").sources()
-    with pytest.raises(ConversionError, match=r"looked for folders such as Site_G_100 .* found: Site_G_20"):
+    with pytest.raises(ConversionError, match=r"Site_G_100 .* found: Site_G_20"):
         CardiacUDA(site.parent).sources()
-    with pytest.raises(ConversionError, match=r"looked for files such as 001_r_image.nii.gz .* the folder is empty"):
+    with pytest.raises(ConversionError, match=r"001_r_image\.nii\.gz .* folder is empty"):
         EchoCP(site).sources()
     with pytest.raises(ConversionError, match="does not exist"):
         CardiacNet(tmp_path / "nowhere").sources()
-    with pytest.raises(ConversionError, match=r"the image depth is -1 mm, expected a number above 0"):
+    with pytest.raises(ConversionError, match=r"depth is -1 mm.* above 0"):
         EchoCP(site, -1)
-    with pytest.raises(ConversionError, match=r"label_all_frame is 'x', expected one of skip, fill"):
+    with pytest.raises(ConversionError, match=r"label_all_frame is 'x'.* skip, fill"):
         CardiacUDA(site, label_all_frame="x")
-    with pytest.raises(ConversionError, match=r"cut_off is 'x', expected one of skip, partial"):
+    with pytest.raises(ConversionError, match=r"cut_off is 'x'.* skip, partial"):
         CardiacNet(site, cut_off="x")
 
 
@@ -455,7 +433,7 @@ def test_echocp_keeps_rest_and_valsalva_of_a_patient_together(tmp_path: Path) ->
     rest, valsalva, other = list(made.manifest.cases.values())[::2]
     assert (rest.patient, valsalva.patient, other.patient) == ("echocp_001", "echocp_001", "echocp_002")
     assert (rest.info["action"], valsalva.info["action"], rest.domain) == ("rest", "valsalva", "echocp")
-    assert skips(report) == {"2_r": "its name is not such as 001_r_image.nii.gz or 001_v_image.nii.gz"}
+    assert skips(report) == {"2_r": says("001_r_image.nii.gz", "001_v_image.nii.gz")}
 
 
 # --- CardiacNet ----------------------------------------------------------------------------------------------------
@@ -504,8 +482,8 @@ def test_cardiacnet_folders_that_hold_no_or_several_videos(tmp_path: Path) -> No
     (group / "003_image.nii" / "b.nii").touch()
     report, _ = converted(CardiacNet(tmp_path))
     assert skips(report) == {
-        "PAH/002": "002_image.nii is a folder with none; expected one .nii file in it",
-        "PAH/003": "003_image.nii is a folder with a.nii, b.nii; expected one .nii file in it",
+        "PAH/002": says("002_image.nii", "with none", "one .nii file"),
+        "PAH/003": says("003_image.nii", "a.nii, b.nii", "one .nii file"),
     }
 
 
@@ -514,13 +492,13 @@ def test_a_truncated_label_is_skipped_or_read_as_far_as_it_goes(tmp_path: Path) 
     net_entry(group, "001", None)
     label = net_entry(group, "002", None, 70)
     label.write_bytes(label.read_bytes()[: 352 + 3 * 40 * 48 + 7])  # three frames, of which the second is drawn
-    told = "002_label.nii is cut off or broken after 3 of 5 frames: the file ends there"
+    told = says("002_label.nii", "cut off", "3 of 5 frames")
     report, made = converted(CardiacNet(tmp_path))
     assert (len(made.label_files()), skips(report)) == (2, {"PAH/002": told})
     report = convert(CardiacNet(tmp_path, cut_off="partial"), "Dataset504_Partial")
     made = RawDataset(report.folder)
     assert [case for case in made.label_files() if "_002_" in case] == ["cardiacnet_PAH_002_4CH_F001"]
-    assert (skips(report), notes(report)) == ({}, [f"PAH/002: {told}; the frames before are taken"])
+    assert (skips(report), notes(report)) == ({}, [says("PAH/002", *told.facts, "frames before are taken")])
 
 
 # --- across data sets ----------------------------------------------------------------------------------------------
@@ -557,5 +535,5 @@ def test_a_merge_refuses_the_same_recording_in_training_and_test(tmp_path: Path,
         (folders[1] / f"{kind}Ts").mkdir(exist_ok=True)
         for path in sorted((folders[1] / f"{kind}Tr").iterdir())[:1]:
             path.rename(folders[1] / f"{kind}Ts" / path.name)
-    with pytest.raises(DatasetError, match=r"on different sides of the official splits .*: cardiacnet_PAH_001"):
+    with pytest.raises(DatasetError, match=r"different sides .*: cardiacnet_PAH_001"):
         merge(folders, "Dataset510_Both")

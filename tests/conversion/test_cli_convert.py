@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from facts import says
 from nnunet_partial.dataset_conversion import DATASETS
 from source_folders import camus_view, chords, echonet
 
@@ -50,7 +51,7 @@ def test_a_skip_is_named_on_the_screen_and_makes_the_exit_code_1(
     (folder / "patient0001_2CH_ES_gt.nii.gz").unlink()
     assert call("camus", "-i", tmp_path / "in", "-d", "501") == 1
     out = capsys.readouterr().out
-    assert "skipped camus_patient0001_2CH_ES: patient0001_2CH_ES_gt.nii.gz does not exist" in out
+    assert says("skipped camus_patient0001_2CH_ES", "patient0001_2CH_ES_gt.nii.gz") in out.splitlines()
     assert "1 case(s) could not be converted" in out
     assert list(RawDataset(raw / "Dataset501_CAMUS").label_files()) == ["camus_patient0001_2CH_ED"]
 
@@ -61,8 +62,8 @@ def test_known_defects_leave_the_exit_code_0(tmp_path: Path, capsys: pytest.Capt
     root = echonet(tmp_path / "in", {"0XA": frames, "0X4F8859C8AB4DA9CB": frames}, splits)
     assert call("echonet-dynamic", "-i", root, "-d", "502") == 0
     out = capsys.readouterr().out
-    assert "2 x known defect of the official release, left out:" in out
-    assert "echonet_0X234005774F4CB5CD: has no tracing in VolumeTracings.csv" in out
+    assert "2 x known defect" in out
+    assert says("echonet_0X234005774F4CB5CD", "no tracing") in out.splitlines()
 
 
 def test_long_lists_are_cut(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import openpyxl
 import pytest
+from facts import says
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nnunet_partial.dataset_conversion.hmc_qu import MASKS, HmcQu
@@ -123,7 +124,7 @@ def test_the_two_packages_with_videos(tmp_path: Path, shape: str, file: str) -> 
 
 def test_the_present_package_has_no_videos(tmp_path: Path) -> None:
     package(tmp_path, videos=[])
-    with pytest.raises(ConversionError, match=r"no video \(\*\.avi\) in HMC-QU/A4C/ or .* obtain the cines"):
+    with pytest.raises(ConversionError, match=r"\(\*\.avi\) in HMC-QU/A4C/ .* obtain the cines"):
         HmcQu(tmp_path).sources()
 
 
@@ -163,7 +164,7 @@ def test_an_exact_name_wins_over_one_alike(tmp_path: Path) -> None:
     root = package(tmp_path / "in", masks=masks, videos=("ES0001 _4CH_1", "ES0001_4CH_1"))
     report, made = converted(root)
     assert len(made.label_files()) == 3
-    assert skips(report) == {"Mask_ES0001_4CH_1": "there is no row of this name in A4C.xlsx"}
+    assert skips(report) == {"Mask_ES0001_4CH_1": says("no row", "A4C.xlsx")}
 
 
 def test_what_does_not_fit_together_is_named(tmp_path: Path) -> None:
@@ -189,19 +190,19 @@ def test_what_does_not_fit_together_is_named(tmp_path: Path) -> None:
     assert skips(report) == {
         "ES0002_4CH_1": "there is no mask file",
         "ES0003_4CH_1": "there is no video",
-        "ES0004_4CH_1": "several files could be its video: ES 0004_4CH_1.avi, es0004_4CH_1.avi",
+        "ES0004_4CH_1": says("ES 0004_4CH_1.avi, es0004_4CH_1.avi"),
         "ES0005_4CH_1": "2 rows of the workbook have this name",
-        "ES0006_4CH_1": "its cycle goes from frame 5 to 2; expected numbers from 1 on, in order",
-        "ES0007_4CH_1": "its cycle goes from frame 0 to 2; expected numbers from 1 on, in order",
-        "Patient_4CH": "its name does not begin with ES and the patient's number, such as ES0001 _4CH_1",
-        "Mask_ES0009_4CH_1": "there is no row of this name in A4C.xlsx",
+        "ES0006_4CH_1": says("frame 5 to 2", "in order"),
+        "ES0007_4CH_1": says("frame 0 to 2", "from 1 on"),
+        "Patient_4CH": says("its name", "ES0001 _4CH_1"),
+        "Mask_ES0009_4CH_1": says("no row", "A4C.xlsx"),
     }
 
 
 def test_a_mask_without_tick_is_converted_and_noted(tmp_path: Path) -> None:
     report, made = converted(package(tmp_path / "in", [("ES0001_4CH_1", 1, 2, None)]))
     assert len(made.label_files()) == 2
-    assert notes(report) == ["ES0001_4CH_1: has a mask file, though the workbook has no tick for it"]
+    assert notes(report) == [says("ES0001_4CH_1", "mask file", "no tick")]
 
 
 @pytest.mark.parametrize(("number", "taken"), [(2, 2), (4, 3)])
@@ -209,8 +210,7 @@ def test_one_mask_less_or_more_than_the_cycle_has_frames(tmp_path: Path, number:
     report, made = converted(package(tmp_path / "in", masks={"ES0001 _4CH_1": wall(number)}))
     assert list(made.label_files()) == [f"hmcqu_ES0001_4CH_1_F{frame:03d}" for frame in (2, 3, 4)[:taken]]
     assert notes(report) == [
-        f"ES0001 _4CH_1: {number} masks for the 3 frames from 3 to 5; the first {taken} of both are taken, aligned at "
-        "frame 3"
+        says("ES0001 _4CH_1", f"{number} masks", "3 frames from 3 to 5", f"first {taken}", "frame 3")
     ]
 
 
@@ -220,8 +220,8 @@ def test_a_cycle_beyond_the_end_of_the_video_and_an_empty_mask(tmp_path: Path) -
     report, made = converted(package(tmp_path / "in", [("ES0001_4CH_1", 7, 9, "ü")], masks={"ES0001_4CH_1": masks}))
     assert list(made.label_files()) == ["hmcqu_ES0001_4CH_1_F007"]
     assert skips(report) == {
-        "hmcqu_ES0001_4CH_1_F006": "nothing is drawn in its mask (frame 6)",
-        "hmcqu_ES0001_4CH_1_F008": "there is no frame 8: the video has only 8 frames, numbered from 0",
+        "hmcqu_ES0001_4CH_1_F006": says("nothing is drawn", "frame 6"),
+        "hmcqu_ES0001_4CH_1_F008": says("no frame 8", "8 frames", "from 0"),
     }
 
 
@@ -238,7 +238,7 @@ def test_the_workbook_keeps_only_rows_with_two_frame_numbers(tmp_path: Path) -> 
 def test_a_workbook_of_something_else(tmp_path: Path) -> None:
     openpyxl.Workbook().save(tmp_path / "empty.xlsx")
     (tmp_path / "text.xlsx").write_text("ECHO,Reference Frame,End of Cycle")
-    with pytest.raises(ConversionError, match=r"empty.xlsx has no sheet with the columns ECHO, Reference Frame"):
+    with pytest.raises(ConversionError, match=r"empty\.xlsx .*ECHO, Reference Frame"):
         read_workbook(tmp_path / "empty.xlsx")
     with pytest.raises(ConversionError, match=r"text.xlsx cannot be read as a workbook: "):
         read_workbook(tmp_path / "text.xlsx")
@@ -277,10 +277,10 @@ def test_masks_of_another_kind(tmp_path: Path, content: dict[str, Any], told: st
 def test_mask_files_of_another_kind(tmp_path: Path) -> None:
     path = tmp_path / "Mask.mat"
     path.write_bytes(b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM" + bytes(400))
-    with pytest.raises(ConversionError, match=r"Mask.mat is a MATLAB 7.3 file; expected version 5 or 7"):
+    with pytest.raises(ConversionError, match=r"Mask\.mat is a MATLAB 7\.3 file.* 5 or 7"):
         read_masks(path)
     path.write_bytes(b"no matrix")
-    with pytest.raises(ConversionError, match=r"Mask.mat cannot be read as a MATLAB file"):
+    with pytest.raises(ConversionError, match=r"Mask\.mat cannot be read.*MATLAB"):
         read_masks(path)
 
 
@@ -290,7 +290,7 @@ def test_a_header_that_crashes_scipys_reader_is_an_error_and_the_next_file_is_re
     content = bytearray(whole.read_bytes())
     content[180] = 7  # the kind of numbers that follow
     damaged.write_bytes(content)
-    with pytest.raises(ConversionError, match=r"damaged\.mat cannot be read as a MATLAB file"):
+    with pytest.raises(ConversionError, match=r"damaged\.mat cannot be read.*MATLAB"):
         read_masks(damaged)
     assert np.array_equal(read_masks(whole), wall(1) == 1)
 
@@ -319,10 +319,10 @@ def test_whatever_bytes_only_conversion_errors_come_out(
 
 
 def test_wrong_folders(tmp_path: Path) -> None:
-    with pytest.raises(ConversionError, match=r"looked for A4C.xlsx or HMC_QU.xlsx of HMC-QU; found: nothing"):
+    with pytest.raises(ConversionError, match=r"A4C\.xlsx or HMC_QU\.xlsx .*found: nothing"):
         HmcQu(tmp_path).sources()
     package(tmp_path, masks={})
-    with pytest.raises(ConversionError, match=r"looked for masks such as LV Ground-truth Segmentation Masks/Mask_"):
+    with pytest.raises(ConversionError, match=r"LV Ground-truth Segmentation Masks/Mask_"):
         HmcQu(tmp_path).sources()
-    with pytest.raises(ConversionError, match=r"the image depth is 0 mm, expected a number above 0"):
+    with pytest.raises(ConversionError, match=r"depth is 0 mm.* above 0"):
         HmcQu(tmp_path, 0)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from facts import says
 from nnunet_partial.dataset_conversion import merge as merge_module
 from nnunet_partial.dataset_conversion.merge import merge
 from nnunet_partial.dataset_conversion.merge_source import common_order
@@ -342,7 +343,7 @@ def test_a_source_that_changed_in_between_starts_afresh(raw: Path, monkeypatch: 
 def test_an_existing_data_set_is_not_touched(raw: Path) -> None:
     camus(raw), uda(raw)
     before = snapshot(merged(raw).folder)
-    with pytest.raises(DatasetError, match=r"exists\. Choose another id with -d, or replace it with --overwrite"):
+    with pytest.raises(DatasetError, match=r"exists\..* -d, .*--overwrite"):
         merged(raw)
     assert snapshot(raw / "Dataset510_Echo") == before
     next((raw / "Dataset501_CAMUS" / "labelsTr").iterdir()).write_text("no picture")
@@ -359,7 +360,7 @@ def test_overwrite_replaces_the_whole_data_set(raw: Path) -> None:
 
 def test_a_source_is_never_the_target(raw: Path) -> None:
     camus(raw), uda(raw)
-    with pytest.raises(DatasetError, match="Dataset502_UDA is one of the data sets to be merged"):
+    with pytest.raises(DatasetError, match=r"Dataset502_UDA is one of .*to be merged"):
         merge([raw / "Dataset501_CAMUS", raw / "Dataset502_UDA"], "Dataset502_UDA", overwrite=True)
 
 
@@ -377,7 +378,7 @@ def test_the_same_case_twice(raw: Path) -> None:
     camus(raw)
     write_dataset(raw, "Dataset503_X", {"LV": 1}, [Drawn("camus_p3_2CH", [1], {"annotated": ["LV"]})])
     message = refused(raw, "Dataset501_CAMUS", "Dataset503_X")
-    assert "1 case(s) with the same identifier in Dataset501_CAMUS and Dataset503_X: camus_p3_2CH" in message
+    assert message == says("1 case(s)", "same identifier", "Dataset501_CAMUS and Dataset503_X: camus_p3_2CH")
 
 
 @pytest.mark.parametrize(("patient", "part"), [("camus_p3", "Tr"), ("camus_p1", "Ts")])
@@ -388,9 +389,7 @@ def test_a_patient_who_trains_here_and_tests_there(raw: Path, patient: str, part
     write_dataset(raw, "Dataset503_TED", {"LV": 1}, [case, other])
     message = refused(raw, "Dataset501_CAMUS", "Dataset503_TED")
     sides = {"Tr": "test in Dataset501_CAMUS, training in", "Ts": "training in Dataset501_CAMUS, test in"}
-    assert (
-        f"1 patient(s) on different sides of the official splits ({sides[part]} Dataset503_TED): {patient}" in message
-    )
+    assert message == says("1 patient(s)", f"({sides[part]} Dataset503_TED): {patient}")
 
 
 def test_a_patient_who_trains_and_tests_in_one_data_set(raw: Path) -> None:
@@ -398,14 +397,14 @@ def test_a_patient_who_trains_and_tests_in_one_data_set(raw: Path) -> None:
     known = {"annotated": ["LV"], "patient": "p7"}
     write_dataset(raw, "Dataset503_X", {"LV": 1}, [Drawn("x_1", [1], known), Drawn("x_2", [1], known, "Ts")])
     message = refused(raw, "Dataset501_CAMUS", "Dataset503_X")
-    assert "1 patient(s) on different sides of the official splits (test and training in Dataset503_X): p7" in message
+    assert message == says("1 patient(s)", "(test and training in Dataset503_X): p7")
 
 
 def test_a_test_case_among_the_training_images(raw: Path) -> None:
     camus(raw)
     write_dataset(raw, "Dataset503_X", {"LV": 1}, [Drawn("x", [1], {"annotated": ["LV"], "split": "test"})])
     message = refused(raw, "Dataset501_CAMUS", "Dataset503_X")
-    assert "Dataset503_X: 1 training case(s) have split 'test' in partial_labels.json: x" in message
+    assert message == says("Dataset503_X: 1 training case(s)", "split 'test'", "partial_labels.json: x")
 
 
 def test_channels_go_by_their_numbers(raw: Path) -> None:
@@ -417,14 +416,14 @@ def test_channels_go_by_their_numbers(raw: Path) -> None:
     content = json.loads(file.read_text())
     file.write_text(json.dumps({**content, "channel_names": {"1": "ultrasound", "0": "flow"}}))
     message = refused(raw, "Dataset503_X", "Dataset504_Y")
-    assert "different channels: Dataset503_X: ultrasound, flow; Dataset504_Y: flow, ultrasound" in message
+    assert message == says("different channels", "Dataset503_X: ultrasound, flow", "Dataset504_Y: flow, ultrasound")
 
 
 def test_different_file_endings(raw: Path) -> None:
     camus(raw)
     write_dataset(raw, "Dataset503_X", {"LV": 1}, [Drawn("x", [1], {"annotated": ["LV"]})], ending=".mha")
     message = refused(raw, "Dataset501_CAMUS", "Dataset503_X")
-    assert "different file endings: Dataset501_CAMUS: .nii.gz; Dataset503_X: .mha" in message
+    assert message == says("different file endings", "Dataset501_CAMUS: .nii.gz", "Dataset503_X: .mha")
 
 
 @pytest.mark.parametrize("channels", [("ultrasound", "flow"), ("CT",)])
@@ -442,7 +441,7 @@ def test_a_case_that_lacks_a_channel(raw: Path) -> None:
         write_dataset(raw, f"Dataset00{number}_{name}", {"LV": 1}, [case], channels=("t1", "t2"))
     (raw / "Dataset002_B/imagesTr/B_1_0001.nii.gz").unlink()
     message = refused(raw, "Dataset001_A", "Dataset002_B")
-    assert "Dataset002_B: case B_1 has 1 channel(s) in 1 file(s); dataset.json names 2" in message
+    assert message == says("Dataset002_B: case B_1", "1 channel(s)", "dataset.json names 2")
 
 
 def test_2d_with_3d(raw: Path) -> None:
@@ -450,8 +449,7 @@ def test_2d_with_3d(raw: Path) -> None:
     case = Drawn("mitea_1", [1], {"annotated": ["LV"]}, shape=(3, 4, 5))
     write_dataset(raw, "Dataset503_MITEA", {"LV": 1}, [case])
     message = refused(raw, "Dataset501_CAMUS", "Dataset503_MITEA")
-    assert "2-D and 3-D images do not go together. 2-D: 6 case(s) of Dataset501_CAMUS" in message
-    assert "3-D: 1 case(s) of Dataset503_MITEA (mitea_1)" in message
+    assert message == says("2-D: 6 case(s) of Dataset501_CAMUS", "3-D: 1 case(s) of Dataset503_MITEA (mitea_1)")
 
 
 def test_a_missing_manifest(raw: Path) -> None:
@@ -468,9 +466,10 @@ def test_missing_labels_and_images(raw: Path) -> None:
     first.image_files()["camus_p1_4CH"][0].unlink()
     first.image_files("Ts")["camus_p3_4CH"][0].unlink()
     message = refused(raw)
-    assert "Dataset501_CAMUS: 1 training image(s) without a label file: camus_p1_2CH" in message
-    assert "Dataset501_CAMUS: 1 label file(s) in labelsTr without an image: camus_p1_4CH" in message
-    assert "Dataset501_CAMUS: 1 label file(s) in labelsTs without an image: camus_p3_4CH" in message
+    lines = message.splitlines()
+    assert says("Dataset501_CAMUS", "1 training image(s)", "camus_p1_2CH") in lines
+    assert says("Dataset501_CAMUS", "1 label file(s)", "labelsTr", "camus_p1_4CH") in lines
+    assert says("Dataset501_CAMUS", "1 label file(s)", "labelsTs", "camus_p3_4CH") in lines
 
 
 def test_region_based_data_sets(raw: Path) -> None:
@@ -486,7 +485,7 @@ def test_cases_without_entry_and_classes_that_are_not_there(raw: Path) -> None:
     write_dataset(raw, "Dataset503_X", {"LV": 1}, cases)
     message = refused(raw, "Dataset501_CAMUS", "Dataset503_X")
     assert "x_1" in message
-    assert "the class 'RV' is declared annotated in 1 case(s) (x_2)" in message
+    assert message == says("class 'RV'", "1 case(s) (x_2)")
 
 
 def test_a_class_drawn_without_being_declared(raw: Path) -> None:
@@ -498,7 +497,7 @@ def test_a_class_drawn_without_being_declared(raw: Path) -> None:
 def test_an_unreadable_image(raw: Path) -> None:
     camus(raw), uda(raw)
     (raw / "Dataset502_UDA/imagesTr/uda_1_0000.nii.gz").write_bytes(b"not an image")
-    assert "Dataset502_UDA: imagesTr/uda_1_0000.nii.gz cannot be read" in refused(raw)
+    assert refused(raw) == says("Dataset502_UDA", "imagesTr/uda_1_0000.nii.gz cannot be read")
 
 
 def test_class_names_that_differ_in_spelling_only(raw: Path) -> None:
@@ -547,7 +546,7 @@ def test_what_is_left_behind_is_said(raw: Path) -> None:
     first.image_files()["camus_p1_2CH"][0].unlink()
     first.label_files()["camus_p1_2CH"].unlink()
     out = merge([raw / "Dataset501_CAMUS", raw / "Dataset502_UDA"], "Dataset510_Echo")
-    assert "Dataset501_CAMUS: 1 entries name cases that are not there; left out: camus_p1_2CH" in out.warnings
+    assert says("Dataset501_CAMUS", "1 entries", "left out", "camus_p1_2CH") in out.warnings
     assert "camus_p1_2CH" not in RawDataset(out.folder).manifest.cases
 
 
@@ -555,7 +554,7 @@ def test_a_class_that_nobody_drew_is_said(raw: Path) -> None:
     camus(raw)
     write_dataset(raw, "Dataset503_X", {"LV": 1, "RV": 2}, [Drawn("x", [1], {"annotated": ["LV"]})])
     out = merge([raw / "Dataset501_CAMUS", raw / "Dataset503_X"], "Dataset510_Echo")
-    assert "no training case is annotated for RV; it cannot be learned" in out.warnings
+    assert says("no training case", "RV") in out.warnings
 
 
 # The pieces
@@ -602,7 +601,7 @@ def test_the_commands_without_torch(raw: Path) -> None:
     done = run_command("merge", "-i", "501", "502", "-d", "510", "--name", "Echo")
     assert done.returncode == 0, done.stderr
     assert "How many training cases know each structure" in done.stdout
-    assert "Warning: measured and made-up pixel sizes are mixed" in done.stdout
+    assert says("Warning", "measured and made-up") in done.stdout.splitlines()
     checked = run_command("check", "-d", "510")
     assert checked.returncode == 0, checked.stdout + checked.stderr
     assert "Nothing is wrong." in checked.stdout
@@ -651,7 +650,7 @@ def test_tiff_volumes_with_pixel_sizes_in_files_of_their_own_are_refused(raw: Pa
     uda(raw, ending=".tif")
     for case in dataset.image_files():
         (dataset.folder / "imagesTr" / f"{case}.json").write_text('{"spacing": [2, 0.5, 0.5]}')
-    with pytest.raises(DatasetError, match="Dataset501_CAMUS keeps its pixel sizes in json files"):
+    with pytest.raises(DatasetError, match=r"Dataset501_CAMUS .*json files"):
         merged(raw)
     assert not (raw / "Dataset510_Echo").exists()
 
@@ -682,7 +681,7 @@ def test_without_balance_there_are_no_weights_and_those_of_a_source_are_said_to_
     uda(raw)
     folders = [raw / "Dataset501_CAMUS", raw / "Dataset502_UDA"]
     made = merge(folders, "Dataset510_Both")
-    assert "Dataset501_CAMUS: its domain weights do not hold for the merged data set; left out" in str(made.warnings)
+    assert says("Dataset501_CAMUS", "domain weights", "left out") in made.warnings
     assert weights_of(RawDataset(made.folder)) is None
     balanced = merge(folders, "Dataset510_Both", balance=True, overwrite=True)
     assert "weights" not in str(balanced.warnings)
@@ -693,7 +692,7 @@ def test_one_domain_cannot_be_balanced(raw: Path) -> None:
     for name, case in (("Dataset521_One", "x"), ("Dataset522_Two", "y")):
         write_dataset(raw, name, {"LV": 1}, [Drawn(case, [1], {"annotated": ["LV"], "domain": "same"})])
     made = merge([raw / "Dataset521_One", raw / "Dataset522_Two"], "Dataset510_Both", balance=True)
-    assert "--balance has nothing to balance: every training case is of the domain same" in made.warnings
+    assert says("--balance", "domain same") in made.warnings
     assert weights_of(RawDataset(made.folder)) is None
 
 

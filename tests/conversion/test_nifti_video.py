@@ -54,7 +54,7 @@ def test_the_frames_before_the_end_of_a_file_that_is_cut_off(tmp_path: Path) -> 
     path.write_bytes(path.read_bytes()[: 352 + 2 * 20 + 19])
     frames = nifti_video(path).frames()
     assert [next(frames)[0, 0], next(frames)[0, 0]] == [0, 20]
-    with pytest.raises(ConversionError, match=r"video.nii is cut off or broken after 2 of 3 frames"):
+    with pytest.raises(ConversionError, match=r"video\.nii is cut off .*2 of 3 frames"):
         next(frames)
 
 

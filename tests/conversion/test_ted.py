@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from facts import says
 from nnunet_partial.dataset_conversion.camus import Camus
 from nnunet_partial.dataset_conversion.merge import merge
 from nnunet_partial.dataset_conversion.mhd_file import require_whole_mhd
@@ -151,9 +152,7 @@ def test_the_folder_may_be_given_at_any_level(tmp_path: Path, below: str) -> Non
 
 def test_camus_given_as_ted_is_refused(tmp_path: Path) -> None:
     camus(tmp_path / "in", [1])
-    with pytest.raises(
-        ConversionError, match=r"looked for folders patient001, patient002, ... \(three digits\) of TED"
-    ):
+    with pytest.raises(ConversionError, match=r"patient001, patient002, .*three digits.* TED"):
         converted(tmp_path / "in")
 
 
@@ -171,8 +170,8 @@ def test_without_cfg_frames_are_known_by_their_numbers(tmp_path: Path) -> None:
     ted(tmp_path / "TED", cfg=None)
     report, made = converted(tmp_path / "TED")
     assert list(made.label_files()) == [f"ted_patient001_4CH_F00{frame}" for frame in range(4)]
-    assert notes(report) == ["patient001: patient001_4CH_info.cfg is missing: ED, ES, quality and EF are not known"]
-    with pytest.raises(ConversionError, match=r"does not say which of 4 frames are ED and ES"):
+    assert notes(report) == [says("patient001", "patient001_4CH_info.cfg is missing")]
+    with pytest.raises(ConversionError, match=r"4 frames are ED and ES"):
         convert(Ted(tmp_path / "TED", "ed-es"), "Dataset505_Other")
 
 
@@ -180,8 +179,8 @@ def test_a_cfg_that_contradicts_the_sequence_is_noted(tmp_path: Path) -> None:
     ted(tmp_path / "TED", cfg=TED_CFG.replace("NbFrame: 4", "NbFrame: 9").replace("ES: 3", "ES: 8"))
     report, made = converted(tmp_path / "TED")
     assert notes(report) == [
-        "patient001: patient001_4CH_info.cfg says NbFrame: 9, but the sequence has 4",
-        "patient001: patient001_4CH_info.cfg says ES: 8, but the sequence has 4 frames",
+        says("patient001", "patient001_4CH_info.cfg", "NbFrame: 9", "has 4"),
+        says("patient001", "patient001_4CH_info.cfg", "ES: 8", "has 4 frames"),
     ]
     assert len(made.label_files()) == 4
 
@@ -190,8 +189,8 @@ def test_an_empty_frame_is_not_annotated_and_a_missing_wall_is_unknown(tmp_path:
     cavity = np.where(drawn() == 1, drawn(), 0)
     ted(tmp_path / "TED", masks=[drawn(), np.zeros_like(drawn()), cavity, drawn()])
     report, made = converted(tmp_path / "TED")
-    assert skips(report) == {"ted_patient001_4CH_F001": "nothing is drawn in frame 2 of the sequence"}
-    assert notes(report) == ["ted_patient001_4CH_ES: MYO has no pixel in this frame: taken as unknown"]
+    assert skips(report) == {"ted_patient001_4CH_F001": says("nothing is drawn", "frame 2")}
+    assert notes(report) == [says("ted_patient001_4CH_ES", "MYO", "unknown")]
     assert made.manifest.labels_of("ted_patient001_4CH_ES").annotated == ("LV",)
     assert len(made.label_files()) == 3
 
@@ -218,10 +217,8 @@ def test_a_renamed_raw_file_is_named_and_not_guessed(tmp_path: Path) -> None:
     header = folder / "patient001_4CH_sequence.mhd"
     header.write_text(header.read_text().replace("patient001_4CH_sequence.raw", "patient0002_4CH_sequence.raw"))
     report, made = converted(tmp_path / "TED")
-    assert skips(report) == {
-        "patient001": "patient001_4CH_sequence.mhd says ElementDataFile = patient0002_4CH_sequence.raw, which does not "
-        "exist; patient001_4CH_sequence.raw is there: if that is it, correct the line"
-    }
+    named, there = "patient001_4CH_sequence.mhd", "patient001_4CH_sequence.raw is there"
+    assert skips(report) == {"patient001": says(named, "patient0002_4CH_sequence.raw", there)}
     assert len(made.label_files()) == 4
 
 
@@ -265,7 +262,7 @@ def test_without_camus_the_report_says_that_the_two_must_not_be_mixed(
     ted(tmp_path / "TED")
     assert main(["convert", "ted", "-i", str(tmp_path / "TED"), "-d", "504"]) == 0
     out = capsys.readouterr().out
-    assert "patients: TED's patients are patients of CAMUS under other numbers" in out
+    assert says("patients: TED", "CAMUS under other numbers") in out.splitlines()
     report = json.loads((tmp_path / "raw" / NAME / "conversion_report.json").read_text())
     assert "convert TED with --camus FOLDER" in report["notes"][0]["note"]
 
@@ -280,7 +277,7 @@ def test_with_camus_everybody_gets_the_name_and_the_split_there(tmp_path: Path) 
     assert (second.patient, second.split) == ("camus_patient0004", "test")
     assert len(made.label_files()) == len(made.label_files("Ts")) == 4
     assert notes(report, "patients") == [
-        "2 found in CAMUS: ted_patient001 = camus_patient0002, ted_patient002 = camus_patient0004"
+        says("2 found", "ted_patient001 = camus_patient0002", "ted_patient002 = camus_patient0004")
     ]
     assert skips(report) == {}
 
@@ -290,7 +287,7 @@ def test_numbers_that_do_not_rise_are_pointed_out(tmp_path: Path) -> None:
     ted(tmp_path / "TED", 1, shows=100)
     ted(tmp_path / "TED", 2, shows=101)
     report, _ = converted(tmp_path / "TED", camus=str(tmp_path / "CAMUS_public"))
-    assert "numbers should rise in both and do not, look at them" in notes(report, "patients")[0]
+    assert notes(report, "patients")[0] == says("should rise", "do not")
 
 
 def test_a_diastole_that_is_no_still_is_looked_for_in_the_sequences(tmp_path: Path) -> None:
@@ -371,10 +368,7 @@ def both(tmp_path: Path, **options: Any) -> list[Path]:
 
 
 def test_merging_with_camus_is_refused_while_nobody_knows_who_is_who(tmp_path: Path, raw: Path) -> None:
-    with pytest.raises(
-        DatasetError,
-        match=r"1 patient\(s\) of ted are people of camus under other names, .*: ted_patient001. Convert ted again",
-    ):
+    with pytest.raises(DatasetError, match=r"1 patient\(s\) .* camus .*: ted_patient001\. Convert ted"):
         merge(both(tmp_path), "Dataset510_Echo")
     assert not (raw / "Dataset510_Echo").exists()
 
@@ -394,7 +388,7 @@ def test_check_finds_people_under_other_names_in_a_data_set_made_otherwise(tmp_p
     manifest["cases"]["ted_patient001_4CH_ED"] |= {"domain": "camus", "patient": "camus_training_patient0001"}
     (folder / "partial_labels.json").write_text(json.dumps(manifest))
     found = check(folder).findings["partial_labels.json"]
-    assert any("1 patient(s) of ted are people of camus under other names" in line for line in found)
+    assert says("1 patient(s) of ted", "camus under other names") in found
 
 
 def test_ted_alone_or_with_others_is_no_leak() -> None:
@@ -419,5 +413,5 @@ def test_options(tmp_path: Path) -> None:
     Ted.add_options(parser)
     options = parser.parse_args(["--frames", "ed-es", "--camus", "there"])
     assert Ted.from_options(tmp_path, options) == Ted(tmp_path, "ed-es", "there")
-    with pytest.raises(ConversionError, match="frames is 'some', expected one of all, ed-es"):
+    with pytest.raises(ConversionError, match=r"frames is 'some'.* all, ed-es"):
         Ted(tmp_path, "some")

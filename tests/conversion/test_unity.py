@@ -11,6 +11,7 @@ import pytest
 from nnunet_partial.dataset_conversion.merge import merge
 from nnunet_partial.dataset_conversion.scenario import scenario
 from nnunet_partial.dataset_conversion.scenario_options import Options
+from facts import says
 from nnunet_partial.dataset_conversion.unity import Unity
 from nnunet_partial.dataset_conversion.unity_curve import chambers, smooth
 from nnunet_partial.dataset_conversion.unity_labels import labels_of
@@ -80,10 +81,7 @@ def test_chambers_that_overlap_and_one_beside_the_picture_are_unknown() -> None:
     cup = np.array([[10.0, 20.0], [10.0, 10.0], [20.0, 10.0], [20.0, 20.0]])
     masks, doubts = chambers({"LV": cup, "RV": cup + 1, "LA": cup + 100}, (40, 40))
     assert masks == {}
-    assert doubts == [
-        "the outline of LA encloses no pixel; it counts as unknown",
-        "the outlines of LV, RV overlap; they count as unknown",
-    ]
+    assert doubts == [says("outline of LA", "no pixel", "unknown"), says("LV, RV overlap", "unknown")]
 
 
 # ---- what labels say -------------------------------------------------------------------------------------------------
@@ -116,7 +114,7 @@ def test_chambers_that_overlap_and_one_beside_the_picture_are_unknown() -> None:
 def test_the_states_of_a_label(label: Any, outlined: bool, off: bool, doubt: str | None) -> None:
     found = labels_of({"labels": {"curve-lv-endo": label}})
     assert ("LV" in found.curves, "LV" in found.off) == (outlined, off)
-    assert found.doubts == (() if doubt is None else (f"curve-lv-endo {doubt}, so LV counts as unknown",))
+    assert found.doubts == (() if doubt is None else (says("curve-lv-endo", doubt, "LV counts as unknown"),))
 
 
 @pytest.mark.parametrize("other", ["lv-apex-endo", "curve-lv-trabec", "mv-ant-hinge"])
@@ -124,7 +122,7 @@ def test_the_states_of_a_label(label: Any, outlined: bool, off: bool, doubt: str
 def test_a_curve_that_is_off_where_the_chamber_is_seen_is_unknown(other: str, shown: Any) -> None:
     found = labels_of({"labels": {"curve-lv-endo": OFF, "curve-ra-endo": OFF, other: shown}})
     assert found.off == ("RA",)
-    assert found.doubts == (f"curve-lv-endo is off, but {other} is in the picture, so LV counts as unknown",)
+    assert found.doubts == (says("curve-lv-endo is off", other, "LV counts as unknown"),)
     assert labels_of({"labels": {"curve-lv-endo": OFF, other: OFF}}).off == ("LV",)
 
 
@@ -181,9 +179,7 @@ def test_other_chambers_only_where_asked_for(tmp_path: Path) -> None:
     root = unity(tmp_path / "in", train={ONE: {"curve-lv-endo": CUP, "curve-la-endo": low}})
     report, made = converted(root)
     assert made.manifest.labels_of(CASE).annotated == ("LV",)
-    assert told(report, "curve-la-endo") == [
-        "outlined in 1 picture(s), off in 0; absent in 0, else unknown; not converted, --structures LA would"
-    ]
+    assert told(report, "curve-la-endo") == [says("1 picture(s)", "off in 0", "absent in 0", "--structures LA")]
     report = convert(Unity(root, structures=("LA", "LV")), "Dataset509_Both")
     made = RawDataset(report.folder)
     assert made.dataset_json["labels"] == {"background": 0, "LV": 1, "LA": 2}
@@ -192,7 +188,7 @@ def test_other_chambers_only_where_asked_for(tmp_path: Path) -> None:
 
 def test_a_chamber_that_nobody_outlined_cannot_be_converted(tmp_path: Path) -> None:
     root = unity(tmp_path / "in", train={ONE: {"curve-lv-endo": CUP, "curve-la-endo": OFF}})
-    with pytest.raises(ConversionError, match=r"No picture has an outline of LA; there are outlines of LV\. Choose"):
+    with pytest.raises(ConversionError, match=r"outline of LA; .* outlines of LV"):
         converted(root, structures=("LV", "LA"))
 
 
@@ -210,7 +206,7 @@ def test_a_picture_that_only_says_off_is_no_case_and_is_named(tmp_path: Path, of
         f"unity_{name_of('off')[:-4]}": "LV, LA",
         f"unity_{name_of('half')[:-4]}": "LA",
     }
-    assert "1 picture(s) say nothing about LV, LA and are left out" in told(report, "labels")
+    assert says("1 picture(s)", "LV, LA", "left out") in told(report, "labels")
     assert skips(report) == {}
 
 
@@ -339,13 +335,12 @@ def test_defects_are_named_and_the_rest_is_kept(tmp_path: Path) -> None:
     assert sorted(made.label_files()) == sorted(f"unity_{name[:-4]}" for name in (ONE, twice, elsewhere))
     found = skips(report)
     assert found.pop(twice.replace(".png", "_(1).png")) == f"the same picture is labelled as {twice} too"
-    assert found.pop("../../etc/passwd") == "its name is not 01-<64 hexadecimal digits>-<frame>.png"
+    assert found.pop("../../etc/passwd") == says("its name", "01-<64 hexadecimal digits>-<frame>.png")
     assert found.pop(name_of("gone")) == "its picture is not in png-cache"
     assert "cannot be read: no image" in found.pop(name_of("torn"))
     assert found.pop(f"unity_{name_of('beside')[:-4]}") == "none of its outlines can be used"
     assert found == {}
-    doubt = "curve-lv-endo has 2 point(s), expected 3 or more, so LV counts as unknown"
-    assert f"1 picture(s): {doubt}: {name_of('bad row')}" in told(report, "labels")
+    assert says("1 picture(s)", "curve-lv-endo", "2 point(s)", name_of("bad row")) in told(report, "labels")
 
 
 def test_the_one_training_picture_that_the_release_lacks_is_a_known_defect(tmp_path: Path) -> None:
@@ -382,7 +377,7 @@ def test_frames_of_one_video_stay_on_one_side(tmp_path: Path) -> None:
 
 def test_a_picture_in_two_parts_is_an_error(tmp_path: Path) -> None:
     root = unity(tmp_path / "in", train={ONE: {"curve-lv-endo": CUP}}, ival={ONE: {"curve-lv-endo": CUP}})
-    with pytest.raises(ConversionError, match=r"1 picture\(s\) stand in more than one of the parts train, ival"):
+    with pytest.raises(ConversionError, match=r"1 picture\(s\) .*train, ival"):
         converted(root)
 
 
@@ -405,7 +400,7 @@ def test_any_level_may_be_named(tmp_path: Path, level: str) -> None:
 
 def test_wrong_folders_and_options(tmp_path: Path) -> None:
     (tmp_path / "in" / "labels").mkdir(parents=True)
-    with pytest.raises(ConversionError, match="looked for the folders labels and png-cache of Unity"):
+    with pytest.raises(ConversionError, match="folders labels and png-cache"):
         converted(tmp_path / "in")
     (tmp_path / "in" / "png-cache").mkdir()
     with pytest.raises(ConversionError, match=r"looked for labels-train\.json.*found: nothing"):
@@ -413,7 +408,7 @@ def test_wrong_folders_and_options(tmp_path: Path) -> None:
     (tmp_path / "in" / "labels" / "labels-train.json").write_text(json.dumps([1]))
     with pytest.raises(ConversionError, match=r"labels-train\.json must hold an object"):
         converted(tmp_path / "in")
-    with pytest.raises(ConversionError, match=r"structures is \('MYO',\), expected one or more of LV, LA, RV, RA"):
+    with pytest.raises(ConversionError, match=r"structures is \('MYO',\).* LV, LA, RV, RA"):
         Unity(tmp_path, structures=("MYO",))
     with pytest.raises(ConversionError, match="off is 'blurred', expected unknown or absent"):
         Unity(tmp_path, off="blurred")

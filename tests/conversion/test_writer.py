@@ -17,6 +17,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from facts import says
 from nnunet_partial.dataset_conversion import DATASETS, picture, publish, writer
 from nnunet_partial.dataset_conversion.camus import Camus
 from nnunet_partial.dataset_conversion.case import Case, Note, Skipped, Source, require_identifier
@@ -208,9 +209,9 @@ def test_one_identifier_for_two_cases(tmp_path: Path, raw: Path, second: str) ->
     STORY[second] = [*STORY[second], case("toy_1", 0)]
     if second == "first":
         report = convert(Toy(tmp_path), NAME)
-        assert skips(report) == {"toy_1": "a second case of the same source has this identifier"}
+        assert skips(report) == {"toy_1": says("second case", "this identifier")}
     else:
-        with pytest.raises(ConversionError, match=r"stand for more than one case: toy_1 \(first, second\)"):
+        with pytest.raises(ConversionError, match=r"more than one case: toy_1 \(first, second\)"):
             convert(Toy(tmp_path), NAME)
         assert not (raw / NAME).exists()
 
@@ -235,7 +236,7 @@ def test_strict_stops_at_the_first_and_publishes_nothing(tmp_path: Path, raw: Pa
 
 def test_nothing_to_convert_publishes_nothing_and_says_why(tmp_path: Path, raw: Path) -> None:
     STORY.update(first=[Skipped("toy_1", "is torn")], second=[])
-    with pytest.raises(ConversionError, match=r"No case could be converted; nothing is written\. toy_1: is torn"):
+    with pytest.raises(ConversionError, match=r"nothing is written\. toy_1: is torn"):
         convert(Toy(tmp_path), NAME)
     assert not (raw / NAME).exists()
 
@@ -250,7 +251,7 @@ def test_an_existing_data_set_is_left_alone_unless_told_otherwise(tmp_path: Path
     convert(Toy(tmp_path), NAME)
     before = snapshot(raw)
     STORY.pop("second")
-    with pytest.raises(DatasetError, match=r"Dataset501_Toy exists\. Choose another id with -d, or .* --overwrite"):
+    with pytest.raises(DatasetError, match=r"Dataset501_Toy exists\..* -d, .*--overwrite"):
         convert(Toy(tmp_path), NAME)
     assert snapshot(raw) == before
     convert(Toy(tmp_path), NAME, overwrite=True)
@@ -342,7 +343,7 @@ def test_a_full_disk_ends_the_run_and_is_no_skip(tmp_path: Path, raw: Path, monk
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(gzip, "compress", full)
-    with pytest.raises(DatasetError, match=r"Cannot write .*toy_1_0000\.nii\.gz: .*No space left on device"):
+    with pytest.raises(DatasetError, match=r"toy_1_0000\.nii\.gz: .*No space left"):
         convert(Toy(tmp_path), NAME)
     assert not (raw / NAME).exists()
 
@@ -355,7 +356,7 @@ def test_several_processes_give_the_same_bytes_and_their_errors_arrive(tmp_path:
     data_set = Camus(tmp_path / "in", views=("2CH",))
     one = convert(data_set, "Dataset501_CAMUS", processes=1)
     two = convert(data_set, "Dataset502_CAMUS", processes=2)
-    assert skips(two) == {"camus_patient0042_2CH_ED": "patient0042_2CH_ED_gt.nii.gz does not exist"}
+    assert skips(two) == {"camus_patient0042_2CH_ED": says("patient0042_2CH_ED_gt.nii.gz", "not exist")}
     assert snapshot(one.folder) == snapshot(two.folder)
 
 
