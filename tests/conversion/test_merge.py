@@ -360,7 +360,7 @@ def test_overwrite_replaces_the_whole_data_set(raw: Path) -> None:
 
 def test_a_source_is_never_the_target(raw: Path) -> None:
     camus(raw), uda(raw)
-    with pytest.raises(DatasetError, match=r"Dataset502_UDA is one of .*to be merged"):
+    with pytest.raises(DatasetError, match=r"Dataset502_UDA is .*to be merged"):
         merge([raw / "Dataset501_CAMUS", raw / "Dataset502_UDA"], "Dataset502_UDA", overwrite=True)
 
 
