@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from facts import says
 
 import nnunet_partial
 from nnunet_partial import cli
@@ -188,4 +189,5 @@ def test_the_installed_command_gives_the_exit_code_to_the_shell(tmp_path: Path) 
     environment = {"nnUNet_raw": str(tmp_path), "PATH": ""}
     done = subprocess.run([program, "check", "-d", "1"], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert done.stderr.startswith("nnunet_partial check: There is no data set 1")
+    assert done.stderr.startswith("nnunet_partial check: ")
+    assert done.stderr == says("no data set 1")

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from facts import says
 from raw_folders import Drawn, label_array, snapshot, write_dataset, write_image
 
 from nnunet_partial.cli import main
@@ -47,7 +48,7 @@ def test_labels_drawn_after_preprocessing(preprocessed: Path, capsys: pytest.Cap
     assert main(DECLARE) == 1
     assert snapshot(preprocessed.parents[1]) == before
     said = capsys.readouterr().err
-    assert "since Dataset220_Echo was preprocessed, 2 case(s) have other label files: B_1, B_2. Preprocess it" in said
+    assert said == says("Dataset220_Echo", "2 case(s) have other label files: B_1, B_2", "Preprocess it")
     assert said.endswith("Then declare.\n")
     shutil.rmtree(preprocessed / "gt_segmentations")  # what nnU-Net's preprocessing puts there again
     shutil.copytree(raw / "labelsTr", preprocessed / "gt_segmentations")
@@ -61,7 +62,7 @@ def test_a_folder_that_is_closed(
     raw = raw_of(preprocessed).folder
     monkeypatch.setattr(os, "access", lambda path, _: Path(path) != raw)
     assert main(DECLARE) == 1
-    assert f"declare: Nothing may be written into {raw}, where partial_labels.json belongs." in capsys.readouterr().err
+    assert capsys.readouterr().err == says("declare: Nothing may be written", f"{raw}, where partial_labels.json")
 
 
 def test_what_stands_in_the_way_of_the_file(preprocessed: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -70,5 +71,5 @@ def test_what_stands_in_the_way_of_the_file(preprocessed: Path, capsys: pytest.C
     target.mkdir()
     assert main(DECLARE) == 1
     said = capsys.readouterr().err
-    assert f"declare: {target} cannot be written: Is a directory. Is the disk full or write-protected?" in said
+    assert said == says(f"declare: {target} cannot be written", "Is a directory")
     assert not (preprocessed / MANIFEST_NAME).exists()

@@ -49,7 +49,7 @@ def test_each_number_of_a_nifti_file_is_looked_at(tmp_path: Path, dtype: str, of
     struct.pack_into(order + "f", header, 108, offset)
     before = (no_number * offset)[: offset - len(header)]
     (tmp_path / "a.nii").write_bytes(bytes(header) + before + pixels.tobytes() + no_number)
-    with pytest.raises(OSError, match=r"it holds 4 pixel\(s\) that are NaN or infinite"):
+    with pytest.raises(OSError, match=r"4 pixel\(s\) .*NaN or infinite"):
         require_whole_nifti(tmp_path / "a.nii")
     (tmp_path / "a.nii").write_bytes(bytes(header) + before + np.zeros_like(pixels).tobytes() + no_number)
     require_whole_nifti(tmp_path / "a.nii")

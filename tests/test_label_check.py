@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from facts import says
 from raw_folders import Drawn, write_dataset, write_image
 
 from nnunet_partial.errors import ManifestError
@@ -44,7 +45,7 @@ def test_a_class_declared_absent_is_not_annotated(tmp_path: Path) -> None:
 
 def test_a_value_that_the_data_set_does_not_have(tmp_path: Path) -> None:
     (line,) = lines(one_case(tmp_path, [1, 3, 7], ["LV"]))
-    assert line == "a: the label file holds 3, 7, which dataset.json does not have (0 background, 1 LV, 2 MYO)"
+    assert line == says("a:", "holds 3, 7", "dataset.json", "(0 background, 1 LV, 2 MYO)")
 
 
 def test_the_ignore_label_belongs_to_nobody(tmp_path: Path) -> None:
@@ -64,7 +65,7 @@ def test_numbers_that_are_not_whole(tmp_path: Path, value: float) -> None:
 def test_nan_in_a_nifti_file_is_not_taken_for_background(tmp_path: Path) -> None:
     write_image(tmp_path / "a.nii.gz", np.array([[1, float("nan"), float("inf")]], np.float64))
     (line,) = undeclared({"a": tmp_path / "a.nii.gz"}, Manifest({"a": CaseLabels(("LV",))}), CLASSES, None)
-    assert line.startswith("a: the label file cannot be read: it holds 2 pixel(s) that are NaN or infinite")
+    assert line == says("a:", "cannot be read", "2 pixel(s)", "NaN or infinite")
 
 
 def test_whole_numbers_stored_as_floats_are_fine(tmp_path: Path) -> None:
@@ -99,7 +100,7 @@ def test_a_flipped_bit_is_noticed(tmp_path: Path) -> None:
     content[-6] ^= 1  # in the checksum at the end
     path.write_bytes(content)
     (line,) = undeclared({"a": path}, Manifest({"a": CaseLabels(("LV",))}), CLASSES, None)
-    assert line.startswith("a: the label file cannot be read: CRC check failed")
+    assert line == says("a:", "cannot be read", "CRC check failed")
 
 
 @pytest.mark.parametrize("content", [b"", b"not an image"])
@@ -121,7 +122,7 @@ def test_a_colour_picture(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     sitk.WriteImage(sitk.GetImageFromArray(np.zeros((8, 6, 3), np.uint8), isVector=True), str(path))
     (line,) = undeclared({"a": path}, Manifest({"a": CaseLabels(())}), CLASSES, None)
-    assert line == "a: the label file has 3 numbers per pixel (a colour picture?), not one"
+    assert line == says("a:", "3 numbers per pixel", "not one")
 
 
 def test_three_dimensions(tmp_path: Path) -> None:

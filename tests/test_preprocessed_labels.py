@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from facts import says
 from toy import write_toy
 
 from nnunet_partial.preprocessed_labels import COPIES, outdated
@@ -35,10 +36,13 @@ def test_all_that_changed_is_named(folders: tuple[Path, Path]) -> None:
     second.write_bytes(third.read_bytes() + b" ")
     third.unlink()
     names = [path.name.removesuffix("".join(path.suffixes)) for path in (second, third)]
-    assert outdated(raw, preprocessed) == (
-        f"since Dataset701_Toy was preprocessed, 1 case(s) were added: new; 1 case(s) are gone: {names[1]}; "
-        f"1 case(s) have other label files: {names[0]}. Preprocess it again: nnUNetv2_plan_and_preprocess -d 701, "
-        f"after deleting {preprocessed / COPIES}, where nnU-Net removes nothing"
+    assert outdated(raw, preprocessed) == says(
+        "Dataset701_Toy",
+        "1 case(s) were added: new",
+        f"1 case(s) are gone: {names[1]}",
+        f"1 case(s) have other label files: {names[0]}",
+        "nnUNetv2_plan_and_preprocess -d 701",
+        f"deleting {preprocessed / COPIES}",
     )
 
 

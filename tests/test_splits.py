@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from facts import says
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -152,7 +153,7 @@ def test_the_only_patient_who_knows_a_class_always_trains() -> None:
     splits, warnings = make_splits(manifest, list(manifest.cases))
     assert len(splits) == 3
     assert all("p0_0" in split["train"] for split in splits)
-    assert warnings == ["patient p0 is the only one annotated for LA and stays in training in every fold"]
+    assert warnings == [says("patient p0", "annotated for LA", "in training in every fold")]
 
 
 def test_when_all_experts_would_validate_at_once_one_stays_in_training() -> None:
@@ -162,20 +163,20 @@ def test_when_all_experts_would_validate_at_once_one_stays_in_training() -> None
     splits, warnings = make_splits(Manifest(cases), list(cases))
     assert len(splits) == 5
     assert splits[0] == {"train": ["a0", "b0", "b1", "b2", "b3"], "val": ["c0"]}
-    assert warnings == ["patient a0 stays in training in one more fold, or nobody there would know LA"]
+    assert warnings == [says("patient a0", "training in one more fold", "LA")]
 
 
 def test_a_single_patient_cannot_be_split() -> None:
     manifest = manifest_of(("p0", ["LV"], 4))
     splits, warnings = make_splits(manifest, list(manifest.cases))
     assert splits == []
-    assert warnings[-1] == "1 patient(s): none to spare for validation: only fold 'all' can be trained"
+    assert warnings[-1] == says("1 patient(s)", "only fold 'all'")
 
 
 def test_no_case_at_all() -> None:
     splits, warnings = make_splits(Manifest({}), [])
     assert splits == []
-    assert warnings == ["0 patient(s): none to spare for validation: only fold 'all' can be trained"]
+    assert warnings == [says("0 patient(s)", "only fold 'all'")]
 
 
 def official(*sides: str | None) -> Manifest:
@@ -202,7 +203,7 @@ def test_an_official_split_that_leaks_is_left_out_and_named() -> None:
     )
     splits, warnings = make_splits(manifest, list(manifest.cases))
     assert len(splits) == 2
-    assert warnings == ["no fold for the official split: it has 1 patient(s) on both sides: a"]
+    assert warnings == [says("official split", "1 patient(s) on both sides: a")]
 
 
 def test_an_official_split_that_takes_a_class_from_training_is_said() -> None:
@@ -212,9 +213,7 @@ def test_an_official_split_that_takes_a_class_from_training_is_said() -> None:
     }
     splits, warnings = make_splits(Manifest(cases), list(cases))
     assert splits[-1]["train"] == ["t0", "t1", "t2"]
-    assert warnings == [
-        "in the official split (the last fold) no training case is annotated for LA: that fold cannot be trained"
-    ]
+    assert warnings == [says("official split", "last fold", "annotated for LA", "cannot be trained")]
 
 
 TWO = manifest_of(("p", ["LV"], 2), ("q", ["LV"], 1))
@@ -262,5 +261,5 @@ def test_training_cases_that_are_for_testing() -> None:
 
 
 def test_the_way_out_is_said() -> None:
-    with pytest.raises(SplitError, match="Delete the file in the raw and the preprocessed folder"):
+    with pytest.raises(SplitError, match=r"Delete .* raw .*preprocessed"):
         check_splits([], TWO, ["p_0"])
