@@ -127,9 +127,9 @@ def test_a_table_of_a_spreadsheet_program(raw: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("siteB_001,kidney", "siteB_001,spleen", "line 5, case 'siteB_001': spleen: no class of dataset.json"),
+        ("siteB_001,kidney", "siteB_001,spleen", "line 5, case 'siteB_001': spleen: "),
         ("siteB_001,kidney,,siteB,carl\n", "", "1 case(s) have no row: siteB_001"),
-        ("siteB_001", "siteC_001", "line 5, case 'siteC_001': there is no image of this case"),
+        ("siteB_001", "siteC_001", "line 5, case 'siteC_001': there is no image"),
         ("siteB_002", "siteB_001", "line 6, case 'siteB_001': stands in the table twice"),
         ("siteB_001,kidney,,", "siteB_001,kidney,kidney,", "case 'siteB_001': declares kidney both annotated and"),
         ("siteB_001,kidney", "siteB_001,liver", "siteB_001: kidney drawn, but declared as annotated"),
@@ -174,11 +174,11 @@ def test_a_column_that_is_there_twice(raw: Path, tmp_path: Path, capsys: pytest.
 @pytest.mark.parametrize(
     ("head", "row", "said"),
     [
-        ("absent,patient", "liver,RV,anna", "line 2: 5 cells, but 4 columns. Put a cell that holds the separator"),
+        ("absent,patient", "liver,RV,anna", "line 2: 5 cells, but 4 columns"),
         (
             "absent,patient,domain",
             "liver,RV,anna,",
-            "line 2, case 'siteA_001': patient is 'RV', a structure; are quotes",
+            "line 2, case 'siteA_001': patient is 'RV'",
         ),
     ],
 )
@@ -206,8 +206,8 @@ def test_site_b_drew_the_kidney_only(raw: Path, capsys: pytest.CaptureFixture[st
     }
     content = json.loads((dataset.folder / MANIFEST_NAME).read_text())
     assert [group["match"] for group in content["groups"]] == ["siteB_*", "*"]
-    said = "3 case(s) match no pattern and are declared annotated for everything: siteA_001, siteA_002, siteA_003"
-    assert said in capsys.readouterr().out
+    said = says("3 case(s)", "annotated for everything: siteA_001, siteA_002, siteA_003")
+    assert said in capsys.readouterr().out.splitlines()
     assert check(dataset.folder).findings == {}
 
 
@@ -230,16 +230,16 @@ def test_nobody_is_silently_taken_as_annotated_for_what_was_never_drawn(
 @pytest.mark.parametrize(
     ("match", "said"),
     [
-        (["siteB_*", "spleen"], "--match 'siteB_*' names spleen; expected some of liver, kidney, left lung"),
-        (["siteB_*"], "--match 'siteB_*' names no class"),
-        (["siteC_*", "kidney"], "--match 'siteC_*' matches no case. There are siteA_001"),
-        (["*", "kidney", "--match", "siteB_*", "kidney"], "matches no case that an earlier pattern leaves over"),
-        (["siteB_*", "liver"], "siteB_001: kidney drawn, but declared as annotated"),
-        (["*", "liver", "kidney"], "left lung drawn"),
+        (["siteB_*", "spleen"], says("--match 'siteB_*' names spleen", "liver, kidney, left lung")),
+        (["siteB_*"], says("--match 'siteB_*' names no class")),
+        (["siteC_*", "kidney"], says("--match 'siteC_*' matches no case", "siteA_001")),
+        (["*", "kidney", "--match", "siteB_*", "kidney"], says("--match 'siteB_*' matches no case", "earlier pattern")),
+        (["siteB_*", "liver"], says("siteB_001: kidney drawn")),
+        (["*", "liver", "kidney"], says("left lung drawn")),
     ],
 )
-def test_patterns_that_do_not_fit(raw: Path, capsys: pytest.CaptureFixture[str], match: list[str], said: str) -> None:
-    assert said in refused(sites(raw), capsys, "--match", *match)
+def test_patterns_that_do_not_fit(raw: Path, capsys: pytest.CaptureFixture[str], match: list[str], said: says) -> None:
+    assert refused(sites(raw), capsys, "--match", *match) == said
 
 
 def test_a_class_that_no_training_case_was_annotated_for(raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
