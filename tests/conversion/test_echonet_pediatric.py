@@ -185,21 +185,21 @@ def test_an_outline_that_is_none_costs_its_frame_alone(
 @pytest.mark.parametrize(
     ("frame", "reason"),
     [
-        ("systole", "Frame is 'systole', expected a whole number, 'No Systolic' or 'No Diastolic'"),
-        ("46.5", "Frame is '46.5', expected a whole number, 'No Systolic' or 'No Diastolic'"),
-        ("", "Frame is '', expected a whole number, 'No Systolic' or 'No Diastolic'"),
-        ("No Systolic", "Frame is 'No Systolic', yet there is a vertex"),
+        ("systole", says("line 2 of VolumeTracings.csv", "Frame is 'systole'", "'No Systolic' or 'No Diastolic'")),
+        ("46.5", says("line 2 of VolumeTracings.csv", "Frame is '46.5'", "'No Systolic' or 'No Diastolic'")),
+        ("", says("line 2 of VolumeTracings.csv", "Frame is ''", "'No Systolic' or 'No Diastolic'")),
+        ("No Systolic", says("line 2 of VolumeTracings.csv", "Frame is 'No Systolic'", "vertex")),
     ],
 )
-def test_a_frame_nobody_understands_is_named(tmp_path: Path, frame: str, reason: str) -> None:
+def test_a_frame_nobody_understands_is_named(tmp_path: Path, frame: str, reason: says) -> None:
     report, made = one_frame({frame: WIDE, 2: NARROW}, tmp_path / "in")
-    assert skips(report) == {f"pediatric_{ANNA}_4CH": f"line 2 of VolumeTracings.csv: {reason}"}
+    assert skips(report) == {f"pediatric_{ANNA}_4CH": reason}
     assert len(made.label_files()) == 1
 
 
 def test_a_negative_frame_is_named(tmp_path: Path) -> None:
     report, _ = one_frame({-1: WIDE, 2: NARROW}, tmp_path / "in")
-    text = "line 2 of VolumeTracings.csv: Frame is '-1', expected a number from 0"
+    text = says("line 2 of VolumeTracings.csv", "Frame is '-1'", "from 0")
     assert skips(report) == {f"pediatric_{ANNA}_4CH frame -1": text}
 
 
@@ -313,7 +313,7 @@ def test_folds_are_kept_and_none_is_taken_for_testing_unless_asked_for(tmp_path:
     view(tmp_path / "in" / "A4C", {ANNA: PAIR, BEN: PAIR}, {ANNA: "9", BEN: "0"})
     report, made = converted(tmp_path / "in")
     assert {labels.split for labels in made.manifest.cases.values()} == {None}
-    text = "none is taken for testing; choose with --val-folds and --test-folds"
+    text = says("none is taken for testing", "--val-folds", "--test-folds")
     assert notes(report, "folds of the release") == [text]
 
 
@@ -347,9 +347,9 @@ def test_both_views_of_a_patient_stay_in_one_fold_of_the_training(tmp_path: Path
     ("options", "reason"),
     [
         ({"frame_base": 2}, "frame_base is 2, expected 0 or 1"),
-        ({"val_folds": (10,)}, r"expected numbers from 0 to 9, none of them twice"),
-        ({"val_folds": (8,), "test_folds": (8, 9)}, r"expected numbers from 0 to 9, none of them twice"),
-        ({"depth_mm": math.inf}, "the image depth is inf mm, expected a number above 0"),
+        ({"val_folds": (10,)}, "from 0 to 9, none of them twice"),
+        ({"val_folds": (8,), "test_folds": (8, 9)}, "from 0 to 9, none of them twice"),
+        ({"depth_mm": math.inf}, r"depth is inf mm.* above 0"),
     ],
 )
 def test_impossible_options_are_refused(options: dict[str, Any], reason: str) -> None:

@@ -261,7 +261,7 @@ def test_masks_under_any_single_name(tmp_path: Path, content: dict[str, Any]) ->
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        ({"a": wall(1), "b": wall(1)}, "holds the variables a, b; expected 'predicted', or only one"),
+        ({"a": wall(1), "b": wall(1)}, "holds the variables a, b; expected 'predicted'"),
         ({"predicted": wall(2).transpose(1, 2, 0)}, r"has an array of shape \(224, 224, 2\) .* expected numbers"),
         ({"predicted": wall(2) * 2}, "holds the values 0, 2; expected 0 and 1, or 0 and 255"),
         ({"predicted": wall(2) * 0.5}, "holds the values 0, 0.5; expected 0 and 1"),

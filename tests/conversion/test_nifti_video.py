@@ -77,9 +77,9 @@ def test_a_wrong_check_sum_is_noticed(tmp_path: Path) -> None:
         (40, "<8h", (3, 5, -4, 3, 1, 1, 1, 1), "has the size 5 x -4 x 3, expected"),
         (40, "<8h", (3, 32767, 32767, 1, 1, 1, 1, 1), "has the size 32767 x 32767 x 1, expected"),
         (40, "<8h", (99, 5, 4, 3, 1, 1, 1, 1), "has the size 5 x 4 x 3 x 1 x 1 x 1 x 1, expected"),
-        (70, "<h", (2304,), "has NIfTI data type 2304, expected one number per pixel"),
-        (108, "<f", (float("nan"),), "says that its pixels begin at byte nan"),
-        (108, "<f", (0.0,), "says that its pixels begin at byte 0, expected 352 or a little more"),
+        (70, "<h", (2304,), "has NIfTI data type 2304"),
+        (108, "<f", (float("nan"),), ".* at byte nan"),
+        (108, "<f", (0.0,), ".* at byte 0, expected 352"),
     ],
 )
 def test_headers_of_something_else(

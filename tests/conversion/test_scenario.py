@@ -368,8 +368,8 @@ def test_a_class_that_nobody_would_be_annotated_for_any_more(raw: Path) -> None:
 @pytest.mark.parametrize(
     ("missing", "options", "said"),
     [
-        (["RA"], {}, "dataset.json has no class RA; its classes: LV, MYO, LA"),
-        (["LA"], {"domain": "uda"}, "no training case of the domain 'uda'. Its domains: camus"),
+        (["RA"], {}, "no class RA; its classes: LV, MYO, LA"),
+        (["LA"], {"domain": "uda"}, "of the domain 'uda'. Its domains: camus"),
         (["LA"], {"fraction": 0.0}, "fraction of patients is 0.0; expected more than 0"),
         (["LA"], {"fraction": 1.5}, "fraction of patients is 1.5"),
         (["LA"], {"fraction": float("nan")}, "fraction of patients is nan"),

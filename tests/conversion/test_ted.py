@@ -225,10 +225,10 @@ def test_a_renamed_raw_file_is_named_and_not_guessed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "reason"),
     [
-        ("= p.raw", "= ../q.raw", r"p.mhd has ElementDataFile '../q.raw'; expected one file beside it"),
-        ("= p.raw", "= /etc/passwd", r"p.mhd has ElementDataFile '/etc/passwd'; expected one file beside it"),
-        ("= p.raw", "= LIST", r"p.mhd has ElementDataFile 'LIST'; expected one file beside it"),
-        ("ElementDataFile = p.raw", "", r"p.mhd has ElementDataFile ''; expected one file beside it"),
+        ("= p.raw", "= ../q.raw", r"p.mhd has ElementDataFile '../q.raw'.* one file"),
+        ("= p.raw", "= /etc/passwd", r"p.mhd has ElementDataFile '/etc/passwd'.* one file"),
+        ("= p.raw", "= LIST", r"p.mhd has ElementDataFile 'LIST'.* one file"),
+        ("ElementDataFile = p.raw", "", r"p.mhd has ElementDataFile ''.* one file"),
         ("DimSize = 32 80 4", "DimSize = 32 80 5", r"p.raw has 10240 bytes; p.mhd asks for 12800"),
     ],
 )
