@@ -62,7 +62,7 @@ if __name__ == "__main__":
             "batchgenerators",
             "numpy",
             "SimpleITK",
-            "scipy>=1.15",  # distances and statistics of the evaluation (BSD); 1.15: seeds of the bootstrap
+            "scipy>=1.15",  # distances and statistics of the evaluation (BSD); 1.15: `rng` in benchmarks
             "statsmodels",  # Holm's correction of p values (BSD)
             "scikit-image",  # polygon rasterising; nnU-Net brings it anyway
             "matplotlib",  # the pictures; nnU-Net brings it anyway

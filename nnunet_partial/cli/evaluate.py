@@ -80,10 +80,14 @@ def run(args: argparse.Namespace) -> int:
 def _show(evaluation: Evaluation, tables: Tables) -> None:
     from nnunet_partial.evaluation import words
 
-    print("\nMeans over the cases that know the structure\n")
+    print("\nMeans over the cases that know the structure; (all) classes: over all pairs of case and class\n")
     print(words.agreement_table(tables.summary), end="")
+    print(words.about_intervals(tables.summary), end="")
     if tables.comparisons:
-        print("\nDice, paired by patient (Wilcoxon signed-rank, rank-biserial effect: above 0 where a is better)\n")
+        print(
+            "\nDice, paired by patient (Wilcoxon signed-rank; better: where p (Holm) < 0.05, by effect and means; "
+            "rank-biserial effect: above 0 where a is better)\n"
+        )
         print(words.comparison_table(tables.comparisons), end="")
     if tables.biomarkers.why_none:
         print(f"\nNo biomarkers: {tables.biomarkers.why_none}.")

@@ -11,7 +11,7 @@ import numpy as np
 
 from nnunet_partial.evaluation.biomarkers_list import BIOMARKERS
 from nnunet_partial.evaluation.records import ALL
-from nnunet_partial.evaluation.statistics import Floats
+from nnunet_partial.evaluation.statistics import FEWEST, Floats
 from nnunet_partial.evaluation.summary import Row
 
 #: The limits of agreement are this many SD from the bias.
@@ -59,8 +59,8 @@ COLUMNS = (
 def agreement(reference: Sequence[float], prediction: Sequence[float]) -> Agreement:
     """Agreement of n finite pairs.
 
-    No pair: all NaN; one: no SD, limits or intervals. Correlations need three pairs, and two different values on both
-    sides; else they are NaN.
+    No pair: all NaN; one: no SD. Below FEWEST pairs no limits and no intervals. Correlations need three pairs, and two
+    different values on both sides; else they are NaN.
     """
     if not len(reference):
         return Agreement(0, *[math.nan] * 17)
@@ -68,7 +68,7 @@ def agreement(reference: Sequence[float], prediction: Sequence[float]) -> Agreem
     difference = y - x
     n, bias = len(x), float(difference.mean())
     sd = float(difference.std(ddof=1)) if n > 1 else math.nan
-    low, high = bias - LIMITS * sd, bias + LIMITS * sd
+    low, high = (bias + side * LIMITS * sd if n >= FEWEST else math.nan for side in (-1, 1))
     of_bias, of_limit = (_half_width(n, sd, share) for share in (1 / n, 1 / n + LIMITS**2 / (2 * max(n - 1, 1))))
     return Agreement(
         n,
@@ -86,7 +86,7 @@ def _half_width(n: int, sd: float, share: float) -> float:
     """Of a 95 % interval whose squared standard error is `share` of the variance."""
     from scipy.stats import t
 
-    return float(t.ppf(0.975, n - 1)) * sd * math.sqrt(share) if n > 1 else math.nan
+    return float(t.ppf(0.975, n - 1)) * sd * math.sqrt(share) if n >= FEWEST else math.nan
 
 
 def _correlation(x: Floats, y: Floats) -> tuple[float, float, float]:
@@ -95,7 +95,7 @@ def _correlation(x: Floats, y: Floats) -> tuple[float, float, float]:
     if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return math.nan, math.nan, math.nan
     found = pearsonr(x, y)
-    interval = found.confidence_interval(0.95) if len(x) > 3 else (math.nan, math.nan)
+    interval = found.confidence_interval(0.95) if len(x) >= FEWEST else (math.nan, math.nan)
     return float(found.statistic), float(interval[0]), float(interval[1])
 
 

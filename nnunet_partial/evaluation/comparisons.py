@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from nnunet_partial.evaluation.metrics import CORRECTLY_EMPTY, METRICS, OVERLAPS
 from nnunet_partial.evaluation.records import ALL, Record
-from nnunet_partial.evaluation.statistics import differences, holm, mean_ranks, signed_rank
+from nnunet_partial.evaluation.statistics import LEVEL, differences, holm, mean_ranks, signed_rank
 from nnunet_partial.evaluation.summary import Row
 
 COMPARISON_COLUMNS = (
@@ -59,11 +59,12 @@ def compare_models(records: Sequence[Record], classes: Sequence[str]) -> list[Ro
 
     Per patient the mean over the (case, structure) pairs for which both models have a value, then a Wilcoxon
     signed-rank test and the rank-biserial effect (see `statistics.signed_rank`), positive where model_a is better.
-    p_holm: corrected over the n_tests tests of the metric. An infinite distance (missed, or predicted where nothing is)
-    is the worst. A correctly empty prediction has no value of its own; where the other model predicts something there
-    it gets the best one (overlap 1, distance and difference 0), so that a false positive counts against the other. Of
-    the size difference the absolute value is compared. mean_a and mean_b: means over the patients (inf where one is).
-    "(all)" is left out where it is a single domain or structure, which is tested already.
+    p_holm: corrected over the n_tests tests of the metric. better: the model that both the effect and the means call
+    better, where p_holm < LEVEL; else empty. An infinite distance (missed, or predicted where nothing is) is the worst.
+    A correctly empty prediction has no value of its own; where the other model predicts something there it gets the
+    best one (overlap 1, distance and difference 0), so that a false positive counts against the other. Of the size
+    difference the absolute value is compared. mean_a and mean_b: means over the patients (inf where one is). "(all)" is
+    left out where it is a single domain or structure, which is tested already.
     """
     cells, models = _cells(records, classes), tuple(dict.fromkeys(record.model for record in records))
     rows: list[Row] = []
@@ -76,8 +77,7 @@ def compare_models(records: Sequence[Record], classes: Sequence[str]) -> list[Ro
                     names: Row = {"model_a": models[a], "model_b": models[b], "n_cases": n_cases}
                     of_metric.append({**where, **names, **_compared(means, metric in OVERLAPS)})
         for row, p in zip(of_metric, holm([float(row["p"]) for row in of_metric]), strict=True):
-            effect = float(row["rank_biserial"])
-            better = row["model_a"] if effect > 0 else row["model_b"] if effect < 0 else ""
+            better = _better(row, metric in OVERLAPS) if p < LEVEL else ""
             rows.append({**row, "better": better, "p_holm": p, "n_tests": len(of_metric)})
     return rows
 
@@ -157,6 +157,14 @@ def _compared(means: Floats, more_is_better: bool) -> Row:
         "n_patients": tested.n_pairs,
         "n_differ": tested.n_differ,
     }
+
+
+def _better(row: Row, more_is_better: bool) -> str:
+    """The model that both effect and means call better; the effect alone where both means are infinite."""
+    effect, means = float(row["rank_biserial"]), (float(row["mean_a"]), float(row["mean_b"]))
+    gap = float(differences(means[:1], means[1:])[0]) * (1 if more_is_better else -1)
+    clear = effect * gap > 0 or (effect != 0 and math.isinf(min(means)))
+    return str(row["model_a"] if effect > 0 else row["model_b"]) if clear else ""
 
 
 def _place(model: str, ranks: Mapping[str, float]) -> Row:

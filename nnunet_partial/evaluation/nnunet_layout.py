@@ -9,6 +9,11 @@ from typing import Any
 
 from nnunet_partial.evaluation.records import Record, mean
 
+#: Says which overall mean the file has; nnU-Net's tools read the other keys.
+HOW_AVERAGED = (
+    "foreground_mean is the mean of the classes' means, as nnU-Net computes it. (all) in summary.csv is another "
+    "number: the mean over all pairs of case and class."
+)
 _METRICS = ("Dice", "FN", "FP", "IoU", "TN", "TP", "n_pred", "n_ref")
 
 
@@ -18,7 +23,7 @@ def nnunet_summary(
     """The content of summary.json for the records of one model; label values as keys.
 
     A structure that a case does not know is NaN throughout. A mean leaves NaN out, and is NaN over nothing; the
-    foreground mean is over the structures that have one. Files by case.
+    foreground mean is over the structures that have one, as how_averaged says. Files by case.
     """
     of_case: dict[str, dict[str, Record]] = {}
     for record in records:
@@ -36,7 +41,12 @@ def nnunet_summary(
         for value in range(1, len(classes) + 1)
     }
     foreground = {metric: mean(of_class[metric] for of_class in means.values()) for metric in _METRICS}
-    return {"foreground_mean": foreground, "mean": means, "metric_per_case": cases}
+    return {
+        "foreground_mean": foreground,
+        "mean": means,
+        "metric_per_case": cases,
+        "how_averaged": HOW_AVERAGED,
+    }
 
 
 def _metrics(record: Record | None) -> dict[str, float]:

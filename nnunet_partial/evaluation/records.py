@@ -47,7 +47,9 @@ class Record:
         return float(getattr(self.measured, metric))
 
     def unit(self, metric: str) -> str:
-        """The unit of a metric; empty for those from 0 to 1."""
+        """The unit of a metric; of the surface Dice its tolerance ("2 mm"); empty for the others from 0 to 1."""
+        if metric == "surface_dice":
+            return f"{self.tolerance:g} {self.scale.distance_unit}"
         if metric in DISTANCES:
             return self.scale.distance_unit
         return self.scale.size_unit if metric == "size_difference" else ""

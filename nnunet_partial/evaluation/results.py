@@ -16,7 +16,7 @@ from nnunet_partial.evaluation.metrics import METRICS
 from nnunet_partial.evaluation.nnunet_layout import nnunet_summary
 from nnunet_partial.evaluation.records import write_csv
 from nnunet_partial.evaluation.reference import Reference, is_plain
-from nnunet_partial.evaluation.statistics import RESAMPLES, SEED
+from nnunet_partial.evaluation.statistics import FEWEST
 from nnunet_partial.evaluation.summary import Row
 from nnunet_partial.files import read_json, write_json
 from nnunet_partial.versions import versions
@@ -102,7 +102,7 @@ def _about(evaluation: Evaluation, reference: Reference, predictions: Prediction
         "models": {model: str(next(iter(files.values())).parent.absolute()) for model, files in predictions.items()},
         "classes": list(evaluation.classes),
         "surface_dice_tolerance": next((record.tolerance for record in evaluation.records), None),
-        "interval": f"95 %, bootstrap of patients, {RESAMPLES} resamples, seed {SEED}",
+        "interval": f"95 %, Student's t over patients (overlaps by logit, distances by log), none below {FEWEST}",
         "findings": evaluation.findings,
         "versions": versions(),
     }

@@ -15,8 +15,16 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-#: Resamples and seed of the bootstrap.
-RESAMPLES, SEED = 2000, 0
+#: A corrected p below this speaks of a difference.
+LEVEL = 0.05
+
+#: Below FEWEST patients a mean has no interval; below FEW the interval holds the true mean less often than it says
+#: (`benchmarks/interval_coverage.py` measures how often).
+FEWEST, FEW = 5, 20
+
+Limits = tuple[float, float]
+#: Between which numbers a mean lies: of overlaps, of distances, of differences.
+SHARE, DISTANCE, DIFFERENCE = (0.0, 1.0), (0.0, math.inf), (-math.inf, math.inf)
 
 #: Numbers are the same where they differ by less than this part of the largest finite one that is compared, or by less
 #: than SMALLEST: the mean of the same numbers in another order differs in the 16th digit, and is no other mean.
@@ -55,45 +63,65 @@ class Paired:
     rank_biserial: float
 
 
-def describe(values: Sequence[float], patients: Sequence[str]) -> Described:
-    """Describes finite numbers, one patient each (a patient may have several). Nothing: NaN; one number: SD NaN."""
+def describe(values: Sequence[float], patients: Sequence[str], limits: Limits) -> Described:
+    """Describe finite numbers.
+
+    Args:
+        values: (n,).
+        patients: (n,), whose number each is; a patient may have several.
+        limits: SHARE, DISTANCE or DIFFERENCE (see `mean_interval`).
+
+    Returns:
+        NaN throughout for nothing; for one number an SD of NaN; below FEWEST patients an interval of NaN.
+    """
     if not values:
         return Described(0, 0, *[math.nan] * 7)
     numbers = np.asarray(values, dtype=np.float64)
     q1, median, q3 = (float(q) for q in np.percentile(numbers, [25, 50, 75]))
     sd = float(numbers.std(ddof=1)) if len(numbers) > 1 else math.nan
-    low, high = mean_interval(numbers, patients)
+    low, high = mean_interval(numbers, patients, limits)
     return Described(len(numbers), len(set(patients)), float(numbers.mean()), sd, median, q1, q3, low, high)
 
 
-def mean_interval(
-    values: Floats, patients: Sequence[str], resamples: int = RESAMPLES, seed: int = SEED
-) -> tuple[float, float]:
-    """95 % interval of the mean of `values` (n,) by a bootstrap that draws patients, not values.
+def mean_interval(values: Floats, patients: Sequence[str], limits: Limits) -> tuple[float, float]:
+    """Compute the 95 % confidence interval of a mean whose values come in clusters, the patients.
 
-    Each resample draws as many patients as there are, with replacement, with all their values; its mean is over those
-    values. The interval holds the middle 95 % of the means (percentile bootstrap of clusters, Davison & Hinkley 1997,
-    Bootstrap Methods and their Application, section 3.8; https://doi.org/10.1017/CBO9780511802843). The same seed gives
-    the same interval. Fewer than two patients: NaN, NaN.
+    The mean is the sum of all values over their number, a ratio of two sums over patients; its standard error follows
+    from the patients' residuals (linearization). Student's t with one degree of freedom less than there are patients is
+    applied to the logit of a share and to the logarithm of a distance, then transformed back, so that the interval is
+    asymmetric near the limits and never leaves them. It needs no chance. Where all values are 0, or all are 1, the
+    interval has no width.
+
+    Args:
+        values: (n,), within the limits.
+        patients: (n,), whose value each is.
+        limits: SHARE, DISTANCE or DIFFERENCE.
+
+    Returns:
+        The lower and the upper end; NaN, NaN below FEWEST patients.
+
+    References:
+        Ratio of sums over clusters: Cochran 1977, Sampling Techniques, 3rd edition, chapter 6. Logit with Student's t:
+        Korn & Graubard 1998, Survey Methodology 24:193-201.
     """
-    from scipy.stats import bootstrap
+    from scipy.special import expit, logit
+    from scipy.stats import t
 
     names, cluster = np.unique(np.asarray(patients), return_inverse=True)
-    if len(names) < 2:
+    n, mean = len(names), float(np.mean(values)) if len(values) else math.nan
+    if n < FEWEST:
         return math.nan, math.nan
-    counts = np.bincount(cluster).astype(np.float64)
-    sums = np.bincount(cluster, weights=values)
-    interval = bootstrap(
-        (sums, counts),
-        lambda s, c, axis: s.sum(axis=axis) / c.sum(axis=axis),
-        paired=True,
-        vectorized=True,
-        n_resamples=resamples,
-        batch=max(1, 2_000_000 // len(names)),
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    return float(interval.low), float(interval.high)
+    if mean in limits:
+        return mean, mean
+    residuals = np.bincount(cluster, weights=values - mean)  # (patients,)
+    error = math.sqrt(n / (n - 1) * float(residuals @ residuals)) / len(values)
+    half = float(t.ppf(0.975, n - 1)) * error
+    if limits == SHARE:
+        half /= mean * (1 - mean)
+        return float(expit(logit(mean) - half)), float(expit(logit(mean) + half))
+    if limits == DISTANCE:
+        return mean * math.exp(-half / mean), mean * math.exp(half / mean)
+    return mean - half, mean + half
 
 
 def differences(ours: Sequence[float], theirs: Sequence[float]) -> Floats:

@@ -6,15 +6,41 @@ import math
 from collections.abc import Iterator, Sequence
 from itertools import product
 
-from nnunet_partial.evaluation.metrics import CORRECTLY_EMPTY, FALSE_POSITIVE, METRICS, MISSED, OUTCOMES
+from nnunet_partial.evaluation.metrics import (
+    CORRECTLY_EMPTY,
+    DISTANCES,
+    FALSE_POSITIVE,
+    METRICS,
+    MISSED,
+    OUTCOMES,
+    OVERLAPS,
+)
 from nnunet_partial.evaluation.records import ALL, Record
-from nnunet_partial.evaluation.statistics import Described, describe
+from nnunet_partial.evaluation.statistics import DIFFERENCE, DISTANCE, SHARE, Described, describe
 
 COLUMNS = (
-    *("model", "domain", "class", "metric", "unit", "mean", "sd", "median", "q1", "q3", "iqr", "ci95_low", "ci95_high"),
+    *(
+        "model",
+        "domain",
+        "class",
+        "metric",
+        "unit",
+        "mean_over",
+        "mean",
+        "sd",
+        "median",
+        "q1",
+        "q3",
+        "iqr",
+        "ci95_low",
+        "ci95_high",
+    ),
     *("n_values", "n_cases", "n_patients", "n_infinite", "n_known", "n_missed", "n_false_positive"),
     "n_correctly_empty",
 )
+
+#: What the means are over, in the column mean_over: of one structure, and of all of them together.
+CASES, PAIRS = "cases", "pairs of case and class"
 
 Row = dict[str, str | float | int]
 
@@ -24,7 +50,9 @@ def summarise(records: Sequence[Record], classes: Sequence[str]) -> list[Row]:
 
     Each known (case, structure) pair that has a finite value counts once. Infinite distances (a structure missed, or
     predicted where there is none) are in no mean; n_infinite says how many there are. Values in different units are
-    never mixed: "(all)" has a row for each unit. n_known pairs were known, of which n_missed, n_false_positive and
+    never mixed, nor surface Dice at different tolerances: "(all)" has a row for each. mean_over: what the mean is over;
+    over all structures it is every pair, so it differs from the mean of the structures' means, which nnU-Net's
+    summary.json has as foreground_mean. n_known pairs were known, of which n_missed, n_false_positive and
     n_correctly_empty came out so; n_cases and n_patients are those of the n_values numbers.
     """
     rows = []
@@ -37,6 +65,7 @@ def summarise(records: Sequence[Record], classes: Sequence[str]) -> list[Row]:
                         "model": model,
                         "domain": domain,
                         "class": structure,
+                        "mean_over": PAIRS if structure == ALL else CASES,
                         **_described(chosen, metric, unit),
                         "n_known": len(chosen),
                         "n_missed": outcomes[MISSED],
@@ -63,7 +92,9 @@ def groups(records: Sequence[Record], classes: Sequence[str]) -> Iterator[tuple[
 def _described(records: Sequence[Record], metric: str, unit: str) -> Row:
     with_unit = [record for record in records if record.unit(metric) == unit]
     counted = [record for record in with_unit if math.isfinite(record.value(metric))]
-    numbers = describe([record.value(metric) for record in counted], [record.subject.patient for record in counted])
+    limits = SHARE if metric in OVERLAPS else DISTANCE if metric in DISTANCES else DIFFERENCE
+    patients = [record.subject.patient for record in counted]
+    numbers = describe([record.value(metric) for record in counted], patients, limits)
     return {
         "metric": metric,
         "unit": unit,

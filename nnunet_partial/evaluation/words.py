@@ -7,10 +7,14 @@ from collections import Counter
 from collections.abc import Sequence
 
 from nnunet_partial.errors import some
-from nnunet_partial.evaluation.metrics import CORRECTLY_EMPTY, FALSE_POSITIVE
+from nnunet_partial.evaluation.metrics import CORRECTLY_EMPTY, FALSE_POSITIVE, OVERLAPS
 from nnunet_partial.evaluation.records import ALL, Record
+from nnunet_partial.evaluation.statistics import FEW, FEWEST, LEVEL
 from nnunet_partial.evaluation.summary import Row
 from nnunet_partial.overview import text_table
+
+#: The usual levels of significance, and their stars.
+LEVELS = ((0.001, "***"), (0.01, "**"), (LEVEL, "*"))
 
 
 def agreement_table(summary: Sequence[Row]) -> str:
@@ -35,9 +39,7 @@ def agreement_table(summary: Sequence[Row]) -> str:
             [
                 *(model, domain, structure),
                 _with_interval(dice),
-                _number(of_metric["surface_dice"][0], 3),
-                " / ".join(_with_unit(row) for row in of_metric["hd95"]),
-                " / ".join(_with_unit(row) for row in of_metric["assd"]),
+                *(" / ".join(map(_mean, of_metric[metric])) for metric in ("surface_dice", "hd95", "assd")),
                 str(dice["n_cases"]),
                 str(dice["n_patients"]),
                 str(dice["n_missed"]),
@@ -48,7 +50,7 @@ def agreement_table(summary: Sequence[Row]) -> str:
 
 
 def comparison_table(comparisons: Sequence[Row], metric: str = "dice") -> str:
-    """A line per pair of models, domain and structure, for one metric."""
+    """A line per pair of models, domain and structure, for one metric; "-" where neither is called better."""
     head = ["models", "domain", "class", "mean a", "mean b", "better", "effect", "p (Holm)", "patients"]
     return text_table(
         head,
@@ -57,7 +59,7 @@ def comparison_table(comparisons: Sequence[Row], metric: str = "dice") -> str:
                 f"{row['model_a']} - {row['model_b']}",
                 *(str(row["domain"]), str(row["class"])),
                 *(f"{float(row['mean_' + side]):.3f}" for side in "ab"),
-                str(row["better"]) or "neither",
+                str(row["better"]) or "-",
                 f"{float(row['rank_biserial']):+.2f}",
                 p_text(float(row["p_holm"])),
                 str(row["n_patients"]),
@@ -82,7 +84,7 @@ def biomarker_table(agreement: Sequence[Row]) -> str:
                 *(str(row[key]) for key in ("model", "domain", "biomarker", "method", "n")),
                 *(_plain(row["mean_" + side]) for side in ("reference", "prediction")),
                 str(row["unit"]),
-                f"{_plain(row['bias'])} [{_plain(row['loa_low'])}, {_plain(row['loa_high'])}]",
+                _plain(row["bias"]) + _between(_plain(row["loa_low"]), _plain(row["loa_high"])),
                 _plain(row["mae"]),
                 _plain(row["pearson_r"], 2),
                 str(row["n_no_prediction"]),
@@ -101,8 +103,31 @@ def _plain(value: str | float, digits: int = 1) -> str:
 
 
 def p_text(p: float) -> str:
-    """As papers print it: three digits, never 0.000."""
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+    """p as papers print it: three digits, never 0.000, and more where these would lie about its stars (0.0496)."""
+    if p < 0.001:
+        return "< 0.001"
+    texts = (f"{p:.{digits}f}" for digits in range(3, 20))
+    return next((text for text in texts if stars(float(text)) == stars(p)), str(p))
+
+
+def stars(p: float) -> str:
+    """'*' where p < 0.05, '**' below 0.01, '***' below 0.001, else (also for NaN) nothing."""
+    return next((text for level, text in LEVELS if p < level), "")
+
+
+def about_intervals(summary: Sequence[Row]) -> str:
+    """A line where intervals rest on few patients, or are left out for it; else empty."""
+    patients = [int(row["n_patients"]) for row in summary if row["metric"] == "dice" and row["n_values"]]
+    if min(patients, default=FEW) >= FEW:
+        return ""
+    return (
+        f"Below {FEWEST} patients there is no interval; below {FEW} it may hold the true mean less often than 95 %.\n"
+    )
+
+
+def with_unit(text: str, metric: str, unit: str) -> str:
+    """A number and its unit; of an overlap what it is measured at ("0.912 (2 mm)")."""
+    return f"{text} ({unit})" if unit and metric in OVERLAPS else f"{text} {unit}".rstrip()
 
 
 def false_positives(records: Sequence[Record]) -> list[str]:
@@ -123,15 +148,13 @@ def false_positives(records: Sequence[Record]) -> list[str]:
 
 
 def _with_interval(row: Row) -> str:
-    low, high = float(row["ci95_low"]), float(row["ci95_high"])
-    interval = "" if math.isnan(low) else f" [{low:.3f}, {high:.3f}]"
-    return _number(row, 3) + interval
+    return _mean(row) + _between(*(_plain(row["ci95_" + end], 3) for end in ("low", "high")))
 
 
-def _with_unit(row: Row) -> str:
-    return f"{_number(row, 2)} {row['unit']}"
+def _between(low: str, high: str) -> str:
+    return "" if low == "-" else f" [{low}, {high}]"
 
 
-def _number(row: Row, digits: int) -> str:
-    value = float(row["mean"])
-    return "-" if math.isnan(value) else f"{value:.{digits}f}"
+def _mean(row: Row) -> str:
+    metric = str(row["metric"])
+    return with_unit(_plain(row["mean"], 3 if metric in OVERLAPS else 2), metric, str(row["unit"]))

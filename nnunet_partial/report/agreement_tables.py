@@ -7,13 +7,16 @@ from collections.abc import Mapping, Sequence
 
 from nnunet_partial.evaluation.metrics import OVERLAPS
 from nnunet_partial.evaluation.records import ALL
+from nnunet_partial.evaluation.statistics import LEVEL
+from nnunet_partial.evaluation.words import with_unit
 from nnunet_partial.report.results_folder import Results, Row, number
 from nnunet_partial.report.tables import Cell, Table, rules_between
-from nnunet_partial.report.wording import METRIC_NAMES, decimal, interval, pretty_unit
+from nnunet_partial.report.wording import ABOUT_INTERVALS, decimal, interval, metric_name, pretty_unit
 
 #: Metrics of the table, and digits after the point.
 SHOWN = {"dice": 3, "surface_dice": 3, "hd95": 2, "assd": 2}
-LEVEL = 0.05
+#: Over all structures: the mean is over every pair of case and structure, and is not the mean of the rows above.
+ALL_PAIRS = "(all pairs)"
 
 #: One (domain, structure): by model and metric the rows of summary.csv, one for each unit.
 _Cell = Mapping[str, Mapping[str, Sequence[Row]]]
@@ -48,42 +51,42 @@ def _same_as_a_part(key: tuple[str, str], known: Mapping[tuple[str, str], Mappin
 
 
 def _table(results: Results, domain: str, cells: Mapping[str, _Cell]) -> Table:
-    rows = [_row(results, domain, structure, model, cell) for structure, cell in cells.items() for model in cell]
-    units = {row["unit"] for cell in cells.values() for of in cell.values() for row in of["hd95"]}
-    unit = f" ({pretty_unit(units.pop())})" if len(units) == 1 else ""
-    names = [METRIC_NAMES[metric] + (unit if metric not in OVERLAPS else "") for metric in SHOWN]
+    rows = [_row(results, structure, model, cell) for structure, cell in cells.items() for model in cell]
+    units = {m: {row["unit"] for cell in cells.values() for of in cell.values() for row in of[m]} for m in SHOWN}
+    names = [metric_name(metric, found.pop() if len(found) == 1 else "") for metric, found in units.items()]
     where = "All domains" if domain == ALL else f"Domain {domain}"
     return Table(
         ["structure", "model", "cases (patients)", *names, "missed", "false pos."],
         rows,
-        f"{where}: mean over what is known [95 % interval, bootstrap of patients]",
+        f"{where}: mean over what is known [95 % interval]",
         note(results),
         left=2,
         rules=rules_between(rows),
     )
 
 
-def _row(results: Results, domain: str, structure: str, model: str, cell: _Cell) -> list[Cell | str]:
+def _row(results: Results, structure: str, model: str, cell: _Cell) -> list[Cell | str]:
     (dice,) = cell[model]["dice"]
     values: list[Cell | str] = [
-        structure,
+        ALL_PAIRS if structure == ALL else structure,
         model,
         f"{dice['n_cases']} ({dice['n_patients']})",
     ]
     for metric, digits in SHOWN.items():
         rows, several = cell[model][metric], len(cell[model][metric]) > 1
-        units = [f" {pretty_unit(row['unit'])}" if several else "" for row in rows]
-        means = [decimal(number(row, "mean"), digits) + unit for row, unit in zip(rows, units, strict=True)]
-        best = _best(cell, metric) == model
-        mark = "*" if best and _beats_all(results, domain, structure, metric, model) else ""
+        units = [pretty_unit(row["unit"]) if several else "" for row in rows]
+        means = [
+            with_unit(decimal(number(row, "mean"), digits), metric, unit) for row, unit in zip(rows, units, strict=True)
+        ]
+        best = _best(cell, metric) == model and results.beats_all(rows[0], model)
         more = [_more(row, dice, digits, "\n" if len(rows) == 1 else " ") for row in rows]
-        values.append(Cell(" / ".join(means), best, mark, "\n".join(filter(None, more))))
+        values.append(Cell(" / ".join(means), best, more="\n".join(filter(None, more))))
     return [*values, dice["n_missed"], dice["n_false_positive"]]
 
 
 def _more(row: Row, dice: Row, digits: int, between: str) -> str:
     """The interval, and behind or below it n where the mean rests on another number of values than Dice."""
-    text = interval(number(row, "ci95_low"), number(row, "ci95_high"), digits)
+    text = interval(number(row, "ci95_low"), number(row, "ci95_high"), digits, number(row, "n_patients"))
     return text if row["n_values"] == dice["n_values"] else f"{text}{between}(n = {row['n_values']})".strip()
 
 
@@ -105,32 +108,21 @@ def _best(cell: _Cell, metric: str) -> str | None:
     return with_it[0] if len(with_it) == 1 else None
 
 
-def _beats_all(results: Results, domain: str, structure: str, metric: str, model: str) -> bool:
-    """Whether the model differs from every other one with a corrected p below LEVEL, and is the better one."""
-    pairs = [
-        row
-        for row in results.comparisons
-        if (row["domain"], row["class"], row["metric"]) == (domain, structure, metric)
-        and model in (row["model_a"], row["model_b"])
-    ]
-    others = len(results.models) - 1
-    return len(pairs) == others > 0 and all(row["better"] == model and number(row, "p_holm") < LEVEL for row in pairs)
-
-
 def note(results: Results) -> str:
     """How the tables are to be read."""
     text = (
         "Only structures that a case knows count: annotated in it, or known not to be there. cases: with a value of "
-        "Dice (a structure rightly found absent has none); (all): every known structure of every case counts once. "
-        f"surface Dice: tolerance {results.about.get('surface_dice_tolerance')} mm, or pixels where their size is "
-        "unknown. missed: cases that show the structure, of which nothing was predicted; false pos.: cases known not "
-        "to show it, in which it was predicted. Distances are infinite in both kinds of cases and leave these out; "
-        "they have an n of their own where it differs."
+        f"Dice (a structure rightly found absent has none). {ALL_PAIRS}: the mean over every known structure of every "
+        "case, each once; the mean of the structures' means (foreground_mean in summary.json, as nnU-Net has it) is "
+        "another number. surface Dice: at the tolerance in brackets, in pixels where their size is unknown. missed: "
+        "cases that show the structure, of which nothing was predicted; false pos.: cases known not to show it, in "
+        "which it was predicted. Distances are infinite in both kinds of cases and leave these out; they have an n of "
+        f"their own where it differs. {ABOUT_INTERVALS}"
     )
     if len(results.models) > 1:
         text += (
-            " Bold: the best mean, where all models were measured on the same number of known cases (a missed "
-            f"structure makes a mean distance the worst). * better than every other model, p < {LEVEL} (Wilcoxon "
-            "signed-rank over patients, corrected by Holm's method)."
+            f" Bold: the best mean, and better than every other model, p < {LEVEL} (Wilcoxon signed-rank over "
+            "patients, corrected by Holm's method), where all were measured on the same number of known cases (a "
+            "missed structure makes a mean distance the worst)."
         )
     return text

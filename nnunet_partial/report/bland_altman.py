@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from nnunet_partial.evaluation.statistics import FEWEST
 from nnunet_partial.report.drawing import Picture, file_name, new_drawing, shortened, style
 from nnunet_partial.report.results_folder import Results, Row, number
 from nnunet_partial.report.wording import Biomarker, biomarker_name, decimal, pretty_unit
@@ -55,7 +56,8 @@ def draw_agreement(results: Results, key: Biomarker) -> Picture | None:
         f"Bland-Altman plot of {biomarker_name(key)}: "
         + "; ".join(_words(results, model, key, domains) for model in models),
         f"{biomarker_name(key)}: one point per patient{' and domain' if repeated else ''}. Solid line: mean difference"
-        f"{' over patients' if repeated else ''}; dashed: limits of agreement (\N{PLUS-MINUS SIGN} 1.96 SD).",
+        f"{' over patients' if repeated else ''}; dashed: limits of agreement (\N{PLUS-MINUS SIGN} 1.96 SD), from "
+        f"{FEWEST} patients.",
     )
 
 
@@ -120,4 +122,5 @@ def _words(results: Results, model: str, key: Biomarker, domains: Sequence[str])
     if row is None:
         return model
     bias, low, high = (decimal(number(row, name), 2) for name in ("bias", "loa_low", "loa_high"))
-    return f"{model} bias {bias} {pretty_unit(key[1])}, limits {low} to {high}, n {row['n']}"
+    limits = f", limits {low} to {high}" if row["loa_low"] else ""
+    return f"{model} bias {bias} {pretty_unit(key[1])}{limits}, n {row['n']}"

@@ -10,9 +10,10 @@ import numpy as np
 
 from nnunet_partial.colours import colours_of
 from nnunet_partial.evaluation.metrics import OVERLAPS
+from nnunet_partial.evaluation.words import stars
 from nnunet_partial.report.drawing import HATCHES, Picture, file_name, new_drawing, shortened, style
 from nnunet_partial.report.results_folder import Results, number
-from nnunet_partial.report.wording import METRIC_NAMES, pretty_unit, stars
+from nnunet_partial.report.wording import METRIC_NAMES, metric_name, pretty_unit
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -60,7 +61,7 @@ def draw_boxes(results: Results, metric: str, unit: str) -> Picture | None:
         for axes in panels[len(structures) :]:
             axes.set_visible(False)
         for axes in panels[::columns]:
-            axes.set_ylabel(METRIC_NAMES[metric] + (f" ({pretty_unit(unit)})" if unit else ""))
+            axes.set_ylabel(metric_name(metric, unit))
         if len(models) > 1:
             drawing.legend(handles=_legend(models), loc="outside lower center", ncols=min(4, len(models)))
     name = file_name("boxplot", metric, *([unit] if unit else []))

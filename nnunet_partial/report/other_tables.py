@@ -7,10 +7,19 @@ from collections.abc import Sequence
 from nnunet_partial.errors import some
 from nnunet_partial.evaluation.metrics import CORRECTLY_EMPTY, FALSE_POSITIVE, FOUND, MISSED
 from nnunet_partial.evaluation.records import ALL
-from nnunet_partial.evaluation.words import p_text
+from nnunet_partial.evaluation.statistics import LEVEL
+from nnunet_partial.evaluation.words import p_text, stars, with_unit
 from nnunet_partial.report.results_folder import Results, Row, number
 from nnunet_partial.report.tables import Cell, Table, rules_between
-from nnunet_partial.report.wording import METRIC_NAMES, Biomarker, biomarker_name, decimal, interval, pretty_unit, stars
+from nnunet_partial.report.wording import (
+    ABOUT_INTERVALS,
+    Biomarker,
+    biomarker_name,
+    decimal,
+    interval,
+    metric_name,
+    pretty_unit,
+)
 
 HARDEST = 5
 
@@ -18,11 +27,12 @@ HARDEST = 5
 def comparison_table(results: Results, metric: str, digits: int) -> Table:
     """A row for each domain, structure and pair of models."""
     chosen = [row for row in results.comparisons if row["metric"] == metric]
-    units = sorted({pretty_unit(row["unit"]) for row in chosen})
+    units = {row["unit"] for row in chosen}
 
     def mean(row: Row, of: str) -> Cell:
-        unit = f" {pretty_unit(row['unit'])}" if len(units) > 1 else ""
-        return Cell(decimal(number(row, f"mean_{of}"), digits) + unit, row["better"] == row[f"model_{of}"])
+        text = decimal(number(row, f"mean_{of}"), digits)
+        unit = pretty_unit(row["unit"]) if len(units) > 1 else ""
+        return Cell(with_unit(text, metric, unit), row["better"] == row[f"model_{of}"])
 
     rows: list[list[Cell | str]] = [
         [
@@ -38,7 +48,7 @@ def comparison_table(results: Results, metric: str, digits: int) -> Table:
         for row in chosen
     ]
     tests = chosen[0]["n_tests"] if chosen else "0"
-    unit = f" ({units[0]})" if len(units) == 1 and units[0] else ""
+    name = metric_name(metric, units.pop() if len(units) == 1 else "")
     return Table(
         [
             "domain",
@@ -51,10 +61,9 @@ def comparison_table(results: Results, metric: str, digits: int) -> Table:
             "patients (differ)",
         ],
         rows,
-        f"{METRIC_NAMES[metric]}{unit}: models compared on the same patients",
-        "Bold: the better one, by the sign of the effect; p tells whether that may be chance (* < 0.05, ** < 0.01, "
-        "*** < 0.001): Wilcoxon signed-rank test on patients' means, two-sided, corrected by Holm's method for "
-        f"{tests} tests. "
+        f"{name}: models compared on the same patients",
+        f"Bold: the better one, where p < {LEVEL} and both effect and means say so. p: Wilcoxon signed-rank test on "
+        f"patients' means, two-sided, corrected by Holm's method for {tests} tests (* < 0.05, ** < 0.01, *** < 0.001). "
         "effect: rank-biserial correlation, above 0 where a is better; differ: patients in whom the models differ. "
         "Means are over patients' means, so they may differ from those over cases; here an infinite distance counts.",
         left=3,
@@ -63,25 +72,28 @@ def comparison_table(results: Results, metric: str, digits: int) -> Table:
 
 
 def rank_table(results: Results, metric: str) -> Table:
-    """Mean ranks, a column per model."""
+    """Mean ranks, a column per model; bold: better than every other one (see `comparison_table`)."""
     cells: dict[tuple[str, str, str], dict[str, Row]] = {}
     for row in results.ranks:
         if row["metric"] == metric:
             cells.setdefault((row["domain"], row["class"], row["unit"]), {})[row["model"]] = row
     rows: list[list[Cell | str]] = []
-    for (domain, structure, _), ranks in cells.items():
+    units = {unit for _, _, unit in cells}
+    left = 3 if len(units) > 1 else 2
+    for (domain, structure, unit), ranks in cells.items():
         n = next(iter(ranks.values()))["n_patients"]
-        first = [model for model, row in ranks.items() if row["place"] == "1"]
         shown = [
-            Cell(decimal(number(ranks[model], "mean_rank"), 2), first == [model]) if model in ranks else Cell("")
+            Cell(decimal(number(ranks[model], "mean_rank"), 2), results.beats_all(ranks[model], model))
+            if model in ranks
+            else Cell("")
             for model in results.models
         ]
-        rows.append([domain, structure, n, *shown])
+        rows.append([domain, structure, *([pretty_unit(unit)] if len(units) > 1 else []), n, *shown])
     return Table(
-        ["domain", "structure", "patients", *results.models],
+        ["domain", "structure", *(["unit"] if len(units) > 1 else []), "patients", *results.models],
         rows,
-        f"{METRIC_NAMES[metric]}: mean rank over patients (1: the best)",
-        left=2,
+        f"{metric_name(metric, units.pop() if len(units) == 1 else '')}: mean rank over patients (1: the best)",
+        left=left,
         rules=rules_between(rows),
     )
 
@@ -105,7 +117,7 @@ def _biomarker_table(key: Biomarker, of_biomarker: Sequence[Row]) -> Table:
             decimal(number(row, "mean_reference"), 1),
             decimal(number(row, "mean_prediction"), 1),
             _with_interval(row, "bias", 1),
-            interval(number(row, "loa_low"), number(row, "loa_high"), 1),
+            interval(number(row, "loa_low"), number(row, "loa_high"), 1, number(row, "n")),
             decimal(number(row, "mae"), 1),
             _with_interval(row, "pearson_r", 2),
         ]
@@ -120,7 +132,8 @@ def _biomarker_table(key: Biomarker, of_biomarker: Sequence[Row]) -> Table:
         f"{biomarker_name(key)} in {pretty_unit(key[1])}: prediction against reference [95 % interval]",
         "n: patients with both numbers; lost: those for whom the reference has one and the prediction none, who are in "
         "no other number. reference, prediction: means. bias: mean of prediction minus reference; limits of agreement: "
-        "bias \N{PLUS-MINUS SIGN} 1.96 SD; MAE: mean absolute error; r: Pearson's correlation.",
+        "bias \N{PLUS-MINUS SIGN} 1.96 SD; MAE: mean absolute error; r: Pearson's correlation. "
+        f"{ABOUT_INTERVALS} So with limits of agreement.",
         left=2,
         rules=rules_between(rows),
     )
@@ -128,7 +141,7 @@ def _biomarker_table(key: Biomarker, of_biomarker: Sequence[Row]) -> Table:
 
 def _with_interval(row: Row, column: str, digits: int) -> Cell:
     low, high = (number(row, f"{column}_ci95_{end}") for end in ("low", "high"))
-    return Cell(decimal(number(row, column), digits), more=interval(low, high, digits))
+    return Cell(decimal(number(row, column), digits), more=interval(low, high, digits, number(row, "n")))
 
 
 def false_positive_table(results: Results, by_name: bool = True) -> Table:

@@ -29,6 +29,7 @@ _TEXT = {
     *(
         "metric",
         "unit",
+        "mean_over",
         "model_a",
         "model_b",
         "better",
@@ -67,6 +68,17 @@ class Results:
     def domains(self) -> list[str]:
         """In the order of the alphabet, without "(all)"."""
         return sorted({row["domain"] for row in self.per_case})
+
+    def beats_all(self, where: Row, model: str) -> bool:
+        """Whether the model is called better than every other one in the metric, unit, domain and structure of a row;
+        False with one model."""
+        pairs = [
+            row
+            for row in self.comparisons
+            if all(row[key] == where[key] for key in ("metric", "unit", "domain", "class"))
+            and model in (row["model_a"], row["model_b"])
+        ]
+        return len(pairs) == len(self.models) - 1 > 0 and all(row["better"] == model for row in pairs)
 
 
 def read_results(folder: Path) -> Results:

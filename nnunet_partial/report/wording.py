@@ -6,6 +6,7 @@ import math
 from typing import TypeAlias
 
 from nnunet_partial.evaluation.biomarkers_rows import OWN
+from nnunet_partial.evaluation.statistics import FEW, FEWEST
 
 METRIC_NAMES = {
     "dice": "Dice",
@@ -21,13 +22,16 @@ METRIC_NAMES = {
 #: What it is, its unit, and the method, which may be empty.
 Biomarker: TypeAlias = tuple[str, str, str]
 
-#: The usual levels of significance, and their stars.
-LEVELS = ((0.001, "***"), (0.01, "**"), (0.05, "*"))
+#: Behind an interval of few patients, and what is said about it below a table.
+DAGGER = "\N{DAGGER}"
+ABOUT_INTERVALS = (
+    f"No interval below {FEWEST} patients; {DAGGER} below {FEW}, where it may hold the true value less often than 95 %."
+)
 
 
-def stars(p: float) -> str:
-    """'*' where p < 0.05, '**' below 0.01, '***' below 0.001, else (also for NaN) nothing."""
-    return next((text for level, text in LEVELS if p < level), "")
+def metric_name(metric: str, unit: str) -> str:
+    """'HD95 (mm)', 'surface Dice (2 mm)', 'Dice'."""
+    return METRIC_NAMES[metric] + (f" ({pretty_unit(unit)})" if unit else "")
 
 
 def pretty_unit(unit: str) -> str:
@@ -51,6 +55,8 @@ def decimal(value: float, digits: int) -> str:
     return text.removeprefix("-") if float(text) == 0 else text
 
 
-def interval(low: float, high: float, digits: int) -> str:
-    """'[0.901, 0.921]'; nothing where there is none (NaN)."""
-    return "" if math.isnan(low) else f"[{decimal(low, digits)}, {decimal(high, digits)}]"
+def interval(low: float, high: float, digits: int, patients: float) -> str:
+    """'[0.901, 0.921]', with a dagger behind it where it rests on few patients; nothing where there is none (NaN)."""
+    if math.isnan(low):
+        return ""
+    return f"[{decimal(low, digits)}, {decimal(high, digits)}]" + (DAGGER if patients < FEW else "")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_partial.errors import PartialLabelError
-from nnunet_partial.evaluation.statistics import Described, Paired, describe, signed_rank
+from nnunet_partial.evaluation.statistics import SHARE, Described, Paired, describe, signed_rank
 from nnunet_partial.study.definition import Study
 from nnunet_partial.study.folder import StudyFolder
 from nnunet_partial.study.steps import Model, models
@@ -69,9 +69,9 @@ def _of_model(model: Model, folder: Path) -> list[Value]:
 
 
 def described(values: Sequence[Value]) -> Described:
-    """Mean over cases and seeds; its interval by a bootstrap of patients, who keep their cases and seeds."""
+    """Mean over cases and seeds; its interval is over patients, with all their cases and seeds."""
     counted = [value for value in values if not math.isnan(value.dice)]
-    return describe([value.dice for value in counted], [value.patient for value in counted])
+    return describe([value.dice for value in counted], [value.patient for value in counted], SHARE)
 
 
 def seed_means(values: Iterable[Value]) -> dict[int, float]:

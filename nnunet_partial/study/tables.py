@@ -6,22 +6,25 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from nnunet_partial.evaluation.statistics import holm
+from nnunet_partial.evaluation.statistics import LEVEL, holm
 from nnunet_partial.report.tables import Cell, Table
-from nnunet_partial.report.wording import interval
+from nnunet_partial.report.wording import ABOUT_INTERVALS, interval
 from nnunet_partial.study.definition import Scenario, Study
 from nnunet_partial.study.methods import METHODS
 from nnunet_partial.study.results import Value, compare, described, seed_means
 
-SIGNIFICANT = 0.05
-NOTE = f"*: worse than the best of the column, p < {SIGNIFICANT}. (hidden): labels hidden from training."
+NOTE = (
+    f"*: worse than the highest mean of the column, p < {LEVEL}; bold: the highest, where all others are. "
+    f"(hidden): labels hidden from training. {ABOUT_INTERVALS}"
+)
 #: What holds for every table.
 READING = (
-    "Each number is the mean Dice over test cases and seeds, with its 95 % interval (bootstrap of patients) and, in "
-    "round brackets, the lowest and the highest mean of a seed. All test labels are complete. Bold: the best of its "
-    "column, where one loss alone has the highest mean and none rightly predicted nothing at all (-). The test is "
-    "Wilcoxon's signed-rank test on patients' means over the seeds that both losses have, with Holm's correction for "
-    "all tests of a table. It speaks about patients; the luck of a training is seen in the seeds."
+    "Each number is the mean Dice over test cases and seeds, with its 95 % interval (over patients) and, in round "
+    "brackets, the lowest and the highest mean of a seed. All test labels are complete. *: worse than the loss with "
+    f"the highest mean of its column, p < {LEVEL}; bold: the highest mean, where every other loss is worse by this "
+    "test. There is no test where two share the highest mean, or where one rightly predicted nothing at all (-). The "
+    "test is Wilcoxon's signed-rank test on patients' means over the seeds that both losses have, with Holm's "
+    "correction for all tests of a table. It speaks about patients; the luck of a training is seen in the seeds."
 )
 
 
@@ -82,9 +85,10 @@ def _table(
     }
     best = {c: _best({method: of[method, c] for method in methods if of[method, c]}) for c in columns}
     worse, tests = _worse(of, best)
+    clear = {c for c in columns if all(m == best[c] or (m, c) in worse for m in methods if of[m, c])}
     rows: list[list[Cell | str]] = []
     for method in methods:
-        cells = [_cell(of[method, c], method == best[c], (method, c) in worse) for c in columns]
+        cells = [_cell(of[method, c], method == best[c] and c in clear, (method, c) in worse) for c in columns]
         seeds = {value.model.seed for column in columns for value in of[method, column]}
         rows.append([METHODS[method].title, str(len(seeds)), *cells])
     patients = len({value.patient for value in values})
@@ -109,7 +113,7 @@ def _worse(
     tests = [compare(better[column], of[method, column]) for method, column in pairs]
     corrected = holm([test.p for test in tests])
     worse = zip(pairs, tests, corrected, strict=True)
-    return {pair for pair, test, p in worse if p < SIGNIFICANT and test.rank_biserial > 0}, len(pairs)
+    return {pair for pair, test, p in worse if p < LEVEL and test.rank_biserial > 0}, len(pairs)
 
 
 def _best(of: Mapping[str, Sequence[Value]]) -> str | None:
@@ -126,7 +130,7 @@ def _cell(values: Sequence[Value], best: bool, worse: bool) -> Cell:
     numbers, seeds = described(values), seed_means(values)
     if not numbers.n_values:
         return Cell("-")
-    more = [interval(numbers.ci_low, numbers.ci_high, 3)]
+    more = [interval(numbers.ci_low, numbers.ci_high, 3, numbers.n_patients)]
     if len(seeds) > 1:
         more.append(f"({min(seeds.values()):.3f}-{max(seeds.values()):.3f})")
     return Cell(f"{numbers.mean:.3f}", best=best, mark="*" if worse else "", more=" ".join(filter(None, more)))

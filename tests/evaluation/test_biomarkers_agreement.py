@@ -12,33 +12,42 @@ from nnunet_partial.evaluation.summary import Row
 
 
 def test_by_hand() -> None:
-    """Differences 2, -1, 3, 0: mean 1, squares of deviations 1 + 4 + 4 + 1 = 10, SD sqrt(10 / 3) = 1.8257.
+    """Differences 2, -1, 3, 0, 1: mean 1, squares of deviations 1 + 4 + 4 + 1 + 0 = 10, SD sqrt(10 / 4) = 1.5811.
 
-    t of 3 degrees of freedom at 97.5 %: 3.1824. Bias: 1 -+ 3.1824 x 1.8257 / 2. Limits: 1 -+ 1.96 x 1.8257, each -+
-    3.1824 x 1.8257 x sqrt(1 / 4 + 1.96^2 / 6) = 5.4823.
+    t of 4 degrees of freedom at 97.5 %: 2.7764. Bias: 1 -+ 2.7764 x 1.5811 / sqrt(5). Limits: 1 -+ 1.96 x 1.5811, each
+    -+ 2.7764 x 1.5811 x sqrt(1 / 5 + 1.96^2 / 8) = 3.6205.
     """
-    found = agreement([50, 60, 70, 80], [52, 59, 73, 80])
-    assert (found.n, found.mean_reference, found.mean_prediction, found.bias, found.mae) == (4, 65, 66, 1, 1.5)
-    assert found.sd == pytest.approx(1.8257, abs=1e-4)
-    assert (found.bias_ci95_low, found.bias_ci95_high) == pytest.approx((1 - 2.9052, 1 + 2.9052), abs=1e-3)
-    assert (found.loa_low, found.loa_high) == pytest.approx((1 - 3.5785, 1 + 3.5785), abs=1e-3)
-    assert found.loa_low_ci95_low == pytest.approx(1 - 3.5785 - 5.4823, abs=2e-3)
-    assert found.loa_low_ci95_high == pytest.approx(1 - 3.5785 + 5.4823, abs=2e-3)
-    assert found.loa_high_ci95_low == pytest.approx(1 + 3.5785 - 5.4823, abs=2e-3)
-    assert found.loa_high_ci95_high == pytest.approx(1 + 3.5785 + 5.4823, abs=2e-3)
+    found = agreement([50, 60, 70, 80, 65], [52, 59, 73, 80, 66])
+    assert (found.n, found.mean_reference, found.mean_prediction, found.bias, found.mae) == (5, 65, 66, 1, 1.4)
+    assert found.sd == pytest.approx(1.5811, abs=1e-4)
+    assert (found.bias_ci95_low, found.bias_ci95_high) == pytest.approx((1 - 1.9632, 1 + 1.9632), abs=1e-3)
+    assert (found.loa_low, found.loa_high) == pytest.approx((1 - 3.0990, 1 + 3.0990), abs=1e-3)
+    assert found.loa_low_ci95_low == pytest.approx(1 - 3.0990 - 3.6205, abs=2e-3)
+    assert found.loa_low_ci95_high == pytest.approx(1 - 3.0990 + 3.6205, abs=2e-3)
+    assert found.loa_high_ci95_low == pytest.approx(1 + 3.0990 - 3.6205, abs=2e-3)
+    assert found.loa_high_ci95_high == pytest.approx(1 + 3.0990 + 3.6205, abs=2e-3)
 
 
 def test_correlation_and_concordance_by_hand() -> None:
-    """x deviates by -15, -5, 5, 15 (squares 500), y by -14, -7, 7, 14 (490), products 210 + 35 + 35 + 210 = 490.
+    """x deviates by -15, -5, 5, 15, 0 (squares 500), y by -14, -7, 7, 14, 0 (490), products 210 + 35 + 35 + 210 = 490.
 
-    r = 490 / sqrt(500 x 490); Lin: 2 x 490 / 4 / (500 / 4 + 490 / 4 + 1^2). Fisher: tanh(atanh(r) -+ 1.96 / sqrt(1)).
+    r = 490 / sqrt(500 x 490); Lin: 2 x 490 / 5 / (500 / 5 + 490 / 5 + 1^2). Fisher: tanh(atanh(r) -+ 1.96 / sqrt(2)).
     """
-    found = agreement([50, 60, 70, 80], [52, 59, 73, 80])
+    found = agreement([50, 60, 70, 80, 65], [52, 59, 73, 80, 66])
     r = 490 / math.sqrt(500 * 490)
     assert found.pearson_r == pytest.approx(r)
-    assert found.pearson_r_ci95_low == pytest.approx(math.tanh(math.atanh(r) - 1.96), abs=1e-3)
-    assert found.pearson_r_ci95_high == pytest.approx(math.tanh(math.atanh(r) + 1.96), abs=1e-3)
-    assert found.ccc == pytest.approx(245 / (125 + 122.5 + 1))
+    assert found.pearson_r_ci95_low == pytest.approx(math.tanh(math.atanh(r) - 1.96 / math.sqrt(2)), abs=1e-3)
+    assert found.pearson_r_ci95_high == pytest.approx(math.tanh(math.atanh(r) + 1.96 / math.sqrt(2)), abs=1e-3)
+    assert found.ccc == pytest.approx(196 / (100 + 98 + 1))
+
+
+def test_of_four_patients_no_interval_and_no_limits() -> None:
+    found = asdict(agreement([50, 60, 70, 80], [52, 59, 73, 80]))
+    assert (found["n"], found["bias"], found["mae"]) == (4, 1, 1.5)
+    assert {name for name, value in found.items() if math.isnan(value)} == {
+        *(name for name in found if "loa" in name or "ci95" in name),
+    }
+    assert found["pearson_r"] == pytest.approx(490 / math.sqrt(500 * 490))
 
 
 def test_a_constant_offset_correlates_but_does_not_agree() -> None:

@@ -12,13 +12,15 @@ import pytest
 
 from nnunet_partial.colours import COLOURS, FURTHER, colours_of
 from nnunet_partial.evaluation.metrics import METRICS
+from nnunet_partial.evaluation.words import stars
 from nnunet_partial.labels import CaseLabels, Manifest
 from nnunet_partial.report.agreement_tables import agreement_tables
 from nnunet_partial.report.boxplots import draw_boxes
 from nnunet_partial.report.chosen_cases import choose_cases
 from nnunet_partial.report.knowledge import Share, draw_knowledge, knowledge_of
+from nnunet_partial.report.other_tables import comparison_table, rank_table
 from nnunet_partial.report.results_folder import Results
-from nnunet_partial.report.wording import decimal, interval, stars
+from nnunet_partial.report.wording import decimal, interval
 
 
 def results(models: str = "a b", **tables: Any) -> Results:
@@ -37,11 +39,11 @@ def measured(model: str, case: str, dice: float | str, outcome: str = "found", *
 def summarised(model: str, **numbers: str) -> list[dict[str, str]]:
     """Four rows of summary.csv: Dice, surface Dice, HD95 and ASSD with the same numbers but for Dice and HD95."""
     common = dict.fromkeys(("mean", "ci95_low", "ci95_high"), "1") | {"n_infinite": "0", "n_values": "4"}
-    common |= {"n_cases": "4", "n_patients": "2", "n_known": "4", "n_missed": "0", "n_false_positive": "0"}
+    common |= {"n_cases": "4", "n_patients": "20", "n_known": "4", "n_missed": "0", "n_false_positive": "0"}
     return [
         {"model": model, "domain": "x", "class": "LV", "metric": metric, "unit": unit, **common}
         | {key.removeprefix(f"{metric}_"): value for key, value in numbers.items() if key.startswith(f"{metric}_")}
-        for metric, unit in (("dice", ""), ("surface_dice", ""), ("hd95", "mm"), ("assd", "mm"))
+        for metric, unit in (("dice", ""), ("surface_dice", "2 mm"), ("hd95", "mm"), ("assd", "mm"))
     ]
 
 
@@ -72,34 +74,104 @@ def test_few_cases_are_shown_once_each(cases: list[str], shown: list[str]) -> No
     assert sorted(chosen.cases.values()) == cases
 
 
-def test_the_best_mean_is_bold_and_starred_where_it_beats_every_other() -> None:
+def against(better: str, metric: str = "dice", unit: str = "", **more: str) -> dict[str, str]:
+    """A row of comparisons.csv: a against b."""
+    numbers = dict.fromkeys(("mean_a", "mean_b", "rank_biserial", "n_patients", "n_differ", "n_tests"), "1")
+    row = {"metric": metric, "unit": unit, "domain": "x", "class": "LV", "model_a": "a", "model_b": "b"}
+    return row | numbers | {"better": better, "p_holm": "0.04" if better else "1"} | more
+
+
+def test_the_best_mean_is_bold_only_where_it_is_better_than_every_other() -> None:
     rows = summarised("a", dice_mean="0.9"), summarised("b", dice_mean="0.8")
-    tested = {"metric": "dice", "domain": "x", "class": "LV", "model_a": "a", "model_b": "b"}
-    for better, p, mark in (("a", "0.04", "*"), ("a", "0.05", ""), ("b", "0.04", ""), ("", "", "")):
-        dice = cells(*rows, comparisons=[tested | {"better": better, "p_holm": p}])["Dice"]
-        assert [(cell.text, cell.best, cell.mark) for cell in dice] == [("0.900", True, mark), ("0.800", False, "")]
+    for better, bold in (("a", True), ("b", False), ("", False)):
+        dice = cells(*rows, comparisons=[against(better)])["Dice"]
+        assert [(cell.text, cell.best, cell.mark) for cell in dice] == [("0.900", bold, ""), ("0.800", False, "")]
+    assert [cell.best for cell in cells(*rows)["Dice"]] == [False, False]  # not tested
+    c = summarised("c", dice_mean="0.7")
+    both = [against("a"), against("a", model_b="c"), against("", model_a="b", model_b="c")]
+    for comparisons, bold in ((both, True), ([both[0], against("", model_b="c"), both[2]], False)):
+        dice = cells(*rows, c, models="a b c", comparisons=comparisons)["Dice"]
+        assert [cell.best for cell in dice] == [bold, False, False]
+
+
+def test_in_tests_and_ranks_bold_is_who_is_called_better() -> None:
+    """The lower mean of the better ranks is not bold where its p is 1."""
+    ranks = [
+        {"metric": "dice", "unit": "", "domain": "x", "class": "LV", "model": model, "n_patients": "5"}
+        | {"mean_rank": mean_rank, "place": place}
+        for model, mean_rank, place in (("a", "1.4", "1"), ("b", "1.6", "2"))
+    ]
+    for better in ("a", ""):
+        found = results(comparisons=[against(better, mean_a="0.69", mean_b="0.8", rank_biserial="0.2")], ranks=ranks)
+        (row,) = comparison_table(found, "dice", 3).cells
+        assert [(cell.text, cell.best) for cell in row[3:6]] == [
+            ("0.690", better == "a"), ("0.800", False), ("+0.20", False),
+        ]  # fmt: skip
+        (row,) = rank_table(found, "dice").cells
+        assert [(cell.text, cell.best) for cell in row[3:]] == [("1.40", better == "a"), ("1.60", False)]
+
+
+def test_a_p_just_below_the_level_shows_it() -> None:
+    (row,) = comparison_table(results(comparisons=[against("a", p_holm="0.0496")]), "dice", 3).cells
+    assert (row[6].text, row[6].mark) == ("0.0496", "*")
 
 
 def test_a_fine_distance_of_who_missed_a_case_is_not_bold() -> None:
     a = summarised("a", hd95_mean="2", hd95_n_infinite="1", hd95_n_values="3")
-    hd95 = cells(a, summarised("b", hd95_mean="5"))["HD95 (mm)"]
-    assert [(cell.text, cell.best) for cell in hd95] == [("2.00", False), ("5.00", True)]
-    assert hd95[0].more == "[1.00, 1.00]\n(n = 3)"  # Dice has 4
-    both = cells(a, summarised("b", hd95_mean="5", hd95_n_infinite="1"))["HD95 (mm)"]
+    for better, bold in (("b", [False, True]), ("a", [False, False])):
+        hd95 = cells(a, summarised("b", hd95_mean="5"), comparisons=[against(better, "hd95", "mm")])["HD95 (mm)"]
+        assert [(cell.text, cell.best) for cell in hd95] == list(zip(("2.00", "5.00"), bold, strict=True))
+        assert hd95[0].more == "[1.00, 1.00]\n(n = 3)"  # Dice has 4
+    b = summarised("b", hd95_mean="5", hd95_n_infinite="1")
+    both = cells(a, b, comparisons=[against("a", "hd95", "mm")])["HD95 (mm)"]
     assert [cell.best for cell in both] == [False, False]
 
 
 @pytest.mark.parametrize("other", [{"dice_mean": "0.9"}, {"dice_mean": "0.8", "dice_n_known": "3"}])
 def test_nothing_is_bold_where_models_are_equal_or_saw_different_cases(other: dict[str, str]) -> None:
-    dice = cells(summarised("a", dice_mean="0.9"), summarised("b", **other))["Dice"]
+    dice = cells(summarised("a", dice_mean="0.9"), summarised("b", **other), comparisons=[against("a")])["Dice"]
     assert [cell.best for cell in dice] == [False, False]
+
+
+def test_an_interval_of_few_patients_is_marked() -> None:
+    for patients, more in (("19", "[1.000, 1.000]\N{DAGGER}"), ("20", "[1.000, 1.000]")):
+        (dice,) = cells(summarised("a", dice_n_patients=patients))["Dice"]
+        assert dice.more == more
+    (dice,) = cells(summarised("a", dice_n_patients="4", dice_ci95_low="", dice_ci95_high=""))["Dice"]
+    assert dice.more == ""
+
+
+def test_units_are_told_apart_in_every_table() -> None:
+    """Surface Dice at 2 mm in one domain, at 2 pixels in another: two numbers over both."""
+    rows = summarised("a", surface_dice_mean="0.9")
+    (row,) = [row for row in rows if row["metric"] == "surface_dice"]
+    rows.append(row | {"unit": "2 pixels", "mean": "0.4"})
+    column = cells(rows)["surface Dice"]
+    assert [cell.text for cell in column] == ["0.900 (2 mm) / 0.400 (2 pixels)"]
+    assert cells(summarised("a"))["surface Dice (2 mm)"][0].text == "1.000"
+    where = {"domain": "(all)", "metric": "surface_dice", "class": "LV", "n_patients": "5", "place": "1"}
+    units = ("2 mm", "2 pixels")
+    ranks = [where | {"unit": u, "model": m, "mean_rank": "1.5"} for u in units for m in "ab"]
+    found = results(ranks=ranks, comparisons=[against("", "surface_dice", unit, domain="(all)") for unit in units])
+    assert [[cell.text for cell in row] for row in rank_table(found, "surface_dice").cells] == [
+        ["(all)", "LV", unit, "5", "1.50", "1.50"] for unit in units
+    ]
+    assert [row[3].text for row in comparison_table(found, "surface_dice", 3).cells] == [
+        "1.000 (2 mm)",
+        "1.000 (2 pixels)",
+    ]
+
+
+def test_the_overall_mean_is_labelled_as_that_over_all_pairs() -> None:
+    rows = [row | {"class": name} for name in ("LV", "LA", "(all)") for row in summarised("a", dice_n_known=name[:2])]
+    assert [cell.text for cell in cells(rows)["structure"]] == ["LV", "LA", "(all pairs)"]
 
 
 def test_a_false_positive_is_not_better_than_rightly_nothing() -> None:
     """Four cases known not to show it: a predicts it in one (Dice 0), b in none (no Dice, no distance)."""
     a = summarised("a", dice_mean="0", hd95_mean="", hd95_n_infinite="1")
     b = summarised("b", dice_mean="", dice_n_cases="0", hd95_mean="")
-    found = cells(a, b)
+    found = cells(a, b, comparisons=[against("a"), against("a", "hd95", "mm")])
     assert [(cell.text, cell.best) for cell in found["Dice"]] == [("0.000", False), ("\N{EN DASH}", False)]
     assert [cell.best for cell in found["HD95 (mm)"]] == [False, False]
 
@@ -165,7 +237,7 @@ def test_the_project_s_structures_keep_their_colours() -> None:
 
 def test_numbers_as_they_are_printed() -> None:
     assert (decimal(-0.0004, 3), decimal(math.nan, 2), decimal(math.inf, 2)) == ("0.000", "\N{EN DASH}", "inf")
-    assert (interval(0.9, 0.95, 2), interval(math.nan, math.nan, 2)) == ("[0.90, 0.95]", "")
+    assert (interval(0.9, 0.95, 2, 20), interval(math.nan, math.nan, 2, 4)) == ("[0.90, 0.95]", "")
     assert [stars(p) for p in (0.0009, 0.001, 0.01, 0.05, math.nan)] == ["***", "**", "*", "", ""]
 
 

@@ -60,9 +60,12 @@ def test_numbers_in_the_page_are_those_of_the_tables(reported: Story) -> None:
     rows = [row for row in rows_of(reported, "summary") if row["metric"] == "dice" and row["mean"]]
     assert len(rows) > 12
     for row in rows:
-        mean, low, high = (f"{float(row[name]):.3f}" for name in ("mean", "ci95_low", "ci95_high"))
-        assert f"{row['n_cases']} ({row['n_patients']}) {mean}" in agreement
-        assert f"[{low}, {high}]" in agreement
+        assert f"{row['n_cases']} ({row['n_patients']}) {float(row['mean']):.3f}" in agreement
+        assert (row["ci95_low"] == "") == (int(row["n_patients"]) < 5)
+    whole = [row for row in rows if row["ci95_low"]]
+    assert {row["domain"] for row in whole} == {"(all)"}  # a domain has three patients
+    for row in whole:
+        assert f"[{float(row['ci95_low']):.3f}, {float(row['ci95_high']):.3f}]\N{DAGGER}" in agreement
 
 
 def test_what_nobody_annotated_has_no_number_and_is_said_to_be_unknown(reported: Story) -> None:
@@ -214,7 +217,7 @@ def test_without_reference_and_manifest_the_numbers_are_reported(story: Story) -
         ("evaluation.json", ("}", ""), "is not valid JSON"),
         ("per_case.csv", (",outcome,", ",result,"), r"per_case\.csv has no column outcome"),
         ("per_case.csv", ("cm2", "cm2,more"), r"per_case\.csv, line 2: .* fields"),
-        ("summary.csv", ("dice,,0.", "dice,,zero."), r"summary\.csv, line 2: could not convert"),
+        ("summary.csv", ("dice,,cases,0.", "dice,,cases,zero."), r"summary\.csv, line 2: could not convert"),
         ("ranks.csv", ("mean_rank", "rank"), r"ranks\.csv has no column mean_rank"),
     ],
 )
@@ -251,8 +254,9 @@ def test_tables_as_markdown_and_latex(reported: Story, tmp_path: Path) -> None:
     row = next(
         r for r in rows_of(reported, "summary") if (r["domain"], r["class"], r["metric"]) == (FULL, "LV", "dice")
     )
-    mean, low, high = (f"{float(row[name]):.3f}" for name in ("mean", "ci95_low", "ci95_high"))
-    assert f"| LV | naive | 6 (3) | {mean} \\[{low}, {high}\\] |" in markdown
+    mean = f"{float(row['mean']):.3f}"
+    assert f"| LV | naive | 6 (3) | {mean} |" in markdown
+    assert r"]$\dagger$" in tex  # all domains together: nine patients
     assert f"LV & naive & 6 (3) & {mean} &" in tex
     assert tex.count(r"\begin{table}") == tex.count(r"\bottomrule") > 8
     assert r"m$<$b$>$\_\%" in tex

@@ -72,7 +72,7 @@ def test_means_seeds_and_stars(study: Study) -> None:
     assert [cell.text for cell in naive] == ["naive (unlabelled = background)", "2", "0.000"]
     # ten patients, Wilcoxon: all ten differences have one sign, p = 2 / 2^10 = 0.002
     assert naive[2].mark == "*"
-    assert marginal[2] == Cell("0.700", best=True, more="[0.700, 0.700] (0.600-0.800)")
+    assert marginal[2] == Cell("0.700", best=True, more="[0.700, 0.700]\N{DAGGER} (0.600-0.800)")
 
 
 def test_no_star_where_the_best_mean_loses_on_most_patients(tmp_path: Path) -> None:
@@ -85,7 +85,28 @@ def test_no_star_where_the_best_mean_loses_on_most_patients(tmp_path: Path) -> N
     assert compare(values[:20], values[20:]).p < 0.001
     (table,) = scenario_tables(study, values, ["MYO"])
     naive, marginal = table.cells
-    assert (naive[2].best, marginal[2].mark) == (True, "")
+    assert [(row[2].text, row[2].best, row[2].mark) for row in (naive, marginal)] == [
+        ("0.525", False, ""),
+        ("0.523", False, ""),
+    ]
+
+
+@pytest.mark.parametrize(("patients", "clear"), [(5, False), (6, True)])
+def test_the_highest_mean_is_bold_only_where_all_others_are_worse(tmp_path: Path, patients: int, clear: bool) -> None:
+    """All differences of one sign: p = 2 / 2^5 = 0.0625 and 2 / 2^6 = 0.031."""
+    study = study_of(tmp_path)
+    for loss, dice in (("naive", 0.5), ("marginal", 0.6)):
+        evaluated(study, f"{NAMES[0]}/{loss}/plain/seed0", {f"p{patient}": dice for patient in range(patients)})
+    (table,) = scenario_tables(study, read_values(study), ["MYO"])
+    assert [(row[2].best, row[2].mark) for row in table.cells] == [(False, "*" if clear else ""), (clear, "")]
+
+
+@pytest.mark.parametrize(("patients", "more"), [(4, ""), (5, "[0.500, 0.500]\N{DAGGER}"), (20, "[0.500, 0.500]")])
+def test_intervals_of_few_patients(tmp_path: Path, patients: int, more: str) -> None:
+    study = study_of(tmp_path)
+    evaluated(study, f"{NAMES[0]}/naive/plain/seed0", {f"p{patient}": 0.5 for patient in range(patients)})
+    (table,) = scenario_tables(study, read_values(study), ["MYO"])
+    assert [row[2] for row in table.cells] == [Cell("0.500", more=more)]
 
 
 def test_a_loss_that_rightly_predicts_nothing_is_not_worse_than_dice_0(tmp_path: Path) -> None:
@@ -96,7 +117,7 @@ def test_a_loss_that_rightly_predicts_nothing_is_not_worse_than_dice_0(tmp_path:
         study, f"{NAMES[0]}/marginal/plain/seed0", {**dict.fromkeys(patients), **dict.fromkeys(patients[:8], 0.0)}
     )
     (table,) = scenario_tables(study, read_values(study), ["MYO"])
-    assert [row[2] for row in table.cells] == [Cell("-"), Cell("0.000", more="[0.000, 0.000]")]
+    assert [row[2] for row in table.cells] == [Cell("-"), Cell("0.000", more="[0.000, 0.000]\N{DAGGER}")]
     assert table.note.startswith("0 tests.")
 
 
@@ -157,7 +178,7 @@ def test_what_has_not_finished_is_named(study: Study, tmp_path: Path, capsys: py
     text = (tmp_path / "report.md").read_text()
     assert "4 of 8 models" in text
     assert f"- {NAMES[1]}, plain (training: waiting): naive, marginal (seeds 0, 1)\n" in text
-    assert "| marginal | 2 | **0.700** \\[0.700, 0.700\\] (0.600-0.800) |" in text
+    assert "| marginal | 2 | **0.700** \\[0.700, 0.700\\]\N{DAGGER} (0.600-0.800) |" in text
     page = (tmp_path / "report.html").read_text()
     assert "4 of 8 models have not finished" in page
     assert r"\textbf{0.700}" in (tmp_path / "report.latex").read_text()
