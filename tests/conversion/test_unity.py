@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from facts import says
 from nnunet_partial.dataset_conversion.merge import merge
 from nnunet_partial.dataset_conversion.scenario import scenario
 from nnunet_partial.dataset_conversion.scenario_options import Options
-from facts import says
 from nnunet_partial.dataset_conversion.unity import Unity
 from nnunet_partial.dataset_conversion.unity_curve import chambers, smooth
 from nnunet_partial.dataset_conversion.unity_labels import labels_of
