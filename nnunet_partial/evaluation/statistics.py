@@ -101,8 +101,8 @@ def mean_interval(values: Floats, patients: Sequence[str], limits: Limits) -> tu
         The lower and the upper end; NaN, NaN below FEWEST patients.
 
     References:
-        Ratio of sums over clusters: Cochran 1977, Sampling Techniques, 3rd edition, chapter 6. Logit with Student's t:
-        Korn & Graubard 1998, Survey Methodology 24:193-201.
+        Ratio of sums over clusters: Cochran 1977, Sampling Techniques, 3rd edition, chapter 6. Logit of the mean, as
+        method "xlogit" of R's survey: https://rdrr.io/cran/survey/man/svyciprop.html
     """
     from scipy.special import expit, logit
     from scipy.stats import t
