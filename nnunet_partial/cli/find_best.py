@@ -70,8 +70,9 @@ def _show(found: Found) -> None:
     from nnunet_partial.overview import text_table
 
     short, best = _short_names(found), found.best.name
-    print("\nMeans over the cases that know the structure\n")
+    print("\nMeans over the cases that know the structure; (all) classes: over all pairs of case and class\n")
     print(words.agreement_table([{**row, "model": short[str(row["model"])]} for row in found.tables.summary]), end="")
+    print(words.about_intervals(found.tables.summary), end="")
     against = [row for row in found.tables.comparisons if best in (row["model_a"], row["model_b"])]
     if against:
         print("\nThe best against each other one: Dice, paired by patient (Wilcoxon signed-rank, p corrected for all")
