@@ -20,8 +20,8 @@ import torch
 from nnunet_partial.evaluation.biomarkers_axis import Discs
 from nnunet_partial.evaluation.biomarkers_formulas import disc_volume, ejection_fraction
 from nnunet_partial.evaluation.biomarkers_picture import CAVITY, measure_picture
-from nnunet_partial.evaluation.metrics import Scale, outline_agreement
-from nnunet_partial.evaluation.surfaces import nearest, surface_points
+from nnunet_partial.evaluation.metrics import outline_agreement
+from nnunet_partial.utils.masks import Scale, nearest, surface_points
 
 SPACINGS = {"2-D": ((0.3, 0.3), (0.5, 0.3)), "3-D": ((1.0, 1.0, 1.0), (2.5, 1.0, 1.0))}
 EXTENT_MM = {"2-D": 60.0, "3-D": 56.0}

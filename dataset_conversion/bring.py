@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunet_partial.files import link_or_copy
+from nnunet_partial.utils.files import link_or_copy
 
 from .relabel import relabel
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from .tables import number, whole_number
+from nnunet_partial.utils.tables import number, whole_number
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunet_partial.errors import ConversionError, some
+from nnunet_partial.errors import ConversionError
+from nnunet_partial.utils.text import printable, some
 
-from .case import Note, printable
+from .case import Note
 from .data_set import not_found, require_folder
 
 #: The ten folds of the paper, each with lists of its own.

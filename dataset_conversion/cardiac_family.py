@@ -15,10 +15,11 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from nnunet_partial.errors import ConversionError, some
+from nnunet_partial.errors import ConversionError
 from nnunet_partial.labels import CaseLabels
+from nnunet_partial.utils.text import printable, some
 
-from .case import Case, Note, Skipped, Source, printable, require_identifier
+from .case import Case, Note, Skipped, Source, require_identifier
 from .data_set import DataSet, not_found, require_folder
 from .four_chambers import CLASSES, FEWEST_PIXELS, Drawn, common_numbers, drawn_frames, open_outlines, without_holes
 from .nifti_video import NiftiVideo, nifti_video

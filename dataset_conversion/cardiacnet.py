@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from nnunet_partial.errors import ConversionError, some
+from nnunet_partial.errors import ConversionError
+from nnunet_partial.utils.text import printable, some
 
 from .cardiac_family import ENDINGS, CardiacFamily, ChamberVideo, base_folder, by_stem, pairing_problem
-from .case import printable
 from .data_set import not_found
 
 CUT_OFF_CHOICES = ("skip", "partial")

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import ClassVar
 
 from nnunet_partial.errors import ConversionError
+from nnunet_partial.utils.text import printable
 
 from .cardiac_family import CardiacFamily, ChamberVideo, base_folder, by_stem, pairing_problem
-from .case import Note, printable
+from .case import Note
 from .data_set import not_found
 
 #: The folder whose masks are lines and have a number of their own.

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from nnunet_partial.errors import ConversionError
 from nnunet_partial.labels import CaseLabels
+from nnunet_partial.utils.text import printable
 
 _IDENTIFIER = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,118}[A-Za-z0-9])?")
 
@@ -27,11 +28,6 @@ def require_identifier(name: str) -> str:
             "the last a letter or digit. Rename it in the source."
         )
     return name
-
-
-def printable(text: str) -> str:
-    """`text` with whatever no terminal or UTF-8 file can hold (bytes of a foreign file name) as backslash escapes."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 @dataclass(frozen=True)

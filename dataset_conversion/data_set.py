@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from nnunet_partial.errors import ConversionError, some
+from nnunet_partial.errors import ConversionError
+from nnunet_partial.utils.text import printable, some
 
-from .case import Case, Note, Skipped, Source, printable
+from .case import Case, Note, Skipped, Source
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from nnunet_partial.utils.text import printable
+
 from .cardiac_family import CardiacFamily, ChamberVideo, base_folder, by_stem, pairing_problem
-from .case import printable
 from .data_set import not_found
 
 #: 001_r, 030_v: patient, action.

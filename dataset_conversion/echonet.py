@@ -15,23 +15,15 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from nnunet_partial.errors import ConversionError, some
+from nnunet_partial.errors import ConversionError
 from nnunet_partial.labels import CaseLabels
+from nnunet_partial.utils.text import printable, some
 
 from . import polygon
-from .case import Case, Note, Skipped, Source, printable, require_identifier
+from .case import Case, Note, Skipped, Source, require_identifier
 from .chords import APEX, Outline, outline
 from .data_set import DataSet, not_found, require_folder
-from .echonet_tables import (
-    FILE_LIST,
-    TRACINGS,
-    Listed,
-    Traced,
-    Tracing,
-    read_file_list,
-    read_tracings,
-    videos,
-)
+from .echonet_tables import FILE_LIST, TRACINGS, Listed, Traced, Tracing, read_file_list, read_tracings, videos
 from .nominal_depth import DEPTH_MM, add_depth_option, require_depth
 from .video import read_frames
 

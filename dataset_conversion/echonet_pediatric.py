@@ -15,11 +15,12 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from nnunet_partial.errors import ConversionError, some
+from nnunet_partial.errors import ConversionError
 from nnunet_partial.labels import CaseLabels
+from nnunet_partial.utils.text import printable, some
 
 from . import polygon
-from .case import Case, Note, Skipped, Source, printable, require_identifier
+from .case import Case, Note, Skipped, Source, require_identifier
 from .data_set import DataSet, not_found, require_folder
 from .echonet import TINY, VIDEOS, phases_by_area
 from .echonet_tables import FILE_LIST, TRACINGS, videos

@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnunet_partial.errors import ConversionError
-
-from .case import printable
-from .tables import number, read_table, whole_number
+from nnunet_partial.utils.tables import number, read_table, whole_number
+from nnunet_partial.utils.text import printable
 
 FILE_LIST = "FileList.csv"
 TRACINGS = "VolumeTracings.csv"

@@ -17,10 +17,11 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from nnunet_partial.errors import ConversionError, some
+from nnunet_partial.errors import ConversionError
 from nnunet_partial.labels import CaseLabels
+from nnunet_partial.utils.text import printable, some
 
-from .case import Case, Note, Skipped, Source, printable, require_identifier
+from .case import Case, Note, Skipped, Source, require_identifier
 from .data_set import DataSet, not_found, require_folder
 from .hmc_tables import Clip, enlarged, key, read_masks, read_workbook, unique_by_key
 from .nominal_depth import DEPTH_MM, add_depth_option, require_depth

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nnunet_partial.errors import ConversionError, some
+from nnunet_partial.errors import ConversionError
+from nnunet_partial.utils.text import printable, some
 
 from .apart import Crashed, call_apart
-from .case import printable
 
 #: A tick of the font Wingdings, as it stands in the workbook.
 TICK = "ü"

@@ -12,8 +12,8 @@ from nnunet_partial.domain_sampling import square_root_weights
 from nnunet_partial.errors import DatasetError
 from nnunet_partial.labels import Manifest
 from nnunet_partial.overview import overview, scale_warning
-from nnunet_partial.parallel import in_parallel
 from nnunet_partial.raw_dataset import nnunet_folder
+from nnunet_partial.utils.parallel import in_parallel
 
 from .bring import File, bring
 from .merge_full import complete_labels

@@ -7,11 +7,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nnunet_partial.errors import DatasetError, some
+from nnunet_partial.errors import DatasetError
 from nnunet_partial.image_file import look
 from nnunet_partial.label_check import wrong
 from nnunet_partial.labels import CaseLabels, Manifest
-from nnunet_partial.parallel import in_parallel
+from nnunet_partial.utils.parallel import in_parallel
+from nnunet_partial.utils.text import some
 
 from .bring import File
 from .merge_plan import Plan

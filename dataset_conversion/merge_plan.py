@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nnunet_partial.errors import DatasetError, some
+from nnunet_partial.errors import DatasetError
 from nnunet_partial.image_file import Geometry, header, look
 from nnunet_partial.label_check import wrong
 from nnunet_partial.labels import Manifest
-from nnunet_partial.parallel import in_parallel
 from nnunet_partial.raw_dataset import RawDataset
+from nnunet_partial.utils.parallel import in_parallel
+from nnunet_partial.utils.text import some
 
 from .merge_conflicts import conflicts, incomplete, unreadable
 from .merge_source import PARTS, Source, common_order, lacks_a_class

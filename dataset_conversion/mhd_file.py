@@ -6,8 +6,7 @@ import math
 from pathlib import Path, PurePosixPath
 
 from nnunet_partial.errors import ConversionError
-
-from .case import printable
+from nnunet_partial.utils.text import printable
 
 _LARGEST_HEADER = 1 << 16
 _BYTES = {"MET_UCHAR": 1, "MET_CHAR": 1, "MET_USHORT": 2, "MET_SHORT": 2, "MET_FLOAT": 4, "MET_DOUBLE": 8}

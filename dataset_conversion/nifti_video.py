@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnunet_partial.errors import ConversionError
-
-from .case import printable
+from nnunet_partial.utils.text import printable
 
 #: NIfTI-1 data types with one number per pixel (https://nifti.nimh.nih.gov/nifti-1).
 _TYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}

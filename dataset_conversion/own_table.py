@@ -7,11 +7,12 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-from nnunet_partial.errors import ConversionError, some
+from nnunet_partial.errors import ConversionError
 from nnunet_partial.labels import COMMON_CLASSES, CaseLabels
+from nnunet_partial.utils.tables import Row, read_table
+from nnunet_partial.utils.text import printable, some
 
-from .case import Source, printable
-from .tables import Row, read_table
+from .case import Source
 
 COLUMNS = ("case", "image", "mask", "annotated", "absent", "domain", "patient")
 #: Kept where the table has them.

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from nnunet_partial.errors import ConversionError
+from nnunet_partial.utils.tables import Row, number, read_table, whole_number
+from nnunet_partial.utils.text import printable
 
-from .case import printable
 from .chords import FARTHEST
 from .echonet_tables import FILE_LIST, stem
 from .polygon import Points
-from .tables import Row, number, read_table, whole_number
 
 FOLDS = range(10)
 

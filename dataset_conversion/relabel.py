@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from nnunet_partial.errors import DatasetError
-from nnunet_partial.files import atomic_path
 from nnunet_partial.image_file import simpleitk
+from nnunet_partial.utils.files import atomic_path
 
 
 def relabel(source: Path, target: Path, new_values: Mapping[int, int]) -> None:

@@ -9,8 +9,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from nnunet_partial.errors import ConversionError, some
+from nnunet_partial.errors import ConversionError
 from nnunet_partial.labels import CaseLabels
+from nnunet_partial.utils.text import some
 
 from .nifti_video import NiftiVideo
 from .picture import compact

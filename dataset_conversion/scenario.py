@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_partial.errors import DatasetError
-from nnunet_partial.files import write_json
 from nnunet_partial.labels import MANIFEST_NAME, Manifest
 from nnunet_partial.overview import knowledge_table
-from nnunet_partial.parallel import in_parallel
 from nnunet_partial.raw_dataset import nnunet_folder
 from nnunet_partial.splits import SPLITS_NAME, check_splits
+from nnunet_partial.utils.files import write_json
+from nnunet_partial.utils.parallel import in_parallel
 
 from .bring import File, bring
 from .merge_source import PARTS

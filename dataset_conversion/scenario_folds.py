@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from nnunet_partial.errors import SplitError
-from nnunet_partial.files import read_json
 from nnunet_partial.labels import Manifest
 from nnunet_partial.raw_dataset import nnunet_folder
 from nnunet_partial.splits import SPLITS_NAME, Split, check_splits, make_splits
+from nnunet_partial.utils.files import read_json
 
 
 def folds_of(source: Path, manifest: Manifest, cases: Sequence[str]) -> list[Split]:

@@ -9,13 +9,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from nnunet_partial.errors import DatasetError, some
+from nnunet_partial.errors import DatasetError
 from nnunet_partial.image_file import look
 from nnunet_partial.label_check import wrong
 from nnunet_partial.labels import Manifest
-from nnunet_partial.parallel import in_parallel
 from nnunet_partial.raw_dataset import RawDataset
 from nnunet_partial.splits import Split
+from nnunet_partial.utils.parallel import in_parallel
+from nnunet_partial.utils.text import some
 
 from .merge_conflicts import incomplete, unreadable
 from .merge_plan import NO_BACKGROUND

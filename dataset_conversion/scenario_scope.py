@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from nnunet_partial.errors import DatasetError, some
+from nnunet_partial.errors import DatasetError
 from nnunet_partial.labels import CaseLabels, Manifest
 from nnunet_partial.overview import NO_DOMAIN
+from nnunet_partial.utils.text import some
 
 from .merge_source import Source
 from .scenario_options import RANDOM, Options

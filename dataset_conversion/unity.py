@@ -15,11 +15,12 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from nnunet_partial.errors import ConversionError, some
+from nnunet_partial.errors import ConversionError
 from nnunet_partial.labels import COMMON_CLASSES, CaseLabels
 from nnunet_partial.out_of_view import OFF, OUT_OF_VIEW
+from nnunet_partial.utils.text import printable, some
 
-from .case import Case, Note, Skipped, Source, printable
+from .case import Case, Note, Skipped, Source
 from .data_set import DataSet
 from .nominal_depth import DEPTH_MM, add_depth_option, require_depth
 from .own_picture import read_own

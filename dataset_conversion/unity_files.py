@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from nnunet_partial.errors import ConversionError, some
+from nnunet_partial.errors import ConversionError
+from nnunet_partial.utils.tables import number, read_table
+from nnunet_partial.utils.text import printable, some
 
-from .case import Note, printable
+from .case import Note
 from .data_set import not_found, require_folder
-from .tables import number, read_table
 from .unity_labels import CODE, Labels, code_of, read_labels
 
 LABELS, PICTURES = "labels", "png-cache"

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from nnunet_partial.errors import ConversionError
-from nnunet_partial.files import read_json
+from nnunet_partial.utils.files import read_json
+from nnunet_partial.utils.text import printable
 
-from .case import printable
 from .polygon import Points
 
 #: The inner outline of each chamber.

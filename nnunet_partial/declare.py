@@ -12,13 +12,14 @@ from pathlib import Path
 
 from nnunet_partial.declare_sides import leaks, require_declared_sides
 from nnunet_partial.declare_target import require_target, write_manifest
-from nnunet_partial.errors import DatasetError, ManifestError, some
+from nnunet_partial.errors import DatasetError, ManifestError
 from nnunet_partial.image_file import FileFacts, Geometry, header, look
 from nnunet_partial.label_check import wrong
 from nnunet_partial.labels import CaseLabels, Manifest
 from nnunet_partial.overview import overview
-from nnunet_partial.parallel import in_parallel
 from nnunet_partial.raw_dataset import RawDataset, places_of
+from nnunet_partial.utils.parallel import in_parallel
+from nnunet_partial.utils.text import some
 
 PARTS = ("Tr", "Ts")
 _SHOWN = 10

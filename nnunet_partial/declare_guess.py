@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from nnunet_partial.declare import Undeclared
 from nnunet_partial.declare_pattern import fixed_text
-from nnunet_partial.errors import ManifestError, some
+from nnunet_partial.errors import ManifestError
 from nnunet_partial.labels import CaseLabels, Manifest
+from nnunet_partial.utils.text import some
 
 #: More groups than this are not sites or data sets: the number in a name like P001 then counts patients.
 MOST_GROUPS = 10

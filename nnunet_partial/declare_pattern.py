@@ -7,8 +7,9 @@ import re
 from collections.abc import Sequence
 
 from nnunet_partial.declare import Undeclared
-from nnunet_partial.errors import ManifestError, some
+from nnunet_partial.errors import ManifestError
 from nnunet_partial.labels import CaseLabels, Manifest
+from nnunet_partial.utils.text import some
 
 
 def by_pattern(data: Undeclared, given: Sequence[Sequence[str]]) -> tuple[Manifest, list[str]]:

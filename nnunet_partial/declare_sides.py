@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from nnunet_partial.errors import ManifestError, some
+from nnunet_partial.errors import ManifestError
 from nnunet_partial.labels import Manifest
 from nnunet_partial.splits import split_findings, training_cases_for_test, without_patients
+from nnunet_partial.utils.text import some
 
 
 def require_declared_sides(manifest: Manifest, training: Sequence[str], test: Sequence[str]) -> None:

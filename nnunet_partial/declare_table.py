@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nnunet_partial.declare import Undeclared
-from nnunet_partial.errors import ManifestError, some
+from nnunet_partial.errors import ManifestError
 from nnunet_partial.labels import COMMON_CLASSES, CaseLabels, Manifest
+from nnunet_partial.utils.text import some
 
 REQUIRED = ("case", "annotated")
 OPTIONAL = ("absent", "domain", "patient", "split")
@@ -21,7 +22,7 @@ def by_table(data: Undeclared, path: Path) -> Manifest:
     Several classes in a cell are separated by spaces, commas, semicolons, '|', '+' or '/'. Every case needs a row, but
     for test images without labels. Raises PartialLabelError that names every row that is wrong and every case without.
     """
-    from nnunet_partial.dataset_conversion.tables import read_table
+    from nnunet_partial.utils.tables import read_table
 
     cases: dict[str, CaseLabels] = {}
     wrong: list[str] = []
@@ -48,8 +49,8 @@ def by_table(data: Undeclared, path: Path) -> Manifest:
 
 def unread_columns(path: Path) -> list[str]:
     """A remark (none or one) on the columns of the table that `by_table` does not read: a patient_id is no patient."""
-    from nnunet_partial.dataset_conversion.case import printable
-    from nnunet_partial.dataset_conversion.tables import read_table
+    from nnunet_partial.utils.tables import read_table
+    from nnunet_partial.utils.text import printable
 
     _, first = next(read_table(path, REQUIRED, OPTIONAL), (0, {}))
     read = (*REQUIRED, *OPTIONAL)

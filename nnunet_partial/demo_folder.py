@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_partial.errors import PartialLabelError
-from nnunet_partial.files import write_text
+from nnunet_partial.utils.files import write_text
 
 CAMUS, ECHONET, MERGED = "Dataset501_CAMUS", "Dataset502_EchoNetDynamic", "Dataset510_Echo"
 ABOUT_NAME = "about_this_folder.txt"

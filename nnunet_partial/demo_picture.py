@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nnunet_partial.colours import colours_of
 from nnunet_partial.demo_scores import Labels
+from nnunet_partial.utils.colors import colours_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,8 +9,8 @@ from pathlib import Path
 from nnunet_partial.demo_folder import DemoFolder
 from nnunet_partial.demo_picture import Row, draw_picture, median_case
 from nnunet_partial.demo_scores import Scores, read_labels, score
-from nnunet_partial.files import link_or_copy
 from nnunet_partial.raw_dataset import RawDataset
+from nnunet_partial.utils.files import link_or_copy
 
 
 def score_models(folder: DemoFolder, trainers: tuple[str, str]) -> Scores:

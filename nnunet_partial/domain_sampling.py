@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nnunet_partial.errors import ManifestError, some
+from nnunet_partial.errors import ManifestError
 from nnunet_partial.labels import Manifest
+from nnunet_partial.utils.text import some
 
 
 def square_root_weights(sizes: Mapping[str, int]) -> dict[str, float]:

@@ -21,12 +21,3 @@ class ConversionError(PartialLabelError):
 
 class DatasetError(PartialLabelError):
     """A nnU-Net data set folder is missing, ambiguous, incomplete or already there."""
-
-
-def some(names: list[str] | tuple[str, ...] | set[str], limit: int = 10) -> str:
-    """The first `limit` names, sorted, and how many more there are: 'a, b and 3 more'. Empty gives 'none'."""
-    ordered = sorted(names)
-    if not ordered:
-        return "none"
-    rest = len(ordered) - limit
-    return ", ".join(ordered[:limit]) + (f" and {rest} more" if rest > 0 else "")

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_partial.errors import ManifestError
-from nnunet_partial.files import read_json, write_json
 from nnunet_partial.image_file import FileFacts, look
 from nnunet_partial.labels import MANIFEST_NAME, Manifest
-from nnunet_partial.parallel import in_parallel
+from nnunet_partial.utils.files import read_json, write_json
+from nnunet_partial.utils.parallel import in_parallel
 
 #: Name of the file, beside the preprocessed data, in which `remember_checked` keeps its answer.
 CACHE_NAME = "partial_labels_checked.json"

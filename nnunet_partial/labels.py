@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nnunet_partial.errors import DatasetError, ManifestError, some
-from nnunet_partial.files import read_json, write_json
+from nnunet_partial.errors import DatasetError, ManifestError
+from nnunet_partial.utils.files import read_json, write_json
+from nnunet_partial.utils.text import some
 
 MANIFEST_NAME = "partial_labels.json"
 VERSION = 1

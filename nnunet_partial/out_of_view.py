@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from nnunet_partial.errors import some
 from nnunet_partial.labels import CaseLabels
+from nnunet_partial.utils.text import some
 
 #: Structures of the heart that a view does not show: the right heart in the apical two-chamber view.
 OUT_OF_VIEW = {"2CH": ("RV", "RA")}

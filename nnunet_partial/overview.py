@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from nnunet_partial.image_file import Geometry
 from nnunet_partial.labels import Manifest
 from nnunet_partial.pixel_size import size_known
+from nnunet_partial.utils.text import text_table
 
 NO_DOMAIN = "(no domain)"
 
@@ -128,17 +129,3 @@ def _median(
     if len({len(value) for value in values}) > 1:
         return "2-D and 3-D"
     return " x ".join(number.format(statistics.median(axis)) for axis in zip(*values, strict=True))
-
-
-def text_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns as wide as needed; the first left-aligned, the others right-aligned. Ends with a line break."""
-    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
-    lines = [head, ["-" * width for width in widths], *rows]
-    return "".join(
-        "  ".join(
-            cell.ljust(width) if column == 0 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        + "\n"
-        for line in lines
-    )

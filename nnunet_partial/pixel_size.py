@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nnunet_partial.errors import PartialLabelError
-from nnunet_partial.files import read_json
 from nnunet_partial.labels import CaseLabels
 from nnunet_partial.raw_dataset import TIFF
+from nnunet_partial.utils.files import read_json
 
 if TYPE_CHECKING:
     from nnunet_partial.image_file import Geometry

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from nnunet_partial.errors import some
-from nnunet_partial.files import same_bytes
 from nnunet_partial.raw_dataset import RawDataset, dataset_id
+from nnunet_partial.utils.files import same_bytes
+from nnunet_partial.utils.text import some
 
 #: The folder of the copies, in the preprocessed folder of a data set.
 COPIES = "gt_segmentations"

@@ -9,9 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from nnunet_partial.errors import DatasetError, some
-from nnunet_partial.files import read_json
+from nnunet_partial.errors import DatasetError
 from nnunet_partial.labels import MANIFEST_NAME, Manifest, class_names, ignore_label
+from nnunet_partial.utils.files import read_json
+from nnunet_partial.utils.text import some
 
 #: File endings of nnU-Net's TIFF reader, which keeps the pixel size of a volume in CASE.json beside it.
 TIFF = (".tif", ".tiff")

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_partial.errors import PartialLabelError
-from nnunet_partial.files import read_json, write_json
 from nnunet_partial.run_settings import VARIABLES
+from nnunet_partial.utils.files import read_json, write_json
 
 RECORD_NAME = "partial_label_run.json"
 

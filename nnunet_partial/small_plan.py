@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nnunet_partial.errors import PartialLabelError, some
-from nnunet_partial.files import read_json, write_json
+from nnunet_partial.errors import PartialLabelError
+from nnunet_partial.utils.files import read_json, write_json
+from nnunet_partial.utils.text import some
 
 
 def add_small_configuration(

@@ -12,9 +12,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nnunet_partial.errors import PartialLabelError, SplitError, some
-from nnunet_partial.files import read_json
+from nnunet_partial.errors import PartialLabelError, SplitError
 from nnunet_partial.labels import MANIFEST_NAME, Manifest
+from nnunet_partial.utils.files import read_json
+from nnunet_partial.utils.text import some
 
 SPLITS_NAME = "splits_final.json"
 N_FOLDS = 5

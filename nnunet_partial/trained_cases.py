@@ -11,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from nnunet_partial.errors import PartialLabelError, SplitError
-from nnunet_partial.files import read_json, write_json
+from nnunet_partial.utils.files import read_json, write_json
 
 TRAINED_NAME = "partial_label_folds.json"
 

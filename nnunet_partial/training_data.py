@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nnunet_partial.errors import ManifestError, SplitError, some
-from nnunet_partial.files import read_json, write_json
+from nnunet_partial.errors import ManifestError, SplitError
 from nnunet_partial.label_check import CACHE_NAME, checked_before, remember_checked, require_declared
 from nnunet_partial.labels import MANIFEST_NAME, Manifest, class_names, ignore_label
 from nnunet_partial.preprocessed_cases import at_hand, require_preprocessed, require_same_labels
@@ -21,6 +20,8 @@ from nnunet_partial.splits import (
     without_patients,
 )
 from nnunet_partial.unused_entries import unused_cases, unused_groups
+from nnunet_partial.utils.files import read_json, write_json
+from nnunet_partial.utils.text import some
 
 
 def read_manifest(preprocessed: Path, raw: Path | None) -> Manifest:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from nnunet_partial.errors import some
 from nnunet_partial.labels import CaseLabels
+from nnunet_partial.utils.text import some
 
 #: Entry of a case in the manifest: the domain that holds the same people.
 SAME_PEOPLE_AS = "same_people_as"

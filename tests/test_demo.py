@@ -17,14 +17,14 @@ from matplotlib.image import imread
 
 from nnunet_partial.cli import demo as cli
 from nnunet_partial.cli import main
-from nnunet_partial.colours import COLOURS
-from nnunet_partial.commands import Commands, Progress
 from nnunet_partial.demo import NAIVE, TRAINERS, Size, demo
 from nnunet_partial.demo_folder import DemoFolder
 from nnunet_partial.demo_picture import Row, draw_picture, median_case
 from nnunet_partial.demo_scores import Scores, compared, dice
 from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.small_plan import add_small_configuration
+from nnunet_partial.utils.colors import COLOURS
+from nnunet_partial.utils.process import Commands, Progress
 
 OURS = "nnUNetTrainerACCE"
 QUICK = Size(camus_patients=5, echonet_patients=5, pixels=32, epochs=2, iterations=2, val_iterations=1, features=(4, 8))

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nnunet_partial.errors import ManifestError, PartialLabelError
-from nnunet_partial.files import atomic_path, link_or_copy, read_json, sync_to_disk, write_json, write_text
+from nnunet_partial.utils.files import atomic_path, link_or_copy, read_json, sync_to_disk, write_json, write_text
 
 
 def test_text_is_written_as_utf_8(tmp_path: Path) -> None:

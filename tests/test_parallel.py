@@ -8,7 +8,7 @@ import os
 import pytest
 
 from nnunet_partial.errors import PartialLabelError
-from nnunet_partial.parallel import FEW, in_parallel
+from nnunet_partial.utils.parallel import FEW, in_parallel
 
 
 @pytest.mark.parametrize("processes", [1, 2])

@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _show(found: Found) -> None:
     from nnunet_partial.evaluation import words
-    from nnunet_partial.overview import text_table
+    from nnunet_partial.utils.text import text_table
 
     short, best = _short_names(found), found.best.name
     print("\nMeans over the cases that know the structure; (all) classes: over all pairs of case and class\n")

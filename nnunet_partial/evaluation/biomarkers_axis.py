@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nnunet_partial.evaluation.surfaces import Floats, Mask, surface_points
+from nnunet_partial.utils.masks import Floats, Mask, surface_points
 
 #: Number of discs (Lang et al. 2015, https://doi.org/10.1016/j.echo.2014.10.003).
 DISCS = 20

@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 
 from nnunet_partial.evaluation.biomarkers_heart import LV
 from nnunet_partial.evaluation.biomarkers_picture import PARTS, Picture, measure_picture, view_and_phase
-from nnunet_partial.evaluation.metrics import Scale
-from nnunet_partial.evaluation.surfaces import Mask
 from nnunet_partial.labels import CaseLabels
+from nnunet_partial.utils.masks import Mask, Scale
 
 
 @dataclass

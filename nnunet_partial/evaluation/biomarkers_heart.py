@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from nnunet_partial.evaluation.biomarkers_axis import Axis, Discs, NotMeasurableError, Region, discs, long_axis, moments
-from nnunet_partial.evaluation.metrics import Scale
-from nnunet_partial.evaluation.surfaces import Floats, Mask, bounding_box
+from nnunet_partial.utils.masks import Floats, Mask, Scale, bounding_box
 
 LV, MYO, LA = "LV", "MYO", "LA"
 #: Cavity and wall taken together, as one structure.

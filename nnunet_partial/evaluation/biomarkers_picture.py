@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from nnunet_partial.evaluation.biomarkers_axis import Discs, NotMeasurableError
 from nnunet_partial.evaluation.biomarkers_heart import LA, LV, MYO, WALLED, Heart
-from nnunet_partial.evaluation.metrics import Scale
-from nnunet_partial.evaluation.surfaces import Mask, bounding_box
+from nnunet_partial.utils.masks import Mask, Scale, bounding_box
 
 STRUCTURES = (LV, MYO, LA)
 

@@ -25,7 +25,7 @@ from nnunet_partial.evaluation.folders import Evaluation, evaluate_folders
 from nnunet_partial.evaluation.nnunet_layout import nnunet_summary
 from nnunet_partial.evaluation.reference import Reference, find_reference
 from nnunet_partial.evaluation.results import Tables, write_results
-from nnunet_partial.files import write_json, write_text
+from nnunet_partial.utils.files import write_json, write_text
 
 #: Of the surface Dice, in mm, as in `evaluate`; the choice goes by Dice.
 TOLERANCE_MM = 2.0

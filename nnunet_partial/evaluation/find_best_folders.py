@@ -12,8 +12,8 @@ from typing import Any
 from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.evaluation.find_best_folds import Validation
 from nnunet_partial.evaluation.find_best_models import Trained
-from nnunet_partial.files import atomic_path, read_json
-from nnunet_partial.parallel import in_parallel
+from nnunet_partial.utils.files import atomic_path, read_json
+from nnunet_partial.utils.parallel import in_parallel
 
 
 @dataclass(frozen=True)

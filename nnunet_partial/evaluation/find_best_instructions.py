@@ -8,7 +8,7 @@ from typing import Any
 
 from nnunet_partial.evaluation.find_best_folders import Candidate
 from nnunet_partial.evaluation.find_best_models import Trained
-from nnunet_partial.files import read_json
+from nnunet_partial.utils.files import read_json
 
 
 def information(

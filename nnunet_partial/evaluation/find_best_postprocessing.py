@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from nnunet_partial.evaluation.find_best_folders import nnunet_tools
 from nnunet_partial.evaluation.records import mean
 from nnunet_partial.evaluation.reference import Reference
-from nnunet_partial.files import write_json
 from nnunet_partial.image_file import read_array
-from nnunet_partial.parallel import in_parallel
+from nnunet_partial.utils.files import write_json
+from nnunet_partial.utils.parallel import in_parallel
 
 Floats = NDArray[np.float64]
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nnunet_partial.errors import SplitError, some
+from nnunet_partial.errors import SplitError
 from nnunet_partial.splits import Split
+from nnunet_partial.utils.text import some
 
 
 def cross_validation(splits: Sequence[Split]) -> list[int]:

@@ -6,14 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nnunet_partial.errors import PartialLabelError, some
+from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.evaluation.biomarkers_case import HeartCase, place_of
 from nnunet_partial.evaluation.biomarkers_patients import patient_key
 from nnunet_partial.evaluation.case import Task, evaluate_case
 from nnunet_partial.evaluation.records import PredictedSize, Record
 from nnunet_partial.evaluation.reference import Reference
 from nnunet_partial.labels import CaseLabels
-from nnunet_partial.parallel import in_parallel
+from nnunet_partial.utils.parallel import in_parallel
+from nnunet_partial.utils.text import some
 
 Predictions = Mapping[str, Mapping[str, Path]]
 

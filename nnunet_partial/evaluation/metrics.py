@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nnunet_partial.evaluation.surfaces import Floats, Mask, nearest, surface_points
+from nnunet_partial.utils.masks import Floats, Mask, Scale, nearest, surface_points
 
 FOUND, MISSED, FALSE_POSITIVE, CORRECTLY_EMPTY = "found", "missed", "false positive", "correctly empty"
 OUTCOMES = (FOUND, MISSED, FALSE_POSITIVE, CORRECTLY_EMPTY)
@@ -36,32 +36,6 @@ METRICS = (*OVERLAPS, *DISTANCES, "size_difference")
 #: A distance of exactly the tolerance is within it: more than what float32, in which headers hold spacings, rounds off
 #: (6e-8, relative), less than any difference that was measured.
 ROUNDING = 1e-6
-
-
-@dataclass(frozen=True)
-class Scale:
-    """What one voxel measures. `spacing`: one number per array axis, in `distance_unit`; a voxel has `voxel_size`
-    `size_unit`. Where the pixel size is not known, both are counted in pixels (2-D) or voxels (3-D)."""
-
-    spacing: tuple[float, ...]
-    distance_unit: str
-    voxel_size: float
-    size_unit: str
-
-    @property
-    def known(self) -> bool:
-        """Whether it measures, and does not count."""
-        return self.distance_unit == "mm"
-
-    @classmethod
-    def of(cls, spacing_mm: Sequence[float], known: bool = True) -> Scale:
-        """From the spacing along each axis in mm. 2-D: areas in cm2; 3-D: volumes in mL; not known: counts."""
-        flat = len(spacing_mm) < 3
-        if not known:
-            unit = "pixels" if flat else "voxels"
-            return cls((1.0,) * len(spacing_mm), unit, 1.0, unit)
-        spacing = tuple(float(step) for step in spacing_mm)
-        return cls(spacing, "mm", math.prod(spacing) / (100.0 if flat else 1000.0), "cm2" if flat else "mL")
 
 
 @dataclass(frozen=True)

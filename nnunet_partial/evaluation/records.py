@@ -9,8 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunet_partial.evaluation.metrics import DISTANCES, METRICS, Measured, Scale
-from nnunet_partial.files import write_text
+from nnunet_partial.evaluation.metrics import DISTANCES, METRICS, Measured
+from nnunet_partial.utils.files import write_text
+from nnunet_partial.utils.masks import Scale
 
 ALL = "(all)"
 

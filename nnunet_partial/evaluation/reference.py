@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunet_partial.errors import DatasetError, PartialLabelError, some
-from nnunet_partial.files import read_json
+from nnunet_partial.errors import DatasetError, PartialLabelError
 from nnunet_partial.labels import MANIFEST_NAME, Manifest, class_names
 from nnunet_partial.raw_dataset import RawDataset
+from nnunet_partial.utils.files import read_json
+from nnunet_partial.utils.text import some
 
 #: A scenario hides labels; the complete ones lie in this folder, with a manifest of their own.
 FULL_FOLDER, FULL_MANIFEST = "labelsTr_full", "partial_labels_full.json"

@@ -18,8 +18,8 @@ from nnunet_partial.evaluation.records import write_csv
 from nnunet_partial.evaluation.reference import Reference, is_plain
 from nnunet_partial.evaluation.statistics import FEWEST
 from nnunet_partial.evaluation.summary import Row
-from nnunet_partial.files import read_json, write_json
-from nnunet_partial.versions import versions
+from nnunet_partial.utils.files import read_json, write_json
+from nnunet_partial.utils.versions import versions
 
 PER_CASE_COLUMNS = (
     *("model", "case", "domain", "patient", "view", "phase", "class", "state", "outcome", *METRICS),

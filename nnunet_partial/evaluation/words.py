@@ -6,12 +6,11 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
-from nnunet_partial.errors import some
 from nnunet_partial.evaluation.metrics import CORRECTLY_EMPTY, FALSE_POSITIVE, OVERLAPS
 from nnunet_partial.evaluation.records import ALL, Record
 from nnunet_partial.evaluation.statistics import FEW, FEWEST, LEVEL
 from nnunet_partial.evaluation.summary import Row
-from nnunet_partial.overview import text_table
+from nnunet_partial.utils.text import some, text_table
 
 #: The usual levels of significance, and their stars.
 LEVELS = ((0.001, "***"), (0.01, "**"), (LEVEL, "*"))

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nnunet_partial.files import atomic_path
 from nnunet_partial.report.page import DENSITY, Figure
+from nnunet_partial.utils.files import atomic_path
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from nnunet_partial.errors import some
 from nnunet_partial.report.agreement_tables import agreement_tables, note
 from nnunet_partial.report.commands import repeat
 from nnunet_partial.report.knowledge import knowledge_table
@@ -24,7 +23,8 @@ from nnunet_partial.report.results_folder import Results
 from nnunet_partial.report.tables import Table
 from nnunet_partial.report.trained_on import Trained
 from nnunet_partial.report.wording import METRIC_NAMES, biomarker_name
-from nnunet_partial.versions import versions
+from nnunet_partial.utils.text import some
+from nnunet_partial.utils.versions import versions
 
 #: Biomarkers that are not folded, and how many remarks on them are shown.
 IN_THE_OPEN, REMARKS = ("EDV", "ESV", "EF"), 200

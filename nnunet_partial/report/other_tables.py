@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nnunet_partial.errors import some
 from nnunet_partial.evaluation.metrics import CORRECTLY_EMPTY, FALSE_POSITIVE, FOUND, MISSED
 from nnunet_partial.evaluation.records import ALL
 from nnunet_partial.evaluation.statistics import LEVEL
@@ -20,6 +19,7 @@ from nnunet_partial.report.wording import (
     metric_name,
     pretty_unit,
 )
+from nnunet_partial.utils.text import some
 
 HARDEST = 5
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from nnunet_partial.colours import colours_of
 from nnunet_partial.labels import Manifest
 from nnunet_partial.report.case_files import Slice, read_slice
 from nnunet_partial.report.chosen_cases import Chosen
 from nnunet_partial.report.drawing import Picture, file_name, new_drawing, shortened, style
 from nnunet_partial.report.outlines import HATCH, Line, hatch, outline
 from nnunet_partial.report.results_folder import Results
+from nnunet_partial.utils.colors import colours_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from nnunet_partial.errors import PartialLabelError, some
+from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.evaluation import (
     biomarkers_agreement,
     biomarkers_rows,
@@ -19,7 +19,8 @@ from nnunet_partial.evaluation import (
     warning_signs,
 )
 from nnunet_partial.evaluation.results import PER_CASE_COLUMNS
-from nnunet_partial.files import read_json
+from nnunet_partial.utils.files import read_json
+from nnunet_partial.utils.text import some
 
 Row: TypeAlias = Mapping[str, str]
 

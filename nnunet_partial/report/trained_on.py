@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_partial.errors import PartialLabelError
-from nnunet_partial.files import read_json
 from nnunet_partial.labels import MANIFEST_NAME, Manifest, class_names
 from nnunet_partial.raw_dataset import RawDataset
 from nnunet_partial.report.knowledge import Knowledge, knowledge_of
+from nnunet_partial.utils.files import read_json
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from nnunet_partial.evaluation.metrics import OVERLAPS
-from nnunet_partial.files import write_text
 from nnunet_partial.report.agreement_tables import SHOWN, agreement_tables
 from nnunet_partial.report.evaluation_page import ONLY_KNOWN, evaluation_page
 from nnunet_partial.report.latex_tables import latex, to_latex
@@ -21,6 +20,7 @@ from nnunet_partial.report.pictures import draw_pictures
 from nnunet_partial.report.results_folder import Results
 from nnunet_partial.report.tables import Table, to_markdown
 from nnunet_partial.report.trained_on import trained_on
+from nnunet_partial.utils.files import write_text
 
 
 def write_html(results: Results, file: Path) -> list[str]:

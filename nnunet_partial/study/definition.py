@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_partial.dataset_conversion.scenario_options import RANDOM
-from nnunet_partial.errors import PartialLabelError, some
+from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.study.methods import ARCHITECTURES, METHODS
 from nnunet_partial.study.yaml_lines import Lines, read_yaml
+from nnunet_partial.utils.text import some
 
 #: nnU-Net's, without the cascade, which needs another training before it.
 CONFIGURATIONS = ("2d", "3d_fullres", "3d_lowres")

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from nnunet_partial.errors import PartialLabelError, some
+from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.study.definition import Study
 from nnunet_partial.study.folder import StudyFolder
 from nnunet_partial.study.hold import visible_cards
@@ -22,6 +22,7 @@ from nnunet_partial.study.progress import ended_badly
 from nnunet_partial.study.snakemake_command import snakemake
 from nnunet_partial.study.steps import models, steps
 from nnunet_partial.study.workflow import prepare_workflow
+from nnunet_partial.utils.text import some
 
 LOCAL = "local"
 

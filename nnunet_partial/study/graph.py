@@ -7,12 +7,12 @@ import subprocess
 from pathlib import Path
 
 from nnunet_partial.errors import PartialLabelError
-from nnunet_partial.files import write_text
 from nnunet_partial.study.definition import Study
 from nnunet_partial.study.engine import only_run
 from nnunet_partial.study.folder import StudyFolder
 from nnunet_partial.study.snakemake_command import ask_snakemake
 from nnunet_partial.study.workflow import prepare_workflow
+from nnunet_partial.utils.files import write_text
 
 
 def draw_graph(study: Study, file: Path, output: Path) -> None:

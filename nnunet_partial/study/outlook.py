@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 from collections import defaultdict
 
-from nnunet_partial.overview import text_table
 from nnunet_partial.study.definition import Study
 from nnunet_partial.study.folder import StudyFolder
 from nnunet_partial.study.settings import data_are_outdated
 from nnunet_partial.study.snakemake_command import ask_snakemake
 from nnunet_partial.study.steps import steps
+from nnunet_partial.utils.text import text_table
 
 
 def outlook(study: Study, folder: StudyFolder) -> str:

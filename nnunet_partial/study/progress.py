@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 
-from nnunet_partial.overview import text_table
 from nnunet_partial.study.definition import Study
 from nnunet_partial.study.folder import StudyFolder
 from nnunet_partial.study.hold import is_held
 from nnunet_partial.study.steps import steps
+from nnunet_partial.utils.text import text_table
 
 STATES = ("done", "running", "stopped", "waiting")
 

@@ -6,7 +6,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from nnunet_partial.files import write_text
 from nnunet_partial.raw_dataset import RawDataset
 from nnunet_partial.report.drawing import remove_old
 from nnunet_partial.report.latex_tables import to_latex
@@ -20,7 +19,8 @@ from nnunet_partial.study.results import Value, finished, read_values
 from nnunet_partial.study.steps import models, steps
 from nnunet_partial.study.tables import READING, scenario_tables
 from nnunet_partial.study.unfinished import unfinished_lines, unfinished_models
-from nnunet_partial.versions import versions
+from nnunet_partial.utils.files import write_text
+from nnunet_partial.utils.versions import versions
 
 
 def write_report(study: Study, file: Path, output: Path, form: str) -> None:

@@ -7,13 +7,14 @@ import shutil
 from collections.abc import Iterable
 from typing import Any
 
-from nnunet_partial.errors import PartialLabelError, some
-from nnunet_partial.files import write_json
+from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.raw_dataset import find_dataset
 from nnunet_partial.study.definition import Study
 from nnunet_partial.study.folder import StudyFolder, files_stamp, stamp
 from nnunet_partial.study.hold import is_held
 from nnunet_partial.study.steps import used_sources
+from nnunet_partial.utils.files import write_json
+from nnunet_partial.utils.text import some
 
 #: Of the settings those that a training alone reads; plans and preprocessed data rest on all others.
 LENGTH = ("epochs", "iterations", "val_iterations")

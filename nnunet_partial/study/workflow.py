@@ -9,14 +9,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nnunet_partial.files import write_json
 from nnunet_partial.raw_dataset import find_dataset
 from nnunet_partial.study import commands
 from nnunet_partial.study.definition import Scenario, Study
 from nnunet_partial.study.folder import StudyFolder
 from nnunet_partial.study.settings import keep_settings
 from nnunet_partial.study.steps import derived_datasets, further_plans, models, takeovers, used_sources
-from nnunet_partial.trainer_search import trainers_folder
+from nnunet_partial.utils.files import write_json
+from nnunet_partial.utils.versions import trainers_folder
 
 
 def prepare_workflow(study: Study, file: Path, hands_out: bool, begin: bool) -> StudyFolder:

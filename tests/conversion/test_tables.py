@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from nnunet_partial.dataset_conversion.tables import read_table
 
 from nnunet_partial.errors import ConversionError
+from nnunet_partial.utils.tables import read_table
 
 
 def read(tmp_path: Path, text: str) -> list[tuple[int, dict[str, str]]]:

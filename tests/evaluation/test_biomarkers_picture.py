@@ -20,7 +20,7 @@ from nnunet_partial.evaluation.biomarkers_picture import (
     measure_picture,
     view_and_phase,
 )
-from nnunet_partial.evaluation.metrics import Scale
+from nnunet_partial.utils.masks import Scale
 
 from .drawn_hearts import CLASSES, Bullet, cut_ellipsoid_ml
 

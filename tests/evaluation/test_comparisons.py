@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nnunet_partial.evaluation.comparisons import compare_models
-from nnunet_partial.evaluation.metrics import Counts, Measured, Scale
+from nnunet_partial.evaluation.metrics import Counts, Measured
 from nnunet_partial.evaluation.records import Record, Subject
 from nnunet_partial.evaluation.summary import Row
 from nnunet_partial.evaluation.words import comparison_table, p_text, stars
+from nnunet_partial.utils.masks import Scale
 
 
 def compared(a: Sequence[float], b: Sequence[float], metric: str = "dice") -> Row:

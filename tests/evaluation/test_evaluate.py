@@ -491,7 +491,7 @@ def test_a_prediction_missing_for_one_model_is_no_loss_for_the_other(place: Plac
 
 
 def test_several_processes_give_the_same_tables(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    from nnunet_partial import parallel
+    from nnunet_partial.utils import parallel
 
     folder = place.predict("p", POOR)
     evaluate(place, folder)

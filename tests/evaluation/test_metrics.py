@@ -19,12 +19,11 @@ from nnunet_partial.evaluation.metrics import (
     METRICS,
     MISSED,
     Measured,
-    Scale,
     measure,
     outline_agreement,
     without_thin_axes,
 )
-from nnunet_partial.evaluation.surfaces import bounding_box, nearest, surface_points
+from nnunet_partial.utils.masks import Scale, bounding_box, nearest, surface_points
 
 SPACINGS = [(0.3, 0.3), (2.5, 0.4), (2.5, 0.7, 1.1)]
 

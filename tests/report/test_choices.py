@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from nnunet_partial.colours import COLOURS, FURTHER, colours_of
 from nnunet_partial.evaluation.metrics import METRICS
 from nnunet_partial.evaluation.words import stars
 from nnunet_partial.labels import CaseLabels, Manifest
@@ -21,6 +20,7 @@ from nnunet_partial.report.knowledge import Share, draw_knowledge, knowledge_of
 from nnunet_partial.report.other_tables import comparison_table, rank_table
 from nnunet_partial.report.results_folder import Results
 from nnunet_partial.report.wording import decimal, interval
+from nnunet_partial.utils.colors import COLOURS, FURTHER, colours_of
 
 
 def results(models: str = "a b", **tables: Any) -> Results:

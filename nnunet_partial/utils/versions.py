@@ -1,9 +1,13 @@
-"""Which versions of which programs made a number; asked without importing them."""
+"""Which versions of which programs made a number; asked without importing them.
+
+Where nnU-Net finds the trainers of this package.
+"""
 
 from __future__ import annotations
 
 import platform
 from importlib import metadata
+from pathlib import Path
 
 import nnunet_partial
 
@@ -19,3 +23,8 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             found[package] = "not installed"
     return {**found, "python": platform.python_version()}
+
+
+def trainers_folder() -> Path:
+    """The folder that the environment variable `nnUNet_extTrainer` must name."""
+    return Path(nnunet_partial.__file__).resolve().parent / "trainers"

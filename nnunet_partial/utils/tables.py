@@ -7,9 +7,8 @@ import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from nnunet_partial.errors import ConversionError, some
-
-from .case import printable
+from nnunet_partial.errors import ConversionError
+from nnunet_partial.utils.text import printable, some
 
 Row = dict[str, str]
 
