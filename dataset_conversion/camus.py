@@ -16,9 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnunet_partial.errors import ConversionError
-from nnunet_partial.labels import CaseLabels
+from nnunet_partial.labels import SAME_PEOPLE_AS, CaseLabels
 from nnunet_partial.out_of_view import OUT_OF_VIEW
-from nnunet_partial.twins import SAME_PEOPLE_AS
 from nnunet_partial.utils.text import some
 
 from .camus_cfg import ViewInfo, read_cfg

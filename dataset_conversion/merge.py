@@ -10,7 +10,7 @@ from typing import Any
 
 from nnunet_partial.domain_sampling import square_root_weights
 from nnunet_partial.errors import DatasetError
-from nnunet_partial.labels import Manifest
+from nnunet_partial.labels import FULL_MANIFEST_NAME, FULL_PART, Manifest
 from nnunet_partial.overview import overview, scale_warning
 from nnunet_partial.raw_dataset import nnunet_folder
 from nnunet_partial.utils.parallel import in_parallel
@@ -20,7 +20,6 @@ from .merge_full import complete_labels
 from .merge_plan import Plan, make_plan
 from .merge_source import PARTS
 from .publish import refuse_existing, staged_dataset, write_metadata
-from .scenario_plan import FULL_MANIFEST_NAME, FULL_PART
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from nnunet_partial.errors import PartialLabelError
+from nnunet_partial.labels import common_order, strangers
 from nnunet_partial.out_of_view import off_as_absent
 from nnunet_partial.splits import for_test_text, training_cases_for_test
-from nnunet_partial.twins import strangers
 from nnunet_partial.utils.text import some
 
-from .merge_source import PARTS, Source, common_order
+from .merge_source import PARTS, Source
 from .same_people import persons
 
 

@@ -10,14 +10,13 @@ from pathlib import Path
 from nnunet_partial.errors import DatasetError
 from nnunet_partial.image_file import look
 from nnunet_partial.label_check import wrong
-from nnunet_partial.labels import CaseLabels, Manifest
+from nnunet_partial.labels import FULL_MANIFEST_NAME, FULL_PART, CaseLabels, Manifest
 from nnunet_partial.utils.parallel import in_parallel
 from nnunet_partial.utils.text import some
 
 from .bring import File
 from .merge_plan import Plan
 from .merge_source import Source
-from .scenario_plan import FULL_MANIFEST_NAME, FULL_PART
 
 
 @dataclass(frozen=True)

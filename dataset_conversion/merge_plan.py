@@ -10,13 +10,13 @@ from pathlib import Path
 from nnunet_partial.errors import DatasetError
 from nnunet_partial.image_file import Geometry, header, look
 from nnunet_partial.label_check import wrong
-from nnunet_partial.labels import Manifest
+from nnunet_partial.labels import Manifest, common_order
 from nnunet_partial.raw_dataset import RawDataset
 from nnunet_partial.utils.parallel import in_parallel
 from nnunet_partial.utils.text import some
 
 from .merge_conflicts import conflicts, incomplete, unreadable
-from .merge_source import PARTS, Source, common_order, lacks_a_class
+from .merge_source import PARTS, Source, lacks_a_class
 from .same_people import with_one_patient
 
 #: What `unknown_as_ignore` may lead to.

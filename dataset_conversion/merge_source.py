@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 from nnunet_partial.errors import DatasetError
 from nnunet_partial.label_check import files_sum
-from nnunet_partial.labels import COMMON_CLASSES, MANIFEST_NAME, CaseLabels
+from nnunet_partial.labels import MANIFEST_NAME, CaseLabels
 from nnunet_partial.raw_dataset import TIFF, RawDataset
 
 PARTS = ("Tr", "Ts")
@@ -80,9 +80,3 @@ class Source:
 def lacks_a_class(labels: CaseLabels, classes: Sequence[str]) -> bool:
     """Whether some class is unknown in the case, so that its background may belong to that class."""
     return not labels.known.issuperset(classes)
-
-
-def common_order(names: Iterable[str]) -> tuple[str, ...]:
-    """Each name once: LV, MYO, LA, RV, RA first, as far as they occur, then the others as they first appear."""
-    once = list(dict.fromkeys(names))
-    return tuple(n for n in COMMON_CLASSES if n in once) + tuple(n for n in once if n not in COMMON_CLASSES)

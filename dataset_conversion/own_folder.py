@@ -10,12 +10,11 @@ from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
 from nnunet_partial.errors import ConversionError
-from nnunet_partial.labels import COMMON_CLASSES, CaseLabels
+from nnunet_partial.labels import COMMON_CLASSES, CaseLabels, common_order
 from nnunet_partial.utils.text import printable, some
 
 from .case import Case, Note, Skipped, Source, require_identifier
 from .data_set import DataSet, not_found, require_folder
-from .merge_source import common_order
 from .nominal_depth import DEPTH_MM, add_depth_option, require_depth
 from .own_picture import ENDINGS, read_own, renumbered, require_same_place
 from .own_table import OwnCase, read_cases

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_partial.errors import DatasetError
-from nnunet_partial.labels import MANIFEST_NAME, Manifest
+from nnunet_partial.labels import FULL_MANIFEST_NAME, FULL_PART, MANIFEST_NAME, Manifest
 from nnunet_partial.overview import knowledge_table
 from nnunet_partial.raw_dataset import nnunet_folder
 from nnunet_partial.splits import SPLITS_NAME, check_splits
@@ -22,7 +22,7 @@ from .bring import File, bring
 from .merge_source import PARTS
 from .publish import refuse_existing, staged_dataset, write_metadata
 from .scenario_options import Options
-from .scenario_plan import FULL_MANIFEST_NAME, FULL_PART, ScenarioPlan, make_plan
+from .scenario_plan import ScenarioPlan, make_plan
 
 #: Entries of the source's dataset.json that the scenario has its own of. 'dataset' lists files of the source, so
 #: that nnU-Net would train on the labels that are to be hidden; nnU-Net's generator writes a wrong 'citation'.

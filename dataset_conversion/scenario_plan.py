@@ -12,7 +12,7 @@ from typing import Any
 from nnunet_partial.errors import DatasetError
 from nnunet_partial.image_file import look
 from nnunet_partial.label_check import wrong
-from nnunet_partial.labels import Manifest
+from nnunet_partial.labels import FULL_MANIFEST_NAME, FULL_PART, Manifest
 from nnunet_partial.raw_dataset import RawDataset
 from nnunet_partial.splits import Split
 from nnunet_partial.utils.parallel import in_parallel
@@ -26,9 +26,6 @@ from .scenario_folds import folds_of, restricted, untaught
 from .scenario_options import RANDOM, Options
 from .scenario_scope import annotated, cases_in_scope, domain_of, impossible
 
-#: Beside labelsTr and partial_labels.json: the labels as they were before the scenario, and what they know.
-FULL_PART = "Tr_full"
-FULL_MANIFEST_NAME = "partial_labels_full.json"
 _SHOWN = 10
 
 

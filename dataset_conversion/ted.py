@@ -16,8 +16,7 @@ from typing import Any, ClassVar
 from numpy.typing import NDArray
 
 from nnunet_partial.errors import ConversionError
-from nnunet_partial.labels import CaseLabels
-from nnunet_partial.twins import SAME_PEOPLE_AS
+from nnunet_partial.labels import SAME_PEOPLE_AS, CaseLabels
 
 from .camus_cfg import ViewInfo, read_cfg
 from .case import Case, Note, Skipped, Source, require_identifier

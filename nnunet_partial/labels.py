@@ -2,6 +2,14 @@
 
 For each case a class is *annotated* (drawn here; it may still be empty), *absent* (known not to be in the picture, so
 background is right) or *unknown* (nobody looked). `known = annotated + absent`; background is always known.
+
+Which entries of a manifest speak of no case? Behind a mistyped name its cases fall to the next pattern, such as '*',
+and count as fully labelled although somebody wrote down that they are not.
+
+Two data sets may hold the same people under different names: then nobody may train in one and test in the other.
+
+A case says so in `partial_labels.json` by `"same_people_as": "camus"`, the domain of the other data set. It may stand
+beside that domain once its `patient` is named as there (camus_patient0002), so that splits keep the two together.
 """
 
 from __future__ import annotations
@@ -19,6 +27,20 @@ from numpy.typing import NDArray
 from nnunet_partial.errors import DatasetError, ManifestError
 from nnunet_partial.utils.files import read_json, write_json
 from nnunet_partial.utils.text import some
+
+
+def common_order(names: Iterable[str]) -> tuple[str, ...]:
+    """Each name once: LV, MYO, LA, RV, RA first, as far as they occur, then the others as they first appear."""
+    once = list(dict.fromkeys(names))
+    return tuple(n for n in COMMON_CLASSES if n in once) + tuple(n for n in once if n not in COMMON_CLASSES)
+
+
+#: Beside labelsTr and partial_labels.json: the labels as they were before the scenario, and what they know.
+FULL_PART = "Tr_full"
+
+
+FULL_MANIFEST_NAME = "partial_labels_full.json"
+
 
 MANIFEST_NAME = "partial_labels.json"
 VERSION = 1
@@ -330,3 +352,77 @@ def ignore_label(dataset_json: Mapping[str, Any]) -> int | None:
     """The value of nnU-Net's ignore label, or None where the data set declares none."""
     value = dataset_json["labels"].get("ignore")
     return None if value is None else int(value)
+
+
+def unused_groups(manifest: Manifest, cases: Iterable[str], with_test: bool = True) -> list[str]:
+    """A line for each pattern that is the first to match for none of `cases`; empty where all are.
+
+    A pattern whose cases all have an entry of their own is used: nobody relies on it. `with_test` False leaves out
+    patterns that are declared to be of test cases.
+    """
+    matches: dict[int, set[int]] = {index: set() for index in range(len(manifest.groups))}
+    used: set[int] = set()
+    for case in cases:
+        found = [i for i, (pattern, _) in enumerate(manifest.groups) if fnmatch.fnmatchcase(case, pattern)]
+        used.update(found[:1])
+        for index in found[1:]:
+            matches[index].add(found[0])
+    lines = []
+    for index, (pattern, labels) in enumerate(manifest.groups):
+        if index in used or (labels.split == "test" and not with_test):
+            continue
+        before = ", ".join(repr(manifest.groups[first][0]) for first in sorted(matches[index]))
+        lines.append(
+            f"the group {pattern!r} counts for no case, since {before} stands before it and the first that matches "
+            "counts. Put it first"
+            if before
+            else f"the group {pattern!r} matches no case"
+        )
+    return lines
+
+
+def unused_cases(manifest: Manifest, cases: Iterable[str], with_test: bool = True) -> list[str]:
+    """The entries, sorted, that name none of `cases`. `with_test` False leaves out those that are declared test."""
+    here = set(cases)
+    return sorted(
+        case for case, labels in manifest.cases.items() if case not in here and (with_test or labels.split != "test")
+    )
+
+
+#: Entry of a case in the manifest: the domain that holds the same people.
+SAME_PEOPLE_AS = "same_people_as"
+
+
+def strangers(entries: Mapping[str, CaseLabels]) -> list[str]:
+    """One line per domain whose people are here a second time under other names; empty where all is well.
+
+    `entries`: what is known of each case. Patients are named alike where only the digits at the end differ.
+    """
+    schemes: dict[str, set[str]] = {}
+    for case, labels in entries.items():
+        schemes.setdefault(labels.domain, set()).add(_scheme(labels.patient or case))
+    leaking: dict[tuple[str, str], set[str]] = {}
+    for case, labels in entries.items():
+        twin = labels.info.get(SAME_PEOPLE_AS)
+        patient = labels.patient or case
+        if isinstance(twin, str) and schemes.get(twin, set()) - {_scheme(patient)}:
+            leaking.setdefault((labels.domain, twin), set()).add(patient)
+    return [
+        f"{len(patients)} patient(s) of {domain} are people of {twin} under other names, so that one of them could be "
+        f"on both sides of a split: {some(patients)}. {_way_out(domain, twin)}"
+        for (domain, twin), patients in leaking.items()
+    ]
+
+
+def _way_out(domain: str, twin: str) -> str:
+    if domain == twin:
+        return "Take one of the two releases."
+    return (
+        f"Convert {domain} again so that its patients get the names they have in {twin} (for ted: --camus FOLDER, the "
+        f"folder that {twin} was converted from), or leave one out"
+    )
+
+
+def _scheme(patient: str) -> str:
+    """The name without the digits at its end: camus_patient for camus_patient0002."""
+    return patient.rstrip("0123456789")

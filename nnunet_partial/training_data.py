@@ -8,7 +8,7 @@ from typing import Any
 
 from nnunet_partial.errors import ManifestError, SplitError
 from nnunet_partial.label_check import CACHE_NAME, checked_before, remember_checked, require_declared
-from nnunet_partial.labels import MANIFEST_NAME, Manifest, class_names, ignore_label
+from nnunet_partial.labels import MANIFEST_NAME, Manifest, class_names, ignore_label, unused_cases, unused_groups
 from nnunet_partial.preprocessed_cases import at_hand, require_preprocessed, require_same_labels
 from nnunet_partial.preprocessed_labels import COPIES
 from nnunet_partial.splits import (
@@ -19,7 +19,6 @@ from nnunet_partial.splits import (
     training_cases_for_test,
     without_patients,
 )
-from nnunet_partial.unused_entries import unused_cases, unused_groups
 from nnunet_partial.utils.files import read_json, write_json
 from nnunet_partial.utils.text import some
 

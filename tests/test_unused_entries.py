@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 from facts import says
 
-from nnunet_partial.labels import CaseLabels, Manifest
-from nnunet_partial.unused_entries import unused_cases, unused_groups
+from nnunet_partial.labels import CaseLabels, Manifest, unused_cases, unused_groups
 
 ALL, LV, TEST = CaseLabels(("LV", "LA")), CaseLabels(("LV",)), CaseLabels(("LV",), info={"split": "test"})
 CASES = ["siteA_0", "siteB_0", "siteB_1"]

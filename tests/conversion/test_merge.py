@@ -14,13 +14,13 @@ import SimpleITK as sitk
 from facts import says
 from nnunet_partial.dataset_conversion import merge as merge_module
 from nnunet_partial.dataset_conversion.merge import merge
-from nnunet_partial.dataset_conversion.merge_source import common_order
 from nnunet_partial.dataset_conversion.relabel import relabel
 from raw_folders import Drawn, read_values, snapshot, write_dataset, write_image
 
 from nnunet_partial.cli import main
 from nnunet_partial.errors import DatasetError, PartialLabelError
 from nnunet_partial.label_check import undeclared
+from nnunet_partial.labels import common_order
 from nnunet_partial.raw_dataset import RawDataset
 
 CAMUS = {"LV": 1, "MYO": 2, "LA": 3}
