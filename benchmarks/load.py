@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
-from nnunet_partial.dataset_conversion.merge import merge
+from nnunet_partial.dataset_conversion.derived.merge import merge
 
 from nnunet_partial.check import check
 from nnunet_partial.splits import SPLITS_NAME

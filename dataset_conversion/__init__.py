@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+from .base import DataSet
 from .camus import Camus
-from .cardiacnet import CardiacNet
-from .cardiacuda import CardiacUDA
-from .data_set import DataSet
-from .echocp import EchoCP
+from .cardiac_chambers import CardiacNet, CardiacUDA, EchoCP
 from .echonet import EchoNetDynamic
 from .echonet_pediatric import EchoNetPediatric
+from .folder import OwnFolder
 from .hmc_qu import HmcQu
-from .own_folder import OwnFolder
 from .ted import Ted
 from .unity import Unity
 

@@ -2,6 +2,10 @@
 
 Ouyang et al., "Video-based AI for beat-to-beat assessment of cardiac function", Nature 2020,
 https://doi.org/10.1038/s41586-020-2145-8
+
+EchoNet-Dynamic's two tables: which videos there are, and where the left ventricle was traced in them.
+
+EchoNet-Dynamic's way of tracing a left ventricle: a long axis, then chords across it from the apex to the base.
 """
 
 from __future__ import annotations
@@ -17,15 +21,192 @@ from numpy.typing import NDArray
 
 from nnunet_partial.errors import ConversionError
 from nnunet_partial.labels import CaseLabels
+from nnunet_partial.utils.tables import number, read_table, whole_number
 from nnunet_partial.utils.text import printable, some
 
-from . import polygon
-from .case import Case, Note, Skipped, Source, require_identifier
-from .chords import APEX, Outline, outline
-from .data_set import DataSet, not_found, require_folder
-from .echonet_tables import FILE_LIST, TRACINGS, Listed, Traced, Tracing, read_file_list, read_tracings, videos
-from .nominal_depth import DEPTH_MM, add_depth_option, require_depth
-from .video import read_frames
+from .base import (
+    DEPTH_MM,
+    Case,
+    DataSet,
+    Note,
+    Skipped,
+    Source,
+    add_depth_option,
+    not_found,
+    require_depth,
+    require_folder,
+    require_identifier,
+)
+from .readers import polygon
+from .readers.polygon import Points
+from .readers.video import read_frames
+
+FILE_LIST = "FileList.csv"
+TRACINGS = "VolumeTracings.csv"
+SPLITS = {"TRAIN": "train", "VAL": "val", "TEST": "test"}
+VIDEO_ENDINGS = (".avi", ".mp4", ".mov", ".mkv", ".webm")
+_ENDS = ("X1", "Y1", "X2", "Y2")
+
+#: Frames by number (from 0); per frame the rows (n, 4): x1, y1, x2, y2.
+Tracing = Mapping[int, NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A row of FileList.csv. `problem` says what is wrong with it."""
+
+    split: str | None
+    ef: float | None
+    problem: str | None = None
+
+
+@dataclass
+class Traced:
+    """The tracings of one video; `problems` by frame (None: the frame itself cannot be read)."""
+
+    frames: dict[int, NDArray[np.float64]] = field(default_factory=dict)
+    problems: dict[int | None, str] = field(default_factory=dict)
+
+
+def stem(file_name: str) -> str:
+    """The name of a video without its ending: FileList.csv writes it without, VolumeTracings.csv with."""
+    for ending in VIDEO_ENDINGS:
+        if file_name.lower().endswith(ending):
+            return file_name[: -len(ending)]
+    return file_name
+
+
+def read_file_list(path: Path) -> tuple[dict[str, Listed], bool]:
+    """FileList.csv by stem, in its order, and whether it has a Split column."""
+    found: dict[str, Listed] = {}
+    has_split = False
+    for line, row in read_table(path, ("FileName",)):
+        columns = {name.casefold(): value for name, value in row.items()}
+        has_split = "split" in columns
+        name = stem(row["FileName"]) or f"(line {line} of {path.name})"
+        listed = _listed(columns, has_split)
+        if name in found and found[name] != listed:
+            listed = Listed(None, None, f"stands more than once in {path.name}, with different entries")
+        found[name] = listed
+    if not found:
+        raise ConversionError(f"{printable(str(path))} names no video.")
+    return found, has_split
+
+
+def _listed(columns: Mapping[str, str], has_split: bool) -> Listed:
+    ef = number(columns.get("ef", ""))
+    if not has_split:
+        return Listed(None, ef)
+    text = columns["split"]
+    split = SPLITS.get(text.upper())
+    problem = None if split else f"has Split {text!r} in {FILE_LIST}, expected TRAIN, VAL or TEST"
+    return Listed(split, ef, problem)
+
+
+def read_tracings(path: Path) -> dict[str, Traced]:
+    """VolumeTracings.csv by stem, in its order; the rows of a frame keep theirs."""
+    found: dict[str, Traced] = {}
+    rows: dict[str, dict[int, list[float]]] = {}
+    for line, row in read_table(path, ("FileName", *_ENDS, "Frame")):
+        name = stem(row["FileName"]) or f"(line {line} of {path.name})"
+        traced = found.setdefault(name, Traced())
+        frame = whole_number(row["Frame"])
+        if frame is None or frame < 0:
+            traced.problems.setdefault(
+                None, f"line {line} of {path.name}: Frame is {row['Frame']!r}, expected a whole number from 0"
+            )
+            continue
+        ends = [number(row[end]) for end in _ENDS]
+        if None in ends:
+            wrong = next(end for end, value in zip(_ENDS, ends, strict=True) if value is None)
+            traced.problems.setdefault(frame, f"line {line} of {path.name}: {wrong} is {row[wrong]!r}, not a number")
+            continue
+        flat = rows.setdefault(name, {}).setdefault(frame, [])
+        flat.extend(value for value in ends if value is not None)
+    for name, frames in rows.items():
+        usable = {frame: flat for frame, flat in frames.items() if frame not in found[name].problems}
+        found[name].frames = {frame: np.array(flat).reshape(-1, 4) for frame, flat in usable.items()}
+    return found
+
+
+def videos(folder: Path) -> dict[str, Path]:
+    """The videos of a folder by stem; of two with one stem the AVI. Names come from the disk, never from a table."""
+    here = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+    ordered = sorted(
+        (path for path in here if path.suffix.lower() in VIDEO_ENDINGS),
+        key=lambda path: -VIDEO_ENDINGS.index(path.suffix.lower()),
+    )
+    return {stem(path.name): path for path in ordered}
+
+
+#: Rows of one tracing: the long axis and 20 chords.
+BLOCK = 21
+FEWEST_CHORDS = 8
+#: Pixels; no frame is that large.
+FARTHEST = 1e5
+
+APEX = ("official", "capped")
+
+
+@dataclass(frozen=True)
+class Outline:
+    """The outline of the LV in one frame: points (n, 2), x and y in pixels, and what was odd about the tracing.
+
+    `irregular`: it did not have the 21 rows of a tracing, nor a multiple of them.
+    """
+
+    points: Points
+    irregular: bool = False
+    remarks: tuple[str, ...] = ()
+
+
+def outline(rows: NDArray[np.float64], apex: str = "official") -> Outline:
+    """The outline from the rows (n, 4) of one frame: x1, y1, x2, y2; row 1 is the long axis, the others are chords.
+
+    `official` is the polygon of EchoNet-Dynamic's own code: the first ends of the chords in order, then the second ends
+    in reverse; it cuts off what lies beyond the first chord. `capped` adds the apex, the end of the long axis. Of more
+    than one tracing in a frame (42, 63, 84 rows) the first counts. Raises ConversionError where too little is left.
+    """
+    remarks = []
+    irregular = len(rows) % BLOCK != 0
+    if len(rows) < 3:
+        raise ConversionError(f"its tracing has fewer than three points: {max(0, 2 * (len(rows) - 1))}")
+    if irregular:
+        remarks.append(f"its tracing has {len(rows)} rows, not {BLOCK}")
+    if len(rows) > BLOCK:
+        remarks.append(f"of its {len(rows)} rows the first {BLOCK} are taken as the tracing")
+        rows = rows[:BLOCK]
+    if len(rows) - 1 < FEWEST_CHORDS:
+        raise ConversionError(f"its tracing has {len(rows) - 1} chords; expected 20, at least {FEWEST_CHORDS}")
+    if np.abs(rows).max() > FARTHEST:
+        raise ConversionError(f"its tracing has a coordinate of {np.abs(rows).max():g} pixels")
+    axis, chords = rows[0], rows[1:]
+    if not is_long_axis(axis, chords):
+        remarks.append("row 1 of its tracing does not look like the long axis")
+    points = np.concatenate([chords[:, :2], chords[::-1, 2:]])
+    if apex == "capped":
+        points = np.concatenate([points, _apex(axis, chords)[None]])
+    return Outline(points, irregular, tuple(remarks))
+
+
+def is_long_axis(axis: NDArray[np.float64], chords: NDArray[np.float64]) -> bool:
+    """Whether a row runs across the chords (60 to 120 degrees) and is about as long (half to twice) as their spread."""
+    middles = (chords[:, :2] + chords[:, 2:]) / 2
+    spread = float(np.linalg.norm(middles[-1] - middles[0]))
+    along = axis[2:] - axis[:2]
+    across = (chords[:, 2:] - chords[:, :2]).sum(axis=0)
+    lengths = float(np.linalg.norm(along)), float(np.linalg.norm(across))
+    if min(*lengths, spread) == 0:
+        return False
+    return bool(abs(np.dot(along, across)) / (lengths[0] * lengths[1]) <= 0.5 and 0.5 <= lengths[0] / spread <= 2)
+
+
+def _apex(axis: NDArray[np.float64], chords: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The end of the long axis that lies at the first chord: (2,)."""
+    start = (chords[0, :2] + chords[0, 2:]) / 2
+    ends = axis.reshape(2, 2)
+    return ends[np.argmin(np.linalg.norm(ends - start, axis=1))]
+
 
 VIDEOS = "Videos"
 

@@ -2,28 +2,133 @@
 
 Painchaud et al., "Echocardiography Segmentation With Enforced Temporal Consistency", IEEE TMI 2022,
 https://doi.org/10.1109/TMI.2022.3173669
+
+Who the patients of TED are in CAMUS, found out by comparing pictures: the two number the same people differently.
+
+Finds out which patient a picture shows, by comparing it with pictures of patients whose names are known.
+
+Two releases of one recording differ in pixel size and rounding, two hearts differ in everything. So pictures are made
+small and equal in size, and their correlation is looked at.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 from numpy.typing import NDArray
 
 from nnunet_partial.errors import ConversionError
 from nnunet_partial.labels import SAME_PEOPLE_AS, CaseLabels
 
-from .camus_cfg import ViewInfo, read_cfg
-from .case import Case, Note, Skipped, Source, require_identifier
-from .data_set import DataSet, not_found, require_folder
-from .picture import read_picture
-from .same_frame import in_order
-from .ted_patients import Person, camus_names
+from .base import Case, DataSet, Note, Skipped, Source, not_found, require_folder, require_identifier
+from .camus import Patients, ViewInfo, find_patients, read_cfg
+from .readers.images import read_picture
+
+#: Side of the small pictures.
+SIDE = 64
+#: The same frame in another pixel size correlates with more than 0.999, with its neighbour in time with 0.99 (seen in a
+#: real sequence); diastole and systole of one heart with 0.9.
+SAME = 0.985
+#: By so much the runner-up, another patient, must stay behind.
+MARGIN = 0.02
+
+
+@dataclass(frozen=True)
+class Album:
+    """Pictures of known patients: `small` (n, SIDE * SIDE), a row each, and whom each shows."""
+
+    small: NDArray[np.float32]
+    patients: tuple[str, ...]
+
+    @classmethod
+    def of(cls, pictures: Iterable[tuple[str, NDArray[Any]]]) -> Album:
+        """From (patient, picture (rows, cols)); pictures of one grey all over are left out."""
+        rows, patients = [], []
+        for patient, picture in pictures:
+            row = small(picture)
+            if row.any():
+                rows.append(row)
+                patients.append(patient)
+        return cls(np.array(rows, np.float32).reshape(-1, SIDE * SIDE), tuple(patients))
+
+    def who(self, picture: NDArray[Any]) -> str | None:
+        """The patient whom `picture` (rows, cols) shows; None where nobody fits, or more than one."""
+        likeness: dict[str, float] = {}
+        for patient, value in zip(self.patients, (self.small @ small(picture)).tolist(), strict=True):
+            likeness[patient] = max(value, likeness.get(patient, -1.0))
+        best = sorted(likeness, key=likeness.__getitem__, reverse=True)[:2]
+        if not best or likeness[best[0]] < SAME:
+            return None
+        alone = len(best) == 1 or likeness[best[1]] < likeness[best[0]] - MARGIN
+        return best[0] if alone else None
+
+
+def small(picture: NDArray[Any]) -> NDArray[np.float32]:
+    """The picture (rows, cols) as SIDE * SIDE numbers with mean 0 and length 1, so that a product is a correlation.
+
+    All 0 for a picture of one grey.
+    """
+    from skimage.transform import resize
+
+    values = np.asarray(resize(picture.astype(np.float64), (SIDE, SIDE), order=1, anti_aliasing=True)).ravel()  # type: ignore[no-untyped-call]
+    values = values - values.mean()
+    length = float(np.sqrt((values**2).sum()))
+    return (values / length if length > 1e-6 else np.zeros_like(values)).astype(np.float32)
+
+
+def in_order(found: Sequence[str]) -> bool:
+    """Whether each name comes after the one before."""
+    return all(first < second for first, second in itertools.pairwise(found))
+
+
+@dataclass(frozen=True)
+class Person:
+    """A patient of CAMUS: the name and the official split that the converter of CAMUS gives."""
+
+    name: str
+    split: str | None
+
+
+def camus_names(camus: Path, pictures: Mapping[str, NDArray[Any] | None]) -> dict[str, Person]:
+    """By name of a picture (rows, cols; None where there is none), whom it shows.
+
+    The ED and ES stills are looked at first, the sequences only for whom is not among them. Left out is who is not
+    found, and any two pictures that are said to show one person. Raises ConversionError where `camus` is no CAMUS.
+    """
+    patients = find_patients(camus)
+    found: dict[str, str] = {}
+    for kinds in (("ED", "ES"), (patients.dialect.sequence,)):
+        rest = {name: picture for name, picture in pictures.items() if picture is not None and name not in found}
+        if rest:
+            album = Album.of(_pictures(patients, kinds))
+            guesses = {name: album.who(picture) for name, picture in rest.items()}
+            found.update({name: patient for name, patient in guesses.items() if patient is not None})
+    splits, prefix = patients.splits(), patients.dialect.prefix
+    return {
+        name: Person(f"camus_{prefix}{patient}", splits.get(patient))
+        for name, patient in found.items()
+        if list(found.values()).count(patient) == 1
+    }
+
+
+def _pictures(patients: Patients, kinds: tuple[str, ...]) -> Iterator[tuple[str, NDArray[Any]]]:
+    """(patient, picture) for every four-chamber picture of these kinds that can be read."""
+    for folder in patients.folders():
+        for kind in kinds:
+            try:
+                array, _ = read_picture(folder / f"{folder.name}_4CH_{kind}{patients.dialect.ending}")
+            except ConversionError:
+                continue
+            for frame in array if array.ndim == 3 else array[None]:
+                yield folder.name, np.asarray(frame)
+
 
 VIEW = "4CH"
 FRAMES = ("all", "ed-es")
@@ -103,7 +208,7 @@ class Ted(DataSet):
 
     def sources(self) -> Sequence[TedPatient]:
         """With `camus` not quick: the pictures of both data sets are compared."""
-        sources = [TedPatient(folder.name, folder) for folder in find_patients(self.root)]
+        sources = [TedPatient(folder.name, folder) for folder in find_patient_folders(self.root)]
         if self.camus is None:
             return sources
         people = camus_names(Path(self.camus), {source.name: _diastole(source) for source in sources})
@@ -201,7 +306,7 @@ class Ted(DataSet):
 _FOUND = "found: "
 
 
-def find_patients(root: Path) -> list[Path]:
+def find_patient_folders(root: Path) -> list[Path]:
     """The folders patient001, patient002, ... below `root`. Raises ConversionError where there is none."""
     require_folder(root)
     for place in _PLACES:

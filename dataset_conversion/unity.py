@@ -2,13 +2,23 @@
 
 Howard et al., "Automated Left Ventricular Dimension Assessment Using Artificial Intelligence Developed and Validated by
 a UK-Wide Collaborative", Circulation: Cardiovascular Imaging 2021, https://doi.org/10.1161/CIRCIMAGING.120.011951
+
+From the few points of an open outline to the pixels of a chamber: a smooth curve, closed by a straight line.
+
+Where a copy of Unity keeps its labels, pictures, views and pixel sizes, and which pictures are for what.
+
+What the label files of Unity say about each picture: curves, points, what is off, and what is blurred.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import math
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,15 +28,360 @@ from numpy.typing import NDArray
 from nnunet_partial.errors import ConversionError
 from nnunet_partial.labels import COMMON_CLASSES, CaseLabels
 from nnunet_partial.out_of_view import OFF, OUT_OF_VIEW
+from nnunet_partial.utils.files import read_json
+from nnunet_partial.utils.tables import number, read_table
 from nnunet_partial.utils.text import printable, some
 
-from .case import Case, Note, Skipped, Source
-from .data_set import DataSet
-from .nominal_depth import DEPTH_MM, add_depth_option, require_depth
-from .own_picture import read_own
-from .unity_curve import chambers
-from .unity_files import PICTURES, Copy, Entry, find_copy
-from .unity_labels import CURVES
+from .base import (
+    DEPTH_MM,
+    Case,
+    DataSet,
+    Note,
+    Skipped,
+    Source,
+    add_depth_option,
+    not_found,
+    require_depth,
+    require_folder,
+)
+from .readers import polygon
+from .readers.images import read_own
+from .readers.polygon import Points
+
+#: Neighbours share the line of the valve between them; sharing more of the smaller one than this is a contradiction.
+SHARED = 0.1
+
+
+def smooth(points: Points) -> Points:
+    """The curve through control points (n, 2), n > 2, no two neighbours alike, in steps of at most a pixel: (m, 2).
+
+    A natural cubic spline over the distance along the points, as in the authors' own code
+    (https://github.com/UnityImaging/scantensus-echo, Scantensus/utils/heatmaps.py).
+    """
+    from scipy.interpolate import CubicSpline
+
+    along = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))])
+    steps = np.linspace(0, along[-1], max(len(points), math.ceil(1.5 * along[-1])))
+    curve: Points = CubicSpline(along, points, bc_type="natural")(steps)
+    return curve
+
+
+def chambers(curves: Mapping[str, Points], shape: tuple[int, int]) -> tuple[dict[str, NDArray[np.bool_]], list[str]]:
+    """The pixels of each chamber, none in two of them, and doubts; masks are bool of `shape` (rows, cols).
+
+    The ends of a curve (the hinges of the valve) are joined by a straight line. A pixel of two chambers, on the valve
+    between them, goes to the first. A chamber without a pixel, and two that share more than a border, are left out
+    and named in the doubts.
+    """
+    drawn = {name: polygon.filled(smooth(points), shape) for name, points in curves.items()}
+    doubts = [
+        f"the outline of {name} encloses no pixel; it counts as unknown" for name in drawn if not drawn[name].any()
+    ]
+    drawn = {name: mask for name, mask in drawn.items() if mask.any()}
+    contradicting = {
+        name
+        for name, mask in drawn.items()
+        for other, theirs in drawn.items()
+        if other != name and (mask & theirs).sum() > SHARED * min(mask.sum(), theirs.sum())
+    }
+    if contradicting:
+        doubts.append(f"the outlines of {', '.join(sorted(contradicting))} overlap; they count as unknown")
+    taken = np.zeros(shape, bool)
+    found = {}
+    for name, mask in drawn.items():
+        if name not in contradicting:
+            found[name] = mask & ~taken
+            taken |= mask
+    return found, doubts
+
+
+#: The inner outline of each chamber.
+CURVES = {"LV": "curve-lv-endo", "LA": "curve-la-endo", "RV": "curve-rv-endo", "RA": "curve-ra-endo"}
+#: How labels begin that show a chamber, or a valve at its border, to be in the picture.
+_SHOWS = {"LV": ("lv-", "mv-"), "LA": ("la-", "mv-"), "RV": ("rv-", "tv-"), "RA": ("ra-", "tv-")}
+
+#: 01-<64 hexadecimal digits>-0023: source, video, frame. Names that were uploaded again end in _(1), _(2), _(3).
+CODE = re.compile(r"([0-9A-Za-z]{2})-([0-9A-Fa-f]{64})-(\d{4})")
+_AGAIN = re.compile(r"_\(\d\)$")
+#: A number beyond this is no place in a picture.
+_FAR = 1e5
+
+
+@dataclass(frozen=True)
+class Labels:
+    """One picture's labels by chamber. `curves`: control points (n, 2) as x, y; `off`: the curve is off, and no other
+    label shows the chamber; `shown`: a label that shows it to be in the picture (drawn, or blurred).
+
+    `doubts`: why a label that looks like more counts as unknown.
+    """
+
+    curves: Mapping[str, Points] = field(default_factory=dict)
+    off: tuple[str, ...] = ()
+    shown: Mapping[str, str] = field(default_factory=dict)
+    doubts: tuple[str, ...] = ()
+
+
+def code_of(name: str) -> str:
+    """The name without folder, ending and the mark of a second upload."""
+    return _AGAIN.sub("", name.rsplit("/", 1)[-1].removesuffix(".png"))
+
+
+def read_labels(path: Path) -> dict[str, Labels]:
+    """The labels of each picture, by its name in the file. Raises ConversionError where it is no label file."""
+    content = read_json(path, ConversionError)
+    if not isinstance(content, dict):
+        raise ConversionError(f"{printable(str(path))} must hold an object with an entry per picture.")
+    return {name: labels_of(entry) for name, entry in content.items()}
+
+
+def labels_of(entry: Any) -> Labels:
+    """The labels of one entry, {"labels": {name: {"type": ..., "x": ..., "y": ...}}}; what is no such thing is
+    unknown."""
+    given = entry.get("labels") if isinstance(entry, dict) else None
+    if not isinstance(given, dict):
+        return Labels(doubts=("its entry has no labels",))
+    curves: dict[str, Points] = {}
+    off: list[str] = []
+    shown = {chamber: label for chamber in CURVES if (label := _shows(chamber, given)) is not None}
+    doubts: list[str] = []
+    for chamber, label in CURVES.items():
+        try:
+            kind, points = _state(given.get(label))
+            if kind == "off":
+                if chamber in shown:
+                    raise ConversionError(f"is off, but {shown[chamber]} is in the picture")
+                off.append(chamber)
+            elif points is not None:
+                curves[chamber] = points
+        except ConversionError as problem:
+            doubts.append(f"{label} {problem}, so {chamber} counts as unknown")
+    return Labels(curves, tuple(off), shown, tuple(doubts))
+
+
+def _shows(chamber: str, given: Mapping[str, Any]) -> str | None:
+    """The first label by name that shows the chamber to be in the picture; None where there is none."""
+    found = [
+        label
+        for label, value in given.items()
+        if label.removeprefix("curve-").startswith(_SHOWS[chamber])
+        and any(_type(one) in ("point", "curve", "blurred") for one in (value if isinstance(value, list) else [value]))
+    ]
+    return printable(min(found)) if found else None
+
+
+def _state(value: Any) -> tuple[str | None, Points | None]:
+    """The type of a curve's label, and its points. Raises ConversionError, to follow the name of the label."""
+    if isinstance(value, list) and len(value) > 1:
+        raise ConversionError(f"is there {len(value)} times")
+    label = _only(value)
+    kind = _type(label)
+    if kind in (None, "off", "blurred"):
+        return kind, None
+    if kind != "curve":
+        raise ConversionError(f"has the type {printable(str(kind))[:20]!r}, expected curve, off or blurred")
+    return kind, _points(label.get("x"), label.get("y"))
+
+
+def _only(value: Any) -> Any:
+    """Some releases put each label into a list."""
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
+
+
+def _type(label: Any) -> str | None:
+    kind = label.get("type") if isinstance(label, dict) else None
+    return kind if isinstance(kind, str) and kind else None
+
+
+def _points(x: Any, y: Any) -> Points:
+    numbers = []
+    for text in (x, y):
+        try:
+            numbers.append([float(word) for word in str(text).split()])
+        except ValueError:
+            raise ConversionError("has coordinates that are no numbers") from None
+    if len(numbers[0]) != len(numbers[1]):
+        raise ConversionError(f"has {len(numbers[0])} numbers for x and {len(numbers[1])} for y")
+    if not all(math.isfinite(number) and abs(number) < _FAR for number in (*numbers[0], *numbers[1])):
+        raise ConversionError("has coordinates far from any picture")
+    points = np.array(numbers).T.reshape(-1, 2)
+    if len(points):
+        points = points[np.any(np.diff(points, axis=0, prepend=points[:1] - 1) != 0, axis=1)]  # one after itself
+    if len(points) < 3:
+        raise ConversionError(f"has {len(points)} point(s), expected 3 or more")
+    return points
+
+
+LABELS, PICTURES = "labels", "png-cache"
+VIEWS, SIZES = "view_index_20220705.csv", "01_database_physical.csv"
+#: ival was held out by the authors. A later one wins for a video that is in several.
+SPLITS = {"train": "train", "tune": "val", "ival": "test"}
+#: As every data set here calls the views.
+VIEW_NAMES = {"a4c": "4CH", "a2c": "2CH", "a3c": "3CH", "plax": "PLAX"}
+#: DICOM's PhysicalDelta is in cm; a size in mm outside of these is none.
+SIZES_MM = (0.05, 1.5)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A picture that a label file names: 01-<hash>-0023.png. `problem`: why the entry cannot be used."""
+
+    name: str
+    labels: Labels
+    split: str | None = None
+    problem: str | None = None
+
+    @property
+    def code(self) -> str:
+        return code_of(self.name)
+
+    @property
+    def video(self) -> str:
+        """The code without the frame; several videos of one patient cannot be told apart."""
+        return self.code[:-5]
+
+    @property
+    def frame(self) -> int:
+        return int(self.code[-4:])
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A copy of Unity on disk."""
+
+    root: Path
+
+    def label_files(self) -> dict[str, Path]:
+        """The label files by official part: train, tune, ival; where none of them is there, "all".
+
+        Raises ConversionError where there is no label file.
+        """
+        files = {part: self.root / LABELS / f"labels-{part}.json" for part in (*SPLITS, "all")}
+        here = {part: path for part, path in files.items() if path.is_file()}
+        if not here:
+            raise not_found(self.root / LABELS, "labels-train.json, labels-tune.json, ... of Unity")
+        return {part: path for part, path in here.items() if part != "all" or len(here) == 1}
+
+    def lists(self) -> dict[str, Path]:
+        """The lists of names by part, which tell the split of labels-all.json; empty where the parts tell it."""
+        if "all" not in self.label_files():
+            return {}
+        lists = {part: self.root / LABELS / f"labels-{part}.txt" for part in SPLITS}
+        return {part: path for part, path in lists.items() if path.is_file()}
+
+    def tables(self) -> list[Path]:
+        optional = [self.root / name for name in (VIEWS, SIZES)]
+        found = [*self.label_files().values(), *self.lists().values(), *(path for path in optional if path.is_file())]
+        return sorted(found)
+
+    @cached_property
+    def _named(self) -> dict[str, dict[str, Labels]]:
+        """Labels by part and name."""
+        return {part: read_labels(path) for part, path in self.label_files().items()}
+
+    @cached_property
+    def entries(self) -> list[Entry]:
+        """Every labelled picture, sorted by name. Raises ConversionError for one in two parts."""
+        sides = self._sides()
+        named = [(code_of(name), name, labels) for part in self._named.values() for name, labels in part.items()]
+        first: dict[str, str] = {}
+        found = []
+        for code, name, labels in sorted(named, key=lambda entry: entry[:2]):
+            problem = None if CODE.fullmatch(code) else "its name is not 01-<64 hexadecimal digits>-<frame>.png"
+            if problem is None and code in first:
+                problem = f"the same picture is labelled as {first[code]} too"
+            first.setdefault(code, name)
+            found.append(Entry(name, labels, sides.get(code[:-5]), problem))
+        return found
+
+    def _parts(self) -> dict[str, set[str]]:
+        """Codes by official part. Raises ConversionError for a picture in two of them."""
+        parts = {part: {code_of(name) for name in names} for part, names in self._named.items() if part != "all"}
+        for part, path in self.lists().items():
+            text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
+            parts[part] = {code_of(line.strip()) for line in text.splitlines() if line.strip()}
+        times = Counter(code for codes in parts.values() for code in codes)
+        both = {code for code, number in times.items() if number > 1}
+        if both:
+            raise ConversionError(
+                f"{len(both)} picture(s) stand in more than one of the parts {', '.join(parts)} in "
+                f"{printable(str(self.root / LABELS))}: {printable(some(both, 3))}. Leave each in one."
+            )
+        return parts
+
+    def _sides(self) -> dict[str, str]:
+        """train, val or test by video; one whose frames are in several parts goes as a whole to the last of them."""
+        parts = self._parts()
+        return {code[:-5]: split for part, split in SPLITS.items() for code in parts.get(part, ())}
+
+    @cached_property
+    def pictures(self) -> dict[str, Path]:
+        """The picture of each entry by code: where its name says it lies, else wherever below png-cache it is."""
+        folder = self.root / PICTURES
+        codes = {entry.code for entry in self.entries if entry.problem is None}
+        found = {}
+        for code in codes:
+            path = folder / code[:2] / code[3:5] / code[5:7] / f"{code}.png"
+            if path.is_file():
+                found[code] = path
+        if len(found) < len(codes):
+            elsewhere = {path.stem: path for path in sorted(folder.rglob("*.png"))}
+            found.update({code: elsewhere[code] for code in codes - set(found) if code in elsewhere})
+        return found
+
+    def views(self) -> dict[str, str]:
+        """The view of each picture by code, as far as the table tells."""
+        if not (self.root / VIEWS).is_file():
+            return {}
+        rows = read_table(self.root / VIEWS, ("file", "view"))
+        named = {code_of(row["file"]): printable(row["view"]) for _, row in rows if row["view"]}
+        return {code: VIEW_NAMES.get(view.casefold(), view) for code, view in named.items()}
+
+    def spacings_mm(self) -> dict[str, tuple[float, float]]:
+        """(height, width) of a pixel by video, where the table tells one and the same that can be."""
+        if not (self.root / SIZES).is_file():
+            return {}
+        found: dict[str, set[tuple[float, float] | None]] = {}
+        for _, row in read_table(self.root / SIZES, ("FileHash", "PhysicalDeltaX", "PhysicalDeltaY")):
+            found.setdefault(row["FileHash"], set()).add(_size(row["PhysicalDeltaX"], row["PhysicalDeltaY"]))
+        return {video: size for video, sizes in found.items() for size in sizes if size is not None and len(sizes) == 1}
+
+    def remarks(self) -> Iterator[Note]:
+        for name, what in ((VIEWS, "the view"), (SIZES, "the pixel size")):
+            if not (self.root / name).is_file():
+                yield Note(name, f"is not there: {what} of the pictures is not known")
+        parts = self._parts()
+        sides: dict[str, set[str]] = {}
+        for part, codes in parts.items():
+            for code in codes:
+                sides.setdefault(code[:-5], set()).add(part)
+        several = {video for video, theirs in sides.items() if len(theirs) > 1}
+        if several:
+            text = f"{len(several)} video(s) have frames in several parts and go as a whole to ival, else to tune"
+            yield Note("split", f"{text}: {printable(some(several, 3))}")
+        unlisted = [entry.name for entry in self.entries if entry.split is None and entry.problem is None]
+        if unlisted:
+            text = f"{len(unlisted)} picture(s) are in no list and go to the training part, also those held out (ival)"
+            yield Note("split", f"{text}: {some(unlisted, 3)}")
+
+
+def _size(x: str, y: str) -> tuple[float, float] | None:
+    """(height, width) in mm of two numbers in cm; None for what cannot be."""
+    width, height = number(x), number(y)
+    if width is None or height is None:
+        return None
+    low, high = SIZES_MM
+    return (10 * height, 10 * width) if low <= 10 * height <= high and low <= 10 * width <= high else None
+
+
+def find_copy(root: Path) -> Copy:
+    """The copy in `root`, in a folder of it, or above it (where `root` is labels). Raises ConversionError for none."""
+    require_folder(root)
+    above = [root.absolute().parent] if root.absolute().name == LABELS else []
+    for place in (root, *above, *sorted(path for path in root.iterdir() if path.is_dir())):
+        if (place / LABELS).is_dir() and (place / PICTURES).is_dir():
+            return Copy(place)
+    raise not_found(root, f"the folders {LABELS} and {PICTURES} of Unity")
+
 
 #: The order in which masks are numbered; the wall has no outline of its own.
 STRUCTURES = tuple(name for name in COMMON_CLASSES if name in CURVES)

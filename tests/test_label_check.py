@@ -254,7 +254,7 @@ def test_twenty_thousand_files_are_compared_in_well_under_a_second(tmp_path: Pat
 def test_neither_torch_nor_nnunet_is_imported() -> None:
     code = (
         "import sys, nnunet_partial.label_check, nnunet_partial.check, nnunet_partial.cli.check, "
-        "nnunet_partial.cli.merge, nnunet_partial.dataset_conversion.merge; "
+        "nnunet_partial.cli.merge, nnunet_partial.dataset_conversion.derived.merge; "
         "print([m for m in ('torch', 'nnunetv2', 'SimpleITK') if m in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from nnunet_partial.dataset_conversion import publish
-from nnunet_partial.dataset_conversion.publish import staged_dataset, write_metadata
+from nnunet_partial.dataset_conversion import staging
+from nnunet_partial.dataset_conversion.staging import staged_dataset, write_metadata
 from raw_folders import snapshot
 
 from nnunet_partial.errors import DatasetError, ManifestError
@@ -122,7 +122,7 @@ def test_stopped_at_the_very_end_the_next_start_finishes(raw: Path, step: str, m
         if step == "rename":
             patched.setattr(Path, "rename", stop_at_the_second_rename)
         else:
-            patched.setattr(publish, step, stop)
+            patched.setattr(staging, step, stop)
         with pytest.raises(KeyboardInterrupt, match="stop"):
             build("new", overwrite=True)
     with staged_dataset(NAME, {"command": "test"}, overwrite=True) as folder:
@@ -134,7 +134,7 @@ def test_stopped_at_the_very_end_the_next_start_finishes(raw: Path, step: str, m
 def test_a_killed_process_leaves_no_lock_and_its_work(raw: Path) -> None:
     code = (
         "import time\n"
-        "from nnunet_partial.dataset_conversion.publish import staged_dataset\n"
+        "from nnunet_partial.dataset_conversion.staging import staged_dataset\n"
         f"with staged_dataset('{NAME}', {{'command': 'test'}}) as folder:\n"
         "    (folder / 'done').touch()\n"
         "    print('ready', flush=True)\n"

@@ -8,7 +8,7 @@ from typing import Any
 
 from nnunet_partial.cli._processes import add_processes_option
 from nnunet_partial.dataset_conversion import DATASETS
-from nnunet_partial.dataset_conversion.case import Skipped
+from nnunet_partial.dataset_conversion.base import Skipped
 from nnunet_partial.dataset_conversion.writer import REPORT_NAME, Report, convert
 from nnunet_partial.raw_dataset import dataset_name
 

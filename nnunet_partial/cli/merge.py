@@ -35,7 +35,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from nnunet_partial.dataset_conversion.merge import merge
+    from nnunet_partial.dataset_conversion.derived.merge import merge
 
     merged = merge(
         [find_dataset(dataset) for dataset in args.input],

@@ -48,8 +48,8 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from nnunet_partial.dataset_conversion.scenario import scenario
-    from nnunet_partial.dataset_conversion.scenario_options import Options
+    from nnunet_partial.dataset_conversion.derived.scenario import scenario
+    from nnunet_partial.dataset_conversion.derived.scenario_plan import Options
 
     source = find_dataset(args.input)
     made = scenario(

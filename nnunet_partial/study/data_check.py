@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from nnunet_partial.dataset_conversion.scenario_options import Options
-from nnunet_partial.dataset_conversion.scenario_plan import outline
+from nnunet_partial.dataset_conversion.derived.scenario_plan import Options, outline
 from nnunet_partial.errors import DatasetError, PartialLabelError
 from nnunet_partial.raw_dataset import RawDataset, find_dataset
 from nnunet_partial.study.definition import Problem, Scenario, Study

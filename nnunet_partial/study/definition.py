@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nnunet_partial.dataset_conversion.scenario_options import RANDOM
+from nnunet_partial.dataset_conversion.derived.scenario_plan import RANDOM
 from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.study.methods import ARCHITECTURES, METHODS
 from nnunet_partial.study.yaml_lines import Lines, read_yaml

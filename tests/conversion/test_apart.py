@@ -8,9 +8,9 @@ import sys
 import time
 
 import pytest
-from nnunet_partial.dataset_conversion import apart
-from nnunet_partial.dataset_conversion.apart import Apart, Crashed, call_apart
-from nnunet_partial.dataset_conversion.hmc_tables import decoded_masks
+from nnunet_partial.dataset_conversion.hmc_qu import decoded_masks
+from nnunet_partial.dataset_conversion.readers import isolated
+from nnunet_partial.dataset_conversion.readers.isolated import Apart, Crashed, call_apart
 
 from nnunet_partial.errors import ConversionError
 
@@ -31,7 +31,7 @@ def test_errors_for_the_user_arrive_as_they_are(tmp_path: object) -> None:
 
 
 def test_one_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(apart, "SECONDS", 0.2)
+    monkeypatch.setattr(isolated, "SECONDS", 0.2)
     with pytest.raises(Crashed):
         call_apart(time.sleep, 60)
     monkeypatch.undo()
@@ -39,7 +39,7 @@ def test_one_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_it_ends_with_a_parent_that_was_killed() -> None:
-    script = "import os; from nnunet_partial.dataset_conversion.apart import call_apart as c; print(c(os.getpid)); "
+    script = "import os; from nnunet_partial.dataset_conversion.readers.isolated import call_apart as c; print(c(os.getpid)); "
     done = subprocess.run(
         [sys.executable, "-c", script + "import sys; sys.stdout.flush(); os.kill(os.getpid(), 9)"],
         capture_output=True,

@@ -13,11 +13,8 @@ import numpy as np
 import pytest
 from facts import says
 from heart_videos import PLACES, chambers, sector, sparse, video, write_pair
-from nnunet_partial.dataset_conversion.cardiac_family import CardiacFamily
-from nnunet_partial.dataset_conversion.cardiacnet import CardiacNet
-from nnunet_partial.dataset_conversion.cardiacuda import CardiacUDA
-from nnunet_partial.dataset_conversion.echocp import EchoCP
-from nnunet_partial.dataset_conversion.merge import merge
+from nnunet_partial.dataset_conversion.cardiac_chambers import CardiacFamily, CardiacNet, CardiacUDA, EchoCP
+from nnunet_partial.dataset_conversion.derived.merge import merge
 from nnunet_partial.dataset_conversion.writer import Report, convert
 from numpy.typing import NDArray
 from source_folders import read_nifti, write_nifti

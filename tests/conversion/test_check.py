@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from facts import says
-from nnunet_partial.dataset_conversion.merge import merge
-from nnunet_partial.dataset_conversion.scenario import scenario
-from nnunet_partial.dataset_conversion.scenario_options import Options
+from nnunet_partial.dataset_conversion.derived.merge import merge
+from nnunet_partial.dataset_conversion.derived.scenario import scenario
+from nnunet_partial.dataset_conversion.derived.scenario_plan import Options
 from raw_folders import Drawn, write_dataset, write_image
 
 from nnunet_partial.check import check

@@ -10,11 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from facts import says
-from nnunet_partial.dataset_conversion import polygon
-from nnunet_partial.dataset_conversion.chords import is_long_axis, outline
-from nnunet_partial.dataset_conversion.echonet import EchoNetDynamic, phases_by_area
-from nnunet_partial.dataset_conversion.echonet_tables import stem
-from nnunet_partial.dataset_conversion.video import read_frames
+from nnunet_partial.dataset_conversion.echonet import EchoNetDynamic, is_long_axis, outline, phases_by_area, stem
+from nnunet_partial.dataset_conversion.readers import polygon
+from nnunet_partial.dataset_conversion.readers.video import read_frames
 from nnunet_partial.dataset_conversion.writer import Report, convert
 from source_folders import chords, echonet, read_nifti, tracing_text, write_video
 

@@ -14,9 +14,13 @@ import pytest
 from facts import says
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from nnunet_partial.dataset_conversion.echonet_pediatric import EchoNetPediatric
-from nnunet_partial.dataset_conversion.pediatric_tables import read_clips, read_outlines, without_repeats
-from nnunet_partial.dataset_conversion.video import frame_count
+from nnunet_partial.dataset_conversion.echonet_pediatric import (
+    EchoNetPediatric,
+    read_clips,
+    read_outlines,
+    without_repeats,
+)
+from nnunet_partial.dataset_conversion.readers.video import frame_count
 from nnunet_partial.dataset_conversion.writer import Report, convert
 from source_folders import read_nifti, write_video
 

@@ -13,8 +13,7 @@ import pytest
 from facts import says
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nnunet_partial.dataset_conversion.hmc_qu import MASKS, HmcQu
-from nnunet_partial.dataset_conversion.hmc_tables import Clip, enlarged, read_masks, read_workbook
+from nnunet_partial.dataset_conversion.hmc_qu import MASKS, Clip, HmcQu, enlarged, read_masks, read_workbook
 from nnunet_partial.dataset_conversion.writer import Report, convert
 from numpy.typing import NDArray
 from scipy.io import savemat

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from facts import says
-from nnunet_partial.dataset_conversion import merge as merge_module
-from nnunet_partial.dataset_conversion.merge import merge
-from nnunet_partial.dataset_conversion.relabel import relabel
+from nnunet_partial.dataset_conversion.derived import merge as merge_module
+from nnunet_partial.dataset_conversion.derived.files import relabel
+from nnunet_partial.dataset_conversion.derived.merge import merge
 from raw_folders import Drawn, read_values, snapshot, write_dataset, write_image
 
 from nnunet_partial.cli import main

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from nnunet_partial.dataset_conversion.merge import merge
-from nnunet_partial.dataset_conversion.scenario import scenario
-from nnunet_partial.dataset_conversion.scenario_options import Options
+from nnunet_partial.dataset_conversion.derived.merge import merge
+from nnunet_partial.dataset_conversion.derived.scenario import scenario
+from nnunet_partial.dataset_conversion.derived.scenario_plan import Options
 from raw_folders import Drawn, read_values, write_dataset
 
 from nnunet_partial.check import check

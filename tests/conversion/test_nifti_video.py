@@ -11,7 +11,7 @@ import pytest
 import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nnunet_partial.dataset_conversion.nifti_video import nifti_video
+from nnunet_partial.dataset_conversion.readers.nifti_video import nifti_video
 from source_folders import write_nifti
 
 from nnunet_partial.errors import ConversionError

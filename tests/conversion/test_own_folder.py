@@ -14,8 +14,7 @@ import SimpleITK as sitk
 from facts import says
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from nnunet_partial.dataset_conversion.own_folder import OwnFolder
-from nnunet_partial.dataset_conversion.own_table import COLUMNS, read_cases
+from nnunet_partial.dataset_conversion.folder import COLUMNS, OwnFolder, read_cases
 from nnunet_partial.dataset_conversion.writer import Report, convert
 from numpy.typing import NDArray
 from source_folders import read_nifti

@@ -10,10 +10,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from facts import says
-from nnunet_partial.dataset_conversion import scenario as scenario_module
-from nnunet_partial.dataset_conversion.scenario import Made, scenario
-from nnunet_partial.dataset_conversion.scenario_choice import chosen_patients, hidden_classes
-from nnunet_partial.dataset_conversion.scenario_options import Options
+from nnunet_partial.dataset_conversion.derived import scenario as scenario_module
+from nnunet_partial.dataset_conversion.derived.scenario import Made, scenario
+from nnunet_partial.dataset_conversion.derived.scenario_plan import Options, chosen_patients, hidden_classes
 from raw_folders import Drawn, read_values, snapshot, write_dataset, write_image
 
 from nnunet_partial.check import check

@@ -7,8 +7,14 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from nnunet_partial.dataset_conversion.picture import read_picture
-from nnunet_partial.dataset_conversion.sector import AS_STORED, DOUBTFUL, TRANSPOSED, is_upright, orientation
+from nnunet_partial.dataset_conversion.readers.images import read_picture
+from nnunet_partial.dataset_conversion.readers.orientation import (
+    AS_STORED,
+    DOUBTFUL,
+    TRANSPOSED,
+    is_upright,
+    orientation,
+)
 from numpy.typing import NDArray
 
 

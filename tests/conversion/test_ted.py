@@ -13,10 +13,9 @@ import pytest
 import SimpleITK as sitk
 from facts import says
 from nnunet_partial.dataset_conversion.camus import Camus
-from nnunet_partial.dataset_conversion.merge import merge
-from nnunet_partial.dataset_conversion.mhd_file import require_whole_mhd
-from nnunet_partial.dataset_conversion.same_frame import Album, in_order, small
-from nnunet_partial.dataset_conversion.ted import Ted
+from nnunet_partial.dataset_conversion.derived.merge import merge
+from nnunet_partial.dataset_conversion.readers.images import require_whole_mhd
+from nnunet_partial.dataset_conversion.ted import Album, Ted, in_order, small
 from nnunet_partial.dataset_conversion.writer import Report, convert
 from numpy.typing import NDArray
 from source_folders import CFG, camus_split, camus_view, read_nifti, write_nifti

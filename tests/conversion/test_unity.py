@@ -9,12 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 from facts import says
-from nnunet_partial.dataset_conversion.merge import merge
-from nnunet_partial.dataset_conversion.scenario import scenario
-from nnunet_partial.dataset_conversion.scenario_options import Options
-from nnunet_partial.dataset_conversion.unity import Unity
-from nnunet_partial.dataset_conversion.unity_curve import chambers, smooth
-from nnunet_partial.dataset_conversion.unity_labels import labels_of
+from nnunet_partial.dataset_conversion.derived.merge import merge
+from nnunet_partial.dataset_conversion.derived.scenario import scenario
+from nnunet_partial.dataset_conversion.derived.scenario_plan import Options
+from nnunet_partial.dataset_conversion.unity import Unity, chambers, labels_of, smooth
 from nnunet_partial.dataset_conversion.writer import Report, convert
 from raw_folders import Drawn, write_dataset
 from source_folders import read_nifti

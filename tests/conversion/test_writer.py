@@ -18,11 +18,11 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from facts import says
-from nnunet_partial.dataset_conversion import DATASETS, picture, publish, writer
+from nnunet_partial.dataset_conversion import DATASETS, staging, writer
+from nnunet_partial.dataset_conversion.base import Case, DataSet, Note, Skipped, Source, require_identifier
 from nnunet_partial.dataset_conversion.camus import Camus
-from nnunet_partial.dataset_conversion.case import Case, Note, Skipped, Source, require_identifier
-from nnunet_partial.dataset_conversion.data_set import DataSet
 from nnunet_partial.dataset_conversion.echonet import EchoNetDynamic
+from nnunet_partial.dataset_conversion.readers import images
 from nnunet_partial.dataset_conversion.writer import Report, convert
 from source_folders import camus_split, camus_view, chords, echonet, read_nifti
 
@@ -121,7 +121,7 @@ def test_what_lies_on_disk_in_the_end(tmp_path: Path, raw: Path) -> None:
 
 def test_equal_pictures_give_equal_bytes_whenever_they_are_written(tmp_path: Path) -> None:
     for name in ("a.nii.gz", "b.nii.gz"):
-        picture.write_picture(tmp_path / name, np.arange(6, dtype=np.uint8).reshape(2, 3), (0.5, 0.25))
+        images.write_picture(tmp_path / name, np.arange(6, dtype=np.uint8).reshape(2, 3), (0.5, 0.25))
         time.sleep(1.1)  # gzip stamps files by the second
     first = (tmp_path / "a.nii.gz").read_bytes()
     assert first == (tmp_path / "b.nii.gz").read_bytes()
@@ -143,7 +143,7 @@ def test_pictures_are_those_that_simpleitk_writes(
     image = sitk.GetImageFromArray(np.ascontiguousarray(array))
     image.SetSpacing(spacing_mm[::-1])
     sitk.WriteImage(image, str(tmp_path / "theirs.nii.gz"))
-    picture.write_picture(tmp_path / "ours.nii.gz", array, spacing_mm)
+    images.write_picture(tmp_path / "ours.nii.gz", array, spacing_mm)
     ours, theirs = (gzip.decompress((tmp_path / f"{name}.nii.gz").read_bytes()) for name in ("ours", "theirs"))
     assert ours == theirs
     assert np.array_equal(read_nifti(tmp_path / "ours.nii.gz")[0], array)
@@ -321,7 +321,7 @@ def test_a_disk_that_refuses_in_the_end_publishes_nothing(
     def refuse(folder: Path) -> None:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(publish, "sync_to_disk", refuse)
+    monkeypatch.setattr(staging, "sync_to_disk", refuse)
     with pytest.raises(DatasetError, match=r"Cannot write Dataset501_Toy: .*Input/output error"):
         convert(Toy(tmp_path), NAME)
     assert not (raw / NAME).exists()

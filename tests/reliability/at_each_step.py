@@ -22,7 +22,7 @@ from pathlib import Path
 
 import nnunetv2.dataset_conversion.generate_dataset_json  # noqa: F401  (imported once, not in each fork)
 from nnunet_partial.dataset_conversion.camus import Camus
-from nnunet_partial.dataset_conversion.merge import merge
+from nnunet_partial.dataset_conversion.derived.merge import merge
 from nnunet_partial.dataset_conversion.writer import convert
 from raw_folders import Drawn, write_dataset
 from source_folders import camus_view

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from nnunet_partial.dataset_conversion import publish
-from nnunet_partial.dataset_conversion.publish import staged_dataset
+from nnunet_partial.dataset_conversion import staging
+from nnunet_partial.dataset_conversion.staging import staged_dataset
 from source_folders import camus_view
 
 from nnunet_partial.check import check
@@ -53,7 +53,7 @@ def test_a_lock_that_its_owner_removes_while_we_take_it_does_not_count(
         real(file, operation)
 
     with monkeypatch.context() as patched:
-        patched.setattr(publish.fcntl, "flock", owner_ends_now)
+        patched.setattr(staging.fcntl, "flock", owner_ends_now)
         with pytest.raises(DatasetError, match="Another process is writing"), staged_dataset(NAME, {}):
             pytest.fail("two processes may write now")
     with staged_dataset(NAME, {}):

@@ -11,9 +11,8 @@ import pytest
 import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nnunet_partial.dataset_conversion.case import require_identifier
-from nnunet_partial.dataset_conversion.own_folder import OwnFolder
-from nnunet_partial.dataset_conversion.own_table import COLUMNS
+from nnunet_partial.dataset_conversion.base import require_identifier
+from nnunet_partial.dataset_conversion.folder import COLUMNS, OwnFolder
 from nnunet_partial.dataset_conversion.writer import convert
 from raw_folders import Drawn, snapshot, write_dataset
 

@@ -18,16 +18,14 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from nnunet_partial.dataset_conversion.camus_cfg import read_cfg
-from nnunet_partial.dataset_conversion.camus_layout import NIFTI, Patients
-from nnunet_partial.dataset_conversion.echonet_tables import read_file_list, read_tracings
-from nnunet_partial.dataset_conversion.mhd_file import require_whole_mhd
-from nnunet_partial.dataset_conversion.outcome import Outcome, finished
-from nnunet_partial.dataset_conversion.own_table import read_cases
-from nnunet_partial.dataset_conversion.pediatric_tables import read_clips, read_outlines
-from nnunet_partial.dataset_conversion.unity_curve import chambers
-from nnunet_partial.dataset_conversion.unity_files import Copy as UnityCopy
-from nnunet_partial.dataset_conversion.unity_labels import read_labels
+from nnunet_partial.dataset_conversion.camus import NIFTI, Patients, read_cfg
+from nnunet_partial.dataset_conversion.echonet import read_file_list, read_tracings
+from nnunet_partial.dataset_conversion.echonet_pediatric import read_clips, read_outlines
+from nnunet_partial.dataset_conversion.folder import read_cases
+from nnunet_partial.dataset_conversion.readers.images import require_whole_mhd
+from nnunet_partial.dataset_conversion.unity import Copy as UnityCopy
+from nnunet_partial.dataset_conversion.unity import chambers, read_labels
+from nnunet_partial.dataset_conversion.writer import Outcome, finished
 from source_folders import CFG, chords, tracing_text
 from unity_folder import CUP, OFF, name_of
 

@@ -13,8 +13,8 @@ from nnunet_partial.errors import ConversionError
 from nnunet_partial.labels import CaseLabels
 from nnunet_partial.utils.text import some
 
-from .nifti_video import NiftiVideo
-from .picture import compact
+from .readers.images import compact
+from .readers.nifti_video import NiftiVideo
 
 #: Entry of a case in the manifest: equal hashes are the same recording.
 FRAME_HASH = "frame_hash"

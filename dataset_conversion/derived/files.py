@@ -1,15 +1,19 @@
-"""Giving the structures in a label file their numbers in another data set."""
+"""Bringing one image or label file along into another data set: as a link, or with other numbers in it.
+
+Giving the structures in a label file their numbers in another data set.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from nnunet_partial.errors import DatasetError
 from nnunet_partial.image_file import simpleitk
-from nnunet_partial.utils.files import atomic_path
+from nnunet_partial.utils.files import atomic_path, link_or_copy
 
 
 def relabel(source: Path, target: Path, new_values: Mapping[int, int]) -> None:
@@ -33,3 +37,26 @@ def relabel(source: Path, target: Path, new_values: Mapping[int, int]) -> None:
     result.CopyInformation(image)
     with atomic_path(target) as temporary:
         sitk.WriteImage(result, str(temporary), True)
+
+
+@dataclass(frozen=True)
+class File:
+    """One file to bring along; `new_values` (new label value by old) is None where it stays as it is."""
+
+    source: Path
+    target: Path
+    new_values: Mapping[int, int] | None = None
+
+
+def bring(file: File) -> None:
+    """Links (or copies) the file, or rewrites it where its numbers change.
+
+    A target that is there already stays: what an interrupted run left is whole, and `staged_dataset` made sure that it
+    comes from these very sources. Raises DatasetError for a label value without a new one.
+    """
+    if file.target.exists():
+        return
+    if file.new_values is None:
+        link_or_copy(file.source, file.target)
+    else:
+        relabel(file.source, file.target, file.new_values)

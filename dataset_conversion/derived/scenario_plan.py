@@ -1,30 +1,231 @@
-"""What a labelling scenario would look like, and what speaks against it, before anything is written."""
+"""What a labelling scenario would look like, and what speaks against it, before anything is written.
+
+What is to be hidden in a labelling scenario, and from whom.
+
+Whom a labelling scenario is about, and whether what is to be removed is there at all.
+
+Who loses which structures: patients drawn by lot, where the lot depends on the seed and the patient alone.
+
+Each patient has a fixed place in a queue (a hash of seed and name); a fraction takes the first of the queue. So the
+patients of fraction 0.25 are among those of 0.5, whatever is taken from them and whoever else is in the data set.
+
+The folds of a scenario: those of the data set it was made from, so that all its scenarios compare on the same.
+"""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+import hashlib
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from nnunet_partial.errors import DatasetError
+from nnunet_partial.errors import DatasetError, SplitError
 from nnunet_partial.image_file import look
 from nnunet_partial.label_check import wrong
-from nnunet_partial.labels import FULL_MANIFEST_NAME, FULL_PART, Manifest
-from nnunet_partial.raw_dataset import RawDataset
-from nnunet_partial.splits import Split
+from nnunet_partial.labels import FULL_MANIFEST_NAME, FULL_PART, CaseLabels, Manifest
+from nnunet_partial.overview import NO_DOMAIN
+from nnunet_partial.raw_dataset import RawDataset, nnunet_folder
+from nnunet_partial.splits import SPLITS_NAME, Split, check_splits, make_splits
+from nnunet_partial.utils.files import read_json
 from nnunet_partial.utils.parallel import in_parallel
 from nnunet_partial.utils.text import some
 
-from .merge_conflicts import incomplete, unreadable
-from .merge_plan import NO_BACKGROUND
-from .merge_source import Source, lacks_a_class
-from .scenario_choice import chosen_patients, hidden_classes, hide
-from .scenario_folds import folds_of, restricted, untaught
-from .scenario_options import RANDOM, Options
-from .scenario_scope import annotated, cases_in_scope, domain_of, impossible
+from .source import NO_BACKGROUND, Source, incomplete, lacks_a_class, unreadable
+
+#: In place of class names: each chosen patient loses some of its classes, drawn by lot.
+RANDOM = "random"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to hide, and from whom.
+
+    `missing`: class names, or RANDOM alone. `fraction`: of the patients, above 0, at most 1. `domain`: of which domain;
+    None: of all. `keep_only_complete`: leave out the cases that would lose something, in place of hiding it.
+    `unknown_as_ignore`: the background of training cases that do not know every class becomes nnU-Net's ignore label.
+    """
+
+    missing: tuple[str, ...]
+    fraction: float = 1.0
+    seed: int = 0
+    domain: str | None = None
+    keep_only_complete: bool = False
+    unknown_as_ignore: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 < self.fraction <= 1:
+            raise DatasetError(f"The fraction of patients is {self.fraction}; expected more than 0 and at most 1.")
+        if not self.missing or len(set(self.missing)) < len(self.missing):
+            raise DatasetError(f"The missing classes are {list(self.missing)}; expected one or more, each named once.")
+        if RANDOM in self.missing and len(self.missing) > 1:
+            raise DatasetError(f"'{RANDOM}' draws the missing classes by lot and stands alone; got {self.missing}.")
+
+
+def cases_in_scope(source: Source, manifest: Manifest, options: Options) -> list[str]:
+    """The training cases that may lose something. Raises DatasetError for a domain that has none."""
+    training = list(source.images["Tr"])
+    if options.domain is None:
+        return training
+    scope = [case for case in training if manifest.labels_of(case).domain == options.domain]
+    if not scope:
+        domains = {domain_of(manifest.labels_of(case)) for case in training}
+        raise DatasetError(
+            f"{source.name} has no training case of the domain {options.domain!r}. Its domains: {some(domains)}."
+        )
+    return scope
+
+
+def impossible(source: Source, manifest: Manifest, scope: Sequence[str], options: Options) -> list[str]:
+    """Why classes cannot be removed: they are no classes, or a domain does not know them."""
+    if options.missing == (RANDOM,):
+        return []
+    classes = source.dataset.classes
+    strange = [name for name in options.missing if name not in classes]
+    if strange:
+        return [f"dataset.json has no class {some(strange)}; its classes: {', '.join(classes)}"]
+    found, way_out = [], "" if options.domain else ". Name the domain that loses it with --domain"
+    for domain in sorted({manifest.labels_of(case).domain for case in scope}):
+        drawn = annotated(manifest, [case for case in scope if manifest.labels_of(case).domain == domain])
+        unknown = [name for name in options.missing if name not in drawn]
+        if unknown:
+            found.append(
+                f"no training case of the domain {domain or NO_DOMAIN} is annotated for {some(unknown)} (only for "
+                f"{some(drawn)}), so it cannot be removed there{way_out}"
+            )
+    return found
+
+
+def annotated(manifest: Manifest, cases: Iterable[str]) -> set[str]:
+    """The classes that some of `cases` is annotated for."""
+    return {name for case in cases for name in manifest.labels_of(case).annotated}
+
+
+def domain_of(labels: CaseLabels) -> str:
+    """The domain as it is shown, also where there is none."""
+    return labels.domain or NO_DOMAIN
+
+
+def chosen_patients(manifest: Manifest, cases: Sequence[str], fraction: float, seed: int) -> list[str]:
+    """`fraction` (0 to 1) of the patients of `cases`, sorted; rounded to whole patients, a half upwards.
+
+    The fraction holds within each domain; patients who are in several domains at once count apart. No cases: none.
+    """
+    domains: dict[str, set[str]] = {}
+    for case in cases:
+        domains.setdefault(manifest.patient_of(case), set()).add(manifest.labels_of(case).domain)
+    queues: dict[tuple[str, ...], list[str]] = {}
+    for patient in sorted(domains, key=lambda patient: (_lot(seed, patient), patient)):
+        queues.setdefault(tuple(sorted(domains[patient])), []).append(patient)
+    return sorted(patient for queue in queues.values() for patient in queue[: _share(fraction, len(queue))])
+
+
+def hidden_classes(
+    manifest: Manifest, cases: Sequence[str], patients: Sequence[str], missing: Sequence[str], seed: int
+) -> dict[str, tuple[str, ...]]:
+    """What each of `cases` loses, by case, where it loses anything: annotated classes only, absent ones stay known.
+
+    `missing`: class names, in the order of their label values; or RANDOM alone: each patient then loses a non-empty
+    proper subset of the classes that were annotated in the patient's cases, all subsets being equally likely. A patient
+    with a single class cannot lose a proper subset of it and keeps it.
+    """
+    by_patient: dict[str, list[str]] = {patient: [] for patient in patients}
+    for case in cases:
+        if manifest.patient_of(case) in by_patient:
+            by_patient[manifest.patient_of(case)].append(case)
+    hidden: dict[str, tuple[str, ...]] = {}
+    for patient, theirs in by_patient.items():
+        lost = _subset(manifest, theirs, patient, seed) if list(missing) == [RANDOM] else missing
+        for case in theirs:
+            here = tuple(name for name in lost if name in manifest.labels_of(case).annotated)
+            if here:
+                hidden[case] = here
+    return hidden
+
+
+def hide(manifest: Manifest, hidden: Mapping[str, Sequence[str]]) -> Manifest:
+    """The manifest after the cases in `hidden` lost their classes: these are unknown there from now on."""
+    cases = {}
+    for case, labels in manifest.cases.items():
+        kept = tuple(name for name in labels.annotated if name not in hidden.get(case, ()))
+        cases[case] = replace(labels, annotated=kept)
+    return Manifest(cases)
+
+
+def _lot(seed: int, *names: str) -> int:
+    """A number that looks random, the same on every machine."""
+    return int.from_bytes(hashlib.sha256("\0".join([str(seed), *names]).encode()).digest(), "big")
+
+
+def _share(fraction: float, patients: int) -> int:
+    return min(patients, math.floor(fraction * patients + 0.5))
+
+
+def _subset(manifest: Manifest, cases: Sequence[str], patient: str, seed: int) -> tuple[str, ...]:
+    """A non-empty proper subset of what was annotated; empty where there is none."""
+    classes = sorted({name for case in cases for name in manifest.labels_of(case).annotated})
+    if len(classes) < 2:
+        return ()
+    bits = 1 + _lot(seed, patient, "classes") % (2 ** len(classes) - 2)
+    return tuple(name for place, name in enumerate(classes) if bits >> place & 1)
+
+
+def folds_of(source: Path, manifest: Manifest, cases: Sequence[str]) -> list[Split]:
+    """The folds of the data set in the raw folder `source`, with its `manifest` and its training `cases`.
+
+    Read from the preprocessed folder, which trainings go by, else from the raw one; made from the manifest where
+    neither has any. Raises SplitError where they leak a patient or do not fit the cases.
+    """
+    places = [source / SPLITS_NAME]
+    if os.environ.get("nnUNet_preprocessed"):
+        places.insert(0, nnunet_folder("nnUNet_preprocessed") / source.name / SPLITS_NAME)
+    for place in places:
+        if place.exists():
+            splits: list[Split] = read_json(place, SplitError)
+            try:
+                check_splits(splits, manifest, cases)
+            except SplitError as problem:
+                raise SplitError(f"{place.parent}: {problem}") from None
+            return splits
+    return make_splits(manifest, cases)[0]
+
+
+def restricted(splits: Sequence[Split], kept: Sequence[str], manifest: Manifest) -> tuple[list[Split], list[str]]:
+    """The same folds with the cases that were kept, and warnings.
+
+    Where a fold would have nothing left on one side, new folds are made by patient; the warning says so.
+    """
+    here = set(kept)
+    folds = [{side: [case for case in split[side] if case in here] for side in ("train", "val")} for split in splits]
+    empty = [str(index) for index, fold in enumerate(folds) if not fold["train"] or not fold["val"]]
+    if not empty:
+        return folds, []
+    made, warnings = make_splits(manifest, kept)
+    return made, [f"fold {', '.join(empty)} of the source has no case left on one side: new folds were made", *warnings]
+
+
+def untaught(splits: Sequence[Split], manifest: Manifest, classes: Sequence[str]) -> list[str]:
+    """A warning for each fold in whose training part no case is annotated for a class that others are annotated for."""
+    annotated: Mapping[str, frozenset[str]] = {
+        case: frozenset(manifest.labels_of(case).annotated)
+        for split in splits
+        for case in (*split["train"], *split["val"])
+    }
+    somewhere = frozenset().union(*annotated.values())
+    found = []
+    for index, split in enumerate(splits):
+        taught = frozenset().union(*(annotated[case] for case in split["train"]))
+        found += [
+            f"in fold {index} no training case is annotated for {name}: it cannot be learned there"
+            for name in classes
+            if name in somewhere - taught
+        ]
+    return found
+
 
 _SHOWN = 10
 

@@ -18,11 +18,10 @@ from nnunet_partial.splits import SPLITS_NAME, check_splits
 from nnunet_partial.utils.files import write_json
 from nnunet_partial.utils.parallel import in_parallel
 
-from .bring import File, bring
-from .merge_source import PARTS
-from .publish import refuse_existing, staged_dataset, write_metadata
-from .scenario_options import Options
-from .scenario_plan import ScenarioPlan, make_plan
+from ..staging import refuse_existing, staged_dataset, write_metadata
+from .files import File, bring
+from .scenario_plan import Options, ScenarioPlan, make_plan
+from .source import PARTS
 
 #: Entries of the source's dataset.json that the scenario has its own of. 'dataset' lists files of the source, so
 #: that nnU-Net would train on the labels that are to be hidden; nnU-Net's generator writes a wrong 'citation'.

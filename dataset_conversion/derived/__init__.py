@@ -1,0 +1,1 @@
+"""Make datasets from datasets: merge several, or hide labels on purpose."""

@@ -1,0 +1,1 @@
+"""Read images, videos and contours of source datasets."""
