@@ -29,8 +29,8 @@ import numpy as np
 import SimpleITK as sitk
 from nnunet_partial.dataset_conversion.derived.merge import merge
 
-from nnunet_partial.check import check
-from nnunet_partial.splits import SPLITS_NAME
+from nnunet_partial.dataset.check import check
+from nnunet_partial.dataset.splits import SPLITS_NAME
 
 # What needs torch or nnU-Net is imported where it is used: the worker processes of merge and check import this file.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))

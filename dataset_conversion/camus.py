@@ -19,9 +19,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from nnunet_partial.dataset.out_of_view import OUT_OF_VIEW
 from nnunet_partial.errors import ConversionError
 from nnunet_partial.labels import SAME_PEOPLE_AS, CaseLabels
-from nnunet_partial.out_of_view import OUT_OF_VIEW
 from nnunet_partial.utils.tables import number, whole_number
 from nnunet_partial.utils.text import printable, some
 

@@ -14,11 +14,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from nnunet_partial.dataset.label_check import CACHE_NAME
+from nnunet_partial.dataset.raw import nnunet_folder, preprocessed_folder
+from nnunet_partial.dataset.splits import SPLITS_NAME, make_splits
 from nnunet_partial.errors import DatasetError
-from nnunet_partial.label_check import CACHE_NAME
 from nnunet_partial.labels import MANIFEST_NAME, Manifest
-from nnunet_partial.raw_dataset import nnunet_folder, preprocessed_folder
-from nnunet_partial.splits import SPLITS_NAME, make_splits
 from nnunet_partial.utils.files import read_json, sync_to_disk, write_json
 from nnunet_partial.utils.text import some
 

@@ -25,9 +25,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from nnunet_partial.dataset.out_of_view import OFF, OUT_OF_VIEW
 from nnunet_partial.errors import ConversionError
 from nnunet_partial.labels import COMMON_CLASSES, CaseLabels
-from nnunet_partial.out_of_view import OFF, OUT_OF_VIEW
 from nnunet_partial.utils.files import read_json
 from nnunet_partial.utils.tables import number, read_table
 from nnunet_partial.utils.text import printable, some

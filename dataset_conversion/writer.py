@@ -18,10 +18,10 @@ from typing import Any, cast
 import numpy as np
 
 from nnunet_partial import __version__
+from nnunet_partial.dataset.images import require_whole_nifti
+from nnunet_partial.dataset.raw import RawDataset, nnunet_folder
 from nnunet_partial.errors import ConversionError, DatasetError, PartialLabelError
-from nnunet_partial.image_file import require_whole_nifti
 from nnunet_partial.labels import CaseLabels, Manifest
-from nnunet_partial.raw_dataset import RawDataset, nnunet_folder
 from nnunet_partial.utils.files import write_json
 from nnunet_partial.utils.parallel import in_parallel
 from nnunet_partial.utils.text import some

@@ -12,13 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from nnunet_partial.dataset.plans import add_small_configuration
+from nnunet_partial.dataset.raw import RawDataset
 from nnunet_partial.demo_folder import DemoFolder
 from nnunet_partial.demo_result import in_words, score_models, show_models
 from nnunet_partial.demo_scores import Scores
 from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.phantom import SCANNER_A, SCANNER_B, blend, write_camus, write_echonet_dynamic
-from nnunet_partial.raw_dataset import RawDataset
-from nnunet_partial.small_plan import add_small_configuration
 from nnunet_partial.utils.files import write_text
 from nnunet_partial.utils.process import Commands, Progress
 from nnunet_partial.utils.versions import trainers_folder

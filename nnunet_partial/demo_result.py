@@ -6,10 +6,10 @@ import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 
+from nnunet_partial.dataset.raw import RawDataset
 from nnunet_partial.demo_folder import DemoFolder
 from nnunet_partial.demo_picture import Row, draw_picture, median_case
 from nnunet_partial.demo_scores import Scores, read_labels, score
-from nnunet_partial.raw_dataset import RawDataset
 from nnunet_partial.utils.files import link_or_copy
 
 

@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from nnunet_partial.dataset.preprocessed import COPIES, changed_labels, labels_of_images
+from nnunet_partial.dataset.raw import RawDataset, dataset_id
 from nnunet_partial.errors import DatasetError
-from nnunet_partial.preprocessed_labels import COPIES, changed_labels, labels_of_images
-from nnunet_partial.raw_dataset import RawDataset, dataset_id
 from nnunet_partial.utils.text import some
 
 

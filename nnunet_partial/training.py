@@ -27,16 +27,18 @@ from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as nnunet_trainer_module
 from torch import Tensor, nn
 
-from nnunet_partial.domain_sampling import domain_probabilities, weighted_by_domain
+from nnunet_partial.dataset.domains import domain_probabilities
+from nnunet_partial.dataset.label_check import names_sum
+from nnunet_partial.dataset.preprocessed import read_manifest
+from nnunet_partial.dataset.summary import knowledge_table
+from nnunet_partial.domain_sampling import weighted_by_domain
 from nnunet_partial.known_batch import KnownClasses, LossOfKnown, Unaware, count_known, to_device
-from nnunet_partial.label_check import names_sum
 from nnunet_partial.labels import MANIFEST_NAME, Manifest, class_names, has_regions
 from nnunet_partial.moving_average import mend_moving_average
-from nnunet_partial.overview import knowledge_table
 from nnunet_partial.run_record import OLD_LOG_KEY, Entry, from_old_log, record_run
 from nnunet_partial.run_settings import RunSettings
 from nnunet_partial.trained_cases import remember_trained, require_trained
-from nnunet_partial.training_data import check_entries, check_labels, prepare_splits, read_manifest, require_taught
+from nnunet_partial.training_data import check_entries, check_labels, prepare_splits, require_taught
 from nnunet_partial.training_signs import INTERVAL, PatchSigns
 from nnunet_partial.validation_signs import signs_text
 from nnunet_partial.validation_summary import mask_unknown

@@ -6,12 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nnunet_partial.errors import ManifestError, SplitError
-from nnunet_partial.label_check import CACHE_NAME, checked_before, remember_checked, require_declared
-from nnunet_partial.labels import MANIFEST_NAME, Manifest, class_names, ignore_label, unused_cases, unused_groups
-from nnunet_partial.preprocessed_cases import at_hand, require_preprocessed, require_same_labels
-from nnunet_partial.preprocessed_labels import COPIES
-from nnunet_partial.splits import (
+from nnunet_partial.dataset.label_check import CACHE_NAME, checked_before, remember_checked, require_declared
+from nnunet_partial.dataset.preprocessed import COPIES
+from nnunet_partial.dataset.splits import (
     SPLITS_NAME,
     check_splits,
     for_test_text,
@@ -19,27 +16,11 @@ from nnunet_partial.splits import (
     training_cases_for_test,
     without_patients,
 )
+from nnunet_partial.errors import ManifestError, SplitError
+from nnunet_partial.labels import MANIFEST_NAME, Manifest, class_names, ignore_label, unused_cases, unused_groups
+from nnunet_partial.preprocessed_cases import at_hand, require_preprocessed, require_same_labels
 from nnunet_partial.utils.files import read_json, write_json
 from nnunet_partial.utils.text import some
-
-
-def read_manifest(preprocessed: Path, raw: Path | None) -> Manifest:
-    """The manifest of a preprocessed data set, copied from the raw folder where it is not there yet.
-
-    Raises ManifestError where neither folder has one, or where the two differ.
-    """
-    ours = preprocessed / MANIFEST_NAME
-    theirs = raw / MANIFEST_NAME if raw is not None else None
-    if theirs is not None and theirs.exists():
-        if not ours.exists():
-            Manifest.read(theirs)
-            write_json(ours, read_json(theirs, ManifestError))
-        elif read_json(ours, ManifestError) != read_json(theirs, ManifestError):
-            raise ManifestError(
-                f"{theirs} and {ours} differ, so it is not clear what was annotated. Copy the raw one over "
-                "the other, and preprocess again if label files changed with it."
-            )
-    return Manifest.read(ours)
 
 
 def check_entries(manifest: Manifest, raw: Path | None, cases: Sequence[str]) -> list[str]:

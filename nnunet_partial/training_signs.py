@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from nnunet_partial.dataset.summary import NO_DOMAIN
 from nnunet_partial.evaluation.warning_signs import LARGE, LOST, SMALL
 from nnunet_partial.labels import Manifest
-from nnunet_partial.overview import NO_DOMAIN
 
 #: Epochs that are summed up before the signs are looked at: one epoch holds too few patches of a small domain.
 INTERVAL = 10

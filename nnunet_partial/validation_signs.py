@@ -9,13 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from nnunet_partial.dataset.images import header, size_known
 from nnunet_partial.evaluation.case import subject_of
 from nnunet_partial.evaluation.metrics import without_thin_axes
 from nnunet_partial.evaluation.records import PredictedSize
 from nnunet_partial.evaluation.warning_signs import Row, warning_signs
-from nnunet_partial.image_file import header
 from nnunet_partial.labels import CaseLabels, Manifest
-from nnunet_partial.pixel_size import size_known
 from nnunet_partial.utils.masks import Scale
 from nnunet_partial.utils.text import text_table
 

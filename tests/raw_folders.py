@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from nnunet_partial.raw_dataset import RawDataset
+from nnunet_partial.dataset.raw import RawDataset
 
 
 @dataclass

@@ -13,10 +13,10 @@ from facts import says
 from raw_folders import Drawn, snapshot, write_dataset
 from toy import Project, shrink, write_toy
 
-from nnunet_partial.check import check
 from nnunet_partial.cli import main
+from nnunet_partial.dataset.check import check
+from nnunet_partial.dataset.raw import RawDataset
 from nnunet_partial.labels import MANIFEST_NAME, Manifest
-from nnunet_partial.raw_dataset import RawDataset
 
 CT = {"liver": 1, "kidney": 2, "left lung": 3}
 VOLUME = (4, 5, 6)

@@ -11,8 +11,8 @@ from facts import says
 from raw_folders import Drawn, label_array, snapshot, write_dataset, write_image
 
 from nnunet_partial.cli import main
+from nnunet_partial.dataset.raw import RawDataset
 from nnunet_partial.labels import MANIFEST_NAME
-from nnunet_partial.raw_dataset import RawDataset
 
 DECLARE = ["declare", "-d", "220", "--match", "*", "LV", "LA", "--overwrite"]
 

@@ -17,12 +17,12 @@ from matplotlib.image import imread
 
 from nnunet_partial.cli import demo as cli
 from nnunet_partial.cli import main
+from nnunet_partial.dataset.plans import add_small_configuration
 from nnunet_partial.demo import NAIVE, TRAINERS, Size, demo
 from nnunet_partial.demo_folder import DemoFolder
 from nnunet_partial.demo_picture import Row, draw_picture, median_case
 from nnunet_partial.demo_scores import Scores, compared, dice
 from nnunet_partial.errors import PartialLabelError
-from nnunet_partial.small_plan import add_small_configuration
 from nnunet_partial.utils.colors import COLOURS
 from nnunet_partial.utils.process import Commands, Progress
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from nnunet_partial.image_file import look, read_array, require_whole_nifti
+from nnunet_partial.dataset.images import look, read_array, require_whole_nifti
 
 
 def test_values_outlive_the_image_they_were_read_from(tmp_path: Path) -> None:

@@ -14,10 +14,16 @@ import pytest
 from facts import says
 from raw_folders import Drawn, write_dataset, write_image
 
+from nnunet_partial.dataset.label_check import (
+    CACHE_NAME,
+    checked_before,
+    remember_checked,
+    require_declared,
+    undeclared,
+)
+from nnunet_partial.dataset.raw import RawDataset
 from nnunet_partial.errors import ManifestError
-from nnunet_partial.label_check import CACHE_NAME, checked_before, remember_checked, require_declared, undeclared
 from nnunet_partial.labels import CaseLabels, Manifest
-from nnunet_partial.raw_dataset import RawDataset
 
 CLASSES = ("LV", "MYO")
 
@@ -253,7 +259,7 @@ def test_twenty_thousand_files_are_compared_in_well_under_a_second(tmp_path: Pat
 
 def test_neither_torch_nor_nnunet_is_imported() -> None:
     code = (
-        "import sys, nnunet_partial.label_check, nnunet_partial.check, nnunet_partial.cli.check, "
+        "import sys, nnunet_partial.dataset.label_check, nnunet_partial.dataset.check, nnunet_partial.cli.check, "
         "nnunet_partial.cli.merge, nnunet_partial.dataset_conversion.derived.merge; "
         "print([m for m in ('torch', 'nnunetv2', 'SimpleITK') if m in sys.modules])"
     )

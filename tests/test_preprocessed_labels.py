@@ -9,7 +9,7 @@ import pytest
 from facts import says
 from toy import write_toy
 
-from nnunet_partial.preprocessed_labels import COPIES, outdated
+from nnunet_partial.dataset.preprocessed import COPIES, outdated
 
 
 @pytest.fixture

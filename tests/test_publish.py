@@ -15,9 +15,9 @@ from nnunet_partial.dataset_conversion import staging
 from nnunet_partial.dataset_conversion.staging import staged_dataset, write_metadata
 from raw_folders import snapshot
 
+from nnunet_partial.dataset.raw import RawDataset
 from nnunet_partial.errors import DatasetError, ManifestError
 from nnunet_partial.labels import CaseLabels, Manifest
-from nnunet_partial.raw_dataset import RawDataset
 
 NAME = "Dataset501_A"
 

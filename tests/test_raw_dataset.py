@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from raw_folders import Drawn, write_dataset
 
+from nnunet_partial.dataset.raw import RawDataset, dataset_name, find_dataset, nnunet_folder
 from nnunet_partial.errors import DatasetError, ManifestError
-from nnunet_partial.raw_dataset import RawDataset, dataset_name, find_dataset, nnunet_folder
 
 
 @pytest.fixture(autouse=True)

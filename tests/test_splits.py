@@ -11,9 +11,9 @@ from facts import says
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from nnunet_partial.dataset.splits import N_FOLDS, Split, check_splits, make_splits, training_cases_for_test
 from nnunet_partial.errors import SplitError
 from nnunet_partial.labels import CaseLabels, Manifest
-from nnunet_partial.splits import N_FOLDS, Split, check_splits, make_splits, training_cases_for_test
 
 #: The same examples in every run, however busy the machine.
 CALM = settings(deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))

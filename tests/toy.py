@@ -14,8 +14,8 @@ import numpy as np
 import SimpleITK as sitk
 from nnunetv2.dataset_conversion.generate_dataset_json import generate_dataset_json
 
+from nnunet_partial.dataset.plans import shrink_network
 from nnunet_partial.labels import MANIFEST_NAME, CaseLabels, Manifest
-from nnunet_partial.small_plan import shrink_network
 
 CLASSES = ("LV", "MYO")
 TRAINERS = Path(__file__).resolve().parents[1] / "nnunet_partial" / "trainers"

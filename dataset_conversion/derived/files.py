@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from nnunet_partial.dataset.images import simpleitk
 from nnunet_partial.errors import DatasetError
-from nnunet_partial.image_file import simpleitk
 from nnunet_partial.utils.files import atomic_path, link_or_copy
 
 

@@ -14,13 +14,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nnunet_partial.domain_sampling import square_root_weights
+from nnunet_partial.dataset.domains import square_root_weights
+from nnunet_partial.dataset.images import Geometry, header, look
+from nnunet_partial.dataset.label_check import wrong
+from nnunet_partial.dataset.raw import RawDataset, nnunet_folder
+from nnunet_partial.dataset.summary import overview, scale_warning
 from nnunet_partial.errors import DatasetError
-from nnunet_partial.image_file import Geometry, header, look
-from nnunet_partial.label_check import wrong
 from nnunet_partial.labels import FULL_MANIFEST_NAME, FULL_PART, CaseLabels, Manifest, common_order
-from nnunet_partial.overview import overview, scale_warning
-from nnunet_partial.raw_dataset import RawDataset, nnunet_folder
 from nnunet_partial.utils.parallel import in_parallel
 from nnunet_partial.utils.text import some
 

@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from nnunet_partial.dataset.raw import nnunet_folder
+from nnunet_partial.dataset.splits import SPLITS_NAME, check_splits
+from nnunet_partial.dataset.summary import knowledge_table
 from nnunet_partial.errors import DatasetError
 from nnunet_partial.labels import FULL_MANIFEST_NAME, FULL_PART, MANIFEST_NAME, Manifest
-from nnunet_partial.overview import knowledge_table
-from nnunet_partial.raw_dataset import nnunet_folder
-from nnunet_partial.splits import SPLITS_NAME, check_splits
 from nnunet_partial.utils.files import write_json
 from nnunet_partial.utils.parallel import in_parallel
 

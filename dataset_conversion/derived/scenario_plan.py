@@ -24,13 +24,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from nnunet_partial.dataset.images import look
+from nnunet_partial.dataset.label_check import wrong
+from nnunet_partial.dataset.raw import RawDataset, nnunet_folder
+from nnunet_partial.dataset.splits import SPLITS_NAME, Split, check_splits, make_splits
+from nnunet_partial.dataset.summary import NO_DOMAIN
 from nnunet_partial.errors import DatasetError, SplitError
-from nnunet_partial.image_file import look
-from nnunet_partial.label_check import wrong
 from nnunet_partial.labels import FULL_MANIFEST_NAME, FULL_PART, CaseLabels, Manifest
-from nnunet_partial.overview import NO_DOMAIN
-from nnunet_partial.raw_dataset import RawDataset, nnunet_folder
-from nnunet_partial.splits import SPLITS_NAME, Split, check_splits, make_splits
 from nnunet_partial.utils.files import read_json
 from nnunet_partial.utils.parallel import in_parallel
 from nnunet_partial.utils.text import some

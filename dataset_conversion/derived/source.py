@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+from nnunet_partial.dataset.label_check import files_sum
+from nnunet_partial.dataset.out_of_view import off_as_absent
+from nnunet_partial.dataset.raw import TIFF, RawDataset
+from nnunet_partial.dataset.splits import for_test_text, training_cases_for_test
 from nnunet_partial.errors import DatasetError, PartialLabelError
-from nnunet_partial.label_check import files_sum
 from nnunet_partial.labels import MANIFEST_NAME, CaseLabels, common_order, strangers
-from nnunet_partial.out_of_view import off_as_absent
-from nnunet_partial.raw_dataset import TIFF, RawDataset
-from nnunet_partial.splits import for_test_text, training_cases_for_test
 from nnunet_partial.utils.text import some
 
 from ..duplicates import persons

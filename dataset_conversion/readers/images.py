@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nnunet_partial.dataset.images import Geometry, itk_name, require_whole_nifti, simpleitk
 from nnunet_partial.errors import ConversionError, DatasetError
-from nnunet_partial.image_file import Geometry, itk_name, require_whole_nifti, simpleitk
 from nnunet_partial.utils.text import printable
 
 _LARGEST_HEADER = 1 << 16

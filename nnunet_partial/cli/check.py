@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from nnunet_partial.cli._processes import add_processes_option
-from nnunet_partial.raw_dataset import find_dataset
+from nnunet_partial.dataset.raw import find_dataset
 
 
 def add_parser(subparsers: Any) -> None:
@@ -24,7 +24,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from nnunet_partial.check import check
+    from nnunet_partial.dataset.check import check
 
     folder = find_dataset(args.dataset)
     checked = check(folder, args.processes, progress=True)

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_partial.cli._processes import add_processes_option
+from nnunet_partial.dataset.raw import dataset_name
 from nnunet_partial.dataset_conversion import DATASETS
 from nnunet_partial.dataset_conversion.base import Skipped
 from nnunet_partial.dataset_conversion.writer import REPORT_NAME, Report, convert
-from nnunet_partial.raw_dataset import dataset_name
 
 #: So many skips and notes are shown at the end; the report has all of them.
 SHOWN = 10

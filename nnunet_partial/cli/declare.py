@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_partial.cli._processes import add_processes_option
-from nnunet_partial.raw_dataset import find_dataset
+from nnunet_partial.dataset.raw import find_dataset
 
 
 def add_parser(subparsers: Any) -> None:
@@ -51,12 +51,9 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from nnunet_partial.declare import Undeclared, declare
-    from nnunet_partial.declare_guess import guess
-    from nnunet_partial.declare_pattern import by_pattern
-    from nnunet_partial.declare_table import by_table, unread_columns
-    from nnunet_partial.declare_target import require_target
-    from nnunet_partial.raw_dataset import RawDataset
+    from nnunet_partial.dataset.declare import Undeclared, declare, require_target
+    from nnunet_partial.dataset.declare_sources import by_pattern, by_table, guess, unread_columns
+    from nnunet_partial.dataset.raw import RawDataset
 
     data = Undeclared(RawDataset(find_dataset(args.dataset)), args.processes, progress=True)
     require_target(data.dataset.folder, args.overwrite)

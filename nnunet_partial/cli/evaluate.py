@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from nnunet_partial.cli._output import require_output_folder
 from nnunet_partial.cli._processes import add_processes_option
-from nnunet_partial.raw_dataset import find_dataset
+from nnunet_partial.dataset.raw import find_dataset
 
 if TYPE_CHECKING:
     from nnunet_partial.evaluation.folders import Evaluation

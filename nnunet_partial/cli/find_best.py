@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from nnunet_partial.cli._processes import add_processes_option
-from nnunet_partial.raw_dataset import RawDataset, find_dataset, nnunet_folder
+from nnunet_partial.dataset.raw import RawDataset, find_dataset, nnunet_folder
 
 if TYPE_CHECKING:
     from nnunet_partial.evaluation.find_best import Found

@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from nnunet_partial.cli._processes import add_processes_option
-from nnunet_partial.raw_dataset import find_dataset
+from nnunet_partial.dataset.raw import find_dataset
 
 
 def add_parser(subparsers: Any) -> None:
@@ -27,7 +27,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from nnunet_partial.shared_preprocessing import preprocess_like
+    from nnunet_partial.dataset.preprocess_like import preprocess_like
 
     scenario, source = find_dataset(args.dataset), find_dataset(args.like)
     done = preprocess_like(scenario, source, args.configuration, args.plans, args.processes, progress=True)

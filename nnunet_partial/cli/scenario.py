@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from nnunet_partial.cli._derived import add_writing_options
-from nnunet_partial.raw_dataset import dataset_name, find_dataset
+from nnunet_partial.dataset.raw import dataset_name, find_dataset
 
 
 def add_parser(subparsers: Any) -> None:

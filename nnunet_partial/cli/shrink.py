@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from nnunet_partial.dataset.raw import dataset_id, find_dataset, nnunet_folder
 from nnunet_partial.errors import DatasetError
-from nnunet_partial.raw_dataset import dataset_id, find_dataset, nnunet_folder
 
 
 def add_parser(subparsers: Any) -> None:
@@ -29,7 +29,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from nnunet_partial.small_plan import add_small_configuration
+    from nnunet_partial.dataset.plans import add_small_configuration
 
     dataset = find_dataset(args.dataset)
     file = nnunet_folder("nnUNet_preprocessed") / dataset.name / f"{args.plans}.json"

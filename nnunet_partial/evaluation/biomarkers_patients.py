@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from nnunet_partial.dataset.summary import NO_DOMAIN
 from nnunet_partial.evaluation.biomarkers_case import place_of
 from nnunet_partial.evaluation.biomarkers_list import Biomarker
 from nnunet_partial.labels import CaseLabels
-from nnunet_partial.overview import NO_DOMAIN
 
 #: The order in which views are asked: where a single one must do, the four-chamber view.
 VIEWS = ("4CH", "2CH")

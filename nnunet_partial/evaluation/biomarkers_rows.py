@@ -6,13 +6,13 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from nnunet_partial.dataset.images import size_known
 from nnunet_partial.evaluation.biomarkers_case import HeartCase
 from nnunet_partial.evaluation.biomarkers_list import BIOMARKERS, EF, Biomarker
 from nnunet_partial.evaluation.biomarkers_patients import Patient, patients_of
 from nnunet_partial.evaluation.biomarkers_picture import Picture
 from nnunet_partial.evaluation.summary import Row
 from nnunet_partial.labels import CaseLabels
-from nnunet_partial.pixel_size import size_known
 from nnunet_partial.utils.text import some
 
 COLUMNS = ("model", "domain", "patient", "biomarker", "unit", "method", "reference", "prediction", "problem")

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nnunet_partial.dataset.preprocessed import read_manifest
+from nnunet_partial.dataset.raw import RawDataset
+from nnunet_partial.dataset.splits import SPLITS_NAME, Split, check_splits
 from nnunet_partial.errors import DatasetError, PartialLabelError, SplitError
 from nnunet_partial.evaluation.find_best_models import Trained
 from nnunet_partial.evaluation.find_best_split import cross_validation, fold_of_cases
-from nnunet_partial.raw_dataset import RawDataset
-from nnunet_partial.splits import SPLITS_NAME, Split, check_splits
-from nnunet_partial.training_data import read_manifest
 from nnunet_partial.utils.files import read_json
 from nnunet_partial.utils.text import some
 

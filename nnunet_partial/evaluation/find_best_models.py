@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
+from nnunet_partial.dataset.raw import RawDataset
 from nnunet_partial.errors import DatasetError
-from nnunet_partial.raw_dataset import RawDataset
 from nnunet_partial.utils.files import read_json
 from nnunet_partial.utils.text import some
 

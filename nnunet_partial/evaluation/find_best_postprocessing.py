@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nnunet_partial.dataset.images import read_array
 from nnunet_partial.evaluation.find_best_folders import nnunet_tools
 from nnunet_partial.evaluation.records import mean
 from nnunet_partial.evaluation.reference import Reference
-from nnunet_partial.image_file import read_array
 from nnunet_partial.utils.files import write_json
 from nnunet_partial.utils.parallel import in_parallel
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from nnunet_partial.dataset.splits import Split
 from nnunet_partial.errors import SplitError
-from nnunet_partial.splits import Split
 from nnunet_partial.utils.text import some
 
 

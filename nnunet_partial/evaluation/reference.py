@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from nnunet_partial.dataset.raw import RawDataset
 from nnunet_partial.errors import DatasetError, PartialLabelError
 from nnunet_partial.labels import MANIFEST_NAME, Manifest, class_names
-from nnunet_partial.raw_dataset import RawDataset
 from nnunet_partial.utils.files import read_json
 from nnunet_partial.utils.text import some
 

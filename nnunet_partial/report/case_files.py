@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nnunet_partial.dataset.images import Geometry, read_array
 from nnunet_partial.evaluation.metrics import without_thin_axes
-from nnunet_partial.image_file import Geometry, read_array
 from nnunet_partial.report.results_folder import Results
 from nnunet_partial.report.trained_on import source_folder
 

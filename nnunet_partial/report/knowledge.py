@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from nnunet_partial.dataset.summary import NO_DOMAIN
 from nnunet_partial.labels import Manifest
-from nnunet_partial.overview import NO_DOMAIN
 from nnunet_partial.report.drawing import Picture, file_name, new_drawing, shortened, style
 from nnunet_partial.report.tables import Table
 from nnunet_partial.utils.colors import colours_of

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nnunet_partial.dataset.raw import RawDataset
 from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.labels import MANIFEST_NAME, Manifest, class_names
-from nnunet_partial.raw_dataset import RawDataset
 from nnunet_partial.report.knowledge import Knowledge, knowledge_of
 from nnunet_partial.utils.files import read_json
 

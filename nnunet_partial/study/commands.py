@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from nnunet_partial.raw_dataset import dataset_id
+from nnunet_partial.dataset.raw import dataset_id
 from nnunet_partial.study.definition import Scenario, Study
 from nnunet_partial.study.methods import PLANNERS
 

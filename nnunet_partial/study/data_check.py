@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from nnunet_partial.dataset.raw import RawDataset, find_dataset
 from nnunet_partial.dataset_conversion.derived.scenario_plan import Options, outline
 from nnunet_partial.errors import DatasetError, PartialLabelError
-from nnunet_partial.raw_dataset import RawDataset, find_dataset
 from nnunet_partial.study.definition import Problem, Scenario, Study
 from nnunet_partial.study.steps import derived_datasets, used_sources
 

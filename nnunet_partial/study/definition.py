@@ -39,7 +39,7 @@ class Scenario:
 
 @dataclass(frozen=True)
 class Network:
-    """A smaller network than nnU-Net plans, for studies on CPUs: see nnunet_partial.small_plan."""
+    """A smaller network than nnU-Net plans, for studies on CPUs: see nnunet_partial.dataset.plans."""
 
     features: tuple[int, ...] = (16, 32, 64, 64)
     patch: tuple[int, ...] = (96, 96)

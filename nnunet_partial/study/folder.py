@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nnunet_partial.dataset.raw import RawDataset
 from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.labels import MANIFEST_NAME
-from nnunet_partial.raw_dataset import RawDataset
 from nnunet_partial.study.methods import DEFAULT_PLANS
 from nnunet_partial.utils.files import read_json, write_json
 from nnunet_partial.utils.text import some

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from nnunet_partial.raw_dataset import RawDataset
+from nnunet_partial.dataset.raw import RawDataset
 from nnunet_partial.report.drawing import remove_old
 from nnunet_partial.report.latex_tables import to_latex
 from nnunet_partial.report.page import Block, Code, Facts, Items, Page, Paragraph, Section, page_html

@@ -7,8 +7,8 @@ import shutil
 from collections.abc import Iterable
 from typing import Any
 
+from nnunet_partial.dataset.raw import find_dataset
 from nnunet_partial.errors import PartialLabelError
-from nnunet_partial.raw_dataset import find_dataset
 from nnunet_partial.study.definition import Study
 from nnunet_partial.study.folder import StudyFolder, files_stamp, stamp
 from nnunet_partial.study.hold import is_held

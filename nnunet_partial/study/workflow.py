@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nnunet_partial.raw_dataset import find_dataset
+from nnunet_partial.dataset.raw import find_dataset
 from nnunet_partial.study import commands
 from nnunet_partial.study.definition import Scenario, Study
 from nnunet_partial.study.folder import StudyFolder

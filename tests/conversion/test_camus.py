@@ -13,8 +13,8 @@ from nnunet_partial.dataset_conversion.camus import Camus
 from nnunet_partial.dataset_conversion.writer import Report, convert
 from source_folders import CFG, camus_split, camus_view, drawn, read_nifti, still, write_nifti
 
+from nnunet_partial.dataset.raw import RawDataset
 from nnunet_partial.errors import ConversionError
-from nnunet_partial.raw_dataset import RawDataset
 
 NAME = "Dataset501_CAMUS"
 

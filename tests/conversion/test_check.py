@@ -19,10 +19,10 @@ from nnunet_partial.dataset_conversion.derived.scenario import scenario
 from nnunet_partial.dataset_conversion.derived.scenario_plan import Options
 from raw_folders import Drawn, write_dataset, write_image
 
-from nnunet_partial.check import check
 from nnunet_partial.cli import check as check_command
+from nnunet_partial.dataset.check import check
+from nnunet_partial.dataset.raw import RawDataset
 from nnunet_partial.errors import DatasetError, ManifestError
-from nnunet_partial.raw_dataset import RawDataset
 
 LABELS = {"LV": 1, "MYO": 2}
 MANIFEST, SPLITS = "partial_labels.json", "splits_final.json"

@@ -14,8 +14,8 @@ from nnunet_partial.dataset_conversion import DATASETS
 from source_folders import camus_view, chords, echonet
 
 from nnunet_partial.cli import convert
+from nnunet_partial.dataset.raw import RawDataset
 from nnunet_partial.errors import DatasetError
-from nnunet_partial.raw_dataset import RawDataset
 
 
 def call(*words: str | Path) -> int:

@@ -16,8 +16,8 @@ from nnunet_partial.dataset_conversion.readers.video import read_frames
 from nnunet_partial.dataset_conversion.writer import Report, convert
 from source_folders import chords, echonet, read_nifti, tracing_text, write_video
 
+from nnunet_partial.dataset.raw import RawDataset
 from nnunet_partial.errors import ConversionError
-from nnunet_partial.raw_dataset import RawDataset
 
 NAME = "Dataset502_EchoNetDynamic"
 WIDE, NARROW = chords(10, 20), chords(12, 18)

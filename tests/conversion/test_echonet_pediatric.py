@@ -24,11 +24,11 @@ from nnunet_partial.dataset_conversion.readers.video import frame_count
 from nnunet_partial.dataset_conversion.writer import Report, convert
 from source_folders import read_nifti, write_video
 
-from nnunet_partial.check import check
 from nnunet_partial.cli import main
+from nnunet_partial.dataset.check import check
+from nnunet_partial.dataset.raw import RawDataset
+from nnunet_partial.dataset.splits import check_splits
 from nnunet_partial.errors import ConversionError, PartialLabelError
-from nnunet_partial.raw_dataset import RawDataset
-from nnunet_partial.splits import check_splits
 
 NAME = "Dataset503_EchoNetPediatric"
 ANNA, BEN, CLARA = "CRa-CRs1-000001", "CRb-CRs2-000002", "CRc-CRs3-000003"

@@ -17,9 +17,9 @@ import pytest
 from nnunet_partial.dataset_conversion import DATASETS, writer
 from small_copies import COPIES, Copy
 
-from nnunet_partial.check import check
 from nnunet_partial.cli import main
-from nnunet_partial.raw_dataset import RawDataset
+from nnunet_partial.dataset.check import check
+from nnunet_partial.dataset.raw import RawDataset
 
 NAME = "Dataset501_Any"
 EVERY = pytest.mark.parametrize("name", list(COPIES))

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from scipy.io import savemat
 from source_folders import read_nifti, write_video
 
-from nnunet_partial.check import check
+from nnunet_partial.dataset.check import check
+from nnunet_partial.dataset.raw import RawDataset
 from nnunet_partial.errors import ConversionError
-from nnunet_partial.raw_dataset import RawDataset
 
 SEGMENTS = ("SEG1", "SEG2", "SEG3", "SEG5", "SEG6", "SEG7")
 Row = tuple[Any, Any, Any, Any]

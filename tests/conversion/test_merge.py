@@ -18,10 +18,10 @@ from nnunet_partial.dataset_conversion.derived.merge import merge
 from raw_folders import Drawn, read_values, snapshot, write_dataset, write_image
 
 from nnunet_partial.cli import main
+from nnunet_partial.dataset.label_check import undeclared
+from nnunet_partial.dataset.raw import RawDataset
 from nnunet_partial.errors import DatasetError, PartialLabelError
-from nnunet_partial.label_check import undeclared
 from nnunet_partial.labels import common_order
-from nnunet_partial.raw_dataset import RawDataset
 
 CAMUS = {"LV": 1, "MYO": 2, "LA": 3}
 UDA = {"LV": 1, "LA": 2, "RV": 3, "RA": 4}
@@ -219,7 +219,7 @@ def test_dataset_json_says_where_it_comes_from_and_how_many(raw: Path) -> None:
 
 
 def test_the_merged_data_set_is_sound(raw: Path) -> None:
-    from nnunet_partial.check import check
+    from nnunet_partial.dataset.check import check
 
     camus(raw), uda(raw)
     out = merged(raw)

@@ -12,10 +12,10 @@ from nnunet_partial.dataset_conversion.derived.scenario import scenario
 from nnunet_partial.dataset_conversion.derived.scenario_plan import Options
 from raw_folders import Drawn, read_values, write_dataset
 
-from nnunet_partial.check import check
+from nnunet_partial.dataset.check import check
+from nnunet_partial.dataset.raw import RawDataset
 from nnunet_partial.errors import DatasetError
 from nnunet_partial.labels import Manifest
-from nnunet_partial.raw_dataset import RawDataset
 
 
 @pytest.fixture

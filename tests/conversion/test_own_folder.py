@@ -19,10 +19,10 @@ from nnunet_partial.dataset_conversion.writer import Report, convert
 from numpy.typing import NDArray
 from source_folders import read_nifti
 
-from nnunet_partial.check import check
 from nnunet_partial.cli import main
+from nnunet_partial.dataset.check import check
+from nnunet_partial.dataset.raw import RawDataset
 from nnunet_partial.errors import ConversionError, PartialLabelError
-from nnunet_partial.raw_dataset import RawDataset
 
 HEAD = ",".join(COLUMNS)
 NAME = "Dataset520_Own"

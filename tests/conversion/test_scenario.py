@@ -15,12 +15,12 @@ from nnunet_partial.dataset_conversion.derived.scenario import Made, scenario
 from nnunet_partial.dataset_conversion.derived.scenario_plan import Options, chosen_patients, hidden_classes
 from raw_folders import Drawn, read_values, snapshot, write_dataset, write_image
 
-from nnunet_partial.check import check
 from nnunet_partial.cli import main
+from nnunet_partial.dataset.check import check
+from nnunet_partial.dataset.raw import RawDataset
+from nnunet_partial.dataset.splits import SPLITS_NAME, make_splits
 from nnunet_partial.errors import DatasetError, PartialLabelError, SplitError
 from nnunet_partial.labels import CaseLabels, Manifest
-from nnunet_partial.raw_dataset import RawDataset
-from nnunet_partial.splits import SPLITS_NAME, make_splits
 
 CAMUS = {"LV": 1, "MYO": 2, "LA": 3}
 ECHO = {"LV": 1, "MYO": 2, "LA": 3, "RV": 4}

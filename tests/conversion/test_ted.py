@@ -20,11 +20,11 @@ from nnunet_partial.dataset_conversion.writer import Report, convert
 from numpy.typing import NDArray
 from source_folders import CFG, camus_split, camus_view, read_nifti, write_nifti
 
-from nnunet_partial.check import check
 from nnunet_partial.cli import main
+from nnunet_partial.dataset.check import check
+from nnunet_partial.dataset.raw import RawDataset
 from nnunet_partial.errors import ConversionError, DatasetError
 from nnunet_partial.labels import CaseLabels, strangers
-from nnunet_partial.raw_dataset import RawDataset
 
 NAME = "Dataset504_TED"
 TED_CFG = "ED: 1\nES: 3\nNbFrame: 4\nImageQuality: Medium\nEF: 48\nSex: M\nAge: 61\n"

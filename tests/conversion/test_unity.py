@@ -18,10 +18,10 @@ from raw_folders import Drawn, write_dataset
 from source_folders import read_nifti
 from unity_folder import BLURRED, CUP, OFF, name_of, place_of, unity
 
-from nnunet_partial.check import check
 from nnunet_partial.cli import main
+from nnunet_partial.dataset.check import check
+from nnunet_partial.dataset.raw import RawDataset, nnunet_folder
 from nnunet_partial.errors import ConversionError
-from nnunet_partial.raw_dataset import RawDataset, nnunet_folder
 
 ONE = name_of("one")
 CASE = f"unity_{ONE[:-4]}"

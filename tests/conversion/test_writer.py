@@ -26,10 +26,10 @@ from nnunet_partial.dataset_conversion.readers import images
 from nnunet_partial.dataset_conversion.writer import Report, convert
 from source_folders import camus_split, camus_view, chords, echonet, read_nifti
 
-from nnunet_partial.check import check
+from nnunet_partial.dataset.check import check
+from nnunet_partial.dataset.raw import RawDataset
 from nnunet_partial.errors import ConversionError, DatasetError
 from nnunet_partial.labels import CaseLabels
-from nnunet_partial.raw_dataset import RawDataset
 
 NAME = "Dataset501_Toy"
 #: What the sources of `Toy` yield; a data set itself holds no pictures.

@@ -13,10 +13,9 @@ import pytest
 from raw_folders import write_image
 
 from nnunet_partial.cli import main
-from nnunet_partial.image_file import Geometry, header, look, read_array
+from nnunet_partial.dataset.images import Geometry, header, look, read_array, size_known
+from nnunet_partial.dataset.summary import overview, scale_warning
 from nnunet_partial.labels import CaseLabels, Manifest
-from nnunet_partial.overview import overview, scale_warning
-from nnunet_partial.pixel_size import size_known
 
 SQUARE = np.zeros((40, 40), np.uint8)
 SQUARE[10:30, 10:30] = 1

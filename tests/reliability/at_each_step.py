@@ -27,7 +27,7 @@ from nnunet_partial.dataset_conversion.writer import convert
 from raw_folders import Drawn, write_dataset
 from source_folders import camus_view
 
-from nnunet_partial.check import check
+from nnunet_partial.dataset.check import check
 from nnunet_partial.errors import PartialLabelError
 
 NAME = "Dataset501_New"

@@ -14,9 +14,9 @@ from nnunet_partial.dataset_conversion import staging
 from nnunet_partial.dataset_conversion.staging import staged_dataset
 from source_folders import camus_view
 
-from nnunet_partial.check import check
+from nnunet_partial.dataset.check import check
+from nnunet_partial.dataset.raw import RawDataset
 from nnunet_partial.errors import DatasetError
-from nnunet_partial.raw_dataset import RawDataset
 
 NAME = "Dataset501_CAMUS"
 TOGETHER = 3

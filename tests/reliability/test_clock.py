@@ -14,9 +14,9 @@ from nnunet_partial.dataset_conversion.writer import convert
 from raw_folders import Drawn, read_values, write_dataset
 from source_folders import camus_view
 
-from nnunet_partial.check import check
-from nnunet_partial.label_check import checked_before, remember_checked
-from nnunet_partial.raw_dataset import RawDataset
+from nnunet_partial.dataset.check import check
+from nnunet_partial.dataset.label_check import checked_before, remember_checked
+from nnunet_partial.dataset.raw import RawDataset
 
 YEAR = 365 * 24 * 3600
 

@@ -16,10 +16,10 @@ from nnunet_partial.dataset_conversion.folder import COLUMNS, OwnFolder
 from nnunet_partial.dataset_conversion.writer import convert
 from raw_folders import Drawn, snapshot, write_dataset
 
-from nnunet_partial.check import check
 from nnunet_partial.cli import main
+from nnunet_partial.dataset.check import check
+from nnunet_partial.dataset.raw import dataset_name, find_dataset
 from nnunet_partial.errors import ConversionError, DatasetError
-from nnunet_partial.raw_dataset import dataset_name, find_dataset
 
 HOSTILE = {
     "up": "../escaped",

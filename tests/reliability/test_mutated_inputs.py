@@ -29,14 +29,14 @@ from nnunet_partial.dataset_conversion.writer import Outcome, finished
 from source_folders import CFG, chords, tracing_text
 from unity_folder import CUP, OFF, name_of
 
-from nnunet_partial.declare import Undeclared
-from nnunet_partial.declare_table import by_table
+from nnunet_partial.dataset.declare import Undeclared
+from nnunet_partial.dataset.declare_sources import by_table
+from nnunet_partial.dataset.label_check import checked_before, remember_checked
+from nnunet_partial.dataset.raw import RawDataset
+from nnunet_partial.dataset.splits import check_splits, make_splits
 from nnunet_partial.errors import PartialLabelError, SplitError
-from nnunet_partial.label_check import checked_before, remember_checked
 from nnunet_partial.labels import CaseLabels, Manifest
-from nnunet_partial.raw_dataset import RawDataset
 from nnunet_partial.run_record import RECORD_NAME, read_record, record_run
-from nnunet_partial.splits import check_splits, make_splits
 from nnunet_partial.utils.files import read_json
 
 CLASSES = ("LV", "MYO", "LA")

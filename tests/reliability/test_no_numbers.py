@@ -11,8 +11,8 @@ from nnunet_partial.dataset_conversion.camus import Camus
 from nnunet_partial.dataset_conversion.writer import convert
 from source_folders import camus_view, drawn, still, write_nifti
 
-from nnunet_partial.check import check
-from nnunet_partial.raw_dataset import RawDataset
+from nnunet_partial.dataset.check import check
+from nnunet_partial.dataset.raw import RawDataset
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

@@ -11,11 +11,11 @@ import pytest
 from in_process import preprocess
 from toy import Project
 
-from nnunet_partial import shared_preprocessing
 from nnunet_partial.cli import main
+from nnunet_partial.dataset import preprocess_like as shared_preprocessing
+from nnunet_partial.dataset.preprocess_like import preprocess_like
+from nnunet_partial.dataset.raw import find_dataset
 from nnunet_partial.errors import DatasetError
-from nnunet_partial.raw_dataset import find_dataset
-from nnunet_partial.shared_preprocessing import preprocess_like
 
 SOURCE = "Dataset701_Toy"
 

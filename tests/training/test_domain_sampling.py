@@ -15,7 +15,8 @@ from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from toy import Project
 
-from nnunet_partial.domain_sampling import case_probabilities, square_root_weights, weighted_by_domain
+from nnunet_partial.dataset.domains import case_probabilities, square_root_weights
+from nnunet_partial.domain_sampling import weighted_by_domain
 from nnunet_partial.errors import ManifestError
 from nnunet_partial.labels import MANIFEST_NAME, CaseLabels, Manifest
 from nnunet_partial.trainers.nnUNetTrainerMarginal import nnUNetTrainerMarginal

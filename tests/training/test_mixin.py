@@ -16,12 +16,12 @@ from nnunetv2.training.nnUNetTrainer.variants.network_architecture.nnUNetTrainer
 )
 from toy import Project
 
+from nnunet_partial.dataset.splits import SPLITS_NAME
 from nnunet_partial.errors import DatasetError, ManifestError, PartialLabelError, SplitError
 from nnunet_partial.known_batch import LossOfKnown, Unaware, count_known, count_samples
 from nnunet_partial.labels import MANIFEST_NAME
 from nnunet_partial.losses import AdaptiveCCELoss, MarginalLoss
 from nnunet_partial.run_record import OLD_LOG_KEY, RECORD_NAME
-from nnunet_partial.splits import SPLITS_NAME
 from nnunet_partial.trainers.nnUNetTrainerABCE import nnUNetTrainerABCE
 from nnunet_partial.trainers.nnUNetTrainerACCE import nnUNetTrainerACCE
 from nnunet_partial.trainers.nnUNetTrainerMarginal import (

@@ -13,11 +13,11 @@ import pytest
 from raw_folders import Drawn, write_dataset
 
 from nnunet_partial import training_data
+from nnunet_partial.dataset.preprocessed import COPIES, read_manifest
+from nnunet_partial.dataset.raw import RawDataset
 from nnunet_partial.errors import DatasetError, ManifestError
 from nnunet_partial.labels import Manifest
-from nnunet_partial.preprocessed_labels import COPIES
-from nnunet_partial.raw_dataset import RawDataset
-from nnunet_partial.training_data import check_entries, check_labels, read_manifest
+from nnunet_partial.training_data import check_entries, check_labels
 
 CASES = [f"{site}_{number}" for site in "AB" for number in range(3)]
 BOTH, LV = {"annotated": ["LV", "LA"]}, {"annotated": ["LV"]}

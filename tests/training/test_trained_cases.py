@@ -9,9 +9,9 @@ import pytest
 from toy import Project
 from training.test_mixin import DATASET, trainer_of
 
+from nnunet_partial.dataset.label_check import names_sum
+from nnunet_partial.dataset.splits import SPLITS_NAME
 from nnunet_partial.errors import PartialLabelError, SplitError
-from nnunet_partial.label_check import names_sum
-from nnunet_partial.splits import SPLITS_NAME
 from nnunet_partial.trained_cases import TRAINED_NAME, remember_trained, require_trained
 
 # nnU-Net's learning-rate scheduler uses what its libraries are about to drop

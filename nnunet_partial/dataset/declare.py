@@ -1,25 +1,96 @@
 """Saying what was annotated in a data set that is in nnU-Net's format already: its `partial_labels.json`, checked.
 
 The answer comes from a table, from patterns over the names of the cases, or is guessed from the label files.
+
+Where the manifest of a data set goes, the raw and the preprocessed folder, and what speaks against writing it.
+
+Who trains and who is tested: what was declared, against the folders in which the cases and the folds lie.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 
-from nnunet_partial.declare_sides import leaks, require_declared_sides
-from nnunet_partial.declare_target import require_target, write_manifest
+from nnunet_partial.dataset.images import FileFacts, Geometry, header, look
+from nnunet_partial.dataset.label_check import wrong
+from nnunet_partial.dataset.preprocessed import outdated
+from nnunet_partial.dataset.raw import RawDataset, places_of
+from nnunet_partial.dataset.splits import split_findings, training_cases_for_test, without_patients
+from nnunet_partial.dataset.summary import overview
 from nnunet_partial.errors import DatasetError, ManifestError
-from nnunet_partial.image_file import FileFacts, Geometry, header, look
-from nnunet_partial.label_check import wrong
-from nnunet_partial.labels import CaseLabels, Manifest
-from nnunet_partial.overview import overview
-from nnunet_partial.raw_dataset import RawDataset, places_of
+from nnunet_partial.labels import MANIFEST_NAME, CaseLabels, Manifest
 from nnunet_partial.utils.parallel import in_parallel
 from nnunet_partial.utils.text import some
+
+
+def require_target(raw: Path, overwrite: bool) -> None:
+    """Raises what can be said before a label file is read.
+
+    ManifestError: there is a manifest already and `overwrite` is off. DatasetError: a folder may not be written to, or
+    the data set was preprocessed with other label files. In the latter case a manifest in the preprocessed folder
+    would say that training knows a structure that is background in the labels it reads.
+    """
+    folders = places_of(raw)
+    existing = [folder / MANIFEST_NAME for folder in folders if (folder / MANIFEST_NAME).exists()]
+    if existing and not overwrite:
+        raise ManifestError(f"{existing[0]} exists. Replace it with --overwrite, or correct it by hand.")
+    closed = [folder for folder in folders if not os.access(folder, os.W_OK | os.X_OK)]
+    if closed:
+        raise DatasetError(
+            f"Nothing may be written into {closed[0]}, where {MANIFEST_NAME} belongs. Have that allowed, or declare a "
+            "copy of the data set."
+        )
+    for preprocessed in folders[1:]:
+        difference = outdated(raw, preprocessed)
+        if difference:
+            raise DatasetError(f"Nothing was written: {difference}. Then declare.")
+
+
+def write_manifest(manifest: Manifest, raw: Path) -> tuple[Path, ...]:
+    """Writes the manifest into each of `places_of` and returns the files. Raises DatasetError where it cannot."""
+    files = tuple(folder / MANIFEST_NAME for folder in places_of(raw))
+    for file in files:
+        try:
+            manifest.write(file)
+        except OSError as problem:
+            raise DatasetError(
+                f"{file} cannot be written: {problem.strerror}. Is the disk full or write-protected?"
+            ) from problem
+    return files
+
+
+def require_declared_sides(manifest: Manifest, training: Sequence[str], test: Sequence[str]) -> None:
+    """Raises ManifestError where a case of imagesTr was declared for testing, or one of imagesTs for training."""
+    testing = training_cases_for_test(manifest, training)
+    if testing:
+        raise ManifestError(
+            f"{len(testing)} training case(s) have split 'test': {some(testing)}; nothing was written. Move them to "
+            "imagesTs and labelsTs, or change the entry."
+        )
+    trained = [case for case in test if manifest.labels_of(case).split in ("train", "val")]
+    if trained:
+        raise ManifestError(
+            f"{len(trained)} case(s) of imagesTs have split 'train' or 'val': {some(trained)}; nothing was written. "
+            "Move them to imagesTr and labelsTr, or change the entry."
+        )
+
+
+def leaks(manifest: Manifest, training: Sequence[str], test: Sequence[str], folders: Sequence[Path]) -> list[str]:
+    """Warnings: patients who are on both sides, in imagesTr and imagesTs or in the folds in one of `folders`, and that
+    no case names its patient, so that nobody can tell."""
+    found = []
+    both = {manifest.patient_of(case) for case in training} & {manifest.patient_of(case) for case in test}
+    if both:
+        found.append(
+            f"{len(both)} patient(s) have images in imagesTr and in imagesTs: {some(both)}. What is measured on the "
+            "test images is then too good: move all images of a patient to one side"
+        )
+    return [*found, *split_findings(folders, manifest, training), *without_patients(manifest, training)]
+
 
 PARTS = ("Tr", "Ts")
 _SHOWN = 10

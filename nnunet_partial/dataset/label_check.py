@@ -1,5 +1,6 @@
 """Does every label file hold only structures that its case declares drawn? Looking into thousands of files takes a
-while, so the answer can be remembered and holds until a file changes."""
+while, so the answer can be remembered and holds until a file changes.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from nnunet_partial.dataset.images import FileFacts, look
 from nnunet_partial.errors import ManifestError
-from nnunet_partial.image_file import FileFacts, look
 from nnunet_partial.labels import MANIFEST_NAME, Manifest
 from nnunet_partial.utils.files import read_json, write_json
 from nnunet_partial.utils.parallel import in_parallel

@@ -6,15 +6,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nnunet_partial.dataset.images import FileFacts, Geometry, look
+from nnunet_partial.dataset.label_check import wrong
+from nnunet_partial.dataset.out_of_view import off_as_absent
+from nnunet_partial.dataset.preprocessed import outdated
+from nnunet_partial.dataset.raw import TIFF, RawDataset, places_of, preprocessed_folder
+from nnunet_partial.dataset.splits import (
+    SPLITS_NAME,
+    for_test_text,
+    split_findings,
+    training_cases_for_test,
+    without_patients,
+)
+from nnunet_partial.dataset.summary import overview, scale_warning
 from nnunet_partial.errors import DatasetError, ManifestError
-from nnunet_partial.image_file import FileFacts, Geometry, look
-from nnunet_partial.label_check import wrong
 from nnunet_partial.labels import MANIFEST_NAME, Manifest, strangers, unused_cases, unused_groups
-from nnunet_partial.out_of_view import off_as_absent
-from nnunet_partial.overview import overview, scale_warning
-from nnunet_partial.preprocessed_labels import outdated
-from nnunet_partial.raw_dataset import TIFF, RawDataset, places_of, preprocessed_folder
-from nnunet_partial.splits import SPLITS_NAME, for_test_text, split_findings, training_cases_for_test, without_patients
 from nnunet_partial.utils.parallel import in_parallel
 from nnunet_partial.utils.text import some
 

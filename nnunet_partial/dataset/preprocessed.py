@@ -5,9 +5,31 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from nnunet_partial.raw_dataset import RawDataset, dataset_id
-from nnunet_partial.utils.files import same_bytes
+from nnunet_partial.dataset.raw import RawDataset, dataset_id
+from nnunet_partial.errors import ManifestError
+from nnunet_partial.labels import MANIFEST_NAME, Manifest
+from nnunet_partial.utils.files import read_json, same_bytes, write_json
 from nnunet_partial.utils.text import some
+
+
+def read_manifest(preprocessed: Path, raw: Path | None) -> Manifest:
+    """The manifest of a preprocessed data set, copied from the raw folder where it is not there yet.
+
+    Raises ManifestError where neither folder has one, or where the two differ.
+    """
+    ours = preprocessed / MANIFEST_NAME
+    theirs = raw / MANIFEST_NAME if raw is not None else None
+    if theirs is not None and theirs.exists():
+        if not ours.exists():
+            Manifest.read(theirs)
+            write_json(ours, read_json(theirs, ManifestError))
+        elif read_json(ours, ManifestError) != read_json(theirs, ManifestError):
+            raise ManifestError(
+                f"{theirs} and {ours} differ, so it is not clear what was annotated. Copy the raw one over "
+                "the other, and preprocess again if label files changed with it."
+            )
+    return Manifest.read(ours)
+
 
 #: The folder of the copies, in the preprocessed folder of a data set.
 COPIES = "gt_segmentations"

@@ -5,9 +5,8 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from nnunet_partial.image_file import Geometry
+from nnunet_partial.dataset.images import Geometry, size_known
 from nnunet_partial.labels import Manifest
-from nnunet_partial.pixel_size import size_known
 from nnunet_partial.utils.text import text_table
 
 NO_DOMAIN = "(no domain)"

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nnunet_partial.dataset.plans import inherited
+from nnunet_partial.dataset.preprocessed import COPIES, outdated
+from nnunet_partial.dataset.raw import RawDataset, dataset_id, nnunet_folder
 from nnunet_partial.errors import DatasetError
-from nnunet_partial.preprocessed_labels import COPIES, outdated
-from nnunet_partial.raw_dataset import RawDataset, dataset_id, nnunet_folder
-from nnunet_partial.small_plan import inherited
 from nnunet_partial.utils.files import link_or_copy, read_json, same_bytes
 from nnunet_partial.utils.parallel import in_parallel
 from nnunet_partial.utils.text import some

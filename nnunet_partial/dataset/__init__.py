@@ -1,0 +1,1 @@
+"""Read, check, split and declare nnU-Net datasets with a manifest of partial labels."""
