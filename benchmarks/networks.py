@@ -18,7 +18,7 @@ import torch
 from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
 from torch import Tensor, nn
 
-from nnunet_partial.transformer import SwinUNETRMixin
+from nnunet_partial.training.architectures import SwinUNETRMixin
 
 #: name -> image size, batch, features of the plan's U-Net
 PLANS: dict[str, tuple[tuple[int, ...], int, tuple[int, ...]]] = {

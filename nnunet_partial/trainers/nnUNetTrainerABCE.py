@@ -2,9 +2,9 @@
 
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from nnunet_partial.label_dropout import LabelDropoutMixin
 from nnunet_partial.losses import AdaptiveBCELoss
-from nnunet_partial.training import PartialLabelMixin, ZeroBackgroundMixin
+from nnunet_partial.training.loss_wrapper import LabelDropoutMixin
+from nnunet_partial.training.mixin import PartialLabelMixin, ZeroBackgroundMixin
 
 
 class nnUNetTrainerABCE(ZeroBackgroundMixin, PartialLabelMixin, nnUNetTrainer):

@@ -4,9 +4,9 @@ from typing import Any, ClassVar
 
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from nnunet_partial.label_dropout import LabelDropoutMixin
 from nnunet_partial.losses import AdaptiveCCELoss
-from nnunet_partial.training import PartialLabelMixin
+from nnunet_partial.training.loss_wrapper import LabelDropoutMixin
+from nnunet_partial.training.mixin import PartialLabelMixin
 
 
 class nnUNetTrainerACCE(PartialLabelMixin, nnUNetTrainer):

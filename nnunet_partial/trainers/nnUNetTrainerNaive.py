@@ -2,7 +2,7 @@
 
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from nnunet_partial.training import PartialLabelMixin
+from nnunet_partial.training.mixin import PartialLabelMixin
 
 
 class nnUNetTrainerNaive(PartialLabelMixin, nnUNetTrainer):

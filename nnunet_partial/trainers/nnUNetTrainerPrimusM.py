@@ -4,10 +4,10 @@ from typing import Any, ClassVar
 
 from nnunetv2.training.nnUNetTrainer.primus.primus_trainers import nnUNet_Primus_M_Trainer
 
-from nnunet_partial.label_dropout import LabelDropoutMixin
 from nnunet_partial.losses import AdaptiveBCELoss, AdaptiveCCELoss, MarginalLoss
-from nnunet_partial.primus import PrimusMixin
-from nnunet_partial.training import PartialLabelMixin, ZeroBackgroundMixin
+from nnunet_partial.training.architectures import PrimusMixin
+from nnunet_partial.training.loss_wrapper import LabelDropoutMixin
+from nnunet_partial.training.mixin import PartialLabelMixin, ZeroBackgroundMixin
 
 
 class nnUNetTrainerNaivePrimusM(PartialLabelMixin, PrimusMixin, nnUNet_Primus_M_Trainer):

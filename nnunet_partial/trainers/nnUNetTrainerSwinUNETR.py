@@ -4,10 +4,10 @@ from typing import Any, ClassVar
 
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from nnunet_partial.label_dropout import LabelDropoutMixin
 from nnunet_partial.losses import AdaptiveBCELoss, AdaptiveCCELoss, MarginalLoss
-from nnunet_partial.training import PartialLabelMixin, ZeroBackgroundMixin
-from nnunet_partial.transformer import SwinUNETRMixin
+from nnunet_partial.training.architectures import SwinUNETRMixin
+from nnunet_partial.training.loss_wrapper import LabelDropoutMixin
+from nnunet_partial.training.mixin import PartialLabelMixin, ZeroBackgroundMixin
 
 
 class nnUNetTrainerNaiveSwinUNETR(PartialLabelMixin, SwinUNETRMixin, nnUNetTrainer):

@@ -8,7 +8,7 @@ import pytest
 
 from nnunet_partial.cli import main
 from nnunet_partial.labels import CaseLabels, Manifest
-from nnunet_partial.validation_summary import mask_unknown
+from nnunet_partial.training.validation import mask_unknown
 
 from .conftest import POOR, TRUTH, Place, change_manifest
 

@@ -187,7 +187,7 @@ def test_the_overview_calls_the_pixel_size_of_png_made_up() -> None:
 
 def test_the_warning_signs_of_a_training_on_png_say_no_cm2(tmp_path: Path) -> None:
     """400 of 1600 pixels drawn in a, 800 predicted in b, which does not know it: shares, 2 times as usual."""
-    from nnunet_partial.validation_signs import signs_text
+    from nnunet_partial.training.validation import signs_text
 
     manifest = Manifest({"a": CaseLabels(("LV",), domain="a"), "b": CaseLabels((), domain="b")})
     entries = []

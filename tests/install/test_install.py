@@ -34,7 +34,7 @@ def check_search(output: str, trainers: Path, nnunet: Path, package: Path, conve
     }
     for name in NAMES[: 2 * len(OURS)]:
         assert f"Using trainer '{name}' from: {trainers}\n" in output
-        assert "nnunet_partial.training" in found["bases"][name]
+        assert "nnunet_partial.training.mixin" in found["bases"][name]
     for name in NNUNETS:
         assert found["bases"][name][0].startswith("nnunetv2.training.nnUNetTrainer.")
         assert f"Using trainer '{name}'" not in output

@@ -36,7 +36,7 @@ from nnunet_partial.dataset.raw import RawDataset
 from nnunet_partial.dataset.splits import check_splits, make_splits
 from nnunet_partial.errors import PartialLabelError, SplitError
 from nnunet_partial.labels import CaseLabels, Manifest
-from nnunet_partial.run_record import RECORD_NAME, read_record, record_run
+from nnunet_partial.training.run_record import RECORD_NAME, read_record, record_run
 from nnunet_partial.utils.files import read_json
 
 CLASSES = ("LV", "MYO", "LA")

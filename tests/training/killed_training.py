@@ -22,8 +22,8 @@ from typing import Any
 import torch
 from nnunetv2.run.run_training import maybe_load_checkpoint
 
-from nnunet_partial.run_record import RECORD_NAME
 from nnunet_partial.trainers.nnUNetTrainerMarginal import nnUNetTrainerMarginal
+from nnunet_partial.training.run_record import RECORD_NAME
 
 DATASET, EPOCHS = "Dataset701_Toy", 5
 SAVE_EVERY = 2

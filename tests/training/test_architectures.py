@@ -19,12 +19,11 @@ from nnunetv2.inference.predict_from_raw_data import predict_entry_point
 from toy import Project
 
 from nnunet_partial.errors import PartialLabelError
-from nnunet_partial.label_dropout import LabelDropoutMixin
 from nnunet_partial.losses import MarginalLoss
-from nnunet_partial.primus import PrimusMixin
 from nnunet_partial.trainers import nnUNetTrainerSwinUNETR
-from nnunet_partial.training import PartialLabelMixin, ZeroBackgroundMixin
-from nnunet_partial.transformer import SwinUNETRMixin, feature_size, padded_size
+from nnunet_partial.training.architectures import PrimusMixin, SwinUNETRMixin, feature_size, padded_size
+from nnunet_partial.training.loss_wrapper import LabelDropoutMixin
+from nnunet_partial.training.mixin import PartialLabelMixin, ZeroBackgroundMixin
 
 DATASET = "Dataset701_Toy"
 LOSSES = (

@@ -15,7 +15,7 @@ import SimpleITK as sitk
 import torch
 from toy import Project, shrink, write_toy
 
-from nnunet_partial.run_record import RECORD_NAME
+from nnunet_partial.training.run_record import RECORD_NAME
 
 DATASET = "Dataset701_Toy"
 

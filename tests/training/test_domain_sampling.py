@@ -16,10 +16,10 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from toy import Project
 
 from nnunet_partial.dataset.domains import case_probabilities, square_root_weights
-from nnunet_partial.domain_sampling import weighted_by_domain
 from nnunet_partial.errors import ManifestError
 from nnunet_partial.labels import MANIFEST_NAME, CaseLabels, Manifest
 from nnunet_partial.trainers.nnUNetTrainerMarginal import nnUNetTrainerMarginal
+from nnunet_partial.training.domain_sampling import weighted_by_domain
 
 DATASET = "Dataset701_Toy"
 

@@ -8,10 +8,9 @@ import pytest
 import torch
 from toy import TRAINERS
 
-from nnunet_partial.known_batch import KnownClasses
-from nnunet_partial.label_dropout import forget
 from nnunet_partial.labels import CaseLabels, Manifest
 from nnunet_partial.losses import LOSSES
+from nnunet_partial.training.loss_wrapper import KnownClasses, forget
 
 MANIFEST = Manifest({"full": CaseLabels(("LV", "MYO", "LA")), "part": CaseLabels(("LV", "MYO"), absent=("LA",))})
 

@@ -18,10 +18,8 @@ from toy import Project
 
 from nnunet_partial.dataset.splits import SPLITS_NAME
 from nnunet_partial.errors import DatasetError, ManifestError, PartialLabelError, SplitError
-from nnunet_partial.known_batch import LossOfKnown, Unaware, count_known, count_samples
 from nnunet_partial.labels import MANIFEST_NAME
 from nnunet_partial.losses import AdaptiveCCELoss, MarginalLoss
-from nnunet_partial.run_record import OLD_LOG_KEY, RECORD_NAME
 from nnunet_partial.trainers.nnUNetTrainerABCE import nnUNetTrainerABCE
 from nnunet_partial.trainers.nnUNetTrainerACCE import nnUNetTrainerACCE
 from nnunet_partial.trainers.nnUNetTrainerMarginal import (
@@ -30,7 +28,9 @@ from nnunet_partial.trainers.nnUNetTrainerMarginal import (
     nnUNetTrainerMarginalLabelDropout,
 )
 from nnunet_partial.trainers.nnUNetTrainerNaive import nnUNetTrainerNaive
-from nnunet_partial.training import PartialLabelMixin
+from nnunet_partial.training.loss_wrapper import LossOfKnown, Unaware, count_known, count_samples
+from nnunet_partial.training.mixin import PartialLabelMixin
+from nnunet_partial.training.run_record import OLD_LOG_KEY, RECORD_NAME
 
 DATASET = "Dataset701_Toy"
 TRAINERS = [nnUNetTrainerMarginal, nnUNetTrainerACCE, nnUNetTrainerABCE, nnUNetTrainerNaive]
@@ -470,7 +470,7 @@ def test_wrong_run_settings_are_refused(project: Project, monkeypatch: pytest.Mo
 
 
 def test_labels_are_looked_into_once(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    import nnunet_partial.training_data as training_data
+    import nnunet_partial.training.startup_checks as training_data
 
     trainer_of(project).initialize()
 

@@ -23,7 +23,6 @@ from in_process import plan, preprocess
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from toy import Project, shrink, write_toy
 
-from nnunet_partial import training_data
 from nnunet_partial.errors import ManifestError
 from nnunet_partial.losses import LOSSES
 from nnunet_partial.trainers.nnUNetTrainerABCE import nnUNetTrainerABCE, nnUNetTrainerABCELabelDropout
@@ -34,6 +33,7 @@ from nnunet_partial.trainers.nnUNetTrainerACCE import (
 )
 from nnunet_partial.trainers.nnUNetTrainerMarginal import nnUNetTrainerMarginal, nnUNetTrainerMarginalLabelDropout
 from nnunet_partial.trainers.nnUNetTrainerNaive import nnUNetTrainerNaive
+from nnunet_partial.training import startup_checks
 
 DATASET = "Dataset703_Rings"
 SHAPES = {"2d": (32, 32), "3d_fullres": (16, 24, 24)}
@@ -172,7 +172,7 @@ def test_such_label_files_are_refused(pair: Pair, monkeypatch: pytest.MonkeyPatc
 def test_the_unknown_structure_changes_no_bit(
     pair: Pair, trainer_class: type[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training_data, "require_declared", lambda *args, **kwargs: None)
+    monkeypatch.setattr(startup_checks, "require_declared", lambda *args, **kwargs: None)
     clean, drawn = (curve(p, pair.configuration, trainer_class, monkeypatch) for p in (pair.clean, pair.drawn))
     assert clean == drawn
     assert len(set(map(str, clean[:4]))) == 4  # the losses are those of a training, not a constant
@@ -180,6 +180,6 @@ def test_the_unknown_structure_changes_no_bit(
 
 def test_the_naive_loss_is_changed_by_it(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     """So the comparison can fail: nnU-Net's own loss learns what stands in the label files."""
-    monkeypatch.setattr(training_data, "require_declared", lambda *args, **kwargs: None)
+    monkeypatch.setattr(startup_checks, "require_declared", lambda *args, **kwargs: None)
     clean, drawn = (curve(p, pair.configuration, nnUNetTrainerNaive, monkeypatch) for p in (pair.clean, pair.drawn))
     assert all(one != other for one, other in zip(clean[:4], drawn[:4], strict=True))

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from raw_folders import Drawn, write_dataset
 
-from nnunet_partial import training_data
 from nnunet_partial.dataset.preprocessed import COPIES, read_manifest
 from nnunet_partial.dataset.raw import RawDataset
 from nnunet_partial.errors import DatasetError, ManifestError
 from nnunet_partial.labels import Manifest
-from nnunet_partial.training_data import check_entries, check_labels
+from nnunet_partial.training import startup_checks
+from nnunet_partial.training.startup_checks import check_entries, check_labels
 
 CASES = [f"{site}_{number}" for site in "AB" for number in range(3)]
 BOTH, LV = {"annotated": ["LV", "LA"]}, {"annotated": ["LV"]}
@@ -121,7 +121,7 @@ def test_a_structure_that_was_drawn_after_preprocessing_is_not_taught_as_backgro
 def test_labels_are_compared_once(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     start.labels()
     compared: list[Path] = []
-    monkeypatch.setattr(training_data, "require_same_labels", lambda folder, raw: compared.append(folder))
+    monkeypatch.setattr(startup_checks, "require_same_labels", lambda folder, raw: compared.append(folder))
     start.labels()
     assert not compared
     os.utime(start.raw.folder / "labelsTr" / "A_0.nii.gz", ns=(1, 1))

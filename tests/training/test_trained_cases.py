@@ -12,7 +12,7 @@ from training.test_mixin import DATASET, trainer_of
 from nnunet_partial.dataset.label_check import names_sum
 from nnunet_partial.dataset.splits import SPLITS_NAME
 from nnunet_partial.errors import PartialLabelError, SplitError
-from nnunet_partial.trained_cases import TRAINED_NAME, remember_trained, require_trained
+from nnunet_partial.training.run_record import TRAINED_NAME, remember_trained, require_trained
 
 # nnU-Net's learning-rate scheduler uses what its libraries are about to drop
 pytestmark = [

@@ -11,8 +11,8 @@ from nnunet_partial.dataset.preprocessed import read_manifest
 from nnunet_partial.dataset.splits import SPLITS_NAME
 from nnunet_partial.errors import ManifestError, PartialLabelError, SplitError
 from nnunet_partial.labels import MANIFEST_NAME, CaseLabels, Manifest
-from nnunet_partial.run_settings import RunSettings
-from nnunet_partial.training_data import prepare_splits, require_taught
+from nnunet_partial.training.run_record import RunSettings
+from nnunet_partial.training.startup_checks import prepare_splits, require_taught
 
 CASES = ["p0_a", "p0_b", "p1_a", "p2_a"]
 MANIFEST = Manifest({case: CaseLabels(("LV",), patient=case[:2]) for case in CASES})

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from nnunet_partial.labels import CaseLabels, Manifest
-from nnunet_partial.validation_summary import mask_unknown
+from nnunet_partial.training.validation import mask_unknown
 
 CLASSES = ("LV", "MYO")
 MANIFEST = Manifest(

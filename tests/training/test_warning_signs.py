@@ -15,12 +15,11 @@ from nnunetv2.training.logging.nnunet_logger import MetaLogger
 from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as nnunet_trainer_module
 from toy import Project
 
-from nnunet_partial.known_batch import count_samples
 from nnunet_partial.labels import CaseLabels, Manifest
-from nnunet_partial.moving_average import mend_moving_average
 from nnunet_partial.trainers.nnUNetTrainerMarginal import nnUNetTrainerMarginal
-from nnunet_partial.training_signs import PatchSigns, patch_signs
-from nnunet_partial.validation_signs import signs_text
+from nnunet_partial.training.loss_wrapper import count_samples
+from nnunet_partial.training.mixin import mend_moving_average
+from nnunet_partial.training.validation import PatchSigns, patch_signs, signs_text
 
 CLASSES = ("LV", "MYO")
 MANIFEST = Manifest(

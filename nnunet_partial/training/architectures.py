@@ -7,6 +7,14 @@ The network is MONAI's (`pip install 'monai>=1.5'`), imported only when one is b
 
 Source: Hatamizadeh et al., "Swin UNETR: Swin Transformers for Semantic Segmentation of Brain Tumors in MRI Images",
 2022, https://arxiv.org/abs/2201.01266.
+
+What nnU-Net's own transformer for volumes, Primus, needs beside a loss: a clear word on its patch, and going on.
+
+    class nnUNetTrainerMarginalPrimusM(PartialLabelMixin, PrimusMixin, nnUNet_Primus_M_Trainer):
+        loss_class = MarginalLoss
+
+Source: Wald et al., "Primus: Enforcing Attention Usage for 3D Medical Image Segmentation", 2025,
+https://arxiv.org/abs/2503.01835.
 """
 
 from __future__ import annotations
@@ -14,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from torch import Tensor, nn
@@ -24,10 +33,10 @@ from nnunet_partial.errors import PartialLabelError
 SHRINKS_BY = 32
 
 # What a mixin's super() is, is chosen by the class that uses it: some nnUNetTrainer, of which nothing is typed.
-_Trainer: Any = object
+_SwinUNETRBase: Any = object
 
 
-class SwinUNETRMixin(_Trainer):
+class SwinUNETRMixin(_SwinUNETRBase):
     """To be put before nnU-Net's trainer, after PartialLabelMixin where there is one.
 
     SwinUNETR from scratch, sized by `feature_size`; any patch will do, see Padded. Deep supervision is off, as it has
@@ -123,3 +132,43 @@ def padded_size(size: Sequence[int]) -> list[int]:
     if all(there == SHRINKS_BY for there in padded):
         padded[-1] = 2 * SHRINKS_BY
     return padded
+
+
+#: Primus cuts the patch into cubes of so many voxels along each axis
+CUBE = 8
+
+# What a mixin's super() is, is chosen by the class that uses it: one of nnU-Net's Primus trainers.
+_PrimusBase: Any = object
+
+
+class PrimusMixin(_PrimusBase):
+    """To be put before one of nnU-Net's Primus trainers, after PartialLabelMixin."""
+
+    @classmethod
+    def build_network_architecture(
+        cls,
+        plans_manager: Any,
+        configuration_manager: Any,
+        num_input_channels: int,
+        num_output_channels: int,
+        enable_deep_supervision: bool = True,
+    ) -> nn.Module:
+        """Raises PartialLabelError for a patch that cannot be cut into cubes, where nnU-Net gives a bare assertion."""
+        patch = [int(size) for size in configuration_manager.patch_size]
+        if len(patch) != 3 or any(size % CUBE for size in patch):
+            raise PartialLabelError(
+                f"Primus cannot work on patches of {patch} voxels; expected three sides, each a multiple of {CUBE}. "
+                "Take a 3-D configuration, and change its patch_size in the plans file if need be."
+            )
+        network: nn.Module = super().build_network_architecture(
+            plans_manager, configuration_manager, num_input_channels, num_output_channels, enable_deep_supervision
+        )
+        return network
+
+    def load_checkpoint(self, filename_or_checkpoint: Any) -> None:
+        """PyTorch must be told that the numbers in nnU-Net's log are no danger; nnU-Net forgets that for Primus."""
+        number = np.float64(0)
+        numbers = (type(np.dtype(kind)) for kind in ("float64", "float32"))
+        makers: list[Any] = [number.__reduce__()[0], np.dtype, *numbers]
+        with torch.serialization.safe_globals(makers):
+            super().load_checkpoint(filename_or_checkpoint)

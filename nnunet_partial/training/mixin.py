@@ -5,11 +5,14 @@
 
 The mixin stands first, so that its methods run before those of the trainer it is combined with; all of them call
 `super()`. What is known is looked up by the case identifiers that nnU-Net's loader puts into every batch.
+
+The moving average of the pseudo Dice, by which nnU-Net chooses its best checkpoint, in epochs that know nothing.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import random
 import warnings
@@ -31,17 +34,57 @@ from nnunet_partial.dataset.domains import domain_probabilities
 from nnunet_partial.dataset.label_check import names_sum
 from nnunet_partial.dataset.preprocessed import read_manifest
 from nnunet_partial.dataset.summary import knowledge_table
-from nnunet_partial.domain_sampling import weighted_by_domain
-from nnunet_partial.known_batch import KnownClasses, LossOfKnown, Unaware, count_known, to_device
 from nnunet_partial.labels import MANIFEST_NAME, Manifest, class_names, has_regions
-from nnunet_partial.moving_average import mend_moving_average
-from nnunet_partial.run_record import OLD_LOG_KEY, Entry, from_old_log, record_run
-from nnunet_partial.run_settings import RunSettings
-from nnunet_partial.trained_cases import remember_trained, require_trained
-from nnunet_partial.training_data import check_entries, check_labels, prepare_splits, require_taught
-from nnunet_partial.training_signs import INTERVAL, PatchSigns
-from nnunet_partial.validation_signs import signs_text
-from nnunet_partial.validation_summary import mask_unknown
+from nnunet_partial.training.domain_sampling import weighted_by_domain
+from nnunet_partial.training.loss_wrapper import KnownClasses, LossOfKnown, Unaware, count_known, to_device
+from nnunet_partial.training.run_record import (
+    OLD_LOG_KEY,
+    Entry,
+    RunSettings,
+    from_old_log,
+    record_run,
+    remember_trained,
+    require_trained,
+)
+from nnunet_partial.training.startup_checks import check_entries, check_labels, prepare_splits, require_taught
+from nnunet_partial.training.validation import INTERVAL, PatchSigns, mask_unknown, signs_text
+
+#: What nnU-Net logs of the pseudo Dice.
+DICE_KEYS = ("dice_per_class_or_region", "mean_fg_dice", "ema_fg_dice")
+
+
+def mend_moving_average(logger: Any) -> None:
+    """Makes nnU-Net's logger skip epochs without a pseudo Dice when it averages; call once, before the first epoch.
+
+    An epoch in which nothing was known has no pseudo Dice (NaN): the moving average stays as it was, where nnU-Net
+    would carry the NaN on for ever. Before the first epoch that knows something there is no average (NaN). The value is
+    mended on its way in, so that every logger (Weights & Biases too) gets the same one.
+
+    Dice values become Python's own numbers: counted in float64, where nnU-Net counts in float32, they would otherwise
+    take more room than its own in every checkpoint, which holds the log.
+    """
+    log = logger.log
+
+    def mended(key: str, value: Any, step: int) -> None:
+        if key == "ema_fg_dice":
+            value = _average(logger, value, step)
+        log(key, _plain(value) if key in DICE_KEYS else value, step)
+
+    # nnU-Net's logger computes the average itself, once it is given a mean, and logs it by this name
+    logger.log = mended
+
+
+def _average(logger: Any, value: float, step: int) -> float:
+    before = [average for average in logger.get_value("ema_fg_dice", None)[:step] if not math.isnan(average)]
+    mean = float(logger.get_value("mean_fg_dice", step))
+    if math.isnan(mean):
+        return before[-1] if before else mean
+    return value if before else mean
+
+
+def _plain(value: Any) -> Any:
+    return [float(one) for one in value] if isinstance(value, list) else float(value)
+
 
 # What a mixin's super() is, is chosen by the class that uses it: some nnUNetTrainer, of which nothing is typed.
 _Trainer: Any = object
