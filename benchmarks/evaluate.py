@@ -18,8 +18,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from nnunet_partial.evaluation.folders import evaluate_folders
-from nnunet_partial.evaluation.reference import find_predictions, find_reference
+from nnunet_partial.evaluation.evaluate import evaluate_folders, find_predictions, find_reference
 from nnunet_partial.evaluation.results import Tables, write_results
 
 DRAWN = 40  # different pictures; more pairs are copies under other names

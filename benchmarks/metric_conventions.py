@@ -17,9 +17,9 @@ import warnings
 import numpy as np
 import torch
 
-from nnunet_partial.evaluation.biomarkers_axis import Discs
-from nnunet_partial.evaluation.biomarkers_formulas import disc_volume, ejection_fraction
-from nnunet_partial.evaluation.biomarkers_picture import CAVITY, measure_picture
+from nnunet_partial.biomarkers.definitions import disc_volume, ejection_fraction
+from nnunet_partial.biomarkers.geometry import Discs
+from nnunet_partial.biomarkers.measure import CAVITY, measure_picture
 from nnunet_partial.evaluation.metrics import outline_agreement
 from nnunet_partial.utils.masks import Scale, nearest, surface_points
 

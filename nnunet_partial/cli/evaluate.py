@@ -11,7 +11,7 @@ from nnunet_partial.cli._processes import add_processes_option
 from nnunet_partial.dataset.raw import find_dataset
 
 if TYPE_CHECKING:
-    from nnunet_partial.evaluation.folders import Evaluation
+    from nnunet_partial.evaluation.evaluate import Evaluation
     from nnunet_partial.evaluation.results import Tables
 
 
@@ -54,8 +54,12 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from nnunet_partial.evaluation.folders import evaluate_folders
-    from nnunet_partial.evaluation.reference import find_predictions, find_reference, require_same_classes
+    from nnunet_partial.evaluation.evaluate import (
+        evaluate_folders,
+        find_predictions,
+        find_reference,
+        require_same_classes,
+    )
     from nnunet_partial.evaluation.results import Tables, write_results
 
     require_output_folder(args.output)
@@ -78,23 +82,23 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _show(evaluation: Evaluation, tables: Tables) -> None:
-    from nnunet_partial.evaluation import words
+    from nnunet_partial.evaluation import console
 
     print("\nMeans over the cases that know the structure; (all) classes: over all pairs of case and class\n")
-    print(words.agreement_table(tables.summary), end="")
-    print(words.about_intervals(tables.summary), end="")
+    print(console.agreement_table(tables.summary), end="")
+    print(console.about_intervals(tables.summary), end="")
     if tables.comparisons:
         print(
             "\nDice, paired by patient (Wilcoxon signed-rank; better: where p (Holm) < 0.05, by effect and means; "
             "rank-biserial effect: above 0 where a is better)\n"
         )
-        print(words.comparison_table(tables.comparisons), end="")
+        print(console.comparison_table(tables.comparisons), end="")
     if tables.biomarkers.why_none:
         print(f"\nNo biomarkers: {tables.biomarkers.why_none}.")
     elif tables.biomarkers.agreement:
         print("\nBiomarkers of patients, prediction against reference; lengths and areas: biomarker_agreement.csv\n")
-        print(words.biomarker_table(tables.biomarkers.agreement), end="")
-    _list("False positives", words.false_positives(evaluation.records))
+        print(console.biomarker_table(tables.biomarkers.agreement), end="")
+    _list("False positives", console.false_positives(evaluation.records))
     signs = [str(row["words"]) for row in tables.warning_signs if row["sign"]]
     _list("Warning signs, where nobody drew the structure", signs)
     _list("Not evaluated", evaluation.findings)

@@ -9,7 +9,7 @@ from nnunet_partial.cli._processes import add_processes_option
 from nnunet_partial.dataset.raw import RawDataset, find_dataset, nnunet_folder
 
 if TYPE_CHECKING:
-    from nnunet_partial.evaluation.find_best import Found
+    from nnunet_partial.model_selection.find_best import Found
 
 
 def add_parser(subparsers: Any) -> None:
@@ -44,9 +44,8 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from nnunet_partial.evaluation.find_best import TABLES, find_best
-    from nnunet_partial.evaluation.find_best_folds import validated_cases
-    from nnunet_partial.evaluation.find_best_models import find_models, never_trained
+    from nnunet_partial.model_selection.candidates import find_models, never_trained, validated_cases
+    from nnunet_partial.model_selection.find_best import TABLES, find_best
 
     dataset = RawDataset(find_dataset(args.dataset))
     results, preprocessed = (
@@ -66,20 +65,20 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _show(found: Found) -> None:
-    from nnunet_partial.evaluation import words
+    from nnunet_partial.evaluation import console
     from nnunet_partial.utils.text import text_table
 
     short, best = _short_names(found), found.best.name
     print("\nMeans over the cases that know the structure; (all) classes: over all pairs of case and class\n")
-    print(words.agreement_table([{**row, "model": short[str(row["model"])]} for row in found.tables.summary]), end="")
-    print(words.about_intervals(found.tables.summary), end="")
+    print(console.agreement_table([{**row, "model": short[str(row["model"])]} for row in found.tables.summary]), end="")
+    print(console.about_intervals(found.tables.summary), end="")
     against = [row for row in found.tables.comparisons if best in (row["model_a"], row["model_b"])]
     if against:
         print("\nThe best against each other one: Dice, paired by patient (Wilcoxon signed-rank, p corrected for all")
         print("pairs, rank-biserial effect: above 0 where a is better)\n")
         names = ("model_a", "model_b", "better")
         rows = [{**row, **{key: short.get(str(row[key]), "") for key in names}} for row in against]
-        print(words.comparison_table(rows), end="")
+        print(console.comparison_table(rows), end="")
     print("\nForeground mean Dice (mean of the structures' means)\n")
     scores = [[short[name], f"{score:.4f}", "best" if name == best else ""] for name, score in found.scores.items()]
     print(text_table(["candidate", "Dice", ""], scores), end="")

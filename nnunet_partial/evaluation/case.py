@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nnunet_partial.biomarkers.measure import HeartCase
 from nnunet_partial.dataset.images import FileFacts, Geometry, read_array, size_known
 from nnunet_partial.dataset.label_check import wrong
 from nnunet_partial.dataset.summary import NO_DOMAIN
-from nnunet_partial.evaluation.biomarkers_case import HeartCase
 from nnunet_partial.evaluation.metrics import measure, without_thin_axes
 from nnunet_partial.evaluation.records import PredictedSize, Record, Subject
 from nnunet_partial.labels import CaseLabels, Manifest

@@ -1,25 +1,86 @@
-"""The results folder: every table of an evaluation, written whole or not at all."""
+"""The results folder: every table of an evaluation, written whole or not at all.
+
+summary.json as nnU-Net writes it, counting only what each case was annotated for.
+"""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nnunet_partial
 from nnunet_partial.errors import PartialLabelError
-from nnunet_partial.evaluation import comparisons, summary, warning_signs
-from nnunet_partial.evaluation.biomarkers import Biomarkers
-from nnunet_partial.evaluation.folders import Evaluation, Predictions
+from nnunet_partial.evaluation import tables as comparisons
+from nnunet_partial.evaluation import tables as summary
+from nnunet_partial.evaluation import warning_signs
+from nnunet_partial.evaluation.biomarker_tables import Biomarkers
+from nnunet_partial.evaluation.evaluate import Evaluation, Predictions, Reference, is_plain
 from nnunet_partial.evaluation.metrics import METRICS
-from nnunet_partial.evaluation.nnunet_layout import nnunet_summary
-from nnunet_partial.evaluation.records import write_csv
-from nnunet_partial.evaluation.reference import Reference, is_plain
+from nnunet_partial.evaluation.records import Record, mean, write_csv
 from nnunet_partial.evaluation.statistics import FEWEST
-from nnunet_partial.evaluation.summary import Row
+from nnunet_partial.evaluation.tables import Row
 from nnunet_partial.utils.files import read_json, write_json
 from nnunet_partial.utils.versions import versions
+
+#: Says which overall mean the file has; nnU-Net's tools read the other keys.
+HOW_AVERAGED = (
+    "foreground_mean is the mean of the classes' means, as nnU-Net computes it. (all) in summary.csv is another "
+    "number: the mean over all pairs of case and class."
+)
+_METRICS = ("Dice", "FN", "FP", "IoU", "TN", "TP", "n_pred", "n_ref")
+
+
+def nnunet_summary(
+    records: Sequence[Record], classes: Sequence[str], references: Mapping[str, Path], predictions: Mapping[str, Path]
+) -> dict[str, Any]:
+    """The content of summary.json for the records of one model; label values as keys.
+
+    A structure that a case does not know is NaN throughout. A mean leaves NaN out, and is NaN over nothing; the
+    foreground mean is over the structures that have one, as how_averaged says. Files by case.
+    """
+    of_case: dict[str, dict[str, Record]] = {}
+    for record in records:
+        of_case.setdefault(record.subject.case, {})[record.structure] = record
+    cases: list[dict[str, Any]] = [
+        {
+            "metrics": {str(value): _metrics(known.get(name)) for value, name in enumerate(classes, start=1)},
+            "prediction_file": str(predictions[case]),
+            "reference_file": str(references[case]),
+        }
+        for case, known in of_case.items()
+    ]
+    means = {
+        str(value): {metric: mean(case["metrics"][str(value)][metric] for case in cases) for metric in _METRICS}
+        for value in range(1, len(classes) + 1)
+    }
+    foreground = {metric: mean(of_class[metric] for of_class in means.values()) for metric in _METRICS}
+    return {
+        "foreground_mean": foreground,
+        "mean": means,
+        "metric_per_case": cases,
+        "how_averaged": HOW_AVERAGED,
+    }
+
+
+def _metrics(record: Record | None) -> dict[str, float]:
+    if record is None:
+        return dict.fromkeys(_METRICS, math.nan)
+    counts = record.measured.counts
+    return {
+        "Dice": record.measured.dice,
+        "FN": counts.fn,
+        "FP": counts.fp,
+        "IoU": record.measured.iou,
+        "TN": counts.tn,
+        "TP": counts.tp,
+        "n_pred": counts.tp + counts.fp,
+        "n_ref": counts.tp + counts.fn,
+    }
+
 
 PER_CASE_COLUMNS = (
     *("model", "case", "domain", "patient", "view", "phase", "class", "state", "outcome", *METRICS),

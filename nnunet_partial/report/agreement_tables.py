@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from nnunet_partial.evaluation.console import with_unit
 from nnunet_partial.evaluation.metrics import OVERLAPS
 from nnunet_partial.evaluation.records import ALL
 from nnunet_partial.evaluation.statistics import LEVEL
-from nnunet_partial.evaluation.words import with_unit
 from nnunet_partial.report.results_folder import Results, Row, number
 from nnunet_partial.report.tables import Cell, Table, rules_between
 from nnunet_partial.report.wording import ABOUT_INTERVALS, decimal, interval, metric_name, pretty_unit

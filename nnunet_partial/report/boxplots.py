@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nnunet_partial.evaluation.console import stars
 from nnunet_partial.evaluation.metrics import OVERLAPS
-from nnunet_partial.evaluation.words import stars
 from nnunet_partial.report.drawing import HATCHES, Picture, file_name, new_drawing, shortened, style
 from nnunet_partial.report.results_folder import Results, number
 from nnunet_partial.report.wording import METRIC_NAMES, metric_name, pretty_unit

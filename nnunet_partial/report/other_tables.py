@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from nnunet_partial.evaluation.console import p_text, stars, with_unit
 from nnunet_partial.evaluation.metrics import CORRECTLY_EMPTY, FALSE_POSITIVE, FOUND, MISSED
 from nnunet_partial.evaluation.records import ALL
 from nnunet_partial.evaluation.statistics import LEVEL
-from nnunet_partial.evaluation.words import p_text, stars, with_unit
 from nnunet_partial.report.results_folder import Results, Row, number
 from nnunet_partial.report.tables import Cell, Table, rules_between
 from nnunet_partial.report.wording import (

@@ -11,13 +11,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from nnunet_partial.errors import PartialLabelError
-from nnunet_partial.evaluation import (
-    biomarkers_agreement,
-    biomarkers_rows,
-    comparisons,
-    summary,
-    warning_signs,
-)
+from nnunet_partial.evaluation import biomarker_agreement, biomarker_tables, tables, warning_signs
 from nnunet_partial.evaluation.results import PER_CASE_COLUMNS
 from nnunet_partial.utils.files import read_json
 from nnunet_partial.utils.text import some
@@ -99,12 +93,12 @@ def read_results(folder: Path) -> Results:
         about["findings"],
         about,
         per_case=_rows(folder / "per_case.csv", PER_CASE_COLUMNS),
-        summary=_rows(folder / "summary.csv", summary.COLUMNS),
+        summary=_rows(folder / "summary.csv", tables.COLUMNS),
         warning_signs=_rows(folder / "warning_signs.csv", warning_signs.COLUMNS),
-        comparisons=_rows(folder / "comparisons.csv", comparisons.COMPARISON_COLUMNS, optional=True),
-        ranks=_rows(folder / "ranks.csv", comparisons.RANK_COLUMNS, optional=True),
-        biomarkers=_rows(folder / "biomarkers.csv", biomarkers_rows.COLUMNS, optional=True),
-        agreement=_rows(folder / "biomarker_agreement.csv", biomarkers_agreement.COLUMNS, optional=True),
+        comparisons=_rows(folder / "comparisons.csv", tables.COMPARISON_COLUMNS, optional=True),
+        ranks=_rows(folder / "ranks.csv", tables.RANK_COLUMNS, optional=True),
+        biomarkers=_rows(folder / "biomarkers.csv", biomarker_tables.COLUMNS, optional=True),
+        agreement=_rows(folder / "biomarker_agreement.csv", biomarker_agreement.COLUMNS, optional=True),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TypeAlias
 
-from nnunet_partial.evaluation.biomarkers_rows import OWN
+from nnunet_partial.evaluation.biomarker_tables import OWN
 from nnunet_partial.evaluation.statistics import FEW, FEWEST
 
 METRIC_NAMES = {

@@ -7,8 +7,8 @@ from dataclasses import asdict
 
 import pytest
 
-from nnunet_partial.evaluation.biomarkers_agreement import agreement, agreement_rows
-from nnunet_partial.evaluation.summary import Row
+from nnunet_partial.evaluation.biomarker_agreement import agreement, agreement_rows
+from nnunet_partial.evaluation.tables import Row
 
 
 def test_by_hand() -> None:

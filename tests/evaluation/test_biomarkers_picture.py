@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from nnunet_partial.evaluation.biomarkers_axis import NotMeasurableError, Region
-from nnunet_partial.evaluation.biomarkers_formulas import disc_volume, ejection_fraction, wall_mass
-from nnunet_partial.evaluation.biomarkers_picture import (
+from nnunet_partial.biomarkers.definitions import disc_volume, ejection_fraction, wall_mass
+from nnunet_partial.biomarkers.geometry import NotMeasurableError, Region
+from nnunet_partial.biomarkers.measure import (
     ATRIUM,
     CAVITY,
     LA_AREA,

@@ -9,11 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nnunet_partial.evaluation.comparisons import compare_models
+from nnunet_partial.evaluation.console import comparison_table, p_text, stars
 from nnunet_partial.evaluation.metrics import Counts, Measured
 from nnunet_partial.evaluation.records import Record, Subject
-from nnunet_partial.evaluation.summary import Row
-from nnunet_partial.evaluation.words import comparison_table, p_text, stars
+from nnunet_partial.evaluation.tables import Row, compare_models
 from nnunet_partial.utils.masks import Scale
 
 

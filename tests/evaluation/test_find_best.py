@@ -18,11 +18,9 @@ import pytest
 from raw_folders import read_values
 
 from nnunet_partial.cli import main
-from nnunet_partial.evaluation.find_best_folders import together
-from nnunet_partial.evaluation.find_best_instructions import instructions
-from nnunet_partial.evaluation.find_best_models import Trained
-from nnunet_partial.evaluation.find_best_postprocessing import decide
-from nnunet_partial.evaluation.find_best_split import cross_validation
+from nnunet_partial.model_selection.candidates import Trained, cross_validation, together
+from nnunet_partial.model_selection.find_best import instructions
+from nnunet_partial.model_selection.postprocessing import decide
 
 from .trained import FOLDS, NAME, Place, draw, write_plans
 

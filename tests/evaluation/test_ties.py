@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from nnunet_partial.evaluation.comparisons import compare_models, rank_models
 from nnunet_partial.evaluation.metrics import Counts, Measured
 from nnunet_partial.evaluation.records import Record, Subject
 from nnunet_partial.evaluation.statistics import Paired, differences, mean_ranks, signed_rank
+from nnunet_partial.evaluation.tables import compare_models, rank_models
 from nnunet_partial.utils.masks import Scale
 
 #: A pixel of 0.308 mm: 3 x 0.308 - 2 x 0.308 is not 0.308 in the computer.

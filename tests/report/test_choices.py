@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from nnunet_partial.evaluation.console import stars
 from nnunet_partial.evaluation.metrics import METRICS
-from nnunet_partial.evaluation.words import stars
 from nnunet_partial.labels import CaseLabels, Manifest
 from nnunet_partial.report.agreement_tables import agreement_tables
 from nnunet_partial.report.boxplots import draw_boxes

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from nnunet_partial.evaluation.metrics import CORRECTLY_EMPTY, FALSE_POSITIVE, OVERLAPS
 from nnunet_partial.evaluation.records import ALL, Record
 from nnunet_partial.evaluation.statistics import FEW, FEWEST, LEVEL
-from nnunet_partial.evaluation.summary import Row
+from nnunet_partial.evaluation.tables import Row
 from nnunet_partial.utils.text import some, text_table
 
 #: The usual levels of significance, and their stars.

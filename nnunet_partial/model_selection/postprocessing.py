@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnunet_partial.dataset.images import read_array
-from nnunet_partial.evaluation.find_best_folders import nnunet_tools
+from nnunet_partial.evaluation.evaluate import Reference
 from nnunet_partial.evaluation.records import mean
-from nnunet_partial.evaluation.reference import Reference
+from nnunet_partial.model_selection.candidates import nnunet_tools
 from nnunet_partial.utils.files import write_json
 from nnunet_partial.utils.parallel import in_parallel
 

@@ -1,0 +1,1 @@
+"""Choose between trained models over what is annotated."""
