@@ -40,8 +40,8 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from nnunet_partial.report.results_folder import read_results
-    from nnunet_partial.report.write import write_html, write_latex, write_markdown
+    from nnunet_partial.report.evaluation_report import write_html, write_latex, write_markdown
+    from nnunet_partial.report.results import read_results
 
     file = args.output or args.results / f"report{ENDINGS[args.format]}"
     require_output_file(file)

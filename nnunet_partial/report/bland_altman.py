@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from nnunet_partial.evaluation.statistics import FEWEST
-from nnunet_partial.report.drawing import Picture, file_name, new_drawing, shortened, style
-from nnunet_partial.report.results_folder import Results, Row, number
-from nnunet_partial.report.wording import Biomarker, biomarker_name, decimal, pretty_unit
+from nnunet_partial.report.figure_style import Picture, file_name, new_drawing, shortened, style
+from nnunet_partial.report.formatting import Biomarker, biomarker_name, decimal, pretty_unit
+from nnunet_partial.report.results import Results, Row, number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,9 +10,9 @@ import numpy as np
 
 from nnunet_partial.evaluation.console import stars
 from nnunet_partial.evaluation.metrics import OVERLAPS
-from nnunet_partial.report.drawing import HATCHES, Picture, file_name, new_drawing, shortened, style
-from nnunet_partial.report.results_folder import Results, number
-from nnunet_partial.report.wording import METRIC_NAMES, metric_name, pretty_unit
+from nnunet_partial.report.figure_style import HATCHES, Picture, file_name, new_drawing, shortened, style
+from nnunet_partial.report.formatting import METRIC_NAMES, metric_name, pretty_unit
+from nnunet_partial.report.results import Results, number
 from nnunet_partial.utils.colors import colours_of
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
-from nnunet_partial.report.drawing import Picture, file_name, new_drawing, style
+from nnunet_partial.report.figure_style import Picture, file_name, new_drawing, style
 from nnunet_partial.study.costs import learning_curves
 from nnunet_partial.study.definition import Scenario, Study
 from nnunet_partial.study.methods import METHODS

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nnunet_partial.dataset.raw import RawDataset
-from nnunet_partial.report.drawing import remove_old
-from nnunet_partial.report.latex_tables import to_latex
-from nnunet_partial.report.page import Block, Code, Facts, Items, Page, Paragraph, Section, page_html
+from nnunet_partial.report.figure_style import remove_old
+from nnunet_partial.report.html import Block, Code, Facts, Items, Page, Paragraph, Section, page_html
+from nnunet_partial.report.latex import to_latex
 from nnunet_partial.report.tables import Table, to_csv, to_markdown
 from nnunet_partial.study.costs import cost_table
 from nnunet_partial.study.curves import learning_picture, proportion_pictures

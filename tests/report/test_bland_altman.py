@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nnunet_partial.report.bland_altman import draw_agreement
-from nnunet_partial.report.results_folder import Results
+from nnunet_partial.report.results import Results
 
 KEY = ("EDV", "mL", "biplane")
 

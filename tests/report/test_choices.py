@@ -13,13 +13,12 @@ import pytest
 from nnunet_partial.evaluation.console import stars
 from nnunet_partial.evaluation.metrics import METRICS
 from nnunet_partial.labels import CaseLabels, Manifest
-from nnunet_partial.report.agreement_tables import agreement_tables
+from nnunet_partial.report.annotation_matrix import Share, draw_knowledge, knowledge_of
 from nnunet_partial.report.boxplots import draw_boxes
-from nnunet_partial.report.chosen_cases import choose_cases
-from nnunet_partial.report.knowledge import Share, draw_knowledge, knowledge_of
-from nnunet_partial.report.other_tables import comparison_table, rank_table
-from nnunet_partial.report.results_folder import Results
-from nnunet_partial.report.wording import decimal, interval
+from nnunet_partial.report.evaluation_tables import agreement_tables, comparison_table, rank_table
+from nnunet_partial.report.formatting import decimal, interval
+from nnunet_partial.report.overlays import choose_cases
+from nnunet_partial.report.results import Results
 from nnunet_partial.utils.colors import COLOURS, FURTHER, colours_of
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nnunet_partial.report.drawing import new_drawing
-from nnunet_partial.report.outlines import Line, depth_beyond, outline
+from nnunet_partial.report.figure_style import new_drawing
+from nnunet_partial.report.overlays import Line, depth_beyond, outline
 
 LV, MYO = "#56B4E9", "#E69F00"
 

@@ -8,7 +8,7 @@ import struct
 
 import pytest
 
-from nnunet_partial.report.page import Code, Facts, Figure, Fold, Items, Page, Paragraph, Section, block_html, page_html
+from nnunet_partial.report.html import Code, Facts, Figure, Fold, Items, Page, Paragraph, Section, block_html, page_html
 from nnunet_partial.report.tables import Cell, Table
 
 EVIL = "<script>alert('x')</script>&\""

@@ -13,13 +13,12 @@ import pytest
 from matplotlib.image import imread
 
 from nnunet_partial.cli import main
-from nnunet_partial.report.case_files import read_slice
-from nnunet_partial.report.drawing import file_name
-from nnunet_partial.report.evaluation_page import evaluation_page
-from nnunet_partial.report.page import page_html
-from nnunet_partial.report.pictures import Pictures
-from nnunet_partial.report.results_folder import read_results
-from nnunet_partial.report.trained_on import trained_on
+from nnunet_partial.report.evaluation_report import Pictures, evaluation_page
+from nnunet_partial.report.figure_style import file_name
+from nnunet_partial.report.html import page_html
+from nnunet_partial.report.overlays import read_slice
+from nnunet_partial.report.results import read_results
+from nnunet_partial.report.training_info import trained_on
 
 from .story import ABSENT, CLASSES, FULL, HOSTILE, MODELS, OURS, PLAIN, Story, case_name, draw, evaluate
 

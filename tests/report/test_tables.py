@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from nnunet_partial.report.latex_tables import latex, to_latex
+from nnunet_partial.report.latex import latex, to_latex
 from nnunet_partial.report.tables import Cell, Table, rules_between, to_csv, to_markdown
 
 ROWS = [

@@ -1,30 +1,133 @@
-"""The report of an evaluation: which sections it has, and what stands in each."""
+"""The report of an evaluation: which sections it has, and what stands in each.
+
+All pictures of an evaluation, drawn and written one after the other.
+
+From a results folder to a file: the HTML report, or the tables of a paper as Markdown or LaTeX.
+
+The commands that give the same numbers and the same report again.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from nnunet_partial.report.agreement_tables import agreement_tables, note
-from nnunet_partial.report.commands import repeat
-from nnunet_partial.report.knowledge import knowledge_table
-from nnunet_partial.report.other_tables import (
+from nnunet_partial.errors import PartialLabelError
+from nnunet_partial.evaluation.metrics import OVERLAPS
+from nnunet_partial.labels import Manifest
+from nnunet_partial.report.annotation_matrix import draw_knowledge, knowledge_of, knowledge_table
+from nnunet_partial.report.bland_altman import draw_agreement
+from nnunet_partial.report.boxplots import draw_boxes
+from nnunet_partial.report.evaluation_tables import (
+    SHOWN,
+    agreement_tables,
     biomarker_tables,
     comparison_table,
     false_positive_table,
     hardest_table,
+    note,
     rank_table,
     warning_table,
 )
-from nnunet_partial.report.page import Block, Code, Facts, Fold, Items, Page, Paragraph, Section
-from nnunet_partial.report.pictures import Pictures
-from nnunet_partial.report.results_folder import Results
-from nnunet_partial.report.tables import Table
-from nnunet_partial.report.trained_on import Trained
-from nnunet_partial.report.wording import METRIC_NAMES, biomarker_name
+from nnunet_partial.report.figure_style import Picture, remove_old
+from nnunet_partial.report.formatting import METRIC_NAMES, Biomarker, biomarker_name
+from nnunet_partial.report.html import Block, Code, Facts, Figure, Fold, Items, Page, Paragraph, Section, page_html
+from nnunet_partial.report.latex import latex, to_latex
+from nnunet_partial.report.overlays import choose_cases, draw_overlay
+from nnunet_partial.report.results import Results
+from nnunet_partial.report.tables import Table, to_markdown
+from nnunet_partial.report.training_info import Trained, trained_on
+from nnunet_partial.utils.files import write_text
 from nnunet_partial.utils.text import some
 from nnunet_partial.utils.versions import versions
+
+#: Metrics that are drawn as boxes.
+BOXES = ("dice", "hd95")
+
+
+@dataclass
+class Pictures:
+    """Figures for the page, by kind; `trained`, `evaluated`: who knows what; `overlays`: by domain. `problems`: what
+    could not be read, a sentence each."""
+
+    trained: list[Figure] = field(default_factory=list)
+    evaluated: list[Figure] = field(default_factory=list)
+    boxes: list[Figure] = field(default_factory=list)
+    biomarkers: dict[Biomarker, Figure] = field(default_factory=dict)
+    overlays: dict[str, list[Figure]] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+
+def draw_pictures(results: Results, trained: Sequence[Trained], folder: Path) -> Pictures:
+    """Writes every picture as PNG and PDF into the folder, in place of those of an earlier report.
+
+    An image, prediction or manifest that is gone is named in `problems`; what does not need it is drawn.
+    """
+    remove_old(folder)
+    pictures = Pictures()
+    pictures.boxes = [picture.figure(folder) for picture in _boxes(results)]
+    pictures.biomarkers = {key: picture.figure(folder) for key, picture in _agreement_figures(results)}
+    pictures.trained = [picture.figure(folder) for picture in _trained(trained)]
+    try:
+        manifest = Manifest.read(results.manifest)
+    except PartialLabelError as problem:
+        pictures.problems.append(f"no overlays: {problem}")
+        return pictures
+    evaluated = knowledge_of(manifest, sorted({row["case"] for row in results.per_case}), results.classes)
+    if evaluated:
+        picture = draw_knowledge(evaluated, results.classes, "evaluation", "Evaluated cases")
+        pictures.evaluated.append(picture.figure(folder))
+    for chosen in choose_cases(results):
+        overlay = draw_overlay(results, manifest, chosen, pictures.problems)
+        if overlay is not None:
+            pictures.overlays.setdefault(chosen.domain, []).append(overlay.figure(folder))
+    pictures.problems = list(dict.fromkeys(pictures.problems))
+    return pictures
+
+
+def _trained(trained: Sequence[Trained]) -> Iterator[Picture]:
+    """One matrix for each training data set."""
+    seen: set[Path] = set()
+    for model in trained:
+        if model.known and model.manifest is not None and model.manifest not in seen:
+            seen.add(model.manifest)
+            yield draw_knowledge(
+                model.known, model.classes, f"training-{len(seen)}", f"Training and validation cases of {model.dataset}"
+            )
+
+
+def _boxes(results: Results) -> Iterator[Picture]:
+    for metric in BOXES:
+        units = sorted({row["distance_unit"] for row in results.per_case}) if metric == "hd95" else [""]
+        for unit in units:
+            picture = draw_boxes(results, metric, unit)
+            if picture is not None:
+                yield picture
+
+
+def _agreement_figures(results: Results) -> Iterator[tuple[Biomarker, Picture]]:
+    for key in dict.fromkeys((row["biomarker"], row["unit"], row["method"]) for row in results.biomarkers):
+        picture = draw_agreement(results, key)
+        if picture is not None:
+            yield key, picture
+
+
+def repeat(results: Results, page: Path) -> list[str]:
+    """`nnunet_partial evaluate` and `report` as they would be typed; DATASET where the data set has no nnU-Net name."""
+    home = results.manifest.parent
+    dataset = home.name if home.name.startswith("Dataset") else "DATASET"
+    evaluate = ["nnunet_partial", "evaluate", "-d", dataset, "--ref", str(results.reference)]
+    for model, predictions in results.models.items():
+        evaluate += ["--pred", f"{model}={predictions}"]
+    tolerance = results.about.get("surface_dice_tolerance")
+    if isinstance(tolerance, (int, float)):
+        evaluate += ["--tolerance-mm", f"{tolerance:g}"]
+    folder = str(results.folder.absolute())
+    report = ["nnunet_partial", "report", folder, "-o", str(page.absolute())]
+    return [shlex.join([*evaluate, "-o", folder]), shlex.join(report)]
+
 
 #: Biomarkers that are not folded, and how many remarks on them are shown.
 IN_THE_OPEN, REMARKS = ("EDV", "ESV", "EF"), 200
@@ -189,3 +292,34 @@ def _repeat(results: Results, page: Path) -> list[Block]:
 
 def _footer() -> str:
     return f"Made by nnunet-partial {versions()['nnunet-partial']}. This file is complete in itself and loads nothing."
+
+
+def write_html(results: Results, file: Path) -> list[str]:
+    """Draws the pictures into RESULTS/pictures and writes the page. Gives what could not be drawn, a sentence each."""
+    trained = [trained_on(folder, results.manifest.parent.parent) for folder in results.models.values()]
+    pictures = draw_pictures(results, trained, results.folder / "pictures")
+    write_text(file, page_html(evaluation_page(results, trained, pictures, file)))
+    return pictures.problems
+
+
+def write_markdown(results: Results, file: Path) -> None:
+    """The tables of a paper; captions above, notes below."""
+    write_text(file, f"{ONLY_KNOWN}\n\n" + "\n".join(to_markdown(table) for table in paper_tables(results)))
+
+
+def write_latex(results: Results, file: Path) -> None:
+    r"""The same for `\input{FILE}`; needs the packages booktabs and graphicx."""
+    head = [r"% \usepackage{booktabs,graphicx}", f"% {latex(ONLY_KNOWN)}", ""]
+    tables = [to_latex(table, f"tab:evaluation-{number}") for number, table in enumerate(paper_tables(results), 1)]
+    write_text(file, "\n".join([*head, *tables]))
+
+
+def paper_tables(results: Results) -> list[Table]:
+    """Agreement for each domain, tests and ranks of the same metrics, biomarkers, false positives, sizes where unknown;
+    without those that have no row, and without names of cases."""
+    tables = list(agreement_tables(results))
+    for metric in SHOWN:
+        tables += [comparison_table(results, metric, 3 if metric in OVERLAPS else 2), rank_table(results, metric)]
+    tables += biomarker_tables(results).values()
+    tables += [false_positive_table(results, by_name=False), warning_table(results)]
+    return [table for table in tables if table.rows]

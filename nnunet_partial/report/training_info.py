@@ -11,7 +11,7 @@ from typing import Any
 from nnunet_partial.dataset.raw import RawDataset
 from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.labels import MANIFEST_NAME, Manifest, class_names
-from nnunet_partial.report.knowledge import Knowledge, knowledge_of
+from nnunet_partial.report.annotation_matrix import Knowledge, knowledge_of
 from nnunet_partial.utils.files import read_json
 
 

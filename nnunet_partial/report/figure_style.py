@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nnunet_partial.report.page import DENSITY, Figure
+from nnunet_partial.report.html import DENSITY, Figure
 from nnunet_partial.utils.files import atomic_path
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
+
 
 #: Names of picture files begin with one of these; what an earlier report left under them is replaced.
 KINDS = ("overlay", "boxplot", "bland_altman", "knows", "proportion", "learning")

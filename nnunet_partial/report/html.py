@@ -20,6 +20,7 @@ from nnunet_partial.report.tables import Table
 if TYPE_CHECKING:
     from jinja2 import Environment
 
+
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 Tone = Literal["plain", "note", "warning", "good"]
 

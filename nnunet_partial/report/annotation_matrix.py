@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from nnunet_partial.dataset.summary import NO_DOMAIN
 from nnunet_partial.labels import Manifest
-from nnunet_partial.report.drawing import Picture, file_name, new_drawing, shortened, style
+from nnunet_partial.report.figure_style import Picture, file_name, new_drawing, shortened, style
 from nnunet_partial.report.tables import Table
 from nnunet_partial.utils.colors import colours_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
 
 UNKNOWN_HATCH, ABSENT_HATCH = "////", "...."
 UNKNOWN_FACE, UNKNOWN_EDGE = "#f2f2f2", "#8a8a8a"
