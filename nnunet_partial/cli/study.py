@@ -76,8 +76,8 @@ def _add_run(actions: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from nnunet_partial.study.data_check import data_problems
-    from nnunet_partial.study.definition import Study
+    from nnunet_partial.study.checks import data_problems
+    from nnunet_partial.study.config import Study
 
     if args.action in ("report", "graph"):
         require_output_file(args.output)
@@ -86,13 +86,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run(study: Any, args: argparse.Namespace) -> int:
-    from nnunet_partial.study import engine
+    from nnunet_partial.study import runner
 
-    return engine.run(study, args.study, args.executor, args.jobs, args.dry_run, args.more)
+    return runner.run(study, args.study, args.executor, args.jobs, args.dry_run, args.more)
 
 
 def _status(study: Any, args: argparse.Namespace) -> int:
-    from nnunet_partial.study.progress import status_table
+    from nnunet_partial.study.state import status_table
 
     sys.stdout.write(status_table(study))
     return 0

@@ -11,7 +11,7 @@ from typing import Any
 from nnunet_partial.dataset.raw import RawDataset
 from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.labels import MANIFEST_NAME
-from nnunet_partial.study.methods import DEFAULT_PLANS
+from nnunet_partial.study.config import DEFAULT_PLANS
 from nnunet_partial.utils.files import read_json, write_json
 from nnunet_partial.utils.text import some
 

@@ -7,10 +7,9 @@ import subprocess
 from pathlib import Path
 
 from nnunet_partial.errors import PartialLabelError
-from nnunet_partial.study.definition import Study
-from nnunet_partial.study.engine import only_run
+from nnunet_partial.study.config import Study
 from nnunet_partial.study.folder import StudyFolder
-from nnunet_partial.study.snakemake_command import ask_snakemake
+from nnunet_partial.study.runner import ask_snakemake, only_run
 from nnunet_partial.study.workflow import prepare_workflow
 from nnunet_partial.utils.files import write_text
 

@@ -11,14 +11,13 @@ from nnunet_partial.report.figure_style import remove_old
 from nnunet_partial.report.html import Block, Code, Facts, Items, Page, Paragraph, Section, page_html
 from nnunet_partial.report.latex import to_latex
 from nnunet_partial.report.tables import Table, to_csv, to_markdown
-from nnunet_partial.study.costs import cost_table
-from nnunet_partial.study.curves import learning_picture, proportion_pictures
-from nnunet_partial.study.definition import Study
+from nnunet_partial.study.config import Study
+from nnunet_partial.study.figures import learning_picture, proportion_pictures
 from nnunet_partial.study.folder import StudyFolder
-from nnunet_partial.study.results import Value, finished, read_values
+from nnunet_partial.study.results import Value, cost_table, finished, read_values
+from nnunet_partial.study.state import unfinished_lines, unfinished_models
 from nnunet_partial.study.steps import models, steps
 from nnunet_partial.study.tables import READING, scenario_tables
-from nnunet_partial.study.unfinished import unfinished_lines, unfinished_models
 from nnunet_partial.utils.files import write_text
 from nnunet_partial.utils.versions import versions
 

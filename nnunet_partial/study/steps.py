@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 
-from nnunet_partial.study.definition import Scenario, Study
+from nnunet_partial.study.config import ARCHITECTURES, METHODS, Architecture, Method, Scenario, Study
 from nnunet_partial.study.folder import StudyFolder
-from nnunet_partial.study.methods import ARCHITECTURES, METHODS, Architecture, Method
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from nnunet_partial.evaluation.statistics import LEVEL, holm
 from nnunet_partial.report.formatting import ABOUT_INTERVALS, interval
 from nnunet_partial.report.tables import Cell, Table
-from nnunet_partial.study.definition import Scenario, Study
-from nnunet_partial.study.methods import METHODS
+from nnunet_partial.study.config import METHODS, Scenario, Study
 from nnunet_partial.study.results import Value, compare, described, seed_means
 
 NOTE = (

@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from nnunet_partial.errors import PartialLabelError
-from nnunet_partial.study.definition import Network, Scenario, Study
+from nnunet_partial.study.config import ARCHITECTURES, Network, Scenario, Study
 from nnunet_partial.study.folder import StudyFolder
-from nnunet_partial.study.methods import ARCHITECTURES
 from nnunet_partial.study.steps import derived_datasets, models, steps
 from nnunet_partial.training.architectures import CUBE
 

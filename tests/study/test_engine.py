@@ -18,9 +18,9 @@ from raw_folders import Drawn, write_dataset
 
 from nnunet_partial.cli import main
 from nnunet_partial.errors import PartialLabelError
-from nnunet_partial.study import hold, workflow
-from nnunet_partial.study.definition import Study
-from nnunet_partial.study.engine import only_run, run
+from nnunet_partial.study import locks, workflow
+from nnunet_partial.study.config import Study
+from nnunet_partial.study.runner import only_run, run
 from nnunet_partial.study.steps import steps as all_steps
 from nnunet_partial.study.workflow import prepare_workflow
 
@@ -163,7 +163,7 @@ def test_a_checkpoint_rests_on_the_settings_and_a_refused_training_does_not(file
 def test_settings_do_not_change_beneath_a_step_that_runs(file: Path) -> None:
     folder = prepare_workflow(Study.read(file), file, hands_out=False, begin=True)
     running = "still running .*: prepare/toy"
-    with hold._locked(folder.lock("prepare/toy")), pytest.raises(PartialLabelError, match=running):
+    with locks._locked(folder.lock("prepare/toy")), pytest.raises(PartialLabelError, match=running):
         prepare_workflow(replace(Study.read(file), epochs=5), file, hands_out=False, begin=True)
 
 
@@ -396,37 +396,37 @@ def test_a_study_that_is_being_run_is_left_alone(file: Path, capsys: pytest.Capt
 
 def test_a_step_that_still_runs_is_waited_for(tmp_path: Path) -> None:
     lock, go = tmp_path / "locks" / "step.lock", tmp_path / "go"
-    command = [sys.executable, "-m", "nnunet_partial.study.hold", str(lock), "0", "0"]
+    command = [sys.executable, "-m", "nnunet_partial.study.locks", str(lock), "0", "0"]
     holder = subprocess.Popen([*command, "sh", "-c", f"echo begun; until test -e {go}; do sleep 0.05; done"], stdout=-1)
     assert holder.stdout is not None
     with holder.stdout:
         assert holder.stdout.readline() == b"begun\n"
         holder.kill()  # what it started goes on, and keeps the lock
         holder.wait()
-        assert hold.is_held(lock)
+        assert locks.is_held(lock)
         second = subprocess.Popen([*command, "echo", "second"], stdout=subprocess.PIPE, text=True)
         assert second.stdout is not None
         assert second.stdout.readline().startswith("waiting: this step is still running")
         go.touch()
         assert second.communicate(timeout=60)[0] == "second\n"
-    assert not hold.is_held(lock)
+    assert not locks.is_held(lock)
 
 
 def test_cards_are_handed_out_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5,7")
     held: list[IO[str]] = []
-    assert hold._free("card", hold.visible_cards, 2, held) == ["3", "5"]
-    assert hold._free("card", hold.visible_cards, 1, held) == ["7"]
+    assert locks._free("card", locks.visible_cards, 2, held) == ["3", "5"]
+    assert locks._free("card", locks.visible_cards, 1, held) == ["7"]
     for file in held:
         file.close()
     again: list[IO[str]] = []
-    assert hold._free("card", hold.visible_cards, 1, again) == ["3"]
+    assert locks._free("card", locks.visible_cards, 1, again) == ["3"]
     again[0].close()
 
 
 def test_a_step_keeps_to_its_core(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "nnunet_partial.study.hold", str(tmp_path / "lock"), "0", "1"]
+    command = [sys.executable, "-m", "nnunet_partial.study.locks", str(tmp_path / "lock"), "0", "1"]
     counting = [sys.executable, "-c", "import os; print(len(os.sched_getaffinity(0)))"]
     own = {**os.environ, "TMPDIR": str(tmp_path)}  # the locks of studies that run on this machine lie elsewhere
     done = subprocess.run([*command, *counting], env=own, capture_output=True, text=True, timeout=60, check=True)
@@ -438,17 +438,17 @@ def test_a_plain_kill_ends_the_steps_too(file: Path) -> None:
     study, lock = file.parent / "small", file.parent / "small" / "locks" / "prepare" / "toy.lock"
     with (file.parent / "output").open("wb") as output:
         process = subprocess.Popen([program, "study", "run", str(file)], stdout=output, stderr=output)
-        while not hold.is_held(lock):
+        while not locks.is_held(lock):
             assert process.poll() is None, (file.parent / "output").read_text()
             time.sleep(0.05)
         process.terminate()
         assert process.wait(timeout=120) == 130
     end = time.monotonic() + 30
-    while hold.is_held(lock):
+    while locks.is_held(lock):
         assert time.monotonic() < end, "the step is still running"
         time.sleep(0.05)
     assert not (study / "done" / "prepare" / "toy").exists()
 
 
 def test_the_exit_code_is_that_of_the_command(tmp_path: Path) -> None:
-    assert hold.main([str(tmp_path / "lock"), "0", "0", sys.executable, "-c", "raise SystemExit(7)"]) == 7
+    assert locks.main([str(tmp_path / "lock"), "0", "0", sys.executable, "-c", "raise SystemExit(7)"]) == 7

@@ -11,12 +11,11 @@ import pytest
 from nnunet_partial.cli import main
 from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.report.tables import Cell
-from nnunet_partial.study.costs import cost_table, learning_curves
-from nnunet_partial.study.definition import Study
-from nnunet_partial.study.engine import _forget_outdated
+from nnunet_partial.study.config import Study
 from nnunet_partial.study.folder import StudyFolder
-from nnunet_partial.study.progress import state
-from nnunet_partial.study.results import compare, described, read_values, seed_means
+from nnunet_partial.study.results import compare, cost_table, described, learning_curves, read_values, seed_means
+from nnunet_partial.study.runner import _forget_outdated
+from nnunet_partial.study.state import state
 from nnunet_partial.study.steps import models
 from nnunet_partial.study.tables import scenario_tables
 

@@ -1,6 +1,6 @@
 """Runs a command while holding its lock and, where asked, graphics cards and processor cores that no other step has.
 
-    python -m nnunet_partial.study.hold LOCK_FILE CARDS CORES COMMAND ...
+    python -m nnunet_partial.study.locks LOCK_FILE CARDS CORES COMMAND ...
 
 CARDS and CORES are 0 where a scheduler (SLURM) or nobody hands them out. The lock is the command's too: where only the
 workflow was killed, a training that goes on is not started a second time beside itself; the second start waits for the

@@ -1,4 +1,9 @@
-"""study.yaml: what shall be compared, read strictly, with every mistake named at once and by its line."""
+"""study.yaml: what shall be compared, read strictly, with every mistake named at once and by its line.
+
+Reads YAML safely, and remembers on which line each entry stands, so that a mistake can be pointed at.
+
+What a study can compare: the losses and baselines, and the networks, by the names that stand in study.yaml.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +12,130 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from nnunet_partial.dataset_conversion.derived.scenario_plan import RANDOM
 from nnunet_partial.errors import PartialLabelError
-from nnunet_partial.study.methods import ARCHITECTURES, METHODS
-from nnunet_partial.study.yaml_lines import Lines, read_yaml
 from nnunet_partial.utils.text import some
+
+
+@dataclass
+class Lines:
+    """The line (from 1) of each entry by its path of keys and list positions, as in ("scenarios", 0, "missing")."""
+
+    by_path: dict[tuple[Any, ...], int] = field(default_factory=dict)
+
+    def of(self, path: tuple[Any, ...]) -> int:
+        """The line of the entry, or of the nearest one above it that stands in the file."""
+        while path and path not in self.by_path:
+            path = path[:-1]
+        return self.by_path.get(path, 1)
+
+
+def read_yaml(path: Path) -> tuple[Any, Lines]:
+    """The content of a YAML file, and its lines. Only plain data: numbers, text, lists, mappings.
+
+    Raises PartialLabelError for a file that cannot be read, is not YAML, or has one key twice in a mapping.
+    """
+    try:
+        node = yaml.compose(path.read_text(encoding="utf-8-sig"), yaml.SafeLoader)
+        lines = Lines()
+        return _value(node, (), lines, path), lines
+    except OSError as problem:
+        why = problem.strerror
+        raise PartialLabelError(f"{path} cannot be read ({why}); expected a file as in docs/study.md") from None
+    except UnicodeDecodeError as problem:
+        raise PartialLabelError(f"{path} cannot be read: {problem}. Expected text in UTF-8.") from None
+    except (yaml.YAMLError, RecursionError) as problem:
+        raise PartialLabelError(f"{path} is not YAML: {problem}") from None
+
+
+def _value(node: yaml.Node | None, at: tuple[Any, ...], lines: Lines, file: Path) -> Any:
+    if node is None:
+        return None
+    lines.by_path[at] = node.start_mark.line + 1
+    if isinstance(node, yaml.MappingNode):
+        return _mapping(node, at, lines, file)
+    if isinstance(node, yaml.SequenceNode):
+        return [_value(entry, (*at, index), lines, file) for index, entry in enumerate(node.value)]
+    return _scalar(node, file)
+
+
+def _mapping(node: yaml.MappingNode, at: tuple[Any, ...], lines: Lines, file: Path) -> dict[Any, Any]:
+    found: dict[Any, Any] = {}
+    for key_node, value_node in node.value:
+        key, line = _scalar(key_node, file), key_node.start_mark.line + 1
+        if key in found:
+            raise PartialLabelError(f"{file.name}, line {line}: the key {key!r} stands twice. Remove one of them.")
+        found[key] = _value(value_node, (*at, key), lines, file)
+        here = (*at, key)
+        lines.by_path[here] = line
+    return found
+
+
+def _scalar(node: yaml.Node, file: Path) -> Any:
+    """Plain data alone: a list as a key, or a tag that asks for a Python object, is refused."""
+    line = node.start_mark.line + 1
+    if not isinstance(node, yaml.ScalarNode):
+        raise PartialLabelError(f"{file.name}, line {line}: a key must be plain text.")
+    loader = yaml.SafeLoader("")
+    try:
+        return loader.construct_object(node)
+    except (yaml.YAMLError, ValueError) as problem:
+        raise PartialLabelError(f"{file.name}, line {line}: {node.value!r} cannot be read: {problem}") from None
+    finally:
+        loader.dispose()
+
+
+@dataclass(frozen=True)
+class Method:
+    """A trainer, and whether it sees the complete cases only."""
+
+    trainer: str
+    title: str
+    complete_cases: bool = False
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """nnU-Net's planner and plans for a network, and what the trainers that bring it themselves are called.
+
+    `patch_multiple`: the sides of its patch are multiples of it, whatever is planned.
+    """
+
+    planner: str
+    plans: str
+    trainer_suffix: str = ""
+    only_3d: bool = False
+    patch_multiple: int = 1
+
+
+METHODS: dict[str, Method] = {
+    "naive": Method("nnUNetTrainerNaive", "naive (unlabelled = background)"),
+    "complete-cases": Method("nnUNetTrainerNaive", "complete cases only", complete_cases=True),
+    "acce": Method("nnUNetTrainerACCE", "aCCE"),
+    "acce-ignore": Method("nnUNetTrainerACCEIgnore", "aCCE, background ignored"),
+    "abce": Method("nnUNetTrainerABCE", "aBCE"),
+    "marginal": Method("nnUNetTrainerMarginal", "marginal"),
+    "acce-label-dropout": Method("nnUNetTrainerACCELabelDropout", "aCCE + label dropout"),
+    "abce-label-dropout": Method("nnUNetTrainerABCELabelDropout", "aBCE + label dropout"),
+    "marginal-label-dropout": Method("nnUNetTrainerMarginalLabelDropout", "marginal + label dropout"),
+}
+
+DEFAULT_PLANS = "nnUNetPlans"
+_DEFAULT = ("ExperimentPlanner", DEFAULT_PLANS)
+
+ARCHITECTURES: dict[str, Architecture] = {
+    "plain": Architecture(*_DEFAULT),
+    "resenc-m": Architecture("nnUNetPlannerResEncM", "nnUNetResEncUNetMPlans"),
+    "resenc-l": Architecture("nnUNetPlannerResEncL", "nnUNetResEncUNetLPlans"),
+    "swin-unetr": Architecture(*_DEFAULT, trainer_suffix="SwinUNETR"),
+    "primus-m": Architecture(*_DEFAULT, trainer_suffix="PrimusM", only_3d=True, patch_multiple=8),
+}
+
+#: The planner that makes each plans.
+PLANNERS: dict[str, str] = {network.plans: network.planner for network in ARCHITECTURES.values()}
+
 
 #: nnU-Net's, without the cascade, which needs another training before it.
 CONFIGURATIONS = ("2d", "3d_fullres", "3d_lowres")

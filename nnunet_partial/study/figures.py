@@ -7,10 +7,8 @@ from itertools import groupby
 from typing import Any
 
 from nnunet_partial.report.figure_style import Picture, file_name, new_drawing, style
-from nnunet_partial.study.costs import learning_curves
-from nnunet_partial.study.definition import Scenario, Study
-from nnunet_partial.study.methods import METHODS
-from nnunet_partial.study.results import Value, described
+from nnunet_partial.study.config import METHODS, Scenario, Study
+from nnunet_partial.study.results import Value, described, learning_curves
 from nnunet_partial.study.tables import hidden_in
 
 #: Okabe and Ito's colours, with a stroke and a marker each, so that black and white will do.

@@ -1,28 +1,78 @@
-"""Drives the workflow: Snakemake does the work, this says how far it is and names what failed."""
+"""Drives the workflow: Snakemake does the work, this says how far it is and names what failed.
+
+The Snakemake command for the workflow of a study.
+
+What the next `run` of a study would do: per kind of step how many are done, and how many would run.
+"""
 
 from __future__ import annotations
 
+import csv
 import fcntl
 import importlib.util
 import os
 import signal
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 from nnunet_partial.errors import PartialLabelError
-from nnunet_partial.study.definition import Study
+from nnunet_partial.study.config import Study
 from nnunet_partial.study.folder import StudyFolder
-from nnunet_partial.study.hold import visible_cards
-from nnunet_partial.study.outlook import outlook
-from nnunet_partial.study.progress import ended_badly
-from nnunet_partial.study.snakemake_command import snakemake
+from nnunet_partial.study.locks import visible_cards
+from nnunet_partial.study.state import data_are_outdated, ended_badly
 from nnunet_partial.study.steps import models, steps
 from nnunet_partial.study.workflow import prepare_workflow
-from nnunet_partial.utils.text import some
+from nnunet_partial.utils.text import some, text_table
+
+_SNAKEFILE = Path(__file__).with_name("Snakefile")
+
+
+def snakemake(folder: StudyFolder, options: Sequence[str]) -> list[str]:
+    """The Snakemake command for the workflow in this folder.
+
+    A step counts as done by its file alone: neither dates nor a newer version of this package repeat a training. Our
+    own lock (`engine.only_run`) replaces Snakemake's, which outlives a killed process.
+    """
+    return [
+        *(sys.executable, "-m", "snakemake", "--snakefile", str(_SNAKEFILE), "--directory", str(folder.root)),
+        *("--configfile", str(folder.workflow), "--nolock", "--keep-going", "--rerun-incomplete"),
+        *("--rerun-triggers", "input", *options),
+    ]
+
+
+def ask_snakemake(folder: StudyFolder, options: Sequence[str]) -> str:
+    """What it prints about the workflow, nothing being run. Raises PartialLabelError where it fails."""
+    done = subprocess.run(snakemake(folder, options), capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise PartialLabelError(f"Snakemake failed:\n{done.stderr}")
+    return done.stdout
+
+
+def outlook(study: Study, folder: StudyFolder) -> str:
+    """A table as plain text. Repeated is what is done and will be anew, such as a prediction whose folds changed."""
+    pending = set(steps(study)) if data_are_outdated(study, folder) else _pending(folder)
+    of_kind = defaultdict[str, list[str]](list)
+    for step in steps(study):
+        of_kind[step.partition("/")[0]].append(step)
+    rows = []
+    for kind, named in {**of_kind, "all": steps(study)}.items():
+        done = {step for step in named if folder.done(step).exists()}
+        rows.append([kind, *(str(len(chosen)) for chosen in (done, pending.intersection(named), pending & done))])
+    table = text_table(["step", "done", "would run", "of these repeated"], rows)
+    return f"{table}\nNothing was started. Each step with its command: --dry-run -- --printshellcmds"
+
+
+def _pending(folder: StudyFolder) -> set[str]:
+    """The steps that Snakemake would run; the report, which is made anew each time, is not among them."""
+    lines = ask_snakemake(folder, ["--cores", "1", "--summary"]).splitlines()
+    rows = csv.DictReader(lines, delimiter="\t")
+    return {row["output_file"].removeprefix("done/") for row in rows if row["plan"] == "update pending"}
+
 
 LOCAL = "local"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from nnunet_partial.dataset.raw import RawDataset, find_dataset
 from nnunet_partial.dataset_conversion.derived.scenario_plan import Options, outline
 from nnunet_partial.errors import DatasetError, PartialLabelError
-from nnunet_partial.study.definition import Problem, Scenario, Study
+from nnunet_partial.study.config import Problem, Scenario, Study
 from nnunet_partial.study.steps import derived_datasets, used_sources
 
 

@@ -1,20 +1,27 @@
-"""The settings that every result of a study rests on: they may change only as long as no training rests on them."""
+"""The settings that every result of a study rests on: they may change only as long as no training rests on them.
+
+How far a study is: each step done, running, failed or waiting, told from the files that the steps leave.
+
+What of a study has not finished, in as few lines as name all of it.
+"""
 
 from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from typing import Any
 
 from nnunet_partial.dataset.raw import find_dataset
 from nnunet_partial.errors import PartialLabelError
-from nnunet_partial.study.definition import Study
+from nnunet_partial.study.config import Study
 from nnunet_partial.study.folder import StudyFolder, files_stamp, stamp
-from nnunet_partial.study.hold import is_held
-from nnunet_partial.study.steps import used_sources
+from nnunet_partial.study.locks import is_held
+from nnunet_partial.study.results import finished
+from nnunet_partial.study.steps import Model, models, steps, used_sources
 from nnunet_partial.utils.files import write_json
-from nnunet_partial.utils.text import some
+from nnunet_partial.utils.text import some, text_table
 
 #: Of the settings those that a training alone reads; plans and preprocessed data rest on all others.
 LENGTH = ("epochs", "iterations", "val_iterations")
@@ -105,3 +112,60 @@ def _forget(folder: StudyFolder, data: bool) -> None:
 
 def _listed(lines: Iterable[str]) -> str:
     return "\n".join(f"  {line}" for line in lines)
+
+
+STATES = ("done", "running", "stopped", "waiting")
+
+
+def state(folder: StudyFolder, step: str) -> str:
+    """One of STATES. "stopped": it was begun and is neither done nor running, so it failed or was interrupted."""
+    if folder.done(step).exists():
+        return "done"
+    if is_held(folder.lock(step)):
+        return "running"
+    return "stopped" if folder.log(step).exists() else "waiting"
+
+
+def ended_badly(folder: StudyFolder, step: str) -> bool:
+    return state(folder, step) == "stopped"
+
+
+def status_table(study: Study) -> str:
+    """Per kind of step how many are in each state; then what runs and what stopped, by name."""
+    folder = StudyFolder(study.folder)
+    states = {step: state(folder, step) for step in steps(study)}
+    kinds = list(dict.fromkeys(step.partition("/")[0] for step in states))
+    counts = Counter((step.partition("/")[0], found) for step, found in states.items())
+    rows = [[kind, *(str(counts[kind, found]) for found in STATES)] for kind in kinds]
+    text = text_table(["step", *STATES], rows)
+    for found, meaning in (("running", "running now"), ("stopped", "failed or interrupted")):
+        named = [step for step, here in states.items() if here == found]
+        if named:
+            text += f"\n{meaning}:\n" + "".join(f"  {step}\n    {folder.log(step)}\n" for step in named)
+    return text
+
+
+def unfinished_models(study: Study) -> list[Model]:
+    done = set(finished(study))
+    return [model for model in models(study) if model not in done]
+
+
+def unfinished_lines(study: Study, unfinished: Iterable[Model]) -> list[str]:
+    """A line per scenario, network and state of the trainings: the losses, with the seeds that are wanting."""
+    folder = StudyFolder(study.folder)
+    seeds: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for model in unfinished:
+        states = ", ".join(state(folder, model.train_step(fold)) for fold in study.folds)
+        place = f"{model.scenario.name}, {model.architecture_name} (training: {states})"
+        seeds[place][model.method_name].append(model.seed)
+    return [f"{place}: {_by_seeds(methods)}" for place, methods in seeds.items()]
+
+
+def _by_seeds(seeds: dict[str, list[int]]) -> str:
+    methods: dict[tuple[int, ...], list[str]] = defaultdict(list)
+    for method, wanting in seeds.items():
+        methods[tuple(wanting)].append(method)
+    return "; ".join(
+        f"{', '.join(names)} (seed{'s' if len(wanting) > 1 else ''} {', '.join(map(str, wanting))})"
+        for wanting, names in methods.items()
+    )
