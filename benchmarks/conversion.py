@@ -31,7 +31,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from nnunet_partial.phantom import write_echonet_dynamic
+from nnunet_partial.phantom.writers import write_echonet_dynamic
 from nnunet_partial.utils.files import link_or_copy
 
 HEARTS = 10

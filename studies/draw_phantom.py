@@ -20,7 +20,7 @@ import SimpleITK as sitk
 from tqdm import tqdm
 
 from nnunet_partial.cli import main as main_of_the_command
-from nnunet_partial.phantom import SCANNER_A, SCANNER_B, Heart, Scanner, blend, draw_heart
+from nnunet_partial.phantom.writers import SCANNER_A, SCANNER_B, Heart, Scanner, blend, draw_heart
 
 TRAINING, TEST, PIXELS, DEPTH_MM = 75, 20, 64, 150.0
 COLUMNS = ("case", "image", "mask", "annotated", "absent", "domain", "patient", "split", "view", "phase")

@@ -18,10 +18,9 @@ from matplotlib.image import imread
 from nnunet_partial.cli import demo as cli
 from nnunet_partial.cli import main
 from nnunet_partial.dataset.plans import add_small_configuration
-from nnunet_partial.demo import NAIVE, TRAINERS, Size, demo
-from nnunet_partial.demo_folder import DemoFolder
-from nnunet_partial.demo_picture import Row, draw_picture, median_case
-from nnunet_partial.demo_scores import Scores, compared, dice
+from nnunet_partial.demo.folder import DemoFolder
+from nnunet_partial.demo.results import Row, Scores, compared, dice, draw_picture, median_case
+from nnunet_partial.demo.run import NAIVE, TRAINERS, Size, demo
 from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.utils.colors import COLOURS
 from nnunet_partial.utils.process import Commands, Progress
@@ -198,7 +197,7 @@ def test_command_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: p
         asked.append((out, options["loss"], options["device"]))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("nnunet_partial.demo.demo", stopped)
+    monkeypatch.setattr("nnunet_partial.demo.run.demo", stopped)
     assert main(["demo"]) == 130
     assert main(["demo", "--out", str(tmp_path), "--loss", "abce", "--device", "cuda"]) == 130
     assert asked == [(Path("demo_output"), "marginal", "cpu"), (tmp_path, "abce", "cuda")]

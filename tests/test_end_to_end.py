@@ -12,7 +12,7 @@ from toy import Project, shrink
 
 from nnunet_partial.dataset.splits import SPLITS_NAME
 from nnunet_partial.labels import MANIFEST_NAME
-from nnunet_partial.phantom import write_camus, write_echonet_dynamic
+from nnunet_partial.phantom.writers import write_camus, write_echonet_dynamic
 
 MERGED = "Dataset510_Echo"
 SAMPLE = Path(__file__).resolve().parents[2] / "shared" / "real_echo"

@@ -12,9 +12,9 @@ import pytest
 import SimpleITK as sitk
 from skimage.draw import polygon
 
-from nnunet_partial import phantom
 from nnunet_partial.errors import PartialLabelError
-from nnunet_partial.phantom import LA, LV, MYO, SCANNER_A, SCANNER_B, Heart, Scanner
+from nnunet_partial.phantom import writers
+from nnunet_partial.phantom.writers import LA, LV, MYO, SCANNER_A, SCANNER_B, Heart, Scanner
 
 HEART = Heart(
     x=0.0,
@@ -37,7 +37,7 @@ def hearts(count: int) -> list[Heart]:
 
 def draw(heart: Heart, scanner: Scanner, view: str = "4CH", contraction: float = 0.0, seed: int = 0):
     rng = np.random.default_rng(seed)
-    return phantom.draw_heart(rng, anatomy=heart, scanner=scanner, view=view, contraction=contraction)
+    return writers.draw_heart(rng, anatomy=heart, scanner=scanner, view=view, contraction=contraction)
 
 
 def read(path: Path) -> np.ndarray:
@@ -86,7 +86,7 @@ def test_patients_differ() -> None:
 @pytest.mark.parametrize("view", ["2CH", "4CH"])
 @pytest.mark.parametrize("scanner", [SCANNER_A, SCANNER_B], ids=["A", "B"])
 def test_heart_lies_inside_the_sector_and_outside_is_black(scanner: Scanner, view: str) -> None:
-    sector = phantom.sector_mask((96, 96), scanner)
+    sector = writers.sector_mask((96, 96), scanner)
     wide_open = replace(scanner, half_angle_deg=89.0)
     for heart in hearts(20):
         for contraction in (0.0, 1.0):
@@ -101,7 +101,7 @@ def test_labels_stop_where_the_scanner_sees_nothing() -> None:
     keyhole = replace(SCANNER_A, half_angle_deg=10.0)
     labels, whole = draw(HEART, keyhole)[1], draw(HEART, SCANNER_A)[1]
     assert (labels > 0).sum() < 0.8 * (whole > 0).sum()
-    assert not labels[~phantom.sector_mask((96, 96), keyhole)].any()
+    assert not labels[~writers.sector_mask((96, 96), keyhole)].any()
 
 
 def test_sector_is_narrow_at_the_top_and_wide_at_the_bottom() -> None:
@@ -126,7 +126,7 @@ def test_wall_embraces_the_ventricle_and_the_atrium_lies_below(view: str) -> Non
 def test_upright_heart_has_the_size_it_says() -> None:
     shape = (200, 200)
     rng = np.random.default_rng(0)
-    _, labels = phantom.draw_heart(
+    _, labels = writers.draw_heart(
         rng, anatomy=replace(HEART, tilt_deg=2.0), scanner=SCANNER_A, shape=shape, view="2CH"
     )
     rows, cols = np.nonzero(labels == LV)  # 2CH turns the heart by -2 degrees: upright
@@ -159,7 +159,7 @@ def test_blood_is_dark_and_the_wall_bright_on_both_scanners() -> None:
 def test_scanners_look_different_and_the_difference_grows_with_strength() -> None:
     means = []
     for strength in (0.0, 0.5, 1.0):
-        scanner = phantom.blend(SCANNER_A, SCANNER_B, strength)
+        scanner = writers.blend(SCANNER_A, SCANNER_B, strength)
         drawn = [draw(heart, scanner) for heart in hearts(5)]
         means.append([np.mean([image[labels == value].mean() for image, labels in drawn]) for value in (LV, MYO, LA)])
     a, half, b = np.array(means)
@@ -168,15 +168,15 @@ def test_scanners_look_different_and_the_difference_grows_with_strength() -> Non
 
 
 def test_blend_ends_exactly_at_both_scanners() -> None:
-    assert phantom.blend(SCANNER_A, SCANNER_B, 0.0) == SCANNER_A
-    assert phantom.blend(SCANNER_A, SCANNER_B, 1.0) == SCANNER_B
-    quarter = phantom.blend(replace(SCANNER_A, gain=1.0), replace(SCANNER_B, gain=2.0), 0.25)
+    assert writers.blend(SCANNER_A, SCANNER_B, 0.0) == SCANNER_A
+    assert writers.blend(SCANNER_A, SCANNER_B, 1.0) == SCANNER_B
+    quarter = writers.blend(replace(SCANNER_A, gain=1.0), replace(SCANNER_B, gain=2.0), 0.25)
     assert quarter.gain == 1.25
 
 
 def test_impossible_requests_are_refused() -> None:
     with pytest.raises(PartialLabelError, match=r"strength is 1\.5, expected a number from 0"):
-        phantom.blend(SCANNER_A, SCANNER_B, 1.5)
+        writers.blend(SCANNER_A, SCANNER_B, 1.5)
     with pytest.raises(PartialLabelError, match=r"contraction is -0\.1, expected 0"):
         draw(HEART, SCANNER_A, contraction=-0.1)
     with pytest.raises(PartialLabelError, match=r"view is '3CH', expected '2CH' or '4CH'"):
@@ -189,7 +189,7 @@ def test_impossible_requests_are_refused() -> None:
 @pytest.fixture(scope="module")
 def camus(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, list[str]]]:
     root = tmp_path_factory.mktemp("camus") / "CAMUS_public"
-    return root, phantom.write_camus(root, 5, seed=7, shape=(80, 64), half_frames=5)
+    return root, writers.write_camus(root, 5, seed=7, shape=(80, 64), half_frames=5)
 
 
 def test_camus_has_every_file_of_the_layout(camus: tuple[Path, dict[str, list[str]]]) -> None:
@@ -236,7 +236,7 @@ def test_camus_pixels_are_square_and_the_picture_about_150_mm_deep(camus: tuple[
 
 def test_camus_ejection_fraction_is_that_of_the_drawing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Heart, "random", classmethod(lambda cls, rng: HEART))
-    phantom.write_camus(tmp_path, 1, seed=0, shape=(256, 256), half_sequence=False, val_fraction=0, test_fraction=0)
+    writers.write_camus(tmp_path, 1, seed=0, shape=(256, 256), half_sequence=False, val_fraction=0, test_fraction=0)
     text = (tmp_path / "database_nifti/patient0001/Info_2CH.cfg").read_text()
     # width x 0.75 in two views, length x 0.9: 1 - 0.75 * 0.75 * 0.9 = 0.494
     assert abs(float(text.split("EF: ")[1].split("\n")[0]) - 49.4) <= 1.5
@@ -245,16 +245,16 @@ def test_camus_ejection_fraction_is_that_of_the_drawing(tmp_path: Path, monkeypa
 
 def test_camus_is_the_same_for_the_same_seed(tmp_path: Path) -> None:
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        phantom.write_camus(tmp_path / name, 3, seed=seed, shape=(32, 32), half_frames=2)
+        writers.write_camus(tmp_path / name, 3, seed=seed, shape=(32, 32), half_frames=2)
     assert files_of(tmp_path / "a") == files_of(tmp_path / "b")
     assert files_of(tmp_path / "a") != files_of(tmp_path / "c")
 
 
 def test_camus_refuses_what_leaves_nobody_to_train_on(tmp_path: Path) -> None:
     with pytest.raises(PartialLabelError, match=r"2 patients, .* leave 0 for training; expected at least 1"):
-        phantom.write_camus(tmp_path, 2, seed=0)
+        writers.write_camus(tmp_path, 2, seed=0)
     with pytest.raises(PartialLabelError, match=r"half_frames is 1, expected at least 2"):
-        phantom.write_camus(tmp_path, 5, seed=0, half_frames=1)
+        writers.write_camus(tmp_path, 5, seed=0, half_frames=1)
     assert not list(tmp_path.iterdir())
 
 
@@ -265,7 +265,7 @@ def test_camus_refuses_what_leaves_nobody_to_train_on(tmp_path: Path) -> None:
 def echonet(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[str, list[str]]]:
     base = tmp_path_factory.mktemp("echonet")
     root, truth = base / "EchoNet-Dynamic", base / "truth"
-    return root, truth, phantom.write_echonet_dynamic(root, 8, seed=7, frames=12, truth_dir=truth)
+    return root, truth, writers.write_echonet_dynamic(root, 8, seed=7, frames=12, truth_dir=truth)
 
 
 def test_echonet_has_every_file_of_the_layout(echonet: tuple[Path, Path, dict[str, list[str]]]) -> None:
@@ -348,7 +348,7 @@ def test_echonet_video_decodes_to_what_was_drawn(
 
 def test_video_is_nearly_lossless(tmp_path: Path) -> None:
     images = np.stack([draw(HEART, SCANNER_B, seed=seed)[0] for seed in range(3)])
-    phantom._write_video(tmp_path / "a.avi", images, 30)
+    writers._write_video(tmp_path / "a.avi", images, 30)
     error = decode(tmp_path / "a.avi").astype(int) - images
     assert np.abs(error).mean() < 1.5
     assert abs(error.mean()) < 0.3  # no change of the grey scale
@@ -356,18 +356,18 @@ def test_video_is_nearly_lossless(tmp_path: Path) -> None:
 
 def test_echonet_is_the_same_for_the_same_seed(tmp_path: Path) -> None:
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        phantom.write_echonet_dynamic(tmp_path / name, 3, seed=seed, shape=(32, 32), frames=8)
+        writers.write_echonet_dynamic(tmp_path / name, 3, seed=seed, shape=(32, 32), frames=8)
     assert files_of(tmp_path / "a") == files_of(tmp_path / "b")
     assert not set(files_of(tmp_path / "a")) & {n for n in files_of(tmp_path / "c") if n.endswith(".avi")}
 
 
 def test_echonet_refuses_truth_inside_the_data_set_and_broken_shapes(tmp_path: Path) -> None:
     with pytest.raises(PartialLabelError, match=r"truth_dir .* lies in .*, expected it outside"):
-        phantom.write_echonet_dynamic(tmp_path / "set", 5, seed=0, truth_dir=tmp_path / "set" / "truth")
+        writers.write_echonet_dynamic(tmp_path / "set", 5, seed=0, truth_dir=tmp_path / "set" / "truth")
     with pytest.raises(PartialLabelError, match=r"shape is \(33, 32\), expected even numbers"):
-        phantom.write_echonet_dynamic(tmp_path / "set", 5, seed=0, shape=(33, 32))
+        writers.write_echonet_dynamic(tmp_path / "set", 5, seed=0, shape=(33, 32))
     with pytest.raises(PartialLabelError, match=r"frames is 5, expected at least 8"):
-        phantom.write_echonet_dynamic(tmp_path / "set", 5, seed=0, frames=5)
+        writers.write_echonet_dynamic(tmp_path / "set", 5, seed=0, frames=5)
     assert not list(tmp_path.iterdir())
 
 
@@ -377,7 +377,7 @@ def test_echonet_refuses_truth_inside_the_data_set_and_broken_shapes(tmp_path: P
 def test_tracing_of_a_rectangle_is_known() -> None:
     labels = np.zeros((60, 50), np.uint8)
     labels[10:50, 20:31] = LV  # 40 rows, columns 20 to 30
-    rows = phantom.tracing(labels, ((25.0, 9.5), (25.0, 49.5)))
+    rows = writers.tracing(labels, ((25.0, 9.5), (25.0, 49.5)))
     assert rows.shape == (21, 4)
     np.testing.assert_allclose(rows[0], [25.0, 9.5, 25.0, 49.5])
     np.testing.assert_allclose(rows[1:, 1], np.arange(20) * 2 + 10.5)  # every 40 / 20 = 2 rows
@@ -387,12 +387,12 @@ def test_tracing_of_a_rectangle_is_known() -> None:
 
 
 def test_tracing_of_nothing_has_chords_of_length_zero() -> None:
-    rows = phantom.tracing(np.zeros((20, 20), np.uint8), ((10.0, 2.0), (10.0, 18.0)))
+    rows = writers.tracing(np.zeros((20, 20), np.uint8), ((10.0, 2.0), (10.0, 18.0)))
     np.testing.assert_array_equal(rows[1:, :2], rows[1:, 2:])
 
 
 def test_volume_of_a_cylinder() -> None:
     rows = np.array([[0.0, 0.0, 0.0, 80.0]] + [[0.0, y, 40.0, y] for y in range(20)])
     # pi / 4 * 40 mm * 40 mm * 80 mm = 100531 mm3; half a millimetre per pixel: an eighth
-    assert phantom._volume_ml(rows, rows, 1.0) == pytest.approx(100.531, abs=0.001)
-    assert phantom._volume_ml(rows, rows, 0.5) == pytest.approx(12.566, abs=0.001)
+    assert writers._volume_ml(rows, rows, 1.0) == pytest.approx(100.531, abs=0.001)
+    assert writers._volume_ml(rows, rows, 0.5) == pytest.approx(12.566, abs=0.001)

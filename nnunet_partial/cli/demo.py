@@ -32,7 +32,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from nnunet_partial.demo import demo
+    from nnunet_partial.demo.run import demo
 
     try:
         demo(args.out, loss=args.loss, device=args.device, tell=_tell)

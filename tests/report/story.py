@@ -14,7 +14,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from nnunet_partial.cli import main
-from nnunet_partial.phantom import SCANNER_A, SCANNER_B, Heart, draw_heart
+from nnunet_partial.phantom.writers import SCANNER_A, SCANNER_B, Heart, draw_heart
 
 CLASSES = ("LV", "MYO", "LA")
 FULL, HOSTILE, ABSENT = "camus", 'b<script>document.title="x"</script>|$\\alpha&_%', "ted"

@@ -16,8 +16,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from nnunet_partial.errors import PartialLabelError
-from nnunet_partial.phantom_anatomy import Floats, Heart, Line, View, long_axis
-from nnunet_partial.phantom_scanner import (
+from nnunet_partial.phantom.anatomy import Floats, Heart, Line, View, long_axis
+from nnunet_partial.phantom.scanner import (
     LA,
     LV,
     MYO,

@@ -14,11 +14,10 @@ from pathlib import Path
 
 from nnunet_partial.dataset.plans import add_small_configuration
 from nnunet_partial.dataset.raw import RawDataset
-from nnunet_partial.demo_folder import DemoFolder
-from nnunet_partial.demo_result import in_words, score_models, show_models
-from nnunet_partial.demo_scores import Scores
+from nnunet_partial.demo.folder import DemoFolder
+from nnunet_partial.demo.results import Scores, in_words, score_models, show_models
 from nnunet_partial.errors import PartialLabelError
-from nnunet_partial.phantom import SCANNER_A, SCANNER_B, blend, write_camus, write_echonet_dynamic
+from nnunet_partial.phantom.writers import SCANNER_A, SCANNER_B, blend, write_camus, write_echonet_dynamic
 from nnunet_partial.utils.files import write_text
 from nnunet_partial.utils.process import Commands, Progress
 from nnunet_partial.utils.versions import trainers_folder
@@ -115,7 +114,7 @@ def _draw(folder: DemoFolder, size: Size, tell: Tell) -> None:
     tell(
         f"camus: {size.camus_patients} patients of scanner A, laid out like CAMUS; labels of LV, MYO and LA.\n"
         f"echonet: {size.echonet_patients} patients of scanner B, laid out like EchoNet-Dynamic; labels of LV alone.\n"
-        "No real patient, no real scanner: nnunet_partial/phantom.py draws all of it."
+        "No real patient, no real scanner: nnunet_partial/phantom/writers.py draws all of it."
     )
     shape = (size.pixels, size.pixels)
     write_camus(folder.camus, size.camus_patients, seed=size.seed, shape=shape, half_sequence=False)

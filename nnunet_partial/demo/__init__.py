@@ -1,0 +1,1 @@
+"""Show on synthetic images what partial-label losses change."""
