@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from nnunet_partial.cli._processes import add_processes_option
+from nnunet_partial.cli._options import add_processes_option
 from nnunet_partial.dataset.raw import find_dataset
 
 

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from nnunet_partial.cli._processes import add_processes_option
+from nnunet_partial.cli._options import add_processes_option
 from nnunet_partial.dataset.raw import dataset_name
 from nnunet_partial.dataset_conversion import DATASETS
 from nnunet_partial.dataset_conversion.base import Skipped

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from nnunet_partial.cli._processes import add_processes_option
+from nnunet_partial.cli._options import add_processes_option
 from nnunet_partial.dataset.raw import find_dataset
 
 

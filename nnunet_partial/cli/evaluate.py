@@ -6,8 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nnunet_partial.cli._output import require_output_folder
-from nnunet_partial.cli._processes import add_processes_option
+from nnunet_partial.cli._options import add_processes_option, require_output_folder
 from nnunet_partial.dataset.raw import find_dataset
 
 if TYPE_CHECKING:

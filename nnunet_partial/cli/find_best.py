@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from nnunet_partial.cli._processes import add_processes_option
+from nnunet_partial.cli._options import add_processes_option
 from nnunet_partial.dataset.raw import RawDataset, find_dataset, nnunet_folder
 
 if TYPE_CHECKING:

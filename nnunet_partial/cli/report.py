@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from nnunet_partial.cli._output import require_output_file
+from nnunet_partial.cli._options import require_output_file
 
 ENDINGS = {"html": ".html", "md": ".md", "latex": ".tex"}
 

@@ -6,7 +6,7 @@ import argparse
 import re
 from typing import Any
 
-from nnunet_partial.cli._derived import add_writing_options
+from nnunet_partial.cli._options import add_writing_options
 from nnunet_partial.dataset.raw import dataset_name, find_dataset
 
 

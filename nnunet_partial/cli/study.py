@@ -7,8 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from nnunet_partial.cli._output import require_output_file
-from nnunet_partial.cli._processes import above_zero
+from nnunet_partial.cli._options import above_zero, require_output_file
 
 FORMATS = ("html", "md", "latex", "csv")
 
