@@ -19,8 +19,8 @@ import torch
 
 from nnunet_partial.biomarkers.definitions import disc_volume, ejection_fraction
 from nnunet_partial.biomarkers.geometry import Discs
-from nnunet_partial.biomarkers.measure import CAVITY, measure_picture
-from nnunet_partial.evaluation.metrics import outline_agreement
+from nnunet_partial.biomarkers.measure import CAVITY, measure_image
+from nnunet_partial.evaluation.metrics import contour_agreement
 from nnunet_partial.utils.masks import Scale, nearest, surface_points
 
 SPACINGS = {"2-D": ((0.3, 0.3), (0.5, 0.3)), "3-D": ((1.0, 1.0, 1.0), (2.5, 1.0, 1.0))}
@@ -52,7 +52,7 @@ def compare(kind: str, pairs: int) -> dict[str, list[float]]:
     for number in range(pairs):
         spacing = SPACINGS[kind][number % 2]
         truth, predicted = blob(rng, spacing, extent, 0.0), blob(rng, spacing, extent, rng.uniform(1, 4))
-        surface_dice, _, hd95, assd = outline_agreement(predicted, truth, spacing, tolerance)
+        surface_dice, _, hd95, assd = contour_agreement(predicted, truth, spacing, tolerance)
         outlines = surface_points(predicted, spacing), surface_points(truth, spacing)
         there, back = nearest(*outlines), nearest(*outlines[::-1])
         found["pooled HD95"].append(float(np.percentile(np.concatenate([there, back]), 95)) - hd95)
@@ -67,7 +67,7 @@ def ventricle(long: float, wide: float, base: float) -> tuple[Discs, float]:
     """Measures the discs of an ellipsoid cut off `base` mm below its center (0.5 mm pixels); also its volume in mL."""
     down, side = np.indices((240, 200)) * 0.5 - 55.0
     inside = (np.hypot(down / long, side / wide) <= 1) & (down <= base)
-    picture = measure_picture(inside.astype(np.uint8), ("LV",), ("LV",), "ED", Scale.of((0.5, 0.5)))
+    picture = measure_image(inside.astype(np.uint8), ("LV",), ("LV",), "ED", Scale.of((0.5, 0.5)))
     return picture.discs[CAVITY], math.pi * wide**2 * (base + long - (base**3 + long**3) / (3 * long**2)) / 1000
 
 

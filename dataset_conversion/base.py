@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from nnunet_partial.errors import ConversionError
 from nnunet_partial.labels import CaseLabels
-from nnunet_partial.utils.text import printable, some
+from nnunet_partial.utils.text import format_names, printable
 
 _IDENTIFIER = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,118}[A-Za-z0-9])?")
 
@@ -42,14 +42,14 @@ def require_identifier(name: str) -> str:
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceItem:
     """One thing to open: a video, a patient's view. `name` shows it to the user and is unique in the data set."""
 
     name: str
 
 
 @dataclass(frozen=True)
-class Case:
+class ConvertedCase:
     """One picture with its outlines, in memory.
 
     `image`, `mask`: (rows, cols), or (slices, rows, cols) for a volume; mask 0 background, 1, 2, ... the classes of the
@@ -154,11 +154,11 @@ class DataSet(ABC):
         return cls(root, **{name: getattr(options, name) for name in own})
 
     @abstractmethod
-    def sources(self) -> Sequence[Source]:
+    def sources(self) -> Sequence[SourceItem]:
         """Everything to open, in a fixed order; quick, opens no picture. Raises ConversionError for a wrong folder."""
 
     @abstractmethod
-    def read(self, source: Source) -> Iterator[Case | Skipped | Note]:
+    def read(self, source: SourceItem) -> Iterator[ConvertedCase | Skipped | Note]:
         """The cases of one source, and what was left out or looked odd.
 
         A ConversionError from here means that the rest of the source cannot be converted; the writer names it.
@@ -200,8 +200,8 @@ def not_found(folder: Path, looked_for: str) -> ConversionError:
     """The error for a wrong folder: what was looked for, what is there, what to do."""
     there = sorted(printable(path.name) for path in folder.iterdir())
     zipped = [name for name in there if name.lower().endswith((".zip", ".tar", ".tar.gz", ".7z"))]
-    way = f" Unpack {some(zipped, 3)} first." if zipped else " Is it the right folder, and the right data set?"
-    found = some(there, 8) if there else "nothing, the folder is empty"
+    way = f" Unpack {format_names(zipped, 3)} first." if zipped else " Is it the right folder, and the right data set?"
+    found = format_names(there, 8) if there else "nothing, the folder is empty"
     return ConversionError(f"{printable(str(folder))}: looked for {looked_for}; found: {found}.{way}")
 
 

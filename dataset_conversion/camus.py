@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 from nnunet_partial.dataset.out_of_view import OUT_OF_VIEW
 from nnunet_partial.errors import ConversionError
 from nnunet_partial.labels import SAME_PEOPLE_AS, CaseLabels
-from nnunet_partial.utils.tables import number, whole_number
-from nnunet_partial.utils.text import printable, some
+from nnunet_partial.utils.tables import parse_int, parse_number
+from nnunet_partial.utils.text import format_names, printable
 
-from .base import Case, DataSet, Note, Skipped, Source, not_found, require_folder, require_identifier
-from .readers.images import read_picture
+from .base import ConvertedCase, DataSet, Note, Skipped, SourceItem, not_found, require_folder, require_identifier
+from .readers.images import read_camus_image
 
 
 @dataclass(frozen=True)
@@ -57,11 +57,11 @@ def read_cfg(path: Path) -> ViewInfo | None:
     pairs = (line.partition(":") for line in text.splitlines())
     values = {key.strip().casefold(): value.strip() for key, colon, value in pairs if colon}
     return ViewInfo(
-        ed=whole_number(values.get("ed", "")),
-        es=whole_number(values.get("es", "")),
+        ed=parse_int(values.get("ed", "")),
+        es=parse_int(values.get("es", "")),
         quality=values.get("imagequality") or None,
-        ef=number(values.get("ef", values.get("lvef", ""))),
-        frames=whole_number(values.get("nbframe", "")),
+        ef=parse_number(values.get("ef", values.get("lvef", ""))),
+        frames=parse_int(values.get("nbframe", "")),
     )
 
 
@@ -78,7 +78,7 @@ _DATABASES = (
 
 
 @dataclass(frozen=True)
-class Dialect:
+class CamusRelease:
     """How one release of CAMUS names and stores its files."""
 
     ending: str
@@ -87,9 +87,9 @@ class Dialect:
 
 
 #: The current release; the sequences run from ED to ES and have masks.
-NIFTI = Dialect(".nii.gz", "half_sequence")
+NIFTI = CamusRelease(".nii.gz", "half_sequence")
 #: The old challenge layout: training/ and testing/ number their patients separately, sequences have no masks.
-MHD = Dialect(".mhd", "sequence", "training_")
+MHD = CamusRelease(".mhd", "sequence", "training_")
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Patients:
     """
 
     folder: Path
-    dialect: Dialect
+    dialect: CamusRelease
     split_folder: Path | None
     fold: int | None = None
 
@@ -121,7 +121,7 @@ class Patients:
         if missing:
             way = "Complete it, or move the folder away to convert without the official split."
             way = way if self.fold is None else f"Complete it, or choose another fold than {self.fold}."
-            raise ConversionError(f"{printable(str(self.split_folder))} lacks {some(missing)}. {way}")
+            raise ConversionError(f"{printable(str(self.split_folder))} lacks {format_names(missing)}. {way}")
         return files
 
     def splits(self) -> dict[str, str]:
@@ -135,7 +135,7 @@ class Patients:
         if twice:
             raise ConversionError(
                 f"{len(twice)} patient(s) stand in more than one list of {printable(str(self.split_folder))}: "
-                f"{some(twice)}. Leave each in one."
+                f"{format_names(twice)}. Leave each in one."
             )
         return found
 
@@ -149,10 +149,12 @@ class Patients:
         listed, here = set(self.splits()), {path.name for path in self.folders()}
         if listed - here:
             missing = {printable(name) for name in listed - here}
-            yield Note("split", f"{len(missing)} patient(s) are listed but not here: {some(missing)}")
+            yield Note("split", f"{len(missing)} patient(s) are listed but not here: {format_names(missing)}")
         if here - listed:
             extra = {printable(name) for name in here - listed}
-            yield Note("split", f"{len(extra)} patient(s) are in no list and go to the training part: {some(extra)}")
+            yield Note(
+                "split", f"{len(extra)} patient(s) are in no list and go to the training part: {format_names(extra)}"
+            )
 
 
 def find_patients(root: Path, fold: int | None = None) -> Patients:
@@ -205,11 +207,11 @@ QUALITY = "quality"
 #: Mean difference in grey values up to which a still counts as the frame of the sequence that it was taken from.
 SAME_PICTURE = 1.0
 
-Picture = tuple[NDArray[Any], tuple[float, float]]
+Image = tuple[NDArray[Any], tuple[float, float]]
 
 
 @dataclass(frozen=True)
-class PatientView(Source):
+class PatientView(SourceItem):
     """One view of one patient."""
 
     folder: Path
@@ -327,13 +329,15 @@ class Camus(DataSet):
     def gathered(self, notes: Sequence[Note]) -> Sequence[Note]:
         """The views that were left out for their quality as one note."""
         poorer = [note.text for note in notes if note.about == QUALITY]
-        counted = [Note(QUALITY, f"{len(poorer)} view(s) below {self.min_quality} are left out: {some(poorer)}")]
+        counted = [
+            Note(QUALITY, f"{len(poorer)} view(s) below {self.min_quality} are left out: {format_names(poorer)}")
+        ]
         return [*(counted if poorer else []), *(note for note in notes if note.about != QUALITY)]
 
     def tables(self) -> Sequence[Path]:
         return list(self._patients().split_files().values())
 
-    def read(self, source: Source) -> Iterator[Case | Skipped | Note]:
+    def read(self, source: SourceItem) -> Iterator[ConvertedCase | Skipped | Note]:
         assert isinstance(source, PatientView)
         require_identifier(source.patient)
         if not _has_view(source, source.view):
@@ -346,7 +350,7 @@ class Camus(DataSet):
         if not self._good_enough(info):
             yield Note(QUALITY, f"{source.name} ({info.quality})")
             return
-        stills: dict[str, Picture] = {}
+        stills: dict[str, Image] = {}
         for phase in PHASES:
             try:
                 image, mask = _pair(source, phase)
@@ -367,14 +371,14 @@ class Camus(DataSet):
         return rated >= lowest
 
     def _sequence(
-        self, source: PatientView, info: ViewInfo, stills: dict[str, Picture]
-    ) -> Iterator[Case | Skipped | Note]:
+        self, source: PatientView, info: ViewInfo, stills: dict[str, Image]
+    ) -> Iterator[ConvertedCase | Skipped | Note]:
         """Compares the stills with the sequence and, where asked for, yields the frames between them."""
         wanted = self.frames == "half-sequence"
         if not wanted and not source.file(source.sequence).exists():
             return
         try:
-            images, spacing_mm = read_picture(source.file(source.sequence))
+            images, spacing_mm = read_camus_image(source.file(source.sequence))
             if images.ndim != 3:
                 raise ConversionError(f"{source.file(source.sequence).name} has shape {images.shape}, expected frames")
         except ConversionError as problem:
@@ -401,13 +405,13 @@ def _missing(source: PatientView) -> Skipped | Note:
     )
 
 
-def _pair(source: PatientView, what: str) -> tuple[Picture, Picture]:
-    return read_picture(source.file(what)), read_picture(source.file(f"{what}_gt"))
+def _pair(source: PatientView, what: str) -> tuple[Image, Image]:
+    return read_camus_image(source.file(what)), read_camus_image(source.file(f"{what}_gt"))
 
 
 def _drawn(
-    source: PatientView, info: ViewInfo, moment: str, frame: int | None, image: Picture, mask: Picture
-) -> Iterator[Case | Note]:
+    source: PatientView, info: ViewInfo, moment: str, frame: int | None, image: Image, mask: Image
+) -> Iterator[ConvertedCase | Note]:
     """The case, and what is odd about its mask. Raises ConversionError where nothing is drawn in it.
 
     Every CAMUS picture shows all three structures: one that a mask lacks was not drawn here, so it is unknown.
@@ -417,7 +421,7 @@ def _drawn(
         raise ConversionError("nothing is drawn in the mask")
     if len(present) < len(Camus.classes):
         missing = [name for name in Camus.classes if name not in present]
-        yield Note(source.identifier(moment), f"{some(missing)} is not in the mask and counts as unknown")
+        yield Note(source.identifier(moment), f"{format_names(missing)} is not in the mask and counts as unknown")
     if not np.allclose(image[1], mask[1], rtol=1e-3):
         yield Note(source.identifier(moment), f"pixel size {image[1]} mm in the image, {mask[1]} mm in the mask")
     yield _case(source, info, moment, frame, image, mask, present)
@@ -428,10 +432,10 @@ def _case(
     info: ViewInfo,
     moment: str,
     frame: int | None,
-    image: Picture,
-    mask: Picture,
+    image: Image,
+    mask: Image,
     annotated: tuple[str, ...],
-) -> Case:
+) -> ConvertedCase:
     """`moment`: ED, ES, or F007 for a frame between them."""
     drawn = moment in PHASES
     entry = {
@@ -453,11 +457,11 @@ def _case(
         patient=source.patient,
         info={key: value for key, value in entry.items() if value is not None},
     )
-    return Case(source.identifier(moment), image[0], mask[0], image[1], labels)
+    return ConvertedCase(source.identifier(moment), image[0], mask[0], image[1], labels)
 
 
 def _disagreements(
-    source: PatientView, info: ViewInfo, stills: dict[str, Picture], images: NDArray[Any]
+    source: PatientView, info: ViewInfo, stills: dict[str, Image], images: NDArray[Any]
 ) -> Iterator[Note]:
     """Where cfg, stills and sequence (t, rows, cols) contradict each other."""
     ed, es = info.frame("ED"), info.frame("ES")
@@ -483,7 +487,7 @@ def _disagreements(
 
 def _between(
     source: PatientView, info: ViewInfo, images: NDArray[Any], spacing_mm: tuple[float, float]
-) -> Iterator[Case | Skipped | Note]:
+) -> Iterator[ConvertedCase | Skipped | Note]:
     """Every frame of the sequence that is neither ED nor ES; those come from the stills."""
     ends = {info.frame(phase) for phase in PHASES}
     if None in ends or not all(frame < len(images) for frame in ends if frame is not None):
@@ -491,7 +495,7 @@ def _between(
         yield Skipped(source.identifier(source.sequence), text)
         return
     try:
-        masks, _ = read_picture(source.file(f"{source.sequence}_gt"))
+        masks, _ = read_camus_image(source.file(f"{source.sequence}_gt"))
         if masks.shape != images.shape:
             raise ConversionError(f"image and mask differ in shape: {images.shape} and {masks.shape}")
     except ConversionError as problem:

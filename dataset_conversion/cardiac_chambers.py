@@ -35,22 +35,22 @@ from numpy.typing import NDArray
 
 from nnunet_partial.errors import ConversionError
 from nnunet_partial.labels import CaseLabels
-from nnunet_partial.utils.text import printable, some
+from nnunet_partial.utils.text import format_names, printable
 
 from .base import (
     DEPTH_MM,
-    Case,
+    ConvertedCase,
     DataSet,
     Note,
     Skipped,
-    Source,
+    SourceItem,
     add_depth_option,
     not_found,
     require_depth,
     require_folder,
     require_identifier,
 )
-from .duplicates import FRAME_HASH, frame_hash, groups
+from .duplicates import FRAME_HASH, frame_hash, link_duplicates
 from .readers.nifti_video import NiftiVideo, nifti_video
 from .readers.orientation import AS_STORED, DOUBTFUL, TRANSPOSED, orientation
 
@@ -67,16 +67,16 @@ _THIN = 2
 
 
 @dataclass
-class Drawn:
+class AnnotatedFrame:
     """The frames of a label file that are not empty, by number from 0, as stored; `cut_off`: why it ends early."""
 
     frames: dict[int, NDArray[Any]] = field(default_factory=dict)
     cut_off: str | None = None
 
 
-def drawn_frames(video: NiftiVideo) -> Drawn:
+def annotated_frames(video: NiftiVideo) -> AnnotatedFrame:
     """In these videos a frame without any drawn pixel is a frame that nobody annotated, not an empty heart."""
-    found = Drawn()
+    found = AnnotatedFrame()
     try:
         for number, frame in enumerate(video.frames()):
             if frame.any():
@@ -119,7 +119,7 @@ def without_holes(mask: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], dict[str,
     return filled, gained
 
 
-def open_outlines(mask: NDArray[np.uint8]) -> Iterator[str]:
+def open_contours(mask: NDArray[np.uint8]) -> Iterator[str]:
     """The chambers that are nothing but a thin line: an outline with a gap, which no filling makes an area."""
     from scipy.ndimage import binary_erosion
 
@@ -136,7 +136,7 @@ SMALLEST_MM, LARGEST_MM = 0.05, 1.5
 
 
 @dataclass(frozen=True)
-class ChamberVideo(Source):
+class ChamberVideo(SourceItem):
     """One video with its label file. `problem`: why none of it can be converted.
 
     `patient` is shared by all videos that begin with the same frame; `own_patient` is what the file's name says.
@@ -187,10 +187,10 @@ class CardiacFamily(DataSet):
     def sources(self) -> Sequence[ChamberVideo]:
         """Looks at the beginning of each video, to find those that are there twice."""
         seen = [video if video.problem else replace(video, frame_hash=_hash(video.image)) for video in self.videos()]
-        person = groups((video.own_patient, video.frame_hash) for video in seen)
+        person = link_duplicates((video.own_patient, video.frame_hash) for video in seen)
         return [replace(video, patient=person[video.own_patient]) for video in seen]
 
-    def read(self, source: Source) -> Iterator[Case | Skipped | Note]:
+    def read(self, source: SourceItem) -> Iterator[ConvertedCase | Skipped | Note]:
         assert isinstance(source, ChamberVideo)
         if source.problem:
             raise ConversionError(source.problem)
@@ -200,7 +200,7 @@ class CardiacFamily(DataSet):
         if source.patient != source.own_patient:
             text = f"begins with the same frame as a video of {source.patient}: both count as one patient"
             yield Note(source.name, text)
-        drawn = drawn_frames(label)
+        drawn = annotated_frames(label)
         if drawn.cut_off and not self.reads_cut_off_labels:
             raise ConversionError(drawn.cut_off)
         if drawn.cut_off:
@@ -209,7 +209,9 @@ class CardiacFamily(DataSet):
             raise ConversionError(f"{printable(source.label.name)} has no frame in which anything is drawn")
         yield from self._cases(source, image, drawn)
 
-    def _cases(self, source: ChamberVideo, image: NiftiVideo, drawn: Drawn) -> Iterator[Case | Skipped | Note]:
+    def _cases(
+        self, source: ChamberVideo, image: NiftiVideo, drawn: AnnotatedFrame
+    ) -> Iterator[ConvertedCase | Skipped | Note]:
         pictures, brightest = _pictures(image, drawn)
         way_up = orientation(brightest)
         yield from _about_orientation(source.name, way_up)
@@ -245,7 +247,7 @@ class CardiacFamily(DataSet):
         picture: NDArray[Any],
         mask: NDArray[np.uint8],
         way_up: str,
-    ) -> Case:
+    ) -> ConvertedCase:
         spacing_mm = _spacing_mm(image)
         if way_up == TRANSPOSED:
             picture, mask = picture.T, mask.T
@@ -267,7 +269,7 @@ class CardiacFamily(DataSet):
             patient=source.patient,
             info={key: value for key, value in entry.items() if value is not None},
         )
-        return Case(source.identifier(frame), picture, mask, spacing_mm or (pixel_mm, pixel_mm), labels)
+        return ConvertedCase(source.identifier(frame), picture, mask, spacing_mm or (pixel_mm, pixel_mm), labels)
 
 
 def _hash(path: Path) -> str | None:
@@ -286,7 +288,7 @@ def _require_same_size(image: NiftiVideo, label: NiftiVideo) -> None:
         raise ConversionError(f"image and label differ in length: {each}")
 
 
-def _pictures(image: NiftiVideo, drawn: Drawn) -> tuple[dict[int, NDArray[Any]], NDArray[Any]]:
+def _pictures(image: NiftiVideo, drawn: AnnotatedFrame) -> tuple[dict[int, NDArray[Any]], NDArray[Any]]:
     """The frames that are drawn, by number, and the maximum over the whole video (rows, cols)."""
     pictures: dict[int, NDArray[Any]] = {}
     brightest: NDArray[Any] = np.zeros((0, 0))
@@ -309,9 +311,9 @@ def _about_orientation(name: str, way_up: str) -> Iterator[Note]:
 def _mask(label: NDArray[Any], outlines: bool) -> tuple[NDArray[np.uint8], dict[str, int]]:
     """The chambers of one frame, and what filling holes added. `outlines`: lines are drawn, and 6 means RV, too."""
     mask, gained = without_holes(common_numbers(label, {6: "RV"} if outlines else None))
-    gaps = list(open_outlines(mask)) if outlines else []
+    gaps = list(open_contours(mask)) if outlines else []
     if gaps:
-        raise ConversionError(f"the outline of {some(gaps)} is not closed, so that nobody knows its area")
+        raise ConversionError(f"the outline of {format_names(gaps)} is not closed, so that nobody knows its area")
     return mask, {} if outlines else gained
 
 
@@ -336,7 +338,7 @@ def base_folder(root: Path, place: str, looked_for: str) -> Path:
     folder = root / place if (root / place).is_dir() else root
     if folder == root and parts and not any(path.is_dir() for path in root.iterdir()):
         raise ConversionError(
-            f"{printable(str(root))} holds an archive in parts ({some([printable(part) for part in parts])}). Rename "
+            f"{printable(str(root))} holds an archive in parts ({format_names([printable(part) for part in parts])}). Rename "
             "the .change2zip to .zip, join the parts with `zip -s 0 NAME.zip --out whole.zip`, unpack that, and give "
             "the folder."
         )
@@ -557,7 +559,7 @@ def _file(path: Path) -> Path:
         return path
     inside = [file for file in sorted(path.iterdir()) if file.name.endswith(ENDINGS) and not file.name.startswith(".")]
     if len(inside) != 1:
-        names = some([printable(file.name) for file in inside])
+        names = format_names([printable(file.name) for file in inside])
         raise ConversionError(f"{printable(path.name)} is a folder with {names}; expected one .nii file in it")
     return inside[0]
 

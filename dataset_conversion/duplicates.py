@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from nnunet_partial.errors import ConversionError
 from nnunet_partial.labels import CaseLabels
-from nnunet_partial.utils.text import some
+from nnunet_partial.utils.text import format_names
 
-from .readers.images import compact
+from .readers.images import to_smallest_dtype
 from .readers.nifti_video import NiftiVideo
 
 #: Entry of a case in the manifest: equal hashes are the same recording.
@@ -28,7 +28,7 @@ def frame_hash(video: NiftiVideo) -> str | None:
     try:
         for frame in video.frames():
             if frame.min() < frame.max():
-                return min(_digest(turned) for turned in _turned(compact(frame)))
+                return min(_digest(turned) for turned in _turned(to_smallest_dtype(frame)))
     except ConversionError:
         return None
     return None
@@ -44,7 +44,7 @@ def _digest(frame: NDArray[Any]) -> str:
     return hashlib.sha256(f"{frame.shape} {frame.dtype}".encode() + frame.tobytes()).hexdigest()[:16]
 
 
-def groups(links: Iterable[tuple[str, str | None]]) -> dict[str, str]:
+def link_duplicates(links: Iterable[tuple[str, str | None]]) -> dict[str, str]:
     """For each patient the first, in order, of all patients who are the same person; who stands alone is its own.
 
     `links`: patient and frame hash, one pair per video; hashes that are None link nobody.
@@ -65,18 +65,18 @@ def groups(links: Iterable[tuple[str, str | None]]) -> dict[str, str]:
     return {patient: root(patient) for patient in parent}
 
 
-def persons(entries: Iterable[tuple[str, CaseLabels]]) -> dict[str, str]:
+def patient_by_case(entries: Iterable[tuple[str, CaseLabels]]) -> dict[str, str]:
     """For each patient of these (case, labels) the one name that all of the same person get; see `groups`."""
     links = ((labels.patient or case, labels.info.get(FRAME_HASH)) for case, labels in entries)
-    return groups((patient, found if isinstance(found, str) else None) for patient, found in links)
+    return link_duplicates((patient, found if isinstance(found, str) else None) for patient, found in links)
 
 
-def with_one_patient(entries: Mapping[str, CaseLabels]) -> tuple[dict[str, CaseLabels], list[str]]:
+def merge_duplicate_patients(entries: Mapping[str, CaseLabels]) -> tuple[dict[str, CaseLabels], list[str]]:
     """The cases with one patient per person, where frame hashes show that several are the same; and a warning for it.
 
     `entries`: by case, of all data sets that are merged.
     """
-    person = persons(entries.items())
+    person = patient_by_case(entries.items())
     renamed = {patient: one for patient, one in person.items() if patient != one}
     merged = {
         case: replace(labels, patient=renamed[labels.patient or case])
@@ -86,6 +86,6 @@ def with_one_patient(entries: Mapping[str, CaseLabels]) -> tuple[dict[str, CaseL
     }
     warning = (
         f"{len(renamed)} patient(s) are there under another name too, with the same recording; they count as one, so "
-        f"that no split parts them: {some([f'{patient} = {one}' for patient, one in renamed.items()])}"
+        f"that no split parts them: {format_names([f'{patient} = {one}' for patient, one in renamed.items()])}"
     )
     return merged, [warning] if renamed else []

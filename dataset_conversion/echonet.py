@@ -21,16 +21,16 @@ from numpy.typing import NDArray
 
 from nnunet_partial.errors import ConversionError
 from nnunet_partial.labels import CaseLabels
-from nnunet_partial.utils.tables import number, read_table, whole_number
-from nnunet_partial.utils.text import printable, some
+from nnunet_partial.utils.tables import parse_int, parse_number, read_table
+from nnunet_partial.utils.text import format_names, printable
 
 from .base import (
     DEPTH_MM,
-    Case,
+    ConvertedCase,
     DataSet,
     Note,
     Skipped,
-    Source,
+    SourceItem,
     add_depth_option,
     not_found,
     require_depth,
@@ -52,7 +52,7 @@ Tracing = Mapping[int, NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
-class Listed:
+class ListedVideo:
     """A row of FileList.csv. `problem` says what is wrong with it."""
 
     split: str | None
@@ -61,7 +61,7 @@ class Listed:
 
 
 @dataclass
-class Traced:
+class TracedVideo:
     """The tracings of one video; `problems` by frame (None: the frame itself cannot be read)."""
 
     frames: dict[int, NDArray[np.float64]] = field(default_factory=dict)
@@ -76,9 +76,9 @@ def stem(file_name: str) -> str:
     return file_name
 
 
-def read_file_list(path: Path) -> tuple[dict[str, Listed], bool]:
+def read_file_list(path: Path) -> tuple[dict[str, ListedVideo], bool]:
     """FileList.csv by stem, in its order, and whether it has a Split column."""
-    found: dict[str, Listed] = {}
+    found: dict[str, ListedVideo] = {}
     has_split = False
     for line, row in read_table(path, ("FileName",)):
         columns = {name.casefold(): value for name, value in row.items()}
@@ -86,37 +86,37 @@ def read_file_list(path: Path) -> tuple[dict[str, Listed], bool]:
         name = stem(row["FileName"]) or f"(line {line} of {path.name})"
         listed = _listed(columns, has_split)
         if name in found and found[name] != listed:
-            listed = Listed(None, None, f"stands more than once in {path.name}, with different entries")
+            listed = ListedVideo(None, None, f"stands more than once in {path.name}, with different entries")
         found[name] = listed
     if not found:
         raise ConversionError(f"{printable(str(path))} names no video.")
     return found, has_split
 
 
-def _listed(columns: Mapping[str, str], has_split: bool) -> Listed:
-    ef = number(columns.get("ef", ""))
+def _listed(columns: Mapping[str, str], has_split: bool) -> ListedVideo:
+    ef = parse_number(columns.get("ef", ""))
     if not has_split:
-        return Listed(None, ef)
+        return ListedVideo(None, ef)
     text = columns["split"]
     split = SPLITS.get(text.upper())
     problem = None if split else f"has Split {text!r} in {FILE_LIST}, expected TRAIN, VAL or TEST"
-    return Listed(split, ef, problem)
+    return ListedVideo(split, ef, problem)
 
 
-def read_tracings(path: Path) -> dict[str, Traced]:
+def read_tracings(path: Path) -> dict[str, TracedVideo]:
     """VolumeTracings.csv by stem, in its order; the rows of a frame keep theirs."""
-    found: dict[str, Traced] = {}
+    found: dict[str, TracedVideo] = {}
     rows: dict[str, dict[int, list[float]]] = {}
     for line, row in read_table(path, ("FileName", *_ENDS, "Frame")):
         name = stem(row["FileName"]) or f"(line {line} of {path.name})"
-        traced = found.setdefault(name, Traced())
-        frame = whole_number(row["Frame"])
+        traced = found.setdefault(name, TracedVideo())
+        frame = parse_int(row["Frame"])
         if frame is None or frame < 0:
             traced.problems.setdefault(
                 None, f"line {line} of {path.name}: Frame is {row['Frame']!r}, expected a whole number from 0"
             )
             continue
-        ends = [number(row[end]) for end in _ENDS]
+        ends = [parse_number(row[end]) for end in _ENDS]
         if None in ends:
             wrong = next(end for end, value in zip(_ENDS, ends, strict=True) if value is None)
             traced.problems.setdefault(frame, f"line {line} of {path.name}: {wrong} is {row[wrong]!r}, not a number")
@@ -141,15 +141,15 @@ def videos(folder: Path) -> dict[str, Path]:
 
 #: Rows of one tracing: the long axis and 20 chords.
 BLOCK = 21
-FEWEST_CHORDS = 8
+MIN_CHORDS = 8
 #: Pixels; no frame is that large.
-FARTHEST = 1e5
+MAX_COORDINATE_PIXELS = 1e5
 
 APEX = ("official", "capped")
 
 
 @dataclass(frozen=True)
-class Outline:
+class Contour:
     """The outline of the LV in one frame: points (n, 2), x and y in pixels, and what was odd about the tracing.
 
     `irregular`: it did not have the 21 rows of a tracing, nor a multiple of them.
@@ -160,7 +160,7 @@ class Outline:
     remarks: tuple[str, ...] = ()
 
 
-def outline(rows: NDArray[np.float64], apex: str = "official") -> Outline:
+def contour_from_chords(rows: NDArray[np.float64], apex: str = "official") -> Contour:
     """The outline from the rows (n, 4) of one frame: x1, y1, x2, y2; row 1 is the long axis, the others are chords.
 
     `official` is the polygon of EchoNet-Dynamic's own code: the first ends of the chords in order, then the second ends
@@ -176,9 +176,9 @@ def outline(rows: NDArray[np.float64], apex: str = "official") -> Outline:
     if len(rows) > BLOCK:
         remarks.append(f"of its {len(rows)} rows the first {BLOCK} are taken as the tracing")
         rows = rows[:BLOCK]
-    if len(rows) - 1 < FEWEST_CHORDS:
-        raise ConversionError(f"its tracing has {len(rows) - 1} chords; expected 20, at least {FEWEST_CHORDS}")
-    if np.abs(rows).max() > FARTHEST:
+    if len(rows) - 1 < MIN_CHORDS:
+        raise ConversionError(f"its tracing has {len(rows) - 1} chords; expected 20, at least {MIN_CHORDS}")
+    if np.abs(rows).max() > MAX_COORDINATE_PIXELS:
         raise ConversionError(f"its tracing has a coordinate of {np.abs(rows).max():g} pixels")
     axis, chords = rows[0], rows[1:]
     if not is_long_axis(axis, chords):
@@ -186,7 +186,7 @@ def outline(rows: NDArray[np.float64], apex: str = "official") -> Outline:
     points = np.concatenate([chords[:, :2], chords[::-1, 2:]])
     if apex == "capped":
         points = np.concatenate([points, _apex(axis, chords)[None]])
-    return Outline(points, irregular, tuple(remarks))
+    return Contour(points, irregular, tuple(remarks))
 
 
 def is_long_axis(axis: NDArray[np.float64], chords: NDArray[np.float64]) -> bool:
@@ -222,11 +222,11 @@ WITHOUT_TRACING = (
 WITHOUT_VIDEO = ("0X4F8859C8AB4DA9CB",)
 
 #: Square pixels; a ventricle is twenty times as large.
-TINY = 50
+MIN_AREA_PIXELS = 50
 
 
 @dataclass(frozen=True)
-class EchoVideo(Source):
+class EchoVideo(SourceItem):
     """One video with its tracings. `problem`: why none of it can be converted."""
 
     stem: str
@@ -294,12 +294,12 @@ class EchoNetDynamic(DataSet):
             yield Note(FILE_LIST, "there is no column Split: every video goes to the training part")
         extra = {printable(name) for name in videos(self.root / VIDEOS) if name not in listed}
         if extra:
-            yield Note(VIDEOS, f"{len(extra)} video(s) are not in {FILE_LIST} and are left out: {some(extra)}")
+            yield Note(VIDEOS, f"{len(extra)} video(s) are not in {FILE_LIST} and are left out: {format_names(extra)}")
 
     def tables(self) -> Sequence[Path]:
         return [self.root / FILE_LIST, self.root / TRACINGS]
 
-    def read(self, source: Source) -> Iterator[Case | Skipped | Note]:
+    def read(self, source: SourceItem) -> Iterator[ConvertedCase | Skipped | Note]:
         assert isinstance(source, EchoVideo)
         if source.problem:
             yield Skipped(source.patient, source.problem, source.known_defect)
@@ -307,18 +307,18 @@ class EchoNetDynamic(DataSet):
         require_identifier(source.patient)
         for frame, problem in source.frame_problems.items():
             yield Skipped(source.patient if frame is None else f"{source.patient} frame {frame}", problem)
-        outlines: dict[int, Outline] = {}
+        outlines: dict[int, Contour] = {}
         for frame, rows in source.frames.items():
             try:
-                outlines[frame] = outline(rows, self.apex)
+                outlines[frame] = contour_from_chords(rows, self.apex)
             except ConversionError as problem:
                 yield Skipped(f"{source.patient} frame {frame}", str(problem))
         if outlines:
             yield from self._cases(source, outlines)
 
-    def _cases(self, source: EchoVideo, outlines: Mapping[int, Outline]) -> Iterator[Case | Skipped | Note]:
+    def _cases(self, source: EchoVideo, outlines: Mapping[int, Contour]) -> Iterator[ConvertedCase | Skipped | Note]:
         assert source.video is not None
-        phases = phases_by_area({frame: polygon.area(traced.points) for frame, traced in outlines.items()})
+        phases = phases_by_area({frame: polygon.polygon_area(traced.points) for frame, traced in outlines.items()})
         if None in phases.values():
             text = f"{len(outlines)} traced frame(s): ED and ES are the largest and the smallest of two or more"
             yield Note(source.patient, text)
@@ -330,12 +330,15 @@ class EchoNetDynamic(DataSet):
                 yield Skipped(identifier, frames.why_missing[frame])
                 continue
             image = frames.found[frame]
-            mask = polygon.filled(traced.points, (image.shape[0], image.shape[1]))
+            mask = polygon.fill_polygon(traced.points, (image.shape[0], image.shape[1]))
             pixels = int(mask.sum())
             if pixels == 0:
                 yield Skipped(identifier, f"its tracing (frame {frame}) encloses no pixel of the picture")
                 continue
-            for remark in (*traced.remarks, *([f"the ventricle has only {pixels} pixels"] if pixels < TINY else [])):
+            for remark in (
+                *traced.remarks,
+                *([f"the ventricle has only {pixels} pixels"] if pixels < MIN_AREA_PIXELS else []),
+            ):
                 yield Note(identifier, remark)
             yield self._case(source, identifier, frame, phases[frame], image, mask, traced.irregular)
 
@@ -348,7 +351,7 @@ class EchoNetDynamic(DataSet):
         image: NDArray[np.uint8],
         mask: NDArray[np.bool_],
         irregular: bool,
-    ) -> Case:
+    ) -> ConvertedCase:
         entry = {
             "split": source.split,
             "view": "4CH",
@@ -366,7 +369,7 @@ class EchoNetDynamic(DataSet):
             info={key: value for key, value in entry.items() if value is not None},
         )
         pixel_mm = self.depth_mm / image.shape[0]
-        return Case(identifier, image, mask.astype(np.uint8), (pixel_mm, pixel_mm), labels)
+        return ConvertedCase(identifier, image, mask.astype(np.uint8), (pixel_mm, pixel_mm), labels)
 
     def _require_layout(self) -> None:
         require_folder(self.root)
@@ -390,7 +393,7 @@ def phases_by_area(areas: Mapping[int, float]) -> dict[int, str | None]:
     return phases
 
 
-def _source(name: str, listed: Listed | None, traced: Traced | None, video: Path | None) -> EchoVideo:
+def _source(name: str, listed: ListedVideo | None, traced: TracedVideo | None, video: Path | None) -> EchoVideo:
     """What the tables and the folder say about one video, and whether it can be converted."""
     shown, patient = printable(name), printable(f"echonet_{name}")
     if listed is None:

@@ -20,23 +20,23 @@ from numpy.typing import NDArray
 
 from nnunet_partial.errors import ConversionError
 from nnunet_partial.labels import CaseLabels
-from nnunet_partial.utils.tables import Row, number, read_table, whole_number
-from nnunet_partial.utils.text import printable, some
+from nnunet_partial.utils.tables import Row, parse_int, parse_number, read_table
+from nnunet_partial.utils.text import format_names, printable
 
 from .base import (
     DEPTH_MM,
-    Case,
+    ConvertedCase,
     DataSet,
     Note,
     Skipped,
-    Source,
+    SourceItem,
     add_depth_option,
     not_found,
     require_depth,
     require_folder,
     require_identifier,
 )
-from .echonet import FARTHEST, FILE_LIST, TINY, TRACINGS, VIDEOS, phases_by_area, stem, videos
+from .echonet import FILE_LIST, MAX_COORDINATE_PIXELS, MIN_AREA_PIXELS, TRACINGS, VIDEOS, phases_by_area, stem, videos
 from .readers import polygon
 from .readers.polygon import Points
 from .readers.video import frame_count, read_frames
@@ -91,11 +91,11 @@ def _clip(name: str, row: Mapping[str, str]) -> Clip:
     if match is None:
         problem = "its name is not patient-study-clip (CR32a7555-CR32a7582-000039), so nobody knows whose it is"
         return Clip("", None, None, problem)
-    fold = whole_number(row.get("split", ""))
+    fold = parse_int(row.get("split", ""))
     if fold not in FOLDS:
         text = f"its Split in {FILE_LIST} is {row.get('split', '')!r}, no fold from 0 to 9"
-        return Clip(match[1], None, number(row.get("ef", "")), remark=text)
-    return Clip(match[1], fold, number(row.get("ef", "")))
+        return Clip(match[1], None, parse_number(row.get("ef", "")), remark=text)
+    return Clip(match[1], fold, parse_number(row.get("ef", "")))
 
 
 def read_outlines(path: Path) -> dict[str, Outlines]:
@@ -108,14 +108,14 @@ def read_outlines(path: Path) -> dict[str, Outlines]:
     for line, row in read_table(path, ("FileName", "X", "Y", "Frame")):
         name = stem(row["FileName"]) or f"(line {line} of {path.name})"
         outlines = found.setdefault(name, Outlines())
-        frame = whole_number(row["Frame"])
+        frame = parse_int(row["Frame"])
         problem = _problem(row, frame)
         if problem is not None:
             outlines.problems.setdefault(frame, f"line {line} of {path.name}: {problem}")
         elif frame is None:
             outlines.nothing.append(row["Frame"])
         else:
-            x, y = number(row["X"]), number(row["Y"])
+            x, y = parse_number(row["X"]), parse_number(row["Y"])
             assert x is not None
             assert y is not None
             vertices.setdefault(name, {}).setdefault(frame, []).append((x, y))
@@ -136,7 +136,7 @@ def _problem(row: Row, frame: int | None) -> str | None:
     if frame < 0:
         return f"Frame is {row['Frame']!r}, expected a number from 0"
     for name in ("X", "Y"):
-        if number(row[name]) is None:
+        if parse_number(row[name]) is None:
             return f"{name} is {row[name]!r}, not a number"
     return None
 
@@ -144,7 +144,7 @@ def _problem(row: Row, frame: int | None) -> str | None:
 def _keep(outlines: Outlines, frame: int, points: Points) -> None:
     """Adds an outline, or says why it is none."""
     corners = without_repeats(points)
-    if np.abs(points).max() > FARTHEST:
+    if np.abs(points).max() > MAX_COORDINATE_PIXELS:
         outlines.problems[frame] = f"its tracing has a coordinate of {np.abs(points).max():g} pixels"
     elif len(corners) < 3:
         outlines.problems[frame] = f"its tracing has fewer than three points: {len(corners)}"
@@ -173,7 +173,7 @@ _LEVELS = 3
 
 
 @dataclass(frozen=True)
-class PediatricClip(Source):
+class PediatricClip(SourceItem):
     """One clip with its outlines (by frame as the table counts). `problem`: why none of it can be converted."""
 
     stem: str
@@ -269,7 +269,9 @@ class EchoNetPediatric(DataSet):
         for view, folder in folders.items():
             extra = {printable(name) for name in videos(folder / VIDEOS) if name not in listed[view]}
             if extra:
-                yield Note(view, f"{len(extra)} video(s) are not in {FILE_LIST} and are left out: {some(extra)}")
+                yield Note(
+                    view, f"{len(extra)} video(s) are not in {FILE_LIST} and are left out: {format_names(extra)}"
+                )
         yield from _about_folds(_folds_of_patients(listed), bool(self.val_folds or self.test_folds))
 
     def gathered(self, notes: Sequence[Note]) -> Sequence[Note]:
@@ -287,7 +289,7 @@ class EchoNetPediatric(DataSet):
     def tables(self) -> Sequence[Path]:
         return [folder / table for folder in find_views(self.root).values() for table in (FILE_LIST, TRACINGS)]
 
-    def read(self, source: Source) -> Iterator[Case | Skipped | Note]:
+    def read(self, source: SourceItem) -> Iterator[ConvertedCase | Skipped | Note]:
         assert isinstance(source, PediatricClip)
         if source.problem or source.video is None or source.clip is None:
             yield Skipped(source.identifier, source.problem or "there is no video")
@@ -304,12 +306,12 @@ class EchoNetPediatric(DataSet):
             yield from _evidence(source.video, source.outlines.frames)
             yield from self._cases(source, source.clip, source.video)
 
-    def _cases(self, source: PediatricClip, clip: Clip, video: Path) -> Iterator[Case | Skipped | Note]:
+    def _cases(self, source: PediatricClip, clip: Clip, video: Path) -> Iterator[ConvertedCase | Skipped | Note]:
         outlines = {number - self.frame_base: points for number, points in source.outlines.frames.items()}
         if -1 in outlines:
             yield Skipped(f"{source.identifier} frame 0", "counted from 1 (--frame-base 1) there is no frame 0")
             del outlines[-1]
-        phases = phases_by_area({frame: polygon.area(points) for frame, points in outlines.items()})
+        phases = phases_by_area({frame: polygon.polygon_area(points) for frame, points in outlines.items()})
         if None in phases.values():
             text = f"{len(outlines)} traced frame(s): ED and ES are the largest and the smallest of two or more"
             yield Note(source.identifier, text)
@@ -320,12 +322,12 @@ class EchoNetPediatric(DataSet):
                 yield Skipped(identifier, frames.why_missing[frame])
                 continue
             image = frames.found[frame]
-            mask = polygon.filled(points, (image.shape[0], image.shape[1]))
+            mask = polygon.fill_polygon(points, (image.shape[0], image.shape[1]))
             pixels = int(mask.sum())
             if pixels == 0:
                 yield Skipped(identifier, f"its tracing (frame {frame}) encloses no pixel of the picture")
                 continue
-            if pixels < TINY:
+            if pixels < MIN_AREA_PIXELS:
                 yield Note(identifier, f"the ventricle has only {pixels} pixels")
             yield self._case(identifier, source, clip, frame, phases[frame], image, mask)
 
@@ -338,7 +340,7 @@ class EchoNetPediatric(DataSet):
         phase: str | None,
         image: NDArray[np.uint8],
         mask: NDArray[np.bool_],
-    ) -> Case:
+    ) -> ConvertedCase:
         entry = {
             "split": source.split,
             "view": source.view,
@@ -357,7 +359,7 @@ class EchoNetPediatric(DataSet):
             info={key: value for key, value in entry.items() if value is not None},
         )
         pixel_mm = self.depth_mm / image.shape[0]
-        return Case(identifier, image, mask.astype(np.uint8), (pixel_mm, pixel_mm), labels)
+        return ConvertedCase(identifier, image, mask.astype(np.uint8), (pixel_mm, pixel_mm), labels)
 
     def _splits(self, listed: Mapping[str, Mapping[str, Clip]]) -> dict[str, str]:
         """train, val or test per patient; nobody is on two sides: one clip in a test fold takes all of the patient."""
@@ -384,7 +386,7 @@ def find_views(root: Path) -> dict[str, Path]:
     if not found:
         raise not_found(root, f"A4C/{FILE_LIST} or PSAX/{FILE_LIST} of EchoNet-Pediatric, up to {_LEVELS} levels down")
     if len({path.absolute().name for path in found}) < len(found):
-        places = some([printable(str(path)) for path in found])
+        places = format_names([printable(str(path)) for path in found])
         raise ConversionError(f"{printable(str(root))} holds more than one copy of a view: {places}. Give one of them.")
     for folder in found:
         if not (folder / TRACINGS).is_file() or not (folder / VIDEOS).is_dir():
@@ -427,7 +429,7 @@ def _about_folds(folds: Mapping[str, set[int | None]], used: bool) -> Iterator[N
     """Patients, the first part of the file names, whose clips are in different folds: they must not be separated."""
     several = {printable(patient) for patient, theirs in folds.items() if len(theirs) > 1}
     if several:
-        text = f"{len(several)} of {len(folds)} patient(s) have clips in different folds: {some(several)}"
+        text = f"{len(several)} of {len(folds)} patient(s) have clips in different folds: {format_names(several)}"
         way = ". All clips of such a patient go where the first of test, val, train takes one of them" if used else ""
         yield Note("folds of the release", text + way)
     if not used:

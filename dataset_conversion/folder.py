@@ -15,22 +15,22 @@ from typing import ClassVar
 from nnunet_partial.errors import ConversionError
 from nnunet_partial.labels import COMMON_CLASSES, CaseLabels, common_order
 from nnunet_partial.utils.tables import Row, read_table
-from nnunet_partial.utils.text import printable, some
+from nnunet_partial.utils.text import format_names, printable
 
 from .base import (
     DEPTH_MM,
-    Case,
+    ConvertedCase,
     DataSet,
     Note,
     Skipped,
-    Source,
+    SourceItem,
     add_depth_option,
     not_found,
     require_depth,
     require_folder,
     require_identifier,
 )
-from .readers.images import ENDINGS, read_own, renumbered, require_same_place
+from .readers.images import ENDINGS, read_own_image, renumbered, require_same_place
 
 COLUMNS = ("case", "image", "mask", "annotated", "absent", "domain", "patient")
 #: Kept where the table has them.
@@ -41,7 +41,7 @@ _BETWEEN_NAMES = re.compile(r"[\s,;|+/]+")
 
 
 @dataclass(frozen=True)
-class OwnCase(Source):
+class OwnCase(SourceItem):
     """One row. `image`, `mask`: below the folders of that name. `problem`: why the case cannot be converted."""
 
     image: str = ""
@@ -106,7 +106,9 @@ def _names(text: str, column: str, allowed: set[str]) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(name for name in _BETWEEN_NAMES.split(text) if name))
     strange = set(names) - allowed
     if strange:
-        raise ConversionError(f"{column} names {printable(some(strange))}; expected one or more of {some(allowed)}")
+        raise ConversionError(
+            f"{column} names {printable(format_names(strange))}; expected one or more of {format_names(allowed)}"
+        )
     return names
 
 
@@ -135,7 +137,7 @@ def _require_one_side(path: Path, cases: Collection[OwnCase]) -> None:
     both = {patient for patient, splits in sides.items() if len(splits) > 1}
     if both:
         raise ConversionError(
-            f"{printable(str(path))}: {len(both)} patient(s) have cases with different entries in split: {some(both)}. "
+            f"{printable(str(path))}: {len(both)} patient(s) have cases with different entries in split: {format_names(both)}. "
             "All pictures of a patient belong on one side."
         )
 
@@ -149,7 +151,7 @@ def _shared_images(cases: Collection[OwnCase]) -> dict[str, str]:
     found = {}
     for image, sharing in owners.items():
         if len({case.labels.patient for case in sharing}) > 1:
-            who = some([f"{case.name} of {case.labels.patient}" for case in sharing], 4)
+            who = format_names([f"{case.name} of {case.labels.patient}" for case in sharing], 4)
             found.update({case.name: f"its image {image} belongs to different patients: {who}" for case in sharing})
     return found
 
@@ -232,7 +234,7 @@ class OwnFolder(DataSet):
         if not tables:
             raise not_found(self.root, "a table (CSV) with a row per case")
         if len(tables) > 1:
-            names = printable(some([path.name for path in tables]))
+            names = printable(format_names([path.name for path in tables]))
             raise ConversionError(f"{printable(str(self.root))} holds {len(tables)} tables: {names}. Leave one.")
         return tables[0]
 
@@ -249,16 +251,16 @@ class OwnFolder(DataSet):
             extra = {name for name in _files(self.root / folder) if name not in used}
             if extra:
                 text = f"{len(extra)} file(s) stand in no row of {self.table().name} and are left out"
-                yield Note(folder, f"{text}: {printable(some(extra))}")
+                yield Note(folder, f"{text}: {printable(format_names(extra))}")
 
-    def read(self, source: Source) -> Iterator[Case | Skipped | Note]:
+    def read(self, source: SourceItem) -> Iterator[ConvertedCase | Skipped | Note]:
         assert isinstance(source, OwnCase)
         if source.problem:
             yield Skipped(source.name, source.problem)
             return
         require_identifier(source.name)
-        image = read_own(self.root / IMAGES / source.image, self.volumes)
-        mask = read_own(self.root / MASKS / source.mask, self.volumes)
+        image = read_own_image(self.root / IMAGES / source.image, self.volumes)
+        mask = read_own_image(self.root / MASKS / source.mask, self.volumes)
         for text in require_same_place(image, mask):
             yield Note(source.name, text)
         if image.coloured:
@@ -266,7 +268,7 @@ class OwnFolder(DataSet):
         drawn = self._numbers(source.labels)
         labels = replace(source.labels, info={**source.labels.info, "spacing_known": image.spacing_mm is not None})
         pixel_mm = self.depth_mm / image.array.shape[0]
-        case = Case(
+        case = ConvertedCase(
             source.name,
             image.array,
             renumbered(mask, self.meaning(), drawn),

@@ -22,22 +22,22 @@ from numpy.typing import NDArray
 
 from nnunet_partial.errors import ConversionError
 from nnunet_partial.labels import CaseLabels
-from nnunet_partial.utils.text import printable, some
+from nnunet_partial.utils.text import format_names, printable
 
 from .base import (
     DEPTH_MM,
-    Case,
+    ConvertedCase,
     DataSet,
     Note,
     Skipped,
-    Source,
+    SourceItem,
     add_depth_option,
     not_found,
     require_depth,
     require_folder,
     require_identifier,
 )
-from .readers.isolated import Crashed, call_apart
+from .readers.isolated import Crashed, run_isolated
 from .readers.video import read_frames
 
 #: A tick of the font Wingdings, as it stands in the workbook.
@@ -132,7 +132,7 @@ def read_masks(path: Path) -> NDArray[np.bool_]:
     reader crashes on some damaged headers.
     """
     try:
-        return call_apart(decoded_masks, path)
+        return run_isolated(decoded_masks, path)
     except Crashed as problem:
         raise ConversionError(
             f"{printable(path.name)} cannot be read as a MATLAB file: SciPy's reader crashes on it. Is it damaged?"
@@ -167,7 +167,7 @@ def _variable(shown: str, content: dict[str, Any]) -> NDArray[Any]:
     names = [name for name in content if not name.startswith("__")]
     name = "predicted" if "predicted" in names else names[0] if len(names) == 1 else None
     if name is None:
-        raise ConversionError(f"{shown} holds the variables {some(names)}; expected 'predicted', or only one")
+        raise ConversionError(f"{shown} holds the variables {format_names(names)}; expected 'predicted', or only one")
     return np.asarray(content[name])
 
 
@@ -192,7 +192,7 @@ SLUG = "https://www.kaggle.com/datasets/aysendegerli/hmcqu-dataset"
 
 
 @dataclass(frozen=True)
-class Shape:
+class HmcLayout:
     """One way in which the data set was packed."""
 
     title: str
@@ -200,7 +200,7 @@ class Shape:
 
 
 #: As they were published one after the other. The present one has the newer workbooks and no videos.
-SHAPES = (Shape("newer package", "A4C.xlsx"), Shape("older package", "HMC_QU.xlsx"))
+SHAPES = (HmcLayout("newer package", "A4C.xlsx"), HmcLayout("older package", "HMC_QU.xlsx"))
 #: Where the videos are, in the newer and in the older package; who adds older cines to newer tables may have both.
 VIDEOS = ("HMC-QU/A4C", "HMC-QU Echos")
 
@@ -209,7 +209,7 @@ _PATIENT = re.compile(r"ES\d+", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class MaskedClip(Source):
+class MaskedClip(SourceItem):
     """A clip with a mask or a tick in the workbook. `problem`: why it cannot be converted."""
 
     clip: Clip | None
@@ -225,11 +225,11 @@ class MaskedClip(Source):
 
 
 @dataclass(frozen=True)
-class Package:
+class HmcPart:
     """A copy of the data set on disk, whichever way it was packed."""
 
     root: Path
-    shape: Shape
+    shape: HmcLayout
 
     @property
     def workbook(self) -> Path:
@@ -297,7 +297,7 @@ class HmcQu(DataSet):
     def tables(self) -> Sequence[Path]:
         return [find_package(self.root).workbook]
 
-    def read(self, source: Source) -> Iterator[Case | Skipped | Note]:
+    def read(self, source: SourceItem) -> Iterator[ConvertedCase | Skipped | Note]:
         assert isinstance(source, MaskedClip)
         if source.problem or source.clip is None or source.mask is None or source.video is None:
             raise ConversionError(source.problem or "has no mask, no video, or no row in the workbook")
@@ -321,7 +321,7 @@ class HmcQu(DataSet):
 
     def _cases(
         self, source: MaskedClip, video: Path, patient: str, masks: NDArray[np.bool_], first: int
-    ) -> Iterator[Case | Skipped]:
+    ) -> Iterator[ConvertedCase | Skipped]:
         """`first`: the video's frame, from 0, to which the first mask belongs."""
         frames = read_frames(video, range(first, first + len(masks)))
         for frame, mask in enumerate(masks, start=first):
@@ -337,19 +337,19 @@ class HmcQu(DataSet):
             labels = CaseLabels(annotated=self.classes, domain="hmcqu", patient=patient, info=info)
             pixel_mm = self.depth_mm / image.shape[0]
             drawn = enlarged(mask, (image.shape[0], image.shape[1]))
-            yield Case(identifier, image, drawn, (pixel_mm, pixel_mm), labels)
+            yield ConvertedCase(identifier, image, drawn, (pixel_mm, pixel_mm), labels)
 
 
-def find_package(root: Path) -> Package:
+def find_package(root: Path) -> HmcPart:
     """Which package lies in `root`. Raises ConversionError where none does."""
     require_folder(root)
     for shape in SHAPES:
         if (root / shape.workbook).is_file():
-            return Package(root, shape)
+            return HmcPart(root, shape)
     raise not_found(root, "A4C.xlsx or HMC_QU.xlsx of HMC-QU")
 
 
-def _sources(package: Package, clips: Sequence[Clip]) -> Iterator[MaskedClip]:
+def _sources(package: HmcPart, clips: Sequence[Clip]) -> Iterator[MaskedClip]:
     """Every clip that has a tick or a mask, in the order of the workbook, then masks without a row."""
     videos = unique_by_key((path.stem, path) for path in package.videos)
     masks = unique_by_key(iter(package.masks.items()))
@@ -387,7 +387,7 @@ def _match(
         return found[0], None
     if not found:
         return None, f"there is no {what}"
-    return None, f"several files could be its {what}: {some([printable(path.name) for path in found])}"
+    return None, f"several files could be its {what}: {format_names([printable(path.name) for path in found])}"
 
 
 def _impossible(clip: Clip) -> str | None:

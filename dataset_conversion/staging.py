@@ -20,7 +20,7 @@ from nnunet_partial.dataset.splits import SPLITS_NAME, make_splits
 from nnunet_partial.errors import DatasetError
 from nnunet_partial.labels import MANIFEST_NAME, Manifest
 from nnunet_partial.utils.files import read_json, sync_to_disk, write_json
-from nnunet_partial.utils.text import some
+from nnunet_partial.utils.text import format_names
 
 FINGERPRINT_NAME = ".made_with.json"
 
@@ -64,7 +64,7 @@ def refuse_existing(name: str, overwrite: bool) -> None:
     left = _preprocessed_cases(name)
     if left and not overwrite:
         raise DatasetError(
-            f"{left[0].parent} holds what nnU-Net preprocessed of an earlier {name} ({some([p.name for p in left])}). "
+            f"{left[0].parent} holds what nnU-Net preprocessed of an earlier {name} ({format_names([p.name for p in left])}). "
             "Choose another id with -d, or remove it with --overwrite."
         )
 

@@ -27,32 +27,32 @@ from numpy.typing import NDArray
 from nnunet_partial.errors import ConversionError
 from nnunet_partial.labels import SAME_PEOPLE_AS, CaseLabels
 
-from .base import Case, DataSet, Note, Skipped, Source, not_found, require_folder, require_identifier
+from .base import ConvertedCase, DataSet, Note, Skipped, SourceItem, not_found, require_folder, require_identifier
 from .camus import Patients, ViewInfo, find_patients, read_cfg
-from .readers.images import read_picture
+from .readers.images import read_camus_image
 
 #: Side of the small pictures.
 SIDE = 64
 #: The same frame in another pixel size correlates with more than 0.999, with its neighbour in time with 0.99 (seen in a
 #: real sequence); diastole and systole of one heart with 0.9.
-SAME = 0.985
+MIN_CORRELATION = 0.985
 #: By so much the runner-up, another patient, must stay behind.
-MARGIN = 0.02
+MIN_CORRELATION_MARGIN = 0.02
 
 
 @dataclass(frozen=True)
-class Album:
+class FrameIndex:
     """Pictures of known patients: `small` (n, SIDE * SIDE), a row each, and whom each shows."""
 
     small: NDArray[np.float32]
     patients: tuple[str, ...]
 
     @classmethod
-    def of(cls, pictures: Iterable[tuple[str, NDArray[Any]]]) -> Album:
+    def of(cls, pictures: Iterable[tuple[str, NDArray[Any]]]) -> FrameIndex:
         """From (patient, picture (rows, cols)); pictures of one grey all over are left out."""
         rows, patients = [], []
         for patient, picture in pictures:
-            row = small(picture)
+            row = thumbnail(picture)
             if row.any():
                 rows.append(row)
                 patients.append(patient)
@@ -61,16 +61,16 @@ class Album:
     def who(self, picture: NDArray[Any]) -> str | None:
         """The patient whom `picture` (rows, cols) shows; None where nobody fits, or more than one."""
         likeness: dict[str, float] = {}
-        for patient, value in zip(self.patients, (self.small @ small(picture)).tolist(), strict=True):
+        for patient, value in zip(self.patients, (self.small @ thumbnail(picture)).tolist(), strict=True):
             likeness[patient] = max(value, likeness.get(patient, -1.0))
         best = sorted(likeness, key=likeness.__getitem__, reverse=True)[:2]
-        if not best or likeness[best[0]] < SAME:
+        if not best or likeness[best[0]] < MIN_CORRELATION:
             return None
-        alone = len(best) == 1 or likeness[best[1]] < likeness[best[0]] - MARGIN
+        alone = len(best) == 1 or likeness[best[1]] < likeness[best[0]] - MIN_CORRELATION_MARGIN
         return best[0] if alone else None
 
 
-def small(picture: NDArray[Any]) -> NDArray[np.float32]:
+def thumbnail(picture: NDArray[Any]) -> NDArray[np.float32]:
     """The picture (rows, cols) as SIDE * SIDE numbers with mean 0 and length 1, so that a product is a correlation.
 
     All 0 for a picture of one grey.
@@ -83,20 +83,20 @@ def small(picture: NDArray[Any]) -> NDArray[np.float32]:
     return (values / length if length > 1e-6 else np.zeros_like(values)).astype(np.float32)
 
 
-def in_order(found: Sequence[str]) -> bool:
+def is_sorted(found: Sequence[str]) -> bool:
     """Whether each name comes after the one before."""
     return all(first < second for first, second in itertools.pairwise(found))
 
 
 @dataclass(frozen=True)
-class Person:
+class PatientMatch:
     """A patient of CAMUS: the name and the official split that the converter of CAMUS gives."""
 
     name: str
     split: str | None
 
 
-def camus_names(camus: Path, pictures: Mapping[str, NDArray[Any] | None]) -> dict[str, Person]:
+def match_camus_patients(camus: Path, pictures: Mapping[str, NDArray[Any] | None]) -> dict[str, PatientMatch]:
     """By name of a picture (rows, cols; None where there is none), whom it shows.
 
     The ED and ES stills are looked at first, the sequences only for whom is not among them. Left out is who is not
@@ -107,12 +107,12 @@ def camus_names(camus: Path, pictures: Mapping[str, NDArray[Any] | None]) -> dic
     for kinds in (("ED", "ES"), (patients.dialect.sequence,)):
         rest = {name: picture for name, picture in pictures.items() if picture is not None and name not in found}
         if rest:
-            album = Album.of(_pictures(patients, kinds))
+            album = FrameIndex.of(_pictures(patients, kinds))
             guesses = {name: album.who(picture) for name, picture in rest.items()}
             found.update({name: patient for name, patient in guesses.items() if patient is not None})
     splits, prefix = patients.splits(), patients.dialect.prefix
     return {
-        name: Person(f"camus_{prefix}{patient}", splits.get(patient))
+        name: PatientMatch(f"camus_{prefix}{patient}", splits.get(patient))
         for name, patient in found.items()
         if list(found.values()).count(patient) == 1
     }
@@ -123,7 +123,7 @@ def _pictures(patients: Patients, kinds: tuple[str, ...]) -> Iterator[tuple[str,
     for folder in patients.folders():
         for kind in kinds:
             try:
-                array, _ = read_picture(folder / f"{folder.name}_4CH_{kind}{patients.dialect.ending}")
+                array, _ = read_camus_image(folder / f"{folder.name}_4CH_{kind}{patients.dialect.ending}")
             except ConversionError:
                 continue
             for frame in array if array.ndim == 3 else array[None]:
@@ -137,11 +137,11 @@ _PATIENT = re.compile(r"patient\d{3}")
 
 
 @dataclass(frozen=True)
-class TedPatient(Source):
+class TedPatient(SourceItem):
     """One patient. `person`: who that is in CAMUS; None where --camus was not given or nobody was found."""
 
     folder: Path
-    person: Person | None = None
+    person: PatientMatch | None = None
 
     def file(self, what: str) -> Path:
         """patient001/patient001_4CH_sequence.mhd for "sequence"."""
@@ -211,7 +211,7 @@ class Ted(DataSet):
         sources = [TedPatient(folder.name, folder) for folder in find_patient_folders(self.root)]
         if self.camus is None:
             return sources
-        people = camus_names(Path(self.camus), {source.name: _diastole(source) for source in sources})
+        people = match_camus_patients(Path(self.camus), {source.name: _diastole(source) for source in sources})
         return [TedPatient(source.name, source.folder, people.get(source.name)) for source in sources]
 
     def remarks(self) -> Iterator[Note]:
@@ -231,10 +231,10 @@ class Ted(DataSet):
         if not found:
             return rest
         pairs = ", ".join(f"{about.removeprefix(_FOUND)} = {text}" for about, text in found)
-        odd = "" if in_order([text for _, text in found]) else "numbers should rise in both and do not, look at them: "
+        odd = "" if is_sorted([text for _, text in found]) else "numbers should rise in both and do not, look at them: "
         return [Note("patients", f"{len(found)} found in CAMUS: {odd}{pairs}"), *rest]
 
-    def read(self, source: Source) -> Iterator[Case | Skipped | Note]:
+    def read(self, source: SourceItem) -> Iterator[ConvertedCase | Skipped | Note]:
         assert isinstance(source, TedPatient)
         require_identifier(source.identifier("ED"))
         if self.camus is not None:
@@ -261,7 +261,7 @@ class Ted(DataSet):
         images: NDArray[Any],
         masks: NDArray[Any],
         spacing_mm: tuple[float, float],
-    ) -> Iterator[Case | Skipped | Note]:
+    ) -> Iterator[ConvertedCase | Skipped | Note]:
         moments = {frame: phase for phase in ("ES", "ED") if (frame := info.frame(phase)) is not None}
         wanted = range(len(images)) if self.frames == "all" else sorted(f for f in moments if f < len(images))
         if self.frames == "ed-es" and len(wanted) < 2:
@@ -278,7 +278,7 @@ class Ted(DataSet):
                 lacking = ", ".join(name for name in self.classes if name not in drawn)
                 yield Note(identifier, f"{lacking} has no pixel in this frame: taken as unknown")
             labels = self._labels(source, info, tuple(drawn), frame, moments.get(frame))
-            yield Case(identifier, images[frame], masks[frame], spacing_mm, labels)
+            yield ConvertedCase(identifier, images[frame], masks[frame], spacing_mm, labels)
 
     def _labels(
         self, source: TedPatient, info: ViewInfo, drawn: tuple[str, ...], frame: int, phase: str | None
@@ -320,7 +320,7 @@ def find_patient_folders(root: Path) -> list[Path]:
 
 def _sequence(source: TedPatient, what: str) -> tuple[NDArray[Any], tuple[float, float]]:
     """(t, rows, cols) and the height and width of a pixel."""
-    array, spacing_mm = read_picture(source.file(what))
+    array, spacing_mm = read_camus_image(source.file(what))
     return array[None] if array.ndim == 2 else array, spacing_mm
 
 

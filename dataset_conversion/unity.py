@@ -29,27 +29,27 @@ from nnunet_partial.dataset.out_of_view import OFF, OUT_OF_VIEW
 from nnunet_partial.errors import ConversionError
 from nnunet_partial.labels import COMMON_CLASSES, CaseLabels
 from nnunet_partial.utils.files import read_json
-from nnunet_partial.utils.tables import number, read_table
-from nnunet_partial.utils.text import printable, some
+from nnunet_partial.utils.tables import parse_number, read_table
+from nnunet_partial.utils.text import format_names, printable
 
 from .base import (
     DEPTH_MM,
-    Case,
+    ConvertedCase,
     DataSet,
     Note,
     Skipped,
-    Source,
+    SourceItem,
     add_depth_option,
     not_found,
     require_depth,
     require_folder,
 )
 from .readers import polygon
-from .readers.images import read_own
+from .readers.images import read_own_image
 from .readers.polygon import Points
 
 #: Neighbours share the line of the valve between them; sharing more of the smaller one than this is a contradiction.
-SHARED = 0.1
+MAX_OVERLAP = 0.1
 
 
 def smooth(points: Points) -> Points:
@@ -73,7 +73,7 @@ def chambers(curves: Mapping[str, Points], shape: tuple[int, int]) -> tuple[dict
     between them, goes to the first. A chamber without a pixel, and two that share more than a border, are left out
     and named in the doubts.
     """
-    drawn = {name: polygon.filled(smooth(points), shape) for name, points in curves.items()}
+    drawn = {name: polygon.fill_polygon(smooth(points), shape) for name, points in curves.items()}
     doubts = [
         f"the outline of {name} encloses no pixel; it counts as unknown" for name in drawn if not drawn[name].any()
     ]
@@ -82,7 +82,7 @@ def chambers(curves: Mapping[str, Points], shape: tuple[int, int]) -> tuple[dict
         name
         for name, mask in drawn.items()
         for other, theirs in drawn.items()
-        if other != name and (mask & theirs).sum() > SHARED * min(mask.sum(), theirs.sum())
+        if other != name and (mask & theirs).sum() > MAX_OVERLAP * min(mask.sum(), theirs.sum())
     }
     if contradicting:
         doubts.append(f"the outlines of {', '.join(sorted(contradicting))} overlap; they count as unknown")
@@ -222,7 +222,7 @@ SIZES_MM = (0.05, 1.5)
 
 
 @dataclass(frozen=True)
-class Entry:
+class UnityImage:
     """A picture that a label file names: 01-<hash>-0023.png. `problem`: why the entry cannot be used."""
 
     name: str
@@ -245,7 +245,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Copy:
+class UnityFolder:
     """A copy of Unity on disk."""
 
     root: Path
@@ -279,7 +279,7 @@ class Copy:
         return {part: read_labels(path) for part, path in self.label_files().items()}
 
     @cached_property
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[UnityImage]:
         """Every labelled picture, sorted by name. Raises ConversionError for one in two parts."""
         sides = self._sides()
         named = [(code_of(name), name, labels) for part in self._named.values() for name, labels in part.items()]
@@ -290,7 +290,7 @@ class Copy:
             if problem is None and code in first:
                 problem = f"the same picture is labelled as {first[code]} too"
             first.setdefault(code, name)
-            found.append(Entry(name, labels, sides.get(code[:-5]), problem))
+            found.append(UnityImage(name, labels, sides.get(code[:-5]), problem))
         return found
 
     def _parts(self) -> dict[str, set[str]]:
@@ -304,7 +304,7 @@ class Copy:
         if both:
             raise ConversionError(
                 f"{len(both)} picture(s) stand in more than one of the parts {', '.join(parts)} in "
-                f"{printable(str(self.root / LABELS))}: {printable(some(both, 3))}. Leave each in one."
+                f"{printable(str(self.root / LABELS))}: {printable(format_names(both, 3))}. Leave each in one."
             )
         return parts
 
@@ -357,29 +357,29 @@ class Copy:
         several = {video for video, theirs in sides.items() if len(theirs) > 1}
         if several:
             text = f"{len(several)} video(s) have frames in several parts and go as a whole to ival, else to tune"
-            yield Note("split", f"{text}: {printable(some(several, 3))}")
+            yield Note("split", f"{text}: {printable(format_names(several, 3))}")
         unlisted = [entry.name for entry in self.entries if entry.split is None and entry.problem is None]
         if unlisted:
             text = f"{len(unlisted)} picture(s) are in no list and go to the training part, also those held out (ival)"
-            yield Note("split", f"{text}: {some(unlisted, 3)}")
+            yield Note("split", f"{text}: {format_names(unlisted, 3)}")
 
 
 def _size(x: str, y: str) -> tuple[float, float] | None:
     """(height, width) in mm of two numbers in cm; None for what cannot be."""
-    width, height = number(x), number(y)
+    width, height = parse_number(x), parse_number(y)
     if width is None or height is None:
         return None
     low, high = SIZES_MM
     return (10 * height, 10 * width) if low <= 10 * height <= high and low <= 10 * width <= high else None
 
 
-def find_copy(root: Path) -> Copy:
+def find_unity_folder(root: Path) -> UnityFolder:
     """The copy in `root`, in a folder of it, or above it (where `root` is labels). Raises ConversionError for none."""
     require_folder(root)
     above = [root.absolute().parent] if root.absolute().name == LABELS else []
     for place in (root, *above, *sorted(path for path in root.iterdir() if path.is_dir())):
         if (place / LABELS).is_dir() and (place / PICTURES).is_dir():
-            return Copy(place)
+            return UnityFolder(place)
     raise not_found(root, f"the folders {LABELS} and {PICTURES} of Unity")
 
 
@@ -391,10 +391,10 @@ OFF_IS = ("unknown", "absent")
 
 
 @dataclass(frozen=True)
-class Still(Source):
+class Still(SourceItem):
     """One labelled picture. `problem`: why it cannot be converted; `known_defect`: the release has this fault."""
 
-    entry: Entry
+    entry: UnityImage
     picture: Path | None = None
     spacing_mm: tuple[float, float] | None = None
     view: str | None = None
@@ -459,17 +459,17 @@ class Unity(DataSet):
         )
 
     def sources(self) -> Sequence[Still]:
-        stills = self._stills(find_copy(self.root))
+        stills = self._stills(find_unity_folder(self.root))
         outlined = {chamber for still in stills for chamber in still.entry.labels.curves}
         if not outlined.issuperset(self.structures):
             none = [name for name in self.structures if name not in outlined]
             raise ConversionError(
-                f"No picture has an outline of {', '.join(none)}; there are outlines of {some(outlined)}. Choose among "
+                f"No picture has an outline of {', '.join(none)}; there are outlines of {format_names(outlined)}. Choose among "
                 "them with --structures."
             )
         return [still for still in stills if self._says_something(still)]
 
-    def _stills(self, copy: Copy) -> list[Still]:
+    def _stills(self, copy: UnityFolder) -> list[Still]:
         entries, pictures = copy.entries, copy.pictures
         views, sizes = copy.views(), copy.spacings_mm()
         missing = [entry for entry in entries if entry.problem is None and entry.code not in pictures]
@@ -501,7 +501,7 @@ class Unity(DataSet):
         return tuple(name for name in STRUCTURES if name in unseen or name in checked)
 
     def remarks(self) -> Iterator[Note]:
-        copy = find_copy(self.root)
+        copy = find_unity_folder(self.root)
         yield from copy.remarks()
         stills = [still for still in self._stills(copy) if still.problem is None]
         for chamber, label in CURVES.items():
@@ -526,12 +526,12 @@ class Unity(DataSet):
             for text in (*still.entry.labels.doubts, *_against_the_view(still)):
                 doubts.setdefault(text, []).append(still.name)
         for text, names in sorted(doubts.items()):
-            yield Note("labels", f"{len(names)} picture(s): {text}: {some(names, 3)}")
+            yield Note("labels", f"{len(names)} picture(s): {text}: {format_names(names, 3)}")
 
     def tables(self) -> Sequence[Path]:
-        return find_copy(self.root).tables()
+        return find_unity_folder(self.root).tables()
 
-    def read(self, source: Source) -> Iterator[Case | Skipped | Note]:
+    def read(self, source: SourceItem) -> Iterator[ConvertedCase | Skipped | Note]:
         assert isinstance(source, Still)
         identifier = f"unity_{source.entry.code}"
         if source.problem or source.picture is None:
@@ -542,7 +542,7 @@ class Unity(DataSet):
             off = ", ".join(name for name in self.structures if name in source.entry.labels.off)
             yield Skipped(identifier, f"nothing that is to be converted is outlined; off: {off}", known_defect=True)
             return
-        image = read_own(source.picture).array
+        image = read_own_image(source.picture).array
         shape = (image.shape[0], image.shape[1])
         masks, doubts = chambers(wanted, shape)
         yield from (Note(identifier, text) for text in doubts)
@@ -551,7 +551,9 @@ class Unity(DataSet):
             return
         yield self._case(identifier, source, image, masks)
 
-    def _case(self, identifier: str, source: Still, image: NDArray[Any], masks: dict[str, NDArray[np.bool_]]) -> Case:
+    def _case(
+        self, identifier: str, source: Still, image: NDArray[Any], masks: dict[str, NDArray[np.bool_]]
+    ) -> ConvertedCase:
         mask = np.zeros(image.shape, np.uint8)
         for name, pixels in masks.items():
             mask[pixels] = self.classes.index(name) + 1
@@ -571,7 +573,7 @@ class Unity(DataSet):
             info={key: value for key, value in entry.items() if value is not None},
         )
         pixel_mm = self.depth_mm / image.shape[0]
-        return Case(identifier, image, mask, source.spacing_mm or (pixel_mm, pixel_mm), labels)
+        return ConvertedCase(identifier, image, mask, source.spacing_mm or (pixel_mm, pixel_mm), labels)
 
 
 def _against_the_view(still: Still) -> Iterator[str]:

@@ -23,11 +23,11 @@ from nnunet_partial.dataset.raw import RawDataset, nnunet_folder
 from nnunet_partial.errors import ConversionError, DatasetError, PartialLabelError
 from nnunet_partial.labels import CaseLabels, Manifest
 from nnunet_partial.utils.files import write_json
-from nnunet_partial.utils.parallel import in_parallel
-from nnunet_partial.utils.text import some
+from nnunet_partial.utils.parallel import parallel_map
+from nnunet_partial.utils.text import format_names
 
-from .base import Case, DataSet, Note, Skipped, Source
-from .readers.images import compact, write_picture
+from .base import ConvertedCase, DataSet, Note, Skipped, SourceItem
+from .readers.images import to_smallest_dtype, write_image
 from .staging import refuse_existing, staged_dataset, write_metadata
 
 
@@ -67,7 +67,7 @@ class Outcome:
         )
 
 
-def finished(log: Path, sources: Iterable[str]) -> dict[str, Outcome]:
+def read_log(log: Path, sources: Iterable[str]) -> dict[str, Outcome]:
     """What an interrupted run had done without a fault, by source. A line that was cut off does not count."""
     found: dict[str, Outcome] = {}
     wanted = set(sources)
@@ -138,13 +138,13 @@ def convert(
         log = folder / LOG_NAME
         outcomes = _outcomes(data_set, sources, folder, processes, strict, progress, tell)
         cases = _cases(outcomes)
-        _sweep(folder, cases)
+        _remove_stale_files(folder, cases)
         notes = [*data_set.remarks(), *data_set.gathered([note for outcome in outcomes for note in outcome.notes])]
         notes += _metadata(data_set, folder, cases)
         skipped = [skipped for outcome in outcomes for skipped in outcome.skipped]
         report = Report(
             nnunet_folder("nnUNet_raw") / name,
-            _count(folder, cases),
+            _count_cases(folder, cases),
             [s for s in skipped if not s.known_defect],
             [s for s in skipped if s.known_defect],
             notes,
@@ -157,12 +157,12 @@ def convert(
 def _require_distinct(names: Sequence[str]) -> None:
     twice = {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else set()
     if twice:
-        raise ConversionError(f"{len(twice)} name(s) stand for more than one source: {some(twice)}.")
+        raise ConversionError(f"{len(twice)} name(s) stand for more than one source: {format_names(twice)}.")
 
 
 def _outcomes(
     data_set: DataSet,
-    sources: Sequence[Source],
+    sources: Sequence[SourceItem],
     folder: Path,
     processes: int,
     strict: bool,
@@ -173,13 +173,13 @@ def _outcomes(
     log = folder / LOG_NAME
     done = {
         name: outcome
-        for name, outcome in finished(log, [source.name for source in sources]).items()
+        for name, outcome in read_log(log, [source.name for source in sources]).items()
         if all(_is_whole(path) for case, labels in outcome.cases.items() for path in _files(folder, case, labels))
     }
     todo = [source for source in sources if source.name not in done]
     work = functools.partial(convert_source, data_set, folder)
     title = "converting" if progress else None
-    results = cast("Generator[Outcome, None, None]", in_parallel(work, todo, processes, title))
+    results = cast("Generator[Outcome, None, None]", parallel_map(work, todo, processes, title))
     with log.open("a", encoding="utf-8") as file, closing(results):
         file.write("\n")  # ends a line that a killed run may have left unfinished
         for outcome in results:
@@ -205,7 +205,7 @@ def _is_whole(path: Path) -> bool:
     return True
 
 
-def convert_source(data_set: DataSet, folder: Path, source: Source) -> Outcome:
+def convert_source(data_set: DataSet, folder: Path, source: SourceItem) -> Outcome:
     """Reads one source and writes its cases into `folder`; runs in a worker process.
 
     Whatever goes wrong in reading becomes a named skip; only a disk that does not take a file raises (DatasetError).
@@ -213,7 +213,7 @@ def convert_source(data_set: DataSet, folder: Path, source: Source) -> Outcome:
     cases: dict[str, CaseLabels] = {}
     skipped: list[Skipped] = []
     notes: list[Note] = []
-    for found in _found(data_set, source):
+    for found in _find_items(data_set, source):
         if isinstance(found, Skipped):
             skipped.append(found)
         elif isinstance(found, Note):
@@ -231,7 +231,7 @@ def convert_source(data_set: DataSet, folder: Path, source: Source) -> Outcome:
     return Outcome(source.name, cases, tuple(skipped), tuple(notes))
 
 
-def _found(data_set: DataSet, source: Source) -> Iterator[Case | Skipped | Note]:
+def _find_items(data_set: DataSet, source: SourceItem) -> Iterator[ConvertedCase | Skipped | Note]:
     """What the data set yields; an error as the last item. Errors of whoever consumes this do not pass through here."""
     try:
         yield from data_set.read(source)
@@ -241,12 +241,12 @@ def _found(data_set: DataSet, source: Source) -> Iterator[Case | Skipped | Note]
         yield Skipped(source.name, f"{type(problem).__name__}: {problem}")
 
 
-def _write(folder: Path, case: Case) -> None:
+def _write(folder: Path, case: ConvertedCase) -> None:
     image, label = _files(folder, case.identifier, case.labels)
     for path in (image, label):
         path.parent.mkdir(exist_ok=True)
-    write_picture(image, compact(case.image), case.spacing_mm)
-    write_picture(label, case.mask.astype(np.uint8), case.spacing_mm)
+    write_image(image, to_smallest_dtype(case.image), case.spacing_mm)
+    write_image(label, case.mask.astype(np.uint8), case.spacing_mm)
 
 
 def _files(folder: Path, identifier: str, labels: CaseLabels) -> tuple[Path, Path]:
@@ -265,14 +265,14 @@ def _cases(outcomes: Sequence[Outcome]) -> dict[str, CaseLabels]:
                 twice.append(f"{case} ({origin[case]}, {outcome.source})")
             cases[case] = labels
     if twice:
-        raise ConversionError(f"{len(twice)} identifier(s) stand for more than one case: {some(twice)}.")
+        raise ConversionError(f"{len(twice)} identifier(s) stand for more than one case: {format_names(twice)}.")
     if not cases:
         reasons = [f"{s.case}: {s.reason}" for outcome in outcomes for s in outcome.skipped]
-        raise ConversionError(f"No case could be converted; nothing is written. {some(reasons, 5)}")
+        raise ConversionError(f"No case could be converted; nothing is written. {format_names(reasons, 5)}")
     return dict(sorted(cases.items()))
 
 
-def _sweep(folder: Path, cases: dict[str, CaseLabels]) -> None:
+def _remove_stale_files(folder: Path, cases: dict[str, CaseLabels]) -> None:
     """Removes files that belong to no case: an interrupted run may have begun one that this run skipped."""
     wanted = {path for case, labels in cases.items() for path in _files(folder, case, labels)}
     for sub in ("imagesTr", "labelsTr", "imagesTs", "labelsTs"):
@@ -296,7 +296,7 @@ def _metadata(data_set: DataSet, folder: Path, cases: dict[str, CaseLabels]) -> 
     return [Note("folds", warning) for warning in warnings]
 
 
-def _count(folder: Path, cases: dict[str, CaseLabels]) -> dict[str, int]:
+def _count_cases(folder: Path, cases: dict[str, CaseLabels]) -> dict[str, int]:
     """Counts from disk. Raises DatasetError where disk and manifest differ."""
     written = RawDataset(folder)
     counts: dict[str, int] = {}
@@ -305,7 +305,9 @@ def _count(folder: Path, cases: dict[str, CaseLabels]) -> dict[str, int]:
         images, labels_here = set(written.image_files(part)), set(written.label_files(part))
         if not images == labels_here == expected:
             odd = (images ^ expected) | (labels_here ^ expected)
-            raise DatasetError(f"images{part} and labels{part} do not hold what was written: {some(odd)}. Start again.")
+            raise DatasetError(
+                f"images{part} and labels{part} do not hold what was written: {format_names(odd)}. Start again."
+            )
         counts[f"images{part}"], counts[f"labels{part}"] = len(images), len(labels_here)
     counts["patients"] = len({labels.patient or case for case, labels in cases.items()})
     for split in ("train", "val", "test"):

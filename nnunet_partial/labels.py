@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from nnunet_partial.errors import DatasetError, ManifestError
 from nnunet_partial.utils.files import read_json, write_json
-from nnunet_partial.utils.text import some
+from nnunet_partial.utils.text import format_names
 
 
 def common_order(names: Iterable[str]) -> tuple[str, ...]:
@@ -36,7 +36,7 @@ def common_order(names: Iterable[str]) -> tuple[str, ...]:
 
 
 #: Beside labelsTr and partial_labels.json: the labels as they were before the scenario, and what they know.
-FULL_PART = "Tr_full"
+FULL_SUBSET = "Tr_full"
 
 
 FULL_MANIFEST_NAME = "partial_labels_full.json"
@@ -67,7 +67,7 @@ class CaseLabels:
         both = set(self.annotated) & set(self.absent)
         if both:
             raise ManifestError(
-                f"declares {some(both)} both annotated and absent. A structure that was drawn belongs in 'annotated', "
+                f"declares {format_names(both)} both annotated and absent. A structure that was drawn belongs in 'annotated', "
                 "one that is not in the picture in 'absent'."
             )
 
@@ -194,7 +194,7 @@ class Manifest:
                     strange.setdefault(name, []).append(case)
         found = [_no_entry(missing)] if missing else []
         found += [
-            f"the class {name!r} is declared annotated in {len(named)} case(s) ({some(named)}) but is not one of the "
+            f"the class {name!r} is declared annotated in {len(named)} case(s) ({format_names(named)}) but is not one of the "
             f"classes of dataset.json ({', '.join(classes)}). Correct the name, or add the class to dataset.json."
             for name, named in strange.items()
         ]
@@ -228,7 +228,7 @@ class Manifest:
         unknown = set(content) - {"version", "groups", "cases", "scenario", "domain_weights"}
         if unknown:
             raise ManifestError(
-                f"has the unknown key(s) {some(unknown)}; expected version, groups, cases, scenario, domain_weights."
+                f"has the unknown key(s) {format_names(unknown)}; expected version, groups, cases, scenario, domain_weights."
             )
         wrong: list[str] = []
         cases = {}
@@ -274,7 +274,7 @@ class Manifest:
 
 def _no_entry(cases: Sequence[str]) -> str:
     return (
-        f"{len(cases)} case(s) have no entry: {some(list(cases))}. Add them under 'cases', or a pattern that "
+        f"{len(cases)} case(s) have no entry: {format_names(list(cases))}. Add them under 'cases', or a pattern that "
         "matches them under 'groups', with the structures that were drawn in them."
     )
 
@@ -308,8 +308,8 @@ def _weights(content: dict[str, Any], domains: set[str]) -> dict[str, float] | N
     strange = set(weights) - domains
     if strange:
         raise ManifestError(
-            f"has weights for {some(strange)} under 'domain_weights', of which there is no case; its domains are "
-            f"{some({domain or '(no domain)' for domain in domains})}."
+            f"has weights for {format_names(strange)} under 'domain_weights', of which there is no case; its domains are "
+            f"{format_names({domain or '(no domain)' for domain in domains})}."
         )
     return {domain: float(weight) for domain, weight in weights.items()} or None
 
@@ -331,7 +331,7 @@ def class_names(dataset_json: Mapping[str, Any]) -> tuple[str, ...]:
     if has_regions(dataset_json):
         raise DatasetError("dataset.json is region-based (a label is a list of values); expected one value per class.")
     try:
-        values = {name: _whole(value) for name, value in labels.items() if name != "background"}
+        values = {name: _integer(value) for name, value in labels.items() if name != "background"}
     except (TypeError, ValueError, OverflowError):
         raise DatasetError(f"dataset.json has labels {_shown(labels)}; expected whole numbers.") from None
     ordered = sorted(values, key=values.__getitem__)
@@ -342,7 +342,7 @@ def class_names(dataset_json: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(name for name in ordered if name != "ignore")
 
 
-def _whole(value: Any) -> int:
+def _integer(value: Any) -> int:
     if isinstance(value, bool) or int(value) != float(value):
         raise ValueError(f"{value} is not a whole number")
     return int(value)
@@ -393,28 +393,28 @@ def unused_cases(manifest: Manifest, cases: Iterable[str], with_test: bool = Tru
 SAME_PEOPLE_AS = "same_people_as"
 
 
-def strangers(entries: Mapping[str, CaseLabels]) -> list[str]:
+def find_shared_patients(entries: Mapping[str, CaseLabels]) -> list[str]:
     """One line per domain whose people are here a second time under other names; empty where all is well.
 
     `entries`: what is known of each case. Patients are named alike where only the digits at the end differ.
     """
     schemes: dict[str, set[str]] = {}
     for case, labels in entries.items():
-        schemes.setdefault(labels.domain, set()).add(_scheme(labels.patient or case))
+        schemes.setdefault(labels.domain, set()).add(_name_prefix(labels.patient or case))
     leaking: dict[tuple[str, str], set[str]] = {}
     for case, labels in entries.items():
         twin = labels.info.get(SAME_PEOPLE_AS)
         patient = labels.patient or case
-        if isinstance(twin, str) and schemes.get(twin, set()) - {_scheme(patient)}:
+        if isinstance(twin, str) and schemes.get(twin, set()) - {_name_prefix(patient)}:
             leaking.setdefault((labels.domain, twin), set()).add(patient)
     return [
         f"{len(patients)} patient(s) of {domain} are people of {twin} under other names, so that one of them could be "
-        f"on both sides of a split: {some(patients)}. {_way_out(domain, twin)}"
+        f"on both sides of a split: {format_names(patients)}. {_advice(domain, twin)}"
         for (domain, twin), patients in leaking.items()
     ]
 
 
-def _way_out(domain: str, twin: str) -> str:
+def _advice(domain: str, twin: str) -> str:
     if domain == twin:
         return "Take one of the two releases."
     return (
@@ -423,6 +423,6 @@ def _way_out(domain: str, twin: str) -> str:
     )
 
 
-def _scheme(patient: str) -> str:
+def _name_prefix(patient: str) -> str:
     """The name without the digits at its end: camus_patient for camus_patient0002."""
     return patient.rstrip("0123456789")

@@ -19,10 +19,10 @@ from nnunet_partial.cli import demo as cli
 from nnunet_partial.cli import main
 from nnunet_partial.dataset.plans import add_small_configuration
 from nnunet_partial.demo.folder import DemoFolder
-from nnunet_partial.demo.results import Row, Scores, compared, dice, draw_picture, median_case
+from nnunet_partial.demo.results import Row, Scores, compared, dice, draw_figure, median_case
 from nnunet_partial.demo.run import NAIVE, TRAINERS, Size, demo
 from nnunet_partial.errors import PartialLabelError
-from nnunet_partial.utils.colors import COLOURS
+from nnunet_partial.utils.colors import COLORS
 from nnunet_partial.utils.process import Commands, Progress
 
 OURS = "nnUNetTrainerACCE"
@@ -407,9 +407,9 @@ def test_picture_shows_each_structure_in_its_colour(tmp_path: Path) -> None:
     labels[5:15, 5:35], labels[25:35, 5:35] = 1, 3
     row = Row("a", np.full((40, 40), 255, np.uint8), [(labels, "Dice: LV 1.00"), (np.zeros_like(labels), "")])
     file = tmp_path / "new" / "picture.png"
-    draw_picture(file, ["image", "truth", "found"], [row], ["LV", "MYO", "LA"], "title")
+    draw_figure(file, ["image", "truth", "found"], [row], ["LV", "MYO", "LA"], "title")
     pixels = (imread(file)[..., :3] * 255).round().astype(int)
-    for colour, tinted in zip([COLOURS[name] for name in ("LV", "MYO", "LA")], (True, False, True), strict=True):
+    for colour, tinted in zip([COLORS[name] for name in ("LV", "MYO", "LA")], (True, False, True), strict=True):
         rgb = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)])
         tint = np.abs(pixels - (0.4 * rgb + 0.6 * 255)).max(-1) <= 2  # 0.4 of the colour over white
         assert (tint.sum() > 500) == tinted

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from nnunet_partial.dataset.images import look, read_array, require_whole_nifti
+from nnunet_partial.dataset.images import inspect_image, read_array, require_whole_nifti
 
 
 def test_values_outlive_the_image_they_were_read_from(tmp_path: Path) -> None:
@@ -28,7 +28,7 @@ def test_look_gives_geometry_and_values(tmp_path: Path) -> None:
     image = sitk.GetImageFromArray(np.array([[0, 0, 3], [1, 1, 0]], np.uint8))
     image.SetSpacing((0.5, 0.25))
     sitk.WriteImage(image, str(tmp_path / "a.nii.gz"))
-    facts = look(tmp_path / "a.nii.gz", with_values=True)
+    facts = inspect_image(tmp_path / "a.nii.gz", with_values=True)
     assert facts.problem is None
     assert facts.geometry is not None
     assert (facts.geometry.size, facts.geometry.spacing_mm) == ((3, 2), (0.5, 0.25))

@@ -16,10 +16,10 @@ from raw_folders import Drawn, write_dataset, write_image
 
 from nnunet_partial.dataset.label_check import (
     CACHE_NAME,
-    checked_before,
-    remember_checked,
-    require_declared,
-    undeclared,
+    cache_is_valid,
+    check_label_files,
+    find_undeclared_labels,
+    write_cache,
 )
 from nnunet_partial.dataset.raw import RawDataset
 from nnunet_partial.errors import ManifestError
@@ -29,7 +29,7 @@ CLASSES = ("LV", "MYO")
 
 
 def lines(dataset: RawDataset, ignore: int | None = None, processes: int = 1) -> list[str]:
-    return undeclared(dataset.label_files(), dataset.manifest, dataset.classes, ignore, processes)
+    return find_undeclared_labels(dataset.label_files(), dataset.manifest, dataset.classes, ignore, processes)
 
 
 def one_case(tmp_path: Path, values: list[float], annotated: list[str], **entry: list[str]) -> RawDataset:
@@ -64,13 +64,13 @@ def test_the_ignore_label_belongs_to_nobody(tmp_path: Path) -> None:
 def test_numbers_that_are_not_whole(tmp_path: Path, value: float) -> None:
     # .mha: ITK reads NaN in a NIfTI file as 0
     write_image(tmp_path / "a.mha", np.array([[1, value]], np.float32))
-    (line,) = undeclared({"a": tmp_path / "a.mha"}, Manifest({"a": CaseLabels(("LV",))}), CLASSES, None)
+    (line,) = find_undeclared_labels({"a": tmp_path / "a.mha"}, Manifest({"a": CaseLabels(("LV",))}), CLASSES, None)
     assert line == f"a: the label file holds {value}, expected whole numbers"
 
 
 def test_nan_in_a_nifti_file_is_not_taken_for_background(tmp_path: Path) -> None:
     write_image(tmp_path / "a.nii.gz", np.array([[1, float("nan"), float("inf")]], np.float64))
-    (line,) = undeclared({"a": tmp_path / "a.nii.gz"}, Manifest({"a": CaseLabels(("LV",))}), CLASSES, None)
+    (line,) = find_undeclared_labels({"a": tmp_path / "a.nii.gz"}, Manifest({"a": CaseLabels(("LV",))}), CLASSES, None)
     assert line == says("a:", "cannot be read", "2 pixel(s)", "NaN or infinite")
 
 
@@ -82,7 +82,7 @@ def test_whole_numbers_stored_as_floats_are_fine(tmp_path: Path) -> None:
 
 def test_a_case_without_entry(tmp_path: Path) -> None:
     dataset = one_case(tmp_path, [1], ["LV"])
-    found = undeclared(dataset.label_files(), Manifest({}), CLASSES, None)
+    found = find_undeclared_labels(dataset.label_files(), Manifest({}), CLASSES, None)
     assert found == ["a: has no entry in partial_labels.json"]
 
 
@@ -93,9 +93,9 @@ def test_half_a_file_is_noticed(tmp_path: Path, ending: str) -> None:
     noise = np.random.default_rng(0).integers(0, 2, (64, 64), np.uint8)
     write_image(path, noise)
     manifest = Manifest({"a": CaseLabels(("LV",))})
-    assert undeclared({"a": path}, manifest, CLASSES, None) == []
+    assert find_undeclared_labels({"a": path}, manifest, CLASSES, None) == []
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    (line,) = undeclared({"a": path}, manifest, CLASSES, None)
+    (line,) = find_undeclared_labels({"a": path}, manifest, CLASSES, None)
     assert line.startswith("a: the label file cannot be read: ")
 
 
@@ -105,7 +105,7 @@ def test_a_flipped_bit_is_noticed(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[-6] ^= 1  # in the checksum at the end
     path.write_bytes(content)
-    (line,) = undeclared({"a": path}, Manifest({"a": CaseLabels(("LV",))}), CLASSES, None)
+    (line,) = find_undeclared_labels({"a": path}, Manifest({"a": CaseLabels(("LV",))}), CLASSES, None)
     assert line == says("a:", "cannot be read", "CRC check failed")
 
 
@@ -113,12 +113,12 @@ def test_a_flipped_bit_is_noticed(tmp_path: Path) -> None:
 def test_no_image_at_all(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "a.nii.gz"
     path.write_bytes(content)
-    (line,) = undeclared({"a": path}, Manifest({"a": CaseLabels(("LV",))}), CLASSES, None)
+    (line,) = find_undeclared_labels({"a": path}, Manifest({"a": CaseLabels(("LV",))}), CLASSES, None)
     assert line.startswith("a: the label file cannot be read: ")
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    (line,) = undeclared({"a": tmp_path / "a.nii.gz"}, Manifest({"a": CaseLabels(())}), CLASSES, None)
+    (line,) = find_undeclared_labels({"a": tmp_path / "a.nii.gz"}, Manifest({"a": CaseLabels(())}), CLASSES, None)
     assert line.startswith("a: the label file cannot be read: ")
 
 
@@ -127,7 +127,7 @@ def test_a_colour_picture(tmp_path: Path) -> None:
 
     path = tmp_path / "a.png"
     sitk.WriteImage(sitk.GetImageFromArray(np.zeros((8, 6, 3), np.uint8), isVector=True), str(path))
-    (line,) = undeclared({"a": path}, Manifest({"a": CaseLabels(())}), CLASSES, None)
+    (line,) = find_undeclared_labels({"a": path}, Manifest({"a": CaseLabels(())}), CLASSES, None)
     assert line == says("a:", "3 numbers per pixel", "not one")
 
 
@@ -150,12 +150,12 @@ def test_require_declared_names_the_first_ten_and_counts_the_rest(tmp_path: Path
     cases = [Drawn(f"c{i:02d}", [2], {"annotated": ["LV"]}) for i in range(12)]
     dataset = write_dataset(tmp_path, "Dataset001_A", {"LV": 1, "MYO": 2}, cases)
     with pytest.raises(ManifestError, match=r"12 of 12 label files(.|\n)*c00: MYO(.|\n)*c09: MYO(.|\n)*and 2 more"):
-        require_declared(dataset.label_files(), dataset.manifest, dataset.classes, None)
+        check_label_files(dataset.label_files(), dataset.manifest, dataset.classes, None)
 
 
 def test_require_declared_is_silent_where_all_is_well(tmp_path: Path) -> None:
     dataset = one_case(tmp_path, [1], ["LV"])
-    require_declared(dataset.label_files(), dataset.manifest, dataset.classes, None)
+    check_label_files(dataset.label_files(), dataset.manifest, dataset.classes, None)
 
 
 @pytest.fixture
@@ -167,13 +167,13 @@ def remembered(tmp_path: Path) -> tuple[Path, Path, Path, str]:
         dataset.folder / "labelsTr",
         ".nii.gz",
     )
-    assert not checked_before(*where)
-    remember_checked(*where)
+    assert not cache_is_valid(*where)
+    write_cache(*where)
     return where
 
 
 def test_what_was_checked_is_remembered(remembered: tuple[Path, Path, Path, str]) -> None:
-    assert checked_before(*remembered)
+    assert cache_is_valid(*remembered)
 
 
 def test_the_memory_names_no_case(remembered: tuple[Path, Path, Path, str]) -> None:
@@ -187,60 +187,60 @@ def test_other_cases_and_a_raw_folder_that_changed_are_looked_at_again(
 ) -> None:
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw" / "a.nii.gz").touch()
-    assert not checked_before(*remembered, ["a"])
-    remember_checked(*remembered, ["b", "a"], tmp_path / "raw")
-    assert checked_before(*remembered, ["a", "b"], tmp_path / "raw")
-    assert not checked_before(*remembered, ["a"], tmp_path / "raw")
-    assert not checked_before(*remembered, ["a", "b"])
+    assert not cache_is_valid(*remembered, ["a"])
+    write_cache(*remembered, ["b", "a"], tmp_path / "raw")
+    assert cache_is_valid(*remembered, ["a", "b"], tmp_path / "raw")
+    assert not cache_is_valid(*remembered, ["a"], tmp_path / "raw")
+    assert not cache_is_valid(*remembered, ["a", "b"])
     (tmp_path / "raw" / "a.nii.gz").write_bytes(b"longer")
-    assert not checked_before(*remembered, ["a", "b"], tmp_path / "raw")
+    assert not cache_is_valid(*remembered, ["a", "b"], tmp_path / "raw")
 
 
 def test_a_changed_manifest_is_looked_at_again(remembered: tuple[Path, Path, Path, str]) -> None:
     remembered[1].write_text(remembered[1].read_text() + "\n")
-    assert not checked_before(*remembered)
+    assert not cache_is_valid(*remembered)
 
 
 def test_changed_labels_in_dataset_json_are_looked_at_again(remembered: tuple[Path, Path, Path, str]) -> None:
     file = remembered[1].parent / "dataset.json"
     content = json.loads(file.read_text())
     file.write_text(json.dumps({**content, "description": "new"}))
-    assert checked_before(*remembered)
+    assert cache_is_valid(*remembered)
     file.write_text(json.dumps({**content, "labels": {"background": 0, "MYO": 1, "LV": 2}}))
-    assert not checked_before(*remembered)
+    assert not cache_is_valid(*remembered)
 
 
 def test_a_changed_label_file_is_looked_at_again(remembered: tuple[Path, Path, Path, str]) -> None:
     file = remembered[2] / "a.nii.gz"
     stat = file.stat()
     os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
-    assert not checked_before(*remembered)
+    assert not cache_is_valid(*remembered)
 
 
 def test_a_new_and_a_missing_label_file_are_noticed(remembered: tuple[Path, Path, Path, str]) -> None:
     (remembered[2] / "note.txt").write_text("no label file")
-    assert checked_before(*remembered)
+    assert cache_is_valid(*remembered)
     (remembered[2] / "b.nii.gz").write_bytes(b"")
-    assert not checked_before(*remembered)
+    assert not cache_is_valid(*remembered)
     (remembered[2] / "b.nii.gz").unlink()
     (remembered[2] / "a.nii.gz").unlink()
-    assert not checked_before(*remembered)
+    assert not cache_is_valid(*remembered)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "null"])
 def test_a_broken_memory_is_none(remembered: tuple[Path, Path, Path, str], content: str) -> None:
     remembered[0].write_text(content)
-    assert not checked_before(*remembered)
+    assert not cache_is_valid(*remembered)
 
 
 def test_missing_folders_give_no_memory(tmp_path: Path) -> None:
     where = (tmp_path / CACHE_NAME, tmp_path / "partial_labels.json", tmp_path / "labelsTr", ".nii.gz")
-    assert not checked_before(*where)
+    assert not cache_is_valid(*where)
 
 
 def test_a_memory_that_cannot_be_written_is_no_error(remembered: tuple[Path, Path, Path, str], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way of a folder")
-    remember_checked(tmp_path / "file" / CACHE_NAME, *remembered[1:])
+    write_cache(tmp_path / "file" / CACHE_NAME, *remembered[1:])
 
 
 def test_twenty_thousand_files_are_compared_in_well_under_a_second(tmp_path: Path) -> None:
@@ -251,9 +251,9 @@ def test_twenty_thousand_files_are_compared_in_well_under_a_second(tmp_path: Pat
     (tmp_path / "partial_labels.json").write_text("{}")
     (tmp_path / "dataset.json").write_text('{"labels": {"background": 0}}')
     where = (tmp_path / CACHE_NAME, tmp_path / "partial_labels.json", folder, ".nii.gz")
-    remember_checked(*where)
+    write_cache(*where)
     start = time.perf_counter()
-    assert checked_before(*where)
+    assert cache_is_valid(*where)
     assert time.perf_counter() - start < 1.0
 
 

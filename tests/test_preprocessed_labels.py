@@ -9,7 +9,7 @@ import pytest
 from facts import says
 from toy import write_toy
 
-from nnunet_partial.dataset.preprocessed import COPIES, outdated
+from nnunet_partial.dataset.preprocessed import GT_SEGMENTATIONS, describe_stale_labels
 
 
 @pytest.fixture
@@ -17,14 +17,14 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
     """A raw data set, and the copies that nnU-Net keeps of its label files."""
     raw, preprocessed = (tmp_path / place / "Dataset701_Toy" for place in ("raw", "preprocessed"))
     write_toy(raw)
-    shutil.copytree(raw / "labelsTr", preprocessed / COPIES)
+    shutil.copytree(raw / "labelsTr", preprocessed / GT_SEGMENTATIONS)
     return raw, preprocessed
 
 
 def test_nothing_changed(folders: tuple[Path, Path], tmp_path: Path) -> None:
     raw, preprocessed = folders
-    assert outdated(raw, preprocessed) is None
-    assert outdated(raw, tmp_path / "never preprocessed") is None
+    assert describe_stale_labels(raw, preprocessed) is None
+    assert describe_stale_labels(raw, tmp_path / "never preprocessed") is None
 
 
 def test_all_that_changed_is_named(folders: tuple[Path, Path]) -> None:
@@ -36,13 +36,13 @@ def test_all_that_changed_is_named(folders: tuple[Path, Path]) -> None:
     second.write_bytes(third.read_bytes() + b" ")
     third.unlink()
     names = [path.name.removesuffix("".join(path.suffixes)) for path in (second, third)]
-    assert outdated(raw, preprocessed) == says(
+    assert describe_stale_labels(raw, preprocessed) == says(
         "Dataset701_Toy",
         "1 case(s) were added: new",
         f"1 case(s) are gone: {names[1]}",
         f"1 case(s) have other label files: {names[0]}",
         "nnUNetv2_plan_and_preprocess -d 701",
-        f"deleting {preprocessed / COPIES}",
+        f"deleting {preprocessed / GT_SEGMENTATIONS}",
     )
 
 
@@ -51,4 +51,4 @@ def test_a_label_file_without_an_image_is_no_case(folders: tuple[Path, Path]) ->
     raw, preprocessed = folders
     first = min((raw / "labelsTr").iterdir())
     shutil.copy(first, raw / "labelsTr" / f"spare{''.join(first.suffixes)}")
-    assert outdated(raw, preprocessed) is None
+    assert describe_stale_labels(raw, preprocessed) is None

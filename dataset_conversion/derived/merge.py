@@ -15,28 +15,28 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_partial.dataset.domains import square_root_weights
-from nnunet_partial.dataset.images import Geometry, header, look
-from nnunet_partial.dataset.label_check import wrong
+from nnunet_partial.dataset.images import Geometry, header, inspect_image
+from nnunet_partial.dataset.label_check import label_file_problem
 from nnunet_partial.dataset.raw import RawDataset, nnunet_folder
-from nnunet_partial.dataset.summary import overview, scale_warning
+from nnunet_partial.dataset.summary import dataset_summary, scale_warning
 from nnunet_partial.errors import DatasetError
-from nnunet_partial.labels import FULL_MANIFEST_NAME, FULL_PART, CaseLabels, Manifest, common_order
-from nnunet_partial.utils.parallel import in_parallel
-from nnunet_partial.utils.text import some
+from nnunet_partial.labels import FULL_MANIFEST_NAME, FULL_SUBSET, CaseLabels, Manifest, common_order
+from nnunet_partial.utils.parallel import parallel_map
+from nnunet_partial.utils.text import format_names
 
-from ..duplicates import with_one_patient
+from ..duplicates import merge_duplicate_patients
 from ..staging import refuse_existing, staged_dataset, write_metadata
 from .files import File, bring
-from .source import NO_BACKGROUND, PARTS, Source, conflicts, incomplete, lacks_a_class, unreadable
+from .source import NO_BACKGROUND, SUBSETS, InputDataset, conflicts, incomplete, lacks_a_class, unreadable
 
 _SHOWN = 10
 
 
 @dataclass(frozen=True)
-class Plan:
+class MergePlan:
     """A merge that nothing speaks against: what will be written."""
 
-    sources: tuple[Source, ...]
+    sources: tuple[InputDataset, ...]
     classes: tuple[str, ...]
     manifest: Manifest
     geometry: Mapping[str, Geometry]
@@ -48,14 +48,14 @@ class Plan:
     def has_ignore(self) -> bool:
         return self.unknown_as_ignore or any(source.dataset.ignore_label is not None for source in self.sources)
 
-    def new_values(self, source: Source, case: str) -> dict[int, int]:
+    def new_values(self, source: InputDataset, case: str) -> dict[int, int]:
         """The label value in the merged data set for each value in a case of a source."""
         values = self.same_classes(source)
         if self.unknown_as_ignore and case in source.images["Tr"] and self.lacks_a_class(case):
             values[0] = len(self.classes) + 1
         return values
 
-    def same_classes(self, source: Source) -> dict[int, int]:
+    def same_classes(self, source: InputDataset) -> dict[int, int]:
         """The same, where background stays background."""
         values = {0: 0}
         for value, name in enumerate(source.dataset.classes, start=1):
@@ -69,25 +69,25 @@ class Plan:
         return lacks_a_class(self.manifest.labels_of(case), self.classes)
 
 
-def make_plan(
+def plan_merge(
     folders: Sequence[Path], processes: int = 1, progress: bool = False, unknown_as_ignore: bool = False
-) -> Plan:
+) -> MergePlan:
     """Looks at the data sets in `folders` (headers of the images, content of the labels) and plans their merge.
 
     Raises DatasetError that names everything that speaks against it.
     """
     if len(set(folders)) < 2 or len(set(folders)) < len(folders):
-        raise DatasetError(f"Got {some([f.name for f in folders])}; expected at least two different data sets.")
-    sources = tuple(Source(RawDataset(folder)) for folder in folders)
+        raise DatasetError(f"Got {format_names([f.name for f in folders])}; expected at least two different data sets.")
+    sources = tuple(InputDataset(RawDataset(folder)) for folder in folders)
     _refuse([problem for source in sources for problem in unreadable(source)])
     _refuse([*(p for s in sources for p in incomplete(s)), *conflicts(sources)])
     geometry, problems = _image_headers(sources, processes, progress)
     _refuse(problems)
     classes = common_order(name for source in sources for name in source.dataset.classes)
     entries = {case: labels for source in sources for case, labels in sorted(source.entries.items())}
-    entries, same = with_one_patient(entries)
+    entries, same = merge_duplicate_patients(entries)
     remarks = (*_remarks(sources), *same)
-    plan = Plan(sources, classes, Manifest(entries), geometry, frozenset(), remarks, unknown_as_ignore)
+    plan = MergePlan(sources, classes, Manifest(entries), geometry, frozenset(), remarks, unknown_as_ignore)
     changing, problems = _look_into_labels(plan, processes, progress)
     _refuse(problems)
     training = [case for source in sources for case in source.images["Tr"]]
@@ -104,11 +104,13 @@ def _refuse(problems: Sequence[str]) -> None:
         raise DatasetError("These data sets cannot be merged; nothing was written.\n- " + "\n- ".join(problems))
 
 
-def _image_headers(sources: Sequence[Source], processes: int, progress: bool) -> tuple[dict[str, Geometry], list[str]]:
+def _image_headers(
+    sources: Sequence[InputDataset], processes: int, progress: bool
+) -> tuple[dict[str, Geometry], list[str]]:
     """Geometry of each case's first channel, and what the headers show: unreadable files, missing channels, 2-D with
     3-D."""
-    tasks = [(source, case, paths) for source in sources for p in PARTS for case, paths in source.images[p].items()]
-    read = in_parallel(
+    tasks = [(source, case, paths) for source in sources for p in SUBSETS for case, paths in source.images[p].items()]
+    read = parallel_map(
         _headers, [paths for _, _, paths in tasks], processes, "reading image headers" if progress else None
     )
     geometry: dict[str, Geometry] = {}
@@ -129,7 +131,7 @@ def _image_headers(sources: Sequence[Source], processes: int, progress: bool) ->
     if len(dimensions) > 1:
         kinds = [
             f"{n}-D: "
-            + ", ".join(f"{len(cases)} case(s) of {name} ({some(cases, 3)})" for name, cases in where.items())
+            + ", ".join(f"{len(cases)} case(s) of {name} ({format_names(cases, 3)})" for name, cases in where.items())
             for n, where in sorted(dimensions.items())
         ]
         problems.append("2-D and 3-D images do not go together. " + "; ".join(kinds))
@@ -147,11 +149,13 @@ def _headers(paths: Sequence[Path]) -> list[Geometry] | str:
     return found
 
 
-def _look_into_labels(plan: Plan, processes: int, progress: bool) -> tuple[list[str], list[str]]:
+def _look_into_labels(plan: MergePlan, processes: int, progress: bool) -> tuple[list[str], list[str]]:
     """The cases whose label file needs other numbers, and what is wrong with label files."""
-    tasks = [(source, case, path) for source in plan.sources for p in PARTS for case, path in source.labels[p].items()]
-    seen = in_parallel(
-        functools.partial(look, with_values=True),
+    tasks = [
+        (source, case, path) for source in plan.sources for p in SUBSETS for case, path in source.labels[p].items()
+    ]
+    seen = parallel_map(
+        functools.partial(inspect_image, with_values=True),
         [path for _, _, path in tasks],
         processes,
         "looking into the labels" if progress else None,
@@ -159,7 +163,7 @@ def _look_into_labels(plan: Plan, processes: int, progress: bool) -> tuple[list[
     changing, problems = [], []
     for (source, case, _), facts in zip(tasks, seen, strict=True):
         dataset = source.dataset
-        line = wrong(case, facts, dataset.manifest, dataset.classes, dataset.ignore_label)
+        line = label_file_problem(case, facts, dataset.manifest, dataset.classes, dataset.ignore_label)
         if line:
             problems.append(f"{source.name}: {line}")
             continue
@@ -169,14 +173,16 @@ def _look_into_labels(plan: Plan, processes: int, progress: bool) -> tuple[list[
     return changing, _first(problems)
 
 
-def _remarks(sources: Sequence[Source]) -> list[str]:
+def _remarks(sources: Sequence[InputDataset]) -> list[str]:
     """What is left behind by a merge, for the user to know."""
     found = []
     for source in sources:
         manifest = source.dataset.manifest
         gone = set(manifest.cases) - set(source.cases)
         if gone:
-            found.append(f"{source.name}: {len(gone)} entries name cases that are not there; left out: {some(gone)}")
+            found.append(
+                f"{source.name}: {len(gone)} entries name cases that are not there; left out: {format_names(gone)}"
+            )
     training = [labels for source in sources for case, labels in source.entries.items() if case in source.images["Tr"]]
     for name in common_order(name for source in sources for name in source.dataset.classes):
         if not any(name in labels.annotated for labels in training):
@@ -201,21 +207,21 @@ class Complete:
     manifest: Manifest
     changing: frozenset[str]
 
-    def files(self, plan: Plan, staging: Path) -> Iterator[File]:
+    def files(self, plan: MergePlan, staging: Path) -> Iterator[File]:
         """What to bring along."""
         for source in plan.sources:
             for case, path in self.paths[source.name].items():
                 new_values = plan.same_classes(source) if case in self.changing else None
-                yield File(path, staging / f"labels{FULL_PART}" / path.name, new_values)
+                yield File(path, staging / f"labels{FULL_SUBSET}" / path.name, new_values)
 
 
-def complete_labels(plan: Plan, processes: int = 1, progress: bool = False) -> Complete | None:
+def complete_labels(plan: MergePlan, processes: int = 1, progress: bool = False) -> Complete | None:
     """The complete labels: those that a scenario keeps apart, of other data sets the labels themselves.
 
     None where no data set is a scenario. Raises DatasetError where labels that a scenario keeps apart are missing or
     hold what they should not.
     """
-    apart = {source.name: source.dataset.label_files(FULL_PART) for source in plan.sources}
+    apart = {source.name: source.dataset.label_files(FULL_SUBSET) for source in plan.sources}
     if not any(apart.values()):
         return None
     paths, knows = {}, dict(plan.manifest.cases)
@@ -233,28 +239,28 @@ def _as_known(entry: CaseLabels, complete: CaseLabels) -> CaseLabels:
     return replace(entry, annotated=complete.annotated, absent=complete.absent)
 
 
-def _entries(source: Source, apart: Mapping[str, Path]) -> dict[str, CaseLabels]:
+def _entries(source: InputDataset, apart: Mapping[str, Path]) -> dict[str, CaseLabels]:
     missing = set(source.images["Tr"]) - set(apart)
     if missing:
         raise DatasetError(
-            f"{source.name} is a scenario, and its labels{FULL_PART} lacks {len(missing)} training case(s): "
-            f"{some(missing)}. Make the scenario again, or remove labels{FULL_PART} to merge without what it hid."
+            f"{source.name} is a scenario, and its labels{FULL_SUBSET} lacks {len(missing)} training case(s): "
+            f"{format_names(missing)}. Make the scenario again, or remove labels{FULL_SUBSET} to merge without what it hid."
         )
     manifest = Manifest.read(source.dataset.folder / FULL_MANIFEST_NAME)
     return {case: manifest.labels_of(case) for case in source.images["Tr"]}
 
 
-def _changing(plan: Plan, complete: Complete, processes: int, progress: bool) -> Iterator[str]:
+def _changing(plan: MergePlan, complete: Complete, processes: int, progress: bool) -> Iterator[str]:
     tasks = [(source, case, path) for source in plan.sources for case, path in complete.paths[source.name].items()]
-    seen = in_parallel(
-        functools.partial(look, with_values=True),
+    seen = parallel_map(
+        functools.partial(inspect_image, with_values=True),
         [path for _, _, path in tasks],
         processes,
         "looking into the complete labels" if progress else None,
     )
     for (source, case, path), facts in zip(tasks, seen, strict=True):
         dataset = source.dataset
-        line = wrong(case, facts, complete.manifest, dataset.classes, dataset.ignore_label)
+        line = label_file_problem(case, facts, complete.manifest, dataset.classes, dataset.ignore_label)
         if line:
             raise DatasetError(f"{source.name}, {path.parent.name}: {line}")
         new_values = plan.same_classes(source)
@@ -263,7 +269,7 @@ def _changing(plan: Plan, complete: Complete, processes: int, progress: bool) ->
 
 
 @dataclass(frozen=True)
-class Merged:
+class MergeResult:
     """A merged data set: where it lies, its tables as text, and what the user should know.
 
     `weights`: with which probability training draws from each domain; None where every case is as likely.
@@ -284,7 +290,7 @@ def merge(
     overwrite: bool = False,
     processes: int = 1,
     progress: bool = False,
-) -> Merged:
+) -> MergeResult:
     """Writes the data set nnUNet_raw/`name` with all cases of the raw data sets in `folders`.
 
     Classes are the union, in the common order LV, MYO, LA, RV, RA, others behind them, an ignore label last. Images are
@@ -297,12 +303,12 @@ def merge(
     if nnunet_folder("nnUNet_raw") / name in folders:
         raise DatasetError(f"{name} is one of the data sets to be merged. Choose another id for the result with -d.")
     refuse_existing(name, overwrite)
-    plan = make_plan(folders, processes, progress, unknown_as_ignore)
+    plan = plan_merge(folders, processes, progress, unknown_as_ignore)
     complete = complete_labels(plan, processes, progress)
     weights, remarks = _weights(plan, balance)
     with staged_dataset(name, _made_with(plan, balance), overwrite) as staging:
         files = [*_files(plan, staging), *(complete.files(plan, staging) if complete else ())]
-        for _ in in_parallel(bring, files, processes, "linking and relabelling" if progress else None):
+        for _ in parallel_map(bring, files, processes, "linking and relabelling" if progress else None):
             pass
         warnings = write_metadata(
             staging,
@@ -315,19 +321,19 @@ def merge(
         )
         if complete:
             complete.manifest.write(staging / FULL_MANIFEST_NAME)
-    training, test = ([case for s in plan.sources for case in s.images[part]] for part in PARTS)
+    training, test = ([case for s in plan.sources for case in s.images[part]] for part in SUBSETS)
     scale = scale_warning(plan.manifest, [*training, *test], plan.geometry)
-    return Merged(
+    return MergeResult(
         nnunet_folder("nnUNet_raw") / name,
-        overview(plan.manifest, plan.classes, training, test, plan.geometry),
+        dataset_summary(plan.manifest, plan.classes, training, test, plan.geometry),
         (*plan.warnings, *remarks, *([scale] if scale else []), *warnings),
         weights,
     )
 
 
-def _files(plan: Plan, staging: Path) -> Iterator[File]:
+def _files(plan: MergePlan, staging: Path) -> Iterator[File]:
     for source in plan.sources:
-        for part in PARTS:
+        for part in SUBSETS:
             for paths in source.images[part].values():
                 yield from (File(path, staging / f"images{part}" / path.name) for path in paths)
             for case, path in source.labels[part].items():
@@ -335,7 +341,7 @@ def _files(plan: Plan, staging: Path) -> Iterator[File]:
                 yield File(path, staging / f"labels{part}" / path.name, new_values)
 
 
-def _weights(plan: Plan, balance: bool) -> tuple[dict[str, float] | None, list[str]]:
+def _weights(plan: MergePlan, balance: bool) -> tuple[dict[str, float] | None, list[str]]:
     """How likely training draws from each domain, None for every case equally often; and what the user should know."""
     if not balance:
         return None, [
@@ -349,23 +355,23 @@ def _weights(plan: Plan, balance: bool) -> tuple[dict[str, float] | None, list[s
     return square_root_weights(sizes), []
 
 
-def _made_with(plan: Plan, balance: bool) -> dict[str, Any]:
+def _made_with(plan: MergePlan, balance: bool) -> dict[str, Any]:
     """Which files the merge is made of: another selection or a changed file starts it afresh."""
     return {
         "command": "merge",
-        "sources": [source.stamp(f"labels{FULL_PART}", FULL_MANIFEST_NAME) for source in plan.sources],
+        "sources": [source.stamp(f"labels{FULL_SUBSET}", FULL_MANIFEST_NAME) for source in plan.sources],
         "unknown_as_ignore": plan.unknown_as_ignore,
         "balance": balance,
     }
 
 
-def _scenarios(plan: Plan) -> dict[str, Any] | None:
+def _scenarios(plan: MergePlan) -> dict[str, Any] | None:
     """The scenarios of the sources, by data set; None where there are none."""
     found = {s.name: dict(s.dataset.manifest.scenario) for s in plan.sources if s.dataset.manifest.scenario}
     return found or None
 
 
-def _about(plan: Plan, name: str) -> dict[str, Any]:
+def _about(plan: MergePlan, name: str) -> dict[str, Any]:
     """Entries of dataset.json: where the data came from, and each source's terms and references."""
     about: dict[str, Any] = {
         "dataset_name": name.partition("_")[2],

@@ -12,16 +12,16 @@ from typing import Any
 
 from nnunet_partial.dataset.raw import nnunet_folder
 from nnunet_partial.dataset.splits import SPLITS_NAME, check_splits
-from nnunet_partial.dataset.summary import knowledge_table
+from nnunet_partial.dataset.summary import annotation_table
 from nnunet_partial.errors import DatasetError
-from nnunet_partial.labels import FULL_MANIFEST_NAME, FULL_PART, MANIFEST_NAME, Manifest
+from nnunet_partial.labels import FULL_MANIFEST_NAME, FULL_SUBSET, MANIFEST_NAME, Manifest
 from nnunet_partial.utils.files import write_json
-from nnunet_partial.utils.parallel import in_parallel
+from nnunet_partial.utils.parallel import parallel_map
 
 from ..staging import refuse_existing, staged_dataset, write_metadata
 from .files import File, bring
-from .scenario_plan import Options, ScenarioPlan, make_plan
-from .source import PARTS
+from .scenario_plan import ScenarioOptions, ScenarioPlan, plan_scenario
+from .source import SUBSETS
 
 #: Entries of the source's dataset.json that the scenario has its own of. 'dataset' lists files of the source, so
 #: that nnU-Net would train on the labels that are to be hidden; nnU-Net's generator writes a wrong 'citation'.
@@ -32,7 +32,7 @@ _NOT_COPIED = (
 
 
 @dataclass(frozen=True)
-class Made:
+class ScenarioResult:
     """A scenario: where it lies, what was hidden as text, and what the user should know."""
 
     folder: Path
@@ -43,12 +43,12 @@ class Made:
 def scenario(
     source: Path,
     name: str,
-    options: Options,
+    options: ScenarioOptions,
     *,
     overwrite: bool = False,
     processes: int = 1,
     progress: bool = False,
-) -> Made:
+) -> ScenarioResult:
     """Writes the data set nnUNet_raw/`name`: the raw data set in `source` with the labels hidden that `options` names.
 
     Images, and labels that stay as they are, are hard links (copies where the file system cannot). Folds are those of
@@ -57,9 +57,9 @@ def scenario(
     if nnunet_folder("nnUNet_raw") / name == source:
         raise DatasetError(f"{name} is the data set the scenario is made from. Choose another id with -d.")
     refuse_existing(name, overwrite)
-    plan = make_plan(source, options, processes, progress)
+    plan = plan_scenario(source, options, processes, progress)
     with staged_dataset(name, _made_with(plan), overwrite) as staging:
-        for _ in in_parallel(
+        for _ in parallel_map(
             bring, list(_files(plan, staging)), processes, "linking and relabelling" if progress else None
         ):
             pass
@@ -74,11 +74,11 @@ def scenario(
         )
         plan.full.write(staging / FULL_MANIFEST_NAME)
         _write_folds(plan, staging)
-    return Made(nnunet_folder("nnUNet_raw") / name, _summary(plan), plan.warnings)
+    return ScenarioResult(nnunet_folder("nnUNet_raw") / name, _summary(plan), plan.warnings)
 
 
 def _files(plan: ScenarioPlan, staging: Path) -> Iterator[File]:
-    for part, cases in zip(PARTS, (plan.training, plan.test), strict=True):
+    for part, cases in zip(SUBSETS, (plan.training, plan.test), strict=True):
         for case in cases:
             yield from (File(path, staging / f"images{part}" / path.name) for path in plan.source.images[part][case])
     for file in plan.label_files():
@@ -95,11 +95,11 @@ def _write_folds(plan: ScenarioPlan, staging: Path) -> None:
 
 def _made_with(plan: ScenarioPlan) -> dict[str, Any]:
     """Which files and options the scenario is made of: others start it afresh."""
-    more = (f"labels{FULL_PART}", FULL_MANIFEST_NAME, SPLITS_NAME)
+    more = (f"labels{FULL_SUBSET}", FULL_MANIFEST_NAME, SPLITS_NAME)
     return {"command": "scenario", **_options(plan.options), "source": plan.source.stamp(*more)}
 
 
-def _options(options: Options) -> dict[str, Any]:
+def _options(options: ScenarioOptions) -> dict[str, Any]:
     return {**asdict(options), "missing": list(options.missing)}
 
 
@@ -147,5 +147,5 @@ def _summary(plan: ScenarioPlan) -> str:
     for part, cases in (("training", plan.training), ("test", plan.test)):
         if cases:
             text += f"\nHow many {part} cases know each structure: annotated / absent / unknown\n"
-            text += knowledge_table(plan.manifest, plan.classes, cases)
+            text += annotation_table(plan.manifest, plan.classes, cases)
     return text

@@ -24,25 +24,25 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from nnunet_partial.dataset.images import look
-from nnunet_partial.dataset.label_check import wrong
+from nnunet_partial.dataset.images import inspect_image
+from nnunet_partial.dataset.label_check import label_file_problem
 from nnunet_partial.dataset.raw import RawDataset, nnunet_folder
 from nnunet_partial.dataset.splits import SPLITS_NAME, Split, check_splits, make_splits
 from nnunet_partial.dataset.summary import NO_DOMAIN
 from nnunet_partial.errors import DatasetError, SplitError
-from nnunet_partial.labels import FULL_MANIFEST_NAME, FULL_PART, CaseLabels, Manifest
+from nnunet_partial.labels import FULL_MANIFEST_NAME, FULL_SUBSET, CaseLabels, Manifest
 from nnunet_partial.utils.files import read_json
-from nnunet_partial.utils.parallel import in_parallel
-from nnunet_partial.utils.text import some
+from nnunet_partial.utils.parallel import parallel_map
+from nnunet_partial.utils.text import format_names
 
-from .source import NO_BACKGROUND, Source, incomplete, lacks_a_class, unreadable
+from .source import NO_BACKGROUND, InputDataset, incomplete, lacks_a_class, unreadable
 
 #: In place of class names: each chosen patient loses some of its classes, drawn by lot.
 RANDOM = "random"
 
 
 @dataclass(frozen=True)
-class Options:
+class ScenarioOptions:
     """What to hide, and from whom.
 
     `missing`: class names, or RANDOM alone. `fraction`: of the patients, above 0, at most 1. `domain`: of which domain;
@@ -66,7 +66,7 @@ class Options:
             raise DatasetError(f"'{RANDOM}' draws the missing classes by lot and stands alone; got {self.missing}.")
 
 
-def cases_in_scope(source: Source, manifest: Manifest, options: Options) -> list[str]:
+def cases_in_scope(source: InputDataset, manifest: Manifest, options: ScenarioOptions) -> list[str]:
     """The training cases that may lose something. Raises DatasetError for a domain that has none."""
     training = list(source.images["Tr"])
     if options.domain is None:
@@ -75,27 +75,29 @@ def cases_in_scope(source: Source, manifest: Manifest, options: Options) -> list
     if not scope:
         domains = {domain_of(manifest.labels_of(case)) for case in training}
         raise DatasetError(
-            f"{source.name} has no training case of the domain {options.domain!r}. Its domains: {some(domains)}."
+            f"{source.name} has no training case of the domain {options.domain!r}. Its domains: {format_names(domains)}."
         )
     return scope
 
 
-def impossible(source: Source, manifest: Manifest, scope: Sequence[str], options: Options) -> list[str]:
+def find_problems(
+    source: InputDataset, manifest: Manifest, scope: Sequence[str], options: ScenarioOptions
+) -> list[str]:
     """Why classes cannot be removed: they are no classes, or a domain does not know them."""
     if options.missing == (RANDOM,):
         return []
     classes = source.dataset.classes
     strange = [name for name in options.missing if name not in classes]
     if strange:
-        return [f"dataset.json has no class {some(strange)}; its classes: {', '.join(classes)}"]
+        return [f"dataset.json has no class {format_names(strange)}; its classes: {', '.join(classes)}"]
     found, way_out = [], "" if options.domain else ". Name the domain that loses it with --domain"
     for domain in sorted({manifest.labels_of(case).domain for case in scope}):
         drawn = annotated(manifest, [case for case in scope if manifest.labels_of(case).domain == domain])
         unknown = [name for name in options.missing if name not in drawn]
         if unknown:
             found.append(
-                f"no training case of the domain {domain or NO_DOMAIN} is annotated for {some(unknown)} (only for "
-                f"{some(drawn)}), so it cannot be removed there{way_out}"
+                f"no training case of the domain {domain or NO_DOMAIN} is annotated for {format_names(unknown)} (only for "
+                f"{format_names(drawn)}), so it cannot be removed there{way_out}"
             )
     return found
 
@@ -119,9 +121,9 @@ def chosen_patients(manifest: Manifest, cases: Sequence[str], fraction: float, s
     for case in cases:
         domains.setdefault(manifest.patient_of(case), set()).add(manifest.labels_of(case).domain)
     queues: dict[tuple[str, ...], list[str]] = {}
-    for patient in sorted(domains, key=lambda patient: (_lot(seed, patient), patient)):
+    for patient in sorted(domains, key=lambda patient: (_random_key(seed, patient), patient)):
         queues.setdefault(tuple(sorted(domains[patient])), []).append(patient)
-    return sorted(patient for queue in queues.values() for patient in queue[: _share(fraction, len(queue))])
+    return sorted(patient for queue in queues.values() for patient in queue[: _n_patients(fraction, len(queue))])
 
 
 def hidden_classes(
@@ -139,7 +141,7 @@ def hidden_classes(
             by_patient[manifest.patient_of(case)].append(case)
     hidden: dict[str, tuple[str, ...]] = {}
     for patient, theirs in by_patient.items():
-        lost = _subset(manifest, theirs, patient, seed) if list(missing) == [RANDOM] else missing
+        lost = _random_classes(manifest, theirs, patient, seed) if list(missing) == [RANDOM] else missing
         for case in theirs:
             here = tuple(name for name in lost if name in manifest.labels_of(case).annotated)
             if here:
@@ -156,21 +158,21 @@ def hide(manifest: Manifest, hidden: Mapping[str, Sequence[str]]) -> Manifest:
     return Manifest(cases)
 
 
-def _lot(seed: int, *names: str) -> int:
+def _random_key(seed: int, *names: str) -> int:
     """A number that looks random, the same on every machine."""
     return int.from_bytes(hashlib.sha256("\0".join([str(seed), *names]).encode()).digest(), "big")
 
 
-def _share(fraction: float, patients: int) -> int:
+def _n_patients(fraction: float, patients: int) -> int:
     return min(patients, math.floor(fraction * patients + 0.5))
 
 
-def _subset(manifest: Manifest, cases: Sequence[str], patient: str, seed: int) -> tuple[str, ...]:
+def _random_classes(manifest: Manifest, cases: Sequence[str], patient: str, seed: int) -> tuple[str, ...]:
     """A non-empty proper subset of what was annotated; empty where there is none."""
     classes = sorted({name for case in cases for name in manifest.labels_of(case).annotated})
     if len(classes) < 2:
         return ()
-    bits = 1 + _lot(seed, patient, "classes") % (2 ** len(classes) - 2)
+    bits = 1 + _random_key(seed, patient, "classes") % (2 ** len(classes) - 2)
     return tuple(name for place, name in enumerate(classes) if bits >> place & 1)
 
 
@@ -194,7 +196,7 @@ def folds_of(source: Path, manifest: Manifest, cases: Sequence[str]) -> list[Spl
     return make_splits(manifest, cases)[0]
 
 
-def restricted(splits: Sequence[Split], kept: Sequence[str], manifest: Manifest) -> tuple[list[Split], list[str]]:
+def restrict_splits(splits: Sequence[Split], kept: Sequence[str], manifest: Manifest) -> tuple[list[Split], list[str]]:
     """The same folds with the cases that were kept, and warnings.
 
     Where a fold would have nothing left on one side, new folds are made by patient; the warning says so.
@@ -208,7 +210,7 @@ def restricted(splits: Sequence[Split], kept: Sequence[str], manifest: Manifest)
     return made, [f"fold {', '.join(empty)} of the source has no case left on one side: new folds were made", *warnings]
 
 
-def untaught(splits: Sequence[Split], manifest: Manifest, classes: Sequence[str]) -> list[str]:
+def classes_without_annotation(splits: Sequence[Split], manifest: Manifest, classes: Sequence[str]) -> list[str]:
     """A warning for each fold in whose training part no case is annotated for a class that others are annotated for."""
     annotated: Mapping[str, frozenset[str]] = {
         case: frozenset(manifest.labels_of(case).annotated)
@@ -231,7 +233,7 @@ _SHOWN = 10
 
 
 @dataclass(frozen=True)
-class Relabelled:
+class RelabelledCase:
     """One label file of the scenario: the case, the folder it goes to ("Tr", "Ts", "Tr_full"), and its new values."""
 
     case: str
@@ -253,8 +255,8 @@ class ScenarioPlan:
     label file that is written anew.
     """
 
-    source: Source
-    options: Options
+    source: InputDataset
+    options: ScenarioOptions
     patients: tuple[str, ...]
     eligible: int
     hidden: Mapping[str, tuple[str, ...]]
@@ -283,16 +285,16 @@ class ScenarioPlan:
     @property
     def full_labels(self) -> dict[str, Path]:
         """The complete label files by case: those of the source, or what a scenario as source keeps apart."""
-        return {**self.source.labels["Tr"], **self.source.dataset.label_files(FULL_PART)}
+        return {**self.source.labels["Tr"], **self.source.dataset.label_files(FULL_SUBSET)}
 
-    def label_files(self) -> Iterator[Relabelled]:
+    def label_files(self) -> Iterator[RelabelledCase]:
         """Every label file of the scenario."""
         for case in self.training:
-            yield Relabelled(case, "Tr", self.source.labels["Tr"][case], self._new_values(case))
+            yield RelabelledCase(case, "Tr", self.source.labels["Tr"][case], self._new_values(case))
         for case in self.training:
-            yield Relabelled(case, FULL_PART, self.full_labels[case], self._same_classes)
+            yield RelabelledCase(case, FULL_SUBSET, self.full_labels[case], self._same_classes)
         for case, path in self.source.labels["Ts"].items():
-            yield Relabelled(case, "Ts", path, self._same_classes)
+            yield RelabelledCase(case, "Ts", path, self._same_classes)
 
     @cached_property
     def _same_classes(self) -> dict[int, int]:
@@ -336,28 +338,28 @@ class ScenarioPlan:
         }
 
 
-def make_plan(folder: Path, options: Options, processes: int = 1, progress: bool = False) -> ScenarioPlan:
+def plan_scenario(folder: Path, options: ScenarioOptions, processes: int = 1, progress: bool = False) -> ScenarioPlan:
     """Plans the scenario of the raw data set in `folder`; looks into the label files that may change.
 
     Raises DatasetError or SplitError that says what speaks against it.
     """
-    plan = outline(folder, options)
+    plan = preview_scenario(folder, options)
     changing, problems = _look_into_labels(plan, processes, progress)
     _refuse(plan.source, problems)
     return replace(plan, changing=frozenset(changing))
 
 
-def outline(folder: Path, options: Options) -> ScenarioPlan:
+def preview_scenario(folder: Path, options: ScenarioOptions) -> ScenarioPlan:
     """The plan as far as the manifest tells, in which no label file is known to change yet; reads no label.
 
     Raises DatasetError or SplitError that says what speaks against it.
     """
-    source = Source(RawDataset(folder))
+    source = InputDataset(RawDataset(folder))
     _refuse(source, unreadable(source))
     _refuse(source, incomplete(source))
     before = Manifest({case: source.dataset.manifest.labels_of(case) for case in sorted(source.cases)})
     scope = cases_in_scope(source, before, options)
-    _refuse(source, impossible(source, before, scope, options))
+    _refuse(source, find_problems(source, before, scope, options))
     patients = chosen_patients(before, scope, options.fraction, options.seed)
     missing = [name for name in (*source.dataset.classes, RANDOM) if name in options.missing]
     hidden = hidden_classes(before, scope, patients, missing, options.seed)
@@ -371,8 +373,8 @@ def outline(folder: Path, options: Options) -> ScenarioPlan:
 
 
 def _planned(
-    source: Source,
-    options: Options,
+    source: InputDataset,
+    options: ScenarioOptions,
     before: Manifest,
     patients: Sequence[str],
     eligible: int,
@@ -388,13 +390,13 @@ def _planned(
         )
     if lost & taken or (lost and not options.keep_only_complete):
         raise DatasetError(
-            f"No training case would be annotated for {some(lost)} any more, so that it could not be learned; nothing "
+            f"No training case would be annotated for {format_names(lost)} any more, so that it could not be learned; nothing "
             "was written. Choose a smaller fraction, one domain (--domain), or another seed."
         )
     classes = tuple(name for name in source.dataset.classes if name not in lost)
     cases = {*training, *source.images["Ts"]}
     folds = folds_of(source.dataset.folder, before, list(source.images["Tr"]))
-    splits, warnings = restricted(folds, training, manifest)
+    splits, warnings = restrict_splits(folds, training, manifest)
     manifest = _with_classes(manifest, cases, lost)
     plan = ScenarioPlan(
         source,
@@ -410,10 +412,10 @@ def _planned(
         tuple(splits),
         (),
     )
-    return replace(plan, warnings=(*_remarks(plan), *warnings, *untaught(splits, manifest, classes)))
+    return replace(plan, warnings=(*_remarks(plan), *warnings, *classes_without_annotation(splits, manifest, classes)))
 
 
-def _refuse(source: Source, problems: Sequence[str]) -> None:
+def _refuse(source: InputDataset, problems: Sequence[str]) -> None:
     if problems:
         shown = [*problems[:_SHOWN], *([f"... and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else [])]
         raise DatasetError(f"No scenario can be made from {source.name}; nothing was written.\n- " + "\n- ".join(shown))
@@ -425,7 +427,7 @@ def _with_classes(manifest: Manifest, cases: set[str], gone: set[str]) -> Manife
     return hide(Manifest(kept), dict.fromkeys(kept, tuple(gone)))
 
 
-def _full_manifest(source: Source, before: Manifest) -> Manifest:
+def _full_manifest(source: InputDataset, before: Manifest) -> Manifest:
     """What the complete labels know: more than the manifest where the source is a scenario itself."""
     file = source.dataset.folder / FULL_MANIFEST_NAME
     if not file.exists():
@@ -440,14 +442,14 @@ def _remarks(plan: ScenarioPlan) -> list[str]:
     if spared:
         why = "a single class at most" if plan.options.missing == (RANDOM,) else "none of these classes"
         found.append(
-            f"{len(spared)} of the chosen patient(s) were annotated for {why} and lose nothing: {some(spared)}"
+            f"{len(spared)} of the chosen patient(s) were annotated for {why} and lose nothing: {format_names(spared)}"
         )
     nothing = [case for case in plan.training if not plan.manifest.labels_of(case).annotated and case in plan.hidden]
     if nothing:
-        found.append(f"{len(nothing)} training case(s) are annotated for nothing any more: {some(nothing)}")
+        found.append(f"{len(nothing)} training case(s) are annotated for nothing any more: {format_names(nothing)}")
     if plan.removed:
         found.append(
-            f"only cases that were left out are annotated for {some(plan.removed)}: the data set does not have these "
+            f"only cases that were left out are annotated for {format_names(plan.removed)}: the data set does not have these "
             "classes any more, in the test labels neither"
         )
     if plan.options.unknown_as_ignore and all(
@@ -468,8 +470,8 @@ def _look_into_labels(plan: ScenarioPlan, processes: int, progress: bool) -> tup
     """(part, case) of each label file that is to be written anew, and what is wrong with label files."""
     dataset = plan.source.dataset
     tasks = [file for file in plan.label_files() if file.may_change]
-    seen = in_parallel(
-        functools.partial(look, with_values=True),
+    seen = parallel_map(
+        functools.partial(inspect_image, with_values=True),
         [file.path for file in tasks],
         processes,
         "looking into the labels" if progress else None,
@@ -477,8 +479,8 @@ def _look_into_labels(plan: ScenarioPlan, processes: int, progress: bool) -> tup
     full = _full_manifest(plan.source, plan.before)
     changing, problems = [], []
     for file, facts in zip(tasks, seen, strict=True):
-        manifest = full if file.part == FULL_PART else plan.before
-        line = wrong(file.case, facts, manifest, dataset.classes, dataset.ignore_label)
+        manifest = full if file.part == FULL_SUBSET else plan.before
+        line = label_file_problem(file.case, facts, manifest, dataset.classes, dataset.ignore_label)
         if line:
             problems.append(line)
         elif any(file.new_values[int(value)] != value for value in facts.values):

@@ -11,15 +11,15 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from nnunet_partial.dataset.label_check import files_sum
+from nnunet_partial.dataset.label_check import hash_files
 from nnunet_partial.dataset.out_of_view import off_as_absent
 from nnunet_partial.dataset.raw import TIFF, RawDataset
-from nnunet_partial.dataset.splits import for_test_text, training_cases_for_test
+from nnunet_partial.dataset.splits import test_split_message, training_cases_for_test
 from nnunet_partial.errors import DatasetError, PartialLabelError
-from nnunet_partial.labels import MANIFEST_NAME, CaseLabels, common_order, strangers
-from nnunet_partial.utils.text import some
+from nnunet_partial.labels import MANIFEST_NAME, CaseLabels, common_order, find_shared_patients
+from nnunet_partial.utils.text import format_names
 
-from ..duplicates import persons
+from ..duplicates import patient_by_case
 
 #: What `unknown_as_ignore` may lead to.
 NO_BACKGROUND = (
@@ -28,12 +28,12 @@ NO_BACKGROUND = (
 )
 
 
-PARTS = ("Tr", "Ts")
+SUBSETS = ("Tr", "Ts")
 _KINDS = ("images", "labels")
 
 
 @dataclass(frozen=True)
-class Source:
+class InputDataset:
     """One data set to be merged, with its files listed once."""
 
     dataset: RawDataset
@@ -53,16 +53,16 @@ class Source:
                 f"{self.name} keeps its pixel sizes in json files beside the {self.dataset.file_ending} images; they "
                 "would be lost. Convert the images to .nii.gz first."
             )
-        return {part: self.dataset.image_files(part) for part in PARTS}
+        return {part: self.dataset.image_files(part) for part in SUBSETS}
 
     @cached_property
     def labels(self) -> dict[str, dict[str, Path]]:
         """Label file by part ("Tr", "Ts") and case."""
-        return {part: self.dataset.label_files(part) for part in PARTS}
+        return {part: self.dataset.label_files(part) for part in SUBSETS}
 
     @property
     def cases(self) -> list[str]:
-        return [case for part in PARTS for case in self.images[part]]
+        return [case for part in SUBSETS for case in self.images[part]]
 
     @property
     def channel_names(self) -> dict[str, str]:
@@ -84,9 +84,9 @@ class Source:
         """Sums by which a changed file is noticed: content of dataset.json and manifest, names, sizes and times of
         images and labels. `more`: further files or folders of the data set, as far as they are there."""
         folder, sums = self.dataset.folder, {"name": self.name}
-        for name in ("dataset.json", MANIFEST_NAME, *(f"{kind}{part}" for kind in _KINDS for part in PARTS), *more):
+        for name in ("dataset.json", MANIFEST_NAME, *(f"{kind}{part}" for kind in _KINDS for part in SUBSETS), *more):
             if (folder / name).is_dir():
-                sums[name] = files_sum(folder / name, self.dataset.file_ending)
+                sums[name] = hash_files(folder / name, self.dataset.file_ending)
             elif (folder / name).exists():
                 sums[name] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
         return sums
@@ -97,7 +97,7 @@ def lacks_a_class(labels: CaseLabels, classes: Sequence[str]) -> bool:
     return not labels.known.issuperset(classes)
 
 
-def unreadable(source: Source) -> list[str]:
+def unreadable(source: InputDataset) -> list[str]:
     """What is wrong with dataset.json and the manifest of one data set, each on its own."""
     found = []
     for read in (
@@ -113,7 +113,7 @@ def unreadable(source: Source) -> list[str]:
     return found
 
 
-def incomplete(source: Source) -> list[str]:
+def incomplete(source: InputDataset) -> list[str]:
     """Images without labels, labels without images, cases without entry or with a wrong one: as lists of files and
     the manifest show it."""
     found = []
@@ -122,24 +122,28 @@ def incomplete(source: Source) -> list[str]:
         found.append(f"{source.name}: no training images in imagesTr")
     unlabelled = set(images["Tr"]) - set(labels["Tr"])
     if unlabelled:
-        found.append(f"{source.name}: {len(unlabelled)} training image(s) without a label file: {some(unlabelled)}")
-    for part in PARTS:
+        found.append(
+            f"{source.name}: {len(unlabelled)} training image(s) without a label file: {format_names(unlabelled)}"
+        )
+    for part in SUBSETS:
         alone = set(labels[part]) - set(images[part])
         if alone:
-            found.append(f"{source.name}: {len(alone)} label file(s) in labels{part} without an image: {some(alone)}")
+            found.append(
+                f"{source.name}: {len(alone)} label file(s) in labels{part} without an image: {format_names(alone)}"
+            )
     twice = set(images["Tr"]) & set(images["Ts"])
     if twice:
-        found.append(f"{source.name}: {len(twice)} case(s) in imagesTr and in imagesTs: {some(twice)}")
+        found.append(f"{source.name}: {len(twice)} case(s) in imagesTr and in imagesTs: {format_names(twice)}")
     for_test = training_cases_for_test(source.dataset.manifest, list(images["Tr"]))
     if for_test:
-        found.append(f"{source.name}: {for_test_text(for_test)}")
+        found.append(f"{source.name}: {test_split_message(for_test)}")
     manifest = source.dataset.manifest
     found += [f"{source.name}: {p}" for p in manifest.problems(source.cases, source.dataset.classes)]
     entries = {case: entry for case in source.cases if (entry := manifest.find(case))}
     return found + [f"{source.name}: {p}" for p in off_as_absent(entries)]
 
 
-def conflicts(sources: Sequence[Source]) -> list[str]:
+def conflicts(sources: Sequence[InputDataset]) -> list[str]:
     """Where the data sets do not fit each other, as dataset.json, manifests and the lists of files show it."""
     found = []
     for what, values in (
@@ -154,13 +158,13 @@ def conflicts(sources: Sequence[Source]) -> list[str]:
     return found + _same_cases(sources) + _patients_on_both_sides(sources) + _people_under_other_names(sources)
 
 
-def _people_under_other_names(sources: Sequence[Source]) -> list[str]:
+def _people_under_other_names(sources: Sequence[InputDataset]) -> list[str]:
     """Data sets of the same people who are named differently, as the manifests say."""
     entries = {case: source.dataset.manifest.find(case) for source in sources for case in source.cases}
-    return strangers({case: labels for case, labels in entries.items() if labels is not None})
+    return find_shared_patients({case: labels for case, labels in entries.items() if labels is not None})
 
 
-def _alike_names(sources: Sequence[Source]) -> list[str]:
+def _alike_names(sources: Sequence[InputDataset]) -> list[str]:
     spelled: dict[str, list[str]] = {}
     for name in common_order(name for source in sources for name in source.dataset.classes):
         spelled.setdefault(name.casefold().strip(), []).append(name)
@@ -171,7 +175,7 @@ def _alike_names(sources: Sequence[Source]) -> list[str]:
     ]
 
 
-def _same_cases(sources: Sequence[Source]) -> list[str]:
+def _same_cases(sources: Sequence[InputDataset]) -> list[str]:
     owners: dict[str, list[str]] = {}
     for source in sources:
         for case in dict.fromkeys(source.cases):
@@ -181,20 +185,20 @@ def _same_cases(sources: Sequence[Source]) -> list[str]:
         if len(names) > 1:
             shared.setdefault(" and ".join(names), []).append(case)
     return [
-        f"{len(cases)} case(s) with the same identifier in {names}: {some(cases)}. Convert one data set with other "
+        f"{len(cases)} case(s) with the same identifier in {names}: {format_names(cases)}. Convert one data set with other "
         "identifiers, or leave it out"
         for names, cases in shared.items()
     ]
 
 
-def _patients_on_both_sides(sources: Sequence[Source]) -> list[str]:
+def _patients_on_both_sides(sources: Sequence[InputDataset]) -> list[str]:
     """Patients who train, in one data set or in another, and are test patients: their test would be too good to be
     true."""
     found = [
-        (s, part, case, s.dataset.manifest.find(case)) for s in sources for part in PARTS for case in s.images[part]
+        (s, part, case, s.dataset.manifest.find(case)) for s in sources for part in SUBSETS for case in s.images[part]
     ]
     entries = [(source, part, case, labels) for source, part, case, labels in found if labels is not None]
-    person = persons((case, labels) for _, _, case, labels in entries)
+    person = patient_by_case((case, labels) for _, _, case, labels in entries)
     sides: dict[str, dict[str, set[str]]] = {}
     for source, part, case, labels in entries:
         side = "test" if part == "Ts" or labels.split == "test" else "training"
@@ -205,7 +209,7 @@ def _patients_on_both_sides(sources: Sequence[Source]) -> list[str]:
             where = ", ".join(f"{' and '.join(sorted(s))} in {name}" for name, s in by_source.items())
             leaking.setdefault(where, []).append(patient)
     return [
-        f"{len(patients)} patient(s) on different sides of the official splits ({where}): {some(patients)}. "
+        f"{len(patients)} patient(s) on different sides of the official splits ({where}): {format_names(patients)}. "
         "Leave their cases out on one side; if they are different people, give them different 'patient' entries"
         for where, patients in leaking.items()
     ]

@@ -83,7 +83,7 @@ def _expected_bytes(values: dict[str, str]) -> int | None:
 _HEADER_BYTES = 352
 
 
-def read_picture(path: Path) -> tuple[NDArray[Any], tuple[float, float]]:
+def read_camus_image(path: Path) -> tuple[NDArray[Any], tuple[float, float]]:
     """An image or mask: array (rows, cols), for a sequence (t, rows, cols), and (height, width) of a pixel in mm.
 
     A single frame that is stored as a sequence of one comes back as (rows, cols). The third spacing of a sequence is
@@ -112,7 +112,7 @@ def read_picture(path: Path) -> tuple[NDArray[Any], tuple[float, float]]:
     return array, (float(height), float(width))
 
 
-def write_picture(path: Path, array: NDArray[Any], spacing_mm: tuple[float, ...]) -> None:
+def write_image(path: Path, array: NDArray[Any], spacing_mm: tuple[float, ...]) -> None:
     """Writes (rows, cols) as 2-D .nii.gz with pixels of (height, width) mm, a volume as 3-D, as SimpleITK would.
 
     For the hidden folder of a data set that is being built: a kill may leave half a file, which the next start finds,
@@ -159,7 +159,7 @@ def _last_line(problem: Exception) -> str:
     return lines[-1].strip().removeprefix("sitk::ERROR: ") if lines else type(problem).__name__
 
 
-def compact(image: NDArray[Any]) -> NDArray[Any]:
+def to_smallest_dtype(image: NDArray[Any]) -> NDArray[Any]:
     """The same grey values as uint8 where all are whole numbers from 0 to 255, else as float32."""
     if image.dtype == np.uint8:
         return image
@@ -174,7 +174,7 @@ BRIGHTNESS = (0.299, 0.587, 0.114)
 
 
 @dataclass(frozen=True)
-class OwnPicture:
+class OwnImage:
     """`array`: (rows, cols) or (slices, rows, cols). `geometry` is None for PNG, which has no size in mm.
 
     `coloured`: it held colours, of which the brightness was taken.
@@ -190,7 +190,7 @@ class OwnPicture:
         return self.geometry.spacing_mm[: self.array.ndim][::-1] if self.geometry else None
 
 
-def read_own(path: Path, volumes: bool = False) -> OwnPicture:
+def read_own_image(path: Path, volumes: bool = False) -> OwnImage:
     """Reads a file as a picture or, with `volumes`, as a volume. Raises ConversionError for anything else.
 
     A single slice that is stored as a volume is a picture.
@@ -207,7 +207,7 @@ def read_own(path: Path, volumes: bool = False) -> OwnPicture:
         array = array[0]
     _require_dimensions(path, array, volumes)
     geometry = Geometry(image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
-    return OwnPicture(array, None if path.name.lower().endswith(".png") else geometry, coloured)
+    return OwnImage(array, None if path.name.lower().endswith(".png") else geometry, coloured)
 
 
 def _read(path: Path) -> Any:
@@ -241,7 +241,7 @@ def _require_dimensions(path: Path, array: NDArray[Any], volumes: bool) -> None:
         )
 
 
-def require_same_place(image: OwnPicture, mask: OwnPicture) -> list[str]:
+def require_same_place(image: OwnImage, mask: OwnImage) -> list[str]:
     """Differences between the headers of image and mask that are odd but harmless.
 
     Raises ConversionError where the axes point elsewhere: the mask is then mirrored or turned against the image.
@@ -255,7 +255,7 @@ def require_same_place(image: OwnPicture, mask: OwnPicture) -> list[str]:
     return [f"image and mask differ in their headers: {text}; that of the image counts" for text in differences]
 
 
-def renumbered(mask: OwnPicture, meaning: Mapping[int, str], numbers: Mapping[str, int]) -> NDArray[np.uint8]:
+def renumbered(mask: OwnImage, meaning: Mapping[int, str], numbers: Mapping[str, int]) -> NDArray[np.uint8]:
     """The mask with the numbers of the data set. `meaning`: class by value of the file; `numbers`: value by class,
     as far as the class was drawn in this case. Raises ConversionError for any other value."""
     if mask.coloured:

@@ -29,7 +29,7 @@ class Crashed(Exception):
     """The process died, or did not answer in time."""
 
 
-class Apart:
+class IsolatedWorker:
     """A process that calls functions for us."""
 
     def __init__(self) -> None:
@@ -80,7 +80,7 @@ class Apart:
         return self._pipe
 
 
-def serve(fd: int) -> None:
+def worker(fd: int) -> None:
     """What the process does until the pipe closes: receives (function, arguments), sends (result, error)."""
     pipe = Connection(fd)
     with contextlib.suppress(EOFError, OSError):
@@ -92,10 +92,10 @@ def serve(fd: int) -> None:
                 pipe.send((None, problem))
 
 
-_APART = Apart()
+_APART = IsolatedWorker()
 atexit.register(_APART.end)
 
 
-def call_apart(function: Callable[..., Result], *arguments: Any) -> Result:
+def run_isolated(function: Callable[..., Result], *arguments: Any) -> Result:
     """`Apart.call` in the one process that this process keeps for it."""
     return _APART.call(function, *arguments)

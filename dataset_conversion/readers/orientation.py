@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 AS_STORED, TRANSPOSED, DOUBTFUL = "as stored", "transposed", "doubtful"
 
 #: The part of the sector's rows that counts as its top and as its bottom.
-END = 0.15
+BAND_HEIGHT = 0.15
 #: Brighter than this share of the brightest pixel belongs to the sector; below lie compression noise and faint margins.
-DARK = 0.06
+DARK_LEVEL = 0.06
 #: The top is narrow where it has at most this share of the bottom's pixels. Upright sectors have about 0.1 to 0.3, a
 #: sector that lies on its side about 1.
-NARROW = 0.5
+MAX_TOP_WIDTH = 0.5
 
 
 def orientation(brightest: NDArray[Any]) -> str:
@@ -31,10 +31,10 @@ def orientation(brightest: NDArray[Any]) -> str:
 
 def is_upright(brightest: NDArray[Any]) -> bool:
     """Whether the sector in (rows, cols) is narrow in its first and wide in its last rows; False where all is dark."""
-    inside = brightest > DARK * brightest.max() if brightest.size else np.zeros((0, 0), bool)
+    inside = brightest > DARK_LEVEL * brightest.max() if brightest.size else np.zeros((0, 0), bool)
     rows = np.flatnonzero(inside.any(axis=1))
     if len(rows) == 0:
         return False
     sector = inside[rows[0] : rows[-1] + 1]  # margins above and below are no part of it
-    end = max(1, round(END * len(sector)))
-    return bool(sector[:end].sum() <= NARROW * sector[-end:].sum())
+    end = max(1, round(BAND_HEIGHT * len(sector)))
+    return bool(sector[:end].sum() <= MAX_TOP_WIDTH * sector[-end:].sum())

@@ -15,12 +15,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nnunet_partial.biomarkers.geometry import Discs
-from nnunet_partial.biomarkers.measure import ATRIUM, CAVITY, LA_AREA, MYO_AREA, NEEDS, OUTER, Picture, place_of
+from nnunet_partial.biomarkers.measure import (
+    ATRIUM,
+    CAVITY,
+    LA_AREA,
+    MYO_AREA,
+    NEEDS,
+    OUTER,
+    ImageMeasurements,
+    view_and_phase_of,
+)
 from nnunet_partial.dataset.summary import NO_DOMAIN
 from nnunet_partial.labels import CaseLabels
 
 #: Of heart muscle, in g/mL (Lang et al. 2015).
-DENSITY = 1.05
+MYOCARDIAL_DENSITY_G_PER_ML = 1.05
 
 
 def disc_volume(views: Sequence[Discs]) -> float:
@@ -47,11 +56,11 @@ def wall_mass(outer_ml: float, cavity_ml: float) -> float:
     et al. 2015); theirs take the wall's thickness from a short-axis view. Here both volumes are by discs in apical
     views, where the side walls are seen with poor resolution: fit to compare masks with masks, not with normal values.
     """
-    return DENSITY * (outer_ml - cavity_ml)
+    return MYOCARDIAL_DENSITY_G_PER_ML * (outer_ml - cavity_ml)
 
 
 #: The pictures of one patient and one or two views, by phase; views in the same order.
-Pictures = Mapping[str, Sequence[Picture]]
+Pictures = Mapping[str, Sequence[ImageMeasurements]]
 
 
 @dataclass(frozen=True)
@@ -74,7 +83,7 @@ class Biomarker:
         return frozenset(name for parts in self.parts.values() for part in parts for name in NEEDS[part])
 
 
-def _ml(pictures: Sequence[Picture], part: str) -> float:
+def _ml(pictures: Sequence[ImageMeasurements], part: str) -> float:
     """Volume in mL of a part whose discs are in mm."""
     return disc_volume([picture.discs[part] for picture in pictures]) / 1000
 
@@ -155,7 +164,7 @@ def patients_of(labels: Mapping[str, CaseLabels]) -> list[Patient]:
     """Patients with an apical view at ED or ES, domain by domain; of cases by name."""
     found: dict[tuple[str, str], Patient] = {}
     for case, entry in labels.items():
-        place = place_of(entry)
+        place = view_and_phase_of(entry)
         if place is not None:
             key = patient_key(case, entry)
             patient = found.setdefault(key, Patient(*key))

@@ -20,16 +20,16 @@ from nnunet_partial.utils.masks import Floats, Mask, Scale, bounding_box
 
 LV, MYO, LA = "LV", "MYO", "LA"
 #: Cavity and wall taken together, as one structure.
-WALLED = "LV with MYO"
+LV_WITH_MYO = "LV with MYO"
 
 #: Fewer pixels have no shape. With less than ONE of its pixels in one piece a structure has none either; below ALMOST
 #: the rest, left out, is mentioned.
 PIXELS, ONE, ALMOST = 20, 0.75, 0.99
 #: The atrium lies at the end of the ventricle: it begins no farther away than this part of the ventricle's length.
-GAP = 0.25
+MAX_GAP = 0.25
 
 
-class Heart:
+class LeftHeart:
     """The structures of one picture (cut out, off the border); each is looked at once, when first asked for."""
 
     def __init__(self, masks: dict[str, Mask], scale: Scale, notes: dict[str, str], guides: Sequence[str]) -> None:
@@ -57,10 +57,10 @@ class Heart:
         """Cavity and wall together, on the long axis of the cavity, from its base to where the axis leaves the wall."""
         cavity, axis = self.cavity()
         self._require_some(MYO)
-        outer = self._region(WALLED, self.masks[LV] | self.masks[MYO])
+        outer = self._region(LV_WITH_MYO, self.masks[LV] | self.masks[MYO])
         if not outer.mask[cavity.mask].all():
             raise NotMeasurableError("MYO does not lie around LV")
-        below, apex = _named(WALLED, lambda: outer.ends(axis.base, axis.along))
+        below, apex = _named(LV_WITH_MYO, lambda: outer.ends(axis.base, axis.along))
         beyond_base = float((axis.base - below) @ axis.along)
         if beyond_base > float((apex - axis.apex) @ axis.along):
             raise NotMeasurableError("MYO lies around the base of LV, not around its apex")
@@ -76,7 +76,7 @@ class Heart:
         distance = float(np.hypot(*(centre - valve)))
         along = (centre - valve) / distance if distance else ventricle.along
         start, _ = _named(LA, lambda: atrium.ends(valve, along))
-        if abs(float((start - valve) @ along)) > GAP * ventricle.length:
+        if abs(float((start - valve) @ along)) > MAX_GAP * ventricle.length:
             raise NotMeasurableError("LA does not begin at the end of LV")
         roof = float(((atrium.outline - start) @ along).max()) + min(atrium.spacing) / 2
         return discs(atrium, Axis(start, start + roof * along))
@@ -154,14 +154,14 @@ CAVITY, OUTER, ATRIUM, LA_AREA, MYO_AREA = "cavity", "cavity and wall", "atrium"
 NEEDS = {CAVITY: (LV,), OUTER: (LV, MYO), ATRIUM: (LV, LA), LA_AREA: (LA,), MYO_AREA: (MYO,)}
 #: What is measured at end-diastole and at end-systole: the wall at the former, the atrium, then largest, at the latter
 #: (Lang et al. 2015, https://doi.org/10.1016/j.echo.2014.10.003).
-PARTS = {"ED": (CAVITY, OUTER, MYO_AREA), "ES": (CAVITY, ATRIUM, LA_AREA)}
+MEASUREMENTS_BY_PHASE = {"ED": (CAVITY, OUTER, MYO_AREA), "ES": (CAVITY, ATRIUM, LA_AREA)}
 VIEWS = {"2CH": "2CH", "A2C": "2CH", "4CH": "4CH", "A4C": "4CH"}
 
 CUT_OFF = "touches the border of the image and may be cut off"
 
 
 @dataclass
-class Picture:
+class ImageMeasurements:
     """What was measured, by part: discs in mm, areas in cm2 (both in pixels where their size is not known).
 
     `why_not`: by part, why there is no value; `notes`: by structure, what to know about it.
@@ -176,24 +176,24 @@ class Picture:
         """Why the part has no value, or what to know about those it is made of."""
         if part in self.why_not:
             return [self.why_not[part]]
-        names = (*NEEDS[part], WALLED) if part == OUTER else NEEDS[part]
+        names = (*NEEDS[part], LV_WITH_MYO) if part == OUTER else NEEDS[part]
         return [self.notes[name] for name in names if name in self.notes]
 
 
 def view_and_phase(view: str, phase: str) -> tuple[str, str] | None:
     """2CH or 4CH, and ED or ES, as the manifest's words are meant; None for all others."""
     known, moment = VIEWS.get(view.strip().upper()), phase.strip().upper()
-    return (known, moment) if known and moment in PARTS else None
+    return (known, moment) if known and moment in MEASUREMENTS_BY_PHASE else None
 
 
-def measure_picture(
+def measure_image(
     values: NDArray[Any],
     classes: Sequence[str],
     drawn: Sequence[str],
     phase: str,
     scale: Scale,
     guides: Sequence[str] | None = None,
-) -> Picture:
+) -> ImageMeasurements:
     """Measures the parts of `phase` (ED or ES) whose structures are all among `drawn`.
 
     `values` (rows, cols): 0 background, 1, 2, ... `classes`. `guides`: structures that may tell the ventricle's base
@@ -201,17 +201,19 @@ def measure_picture(
     """
     named = {name: value for value, name in enumerate(classes, start=1) if name in STRUCTURES and name in drawn}
     masks = {name: values == value for name, value in named.items()}
-    picture = Picture(notes={name: f"{name} {CUT_OFF}" for name, mask in masks.items() if _touches_border(mask)})
+    picture = ImageMeasurements(
+        notes={name: f"{name} {CUT_OFF}" for name, mask in masks.items() if _touches_border(mask)}
+    )
     box = bounding_box(np.logical_or.reduce([*masks.values()])) if masks else None
     masks = {name: np.pad(mask[box or (slice(0, 1),) * 2], 2) for name, mask in masks.items()}
-    heart = Heart(masks, scale, picture.notes, drawn if guides is None else guides)
-    for what in PARTS[phase]:
+    heart = LeftHeart(masks, scale, picture.notes, drawn if guides is None else guides)
+    for what in MEASUREMENTS_BY_PHASE[phase]:
         if all(name in named for name in NEEDS[what]):
             _measure(what, heart, picture)
     return picture
 
 
-def _measure(what: str, heart: Heart, picture: Picture) -> None:
+def _measure(what: str, heart: LeftHeart, picture: ImageMeasurements) -> None:
     measures: dict[str, Callable[[], Discs]] = {
         CAVITY: heart.cavity_discs,
         OUTER: heart.outer_discs,
@@ -231,7 +233,7 @@ def _touches_border(mask: Mask) -> bool:
 
 
 @dataclass
-class HeartCase:
+class CaseMeasurements:
     """An apical picture of a known view at ED or ES; `predictions` by model, none where nobody predicted it."""
 
     case: str
@@ -240,8 +242,8 @@ class HeartCase:
     possible: tuple[str, ...]
     guides: tuple[str, ...] | None
     scale: Scale
-    reference: Picture
-    predictions: dict[str, Picture] = field(default_factory=dict)
+    reference: ImageMeasurements
+    predictions: dict[str, ImageMeasurements] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -252,20 +254,20 @@ class HeartCase:
         values: NDArray[Any],
         scale: Scale,
         ignored: Mask | None,
-    ) -> HeartCase | None:
+    ) -> CaseMeasurements | None:
         """Measures the annotated structures of the truth; None for a volume, another view or another moment.
 
         `values` (rows, cols); `ignored`, of the same shape: pixels of the ignore label, None where there are none.
         Where there are, the truth is not whole and has no value.
         """
-        place = place_of(labels)
+        place = view_and_phase_of(labels)
         if place is None or values.ndim != 2:
             return None
         if ignored is not None and ignored.any():
             reason = "part of the picture carries the ignore label"
-            reference = Picture(why_not=dict.fromkeys(PARTS[place[1]], reason))
+            reference = ImageMeasurements(why_not=dict.fromkeys(MEASUREMENTS_BY_PHASE[place[1]], reason))
         else:
-            reference = measure_picture(values, classes, labels.annotated, place[1], scale)
+            reference = measure_image(values, classes, labels.annotated, place[1], scale)
         possible = tuple(name for name in classes if name not in labels.absent)
         # where there is a true ventricle, the predicted one is measured with no more than what helped with that
         guides = labels.annotated if LV in labels.annotated else None
@@ -273,11 +275,11 @@ class HeartCase:
 
     def add(self, model: str, values: NDArray[Any]) -> None:
         """Measures all that a model predicted, but for what is known not to be there; `values` (rows, cols)."""
-        self.predictions[model] = measure_picture(
+        self.predictions[model] = measure_image(
             values, self.classes, self.possible, self.phase, self.scale, self.guides
         )
 
 
-def place_of(labels: CaseLabels) -> tuple[str, str] | None:
+def view_and_phase_of(labels: CaseLabels) -> tuple[str, str] | None:
     """View and phase of a case; None where it is no apical view, or neither ED nor ES."""
     return view_and_phase(str(labels.info.get("view") or ""), str(labels.info.get("phase") or ""))

@@ -51,19 +51,24 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from nnunet_partial.dataset.declare import Undeclared, declare, require_target
-    from nnunet_partial.dataset.declare_sources import by_pattern, by_table, guess, unread_columns
+    from nnunet_partial.dataset.declare import DatasetToDeclare, declare, require_target
+    from nnunet_partial.dataset.declare_sources import (
+        infer_annotations,
+        manifest_from_patterns,
+        manifest_from_table,
+        unread_columns,
+    )
     from nnunet_partial.dataset.raw import RawDataset
 
-    data = Undeclared(RawDataset(find_dataset(args.dataset)), args.processes, progress=True)
+    data = DatasetToDeclare(RawDataset(find_dataset(args.dataset)), args.processes, progress=True)
     require_target(data.dataset.folder, args.overwrite)
     remarks: list[str] = []
     if args.csv:
-        manifest, remarks = by_table(data, args.csv), unread_columns(args.csv)
+        manifest, remarks = manifest_from_table(data, args.csv), unread_columns(args.csv)
     elif args.match:
-        manifest, remarks = by_pattern(data, args.match)
+        manifest, remarks = manifest_from_patterns(data, args.match)
     else:
-        guessed = guess(data, args.from_masks)
+        guessed = infer_annotations(data, args.from_masks)
         print(f"What the label files suggest:\n{guessed.text}\n")
         if not args.yes and not _agreed():
             print("nnunet_partial declare: nothing was written.", file=sys.stderr)

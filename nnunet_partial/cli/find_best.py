@@ -9,7 +9,7 @@ from nnunet_partial.cli._options import add_processes_option
 from nnunet_partial.dataset.raw import RawDataset, find_dataset, nnunet_folder
 
 if TYPE_CHECKING:
-    from nnunet_partial.model_selection.find_best import Found
+    from nnunet_partial.model_selection.find_best import BestModel
 
 
 def add_parser(subparsers: Any) -> None:
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _show(found: Found) -> None:
+def _show(found: BestModel) -> None:
     from nnunet_partial.evaluation import console
     from nnunet_partial.utils.text import text_table
 
@@ -85,7 +85,7 @@ def _show(found: Found) -> None:
     print(f"\nPost-processing of the best: {_steps(found)} (Dice then {found.postprocessed:.4f})")
 
 
-def _short_names(found: Found) -> dict[str, str]:
+def _short_names(found: BestModel) -> dict[str, str]:
     """For the screen: of trainer, plans and configuration only what differs between the candidates."""
     parts = {
         candidate.name: [(model.trainer, model.plans, model.configuration) for model in candidate.members]
@@ -100,7 +100,7 @@ def _short_names(found: Found) -> dict[str, str]:
     }
 
 
-def _steps(found: Found) -> str:
+def _steps(found: BestModel) -> str:
     classes = found.evaluation.classes
     steps = [
         "the largest component of all structures together"

@@ -49,13 +49,13 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from nnunet_partial.dataset_conversion.derived.scenario import scenario
-    from nnunet_partial.dataset_conversion.derived.scenario_plan import Options
+    from nnunet_partial.dataset_conversion.derived.scenario_plan import ScenarioOptions
 
     source = find_dataset(args.input)
     made = scenario(
         source,
         dataset_name(args.dataset_id, args.name or _name(source.name, args.missing)),
-        Options(
+        ScenarioOptions(
             tuple(args.missing),
             args.fraction,
             args.seed,

@@ -6,29 +6,29 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunet_partial.dataset.images import FileFacts, Geometry, look
-from nnunet_partial.dataset.label_check import wrong
+from nnunet_partial.dataset.images import Geometry, ImageInfo, inspect_image
+from nnunet_partial.dataset.label_check import label_file_problem
 from nnunet_partial.dataset.out_of_view import off_as_absent
-from nnunet_partial.dataset.preprocessed import outdated
-from nnunet_partial.dataset.raw import TIFF, RawDataset, places_of, preprocessed_folder
+from nnunet_partial.dataset.preprocessed import describe_stale_labels
+from nnunet_partial.dataset.raw import TIFF, RawDataset, manifest_folders, preprocessed_folder
 from nnunet_partial.dataset.splits import (
     SPLITS_NAME,
-    for_test_text,
+    missing_patient_ids,
     split_findings,
+    test_split_message,
     training_cases_for_test,
-    without_patients,
 )
-from nnunet_partial.dataset.summary import overview, scale_warning
+from nnunet_partial.dataset.summary import dataset_summary, scale_warning
 from nnunet_partial.errors import DatasetError, ManifestError
-from nnunet_partial.labels import MANIFEST_NAME, Manifest, strangers, unused_cases, unused_groups
-from nnunet_partial.utils.parallel import in_parallel
-from nnunet_partial.utils.text import some
+from nnunet_partial.labels import MANIFEST_NAME, Manifest, find_shared_patients, unused_cases, unused_groups
+from nnunet_partial.utils.parallel import parallel_map
+from nnunet_partial.utils.text import format_names
 
 PARTS = ("Tr", "Ts")
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckReport:
     """What `check` saw: tables as text, what is wrong (by subject), and what the user should know."""
 
     overview: str
@@ -41,7 +41,7 @@ class Checked:
 
 
 @dataclass(frozen=True)
-class _Case:
+class _CasePaths:
     """The files of one case; `label` is None where there is none."""
 
     name: str
@@ -51,14 +51,14 @@ class _Case:
 
 
 @dataclass(frozen=True)
-class _Seen:
+class _ImageInfo:
     """What is in the files of one case."""
 
-    images: tuple[FileFacts, ...]
-    label: FileFacts | None
+    images: tuple[ImageInfo, ...]
+    label: ImageInfo | None
 
 
-def check(folder: Path, processes: int = 1, progress: bool = False) -> Checked:
+def check(folder: Path, processes: int = 1, progress: bool = False) -> CheckReport:
     """Reads every file of the raw data set in `folder` once and compares all with all.
 
     Where nnUNet_preprocessed has a folder of the same name, its manifest, splits and label files are compared
@@ -68,7 +68,7 @@ def check(folder: Path, processes: int = 1, progress: bool = False) -> Checked:
     classes, channels = dataset.classes, _channels(dataset)
     manifest = dataset.manifest
     cases = _cases(dataset)
-    read = in_parallel(_read, cases, processes, "reading images and labels" if progress else None)
+    read = parallel_map(_read, cases, processes, "reading images and labels" if progress else None)
     seen = dict(zip(((case.part, case.name) for case in cases), read, strict=True))
     training = [case.name for case in cases if case.part == "Tr" and case.images]
     test = [case.name for case in cases if case.part == "Ts" and case.images]
@@ -77,7 +77,7 @@ def check(folder: Path, processes: int = 1, progress: bool = False) -> Checked:
         one = seen[case.part, case.name]
         files += _file_findings(case, one, channels)
         if case.label and one.label:
-            line = wrong(case.name, one.label, manifest, classes, dataset.ignore_label)
+            line = label_file_problem(case.name, one.label, manifest, classes, dataset.ignore_label)
             labels += [line] if line else []
         if one.images and one.images[0].geometry:
             geometry[case.name] = one.images[0].geometry
@@ -86,11 +86,11 @@ def check(folder: Path, processes: int = 1, progress: bool = False) -> Checked:
         "content of the labels": labels,
         "dataset.json": _counts(dataset, manifest, classes, training),
         MANIFEST_NAME: _manifest_findings(dataset, manifest, classes, training, test),
-        SPLITS_NAME: split_findings(places_of(folder), manifest, training),
+        SPLITS_NAME: split_findings(manifest_folders(folder), manifest, training),
         "preprocessed data": _preprocessed_findings(folder),
     }
-    return Checked(
-        overview(manifest, classes, training, test, geometry),
+    return CheckReport(
+        dataset_summary(manifest, classes, training, test, geometry),
         {subject: lines for subject, lines in findings.items() if lines},
         _remarks(folder, manifest, training, test, geometry),
     )
@@ -103,21 +103,24 @@ def _channels(dataset: RawDataset) -> int:
     return len(names)
 
 
-def _cases(dataset: RawDataset) -> list[_Case]:
+def _cases(dataset: RawDataset) -> list[_CasePaths]:
     found = []
     for part in PARTS:
         images, labels = dataset.image_files(part), dataset.label_files(part)
         found += [
-            _Case(name, part, tuple(images.get(name, ())), labels.get(name)) for name in sorted({*images, *labels})
+            _CasePaths(name, part, tuple(images.get(name, ())), labels.get(name)) for name in sorted({*images, *labels})
         ]
     return found
 
 
-def _read(case: _Case) -> _Seen:
-    return _Seen(tuple(look(path) for path in case.images), look(case.label, with_values=True) if case.label else None)
+def _read(case: _CasePaths) -> _ImageInfo:
+    return _ImageInfo(
+        tuple(inspect_image(path) for path in case.images),
+        inspect_image(case.label, with_values=True) if case.label else None,
+    )
 
 
-def _pairing(dataset: RawDataset, cases: Sequence[_Case]) -> list[str]:
+def _pairing(dataset: RawDataset, cases: Sequence[_CasePaths]) -> list[str]:
     found = []
     for case in cases:
         if case.images and not case.label and case.part == "Tr":
@@ -140,7 +143,7 @@ def _pairing(dataset: RawDataset, cases: Sequence[_Case]) -> list[str]:
     return found + [f"{name}: in imagesTr and in imagesTs" for name in sorted(twice)]
 
 
-def _file_findings(case: _Case, seen: _Seen, channels: int) -> list[str]:
+def _file_findings(case: _CasePaths, seen: _ImageInfo, channels: int) -> list[str]:
     """Unreadable images, missing channels, and files of one case that do not lie on each other."""
     found = [
         f"{case.name}: images{case.part}/{path.name} {facts.problem}"
@@ -171,7 +174,7 @@ def _dimensions(geometry: Mapping[str, Geometry]) -> list[str]:
         kinds.setdefault(len(one.size), []).append(case)
     if len(kinds) < 2:
         return []
-    each = "; ".join(f"{n}-D: {len(cases)} case(s), {some(cases, 3)}" for n, cases in sorted(kinds.items()))
+    each = "; ".join(f"{n}-D: {len(cases)} case(s), {format_names(cases, 3)}" for n, cases in sorted(kinds.items()))
     return [f"2-D and 3-D images in one data set: {each}"]
 
 
@@ -196,9 +199,9 @@ def _manifest_findings(
     found += [f"{case}: has an entry, but no image" for case in unused_cases(manifest, cases)]
     found += unused_groups(manifest, cases)
     for_test = training_cases_for_test(manifest, training)
-    found += [for_test_text(for_test)] if for_test else []
+    found += [test_split_message(for_test)] if for_test else []
     entries = {case: labels for case in cases if (labels := manifest.find(case))}
-    found += [*strangers(entries), *off_as_absent(entries)]
+    found += [*find_shared_patients(entries), *off_as_absent(entries)]
     sides = [{manifest.patient_of(case) for case in part if manifest.find(case)} for part in (training, test)]
     found += [f"patient {patient}: in training and in test" for patient in sorted(sides[0] & sides[1])]
     preprocessed = preprocessed_folder(dataset.folder.name)
@@ -217,13 +220,13 @@ def _compare(manifest: Manifest, copy: Path) -> list[str]:
         return []
     names = {*manifest.cases, *other.cases}
     differing = [name for name in names if manifest.cases.get(name) != other.cases.get(name)]
-    where = f"case(s) {some(differing)}" if differing else "groups, scenario or domain weights"
+    where = f"case(s) {format_names(differing)}" if differing else "groups, scenario or domain weights"
     return [f"{copy} differs from the manifest of the raw data set in {where}. Copy the right one over the other"]
 
 
 def _preprocessed_findings(folder: Path) -> list[str]:
     preprocessed = preprocessed_folder(folder.name)
-    changed = outdated(folder, preprocessed) if preprocessed else None
+    changed = describe_stale_labels(folder, preprocessed) if preprocessed else None
     return [changed] if changed else []
 
 
@@ -235,8 +238,8 @@ def _remarks(
     geometry: Mapping[str, Geometry],
 ) -> tuple[str, ...]:
     """What is no mistake but worth knowing."""
-    remarks = without_patients(manifest, [case for case in training if manifest.find(case)])
-    if not any((place / SPLITS_NAME).exists() for place in places_of(folder)):
+    remarks = missing_patient_ids(manifest, [case for case in training if manifest.find(case)])
+    if not any((place / SPLITS_NAME).exists() for place in manifest_folders(folder)):
         remarks.append(
             f"there is no {SPLITS_NAME}. The trainers of this package make one by patient; nnU-Net's own would split "
             "at random over cases"

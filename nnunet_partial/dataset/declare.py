@@ -15,16 +15,16 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 
-from nnunet_partial.dataset.images import FileFacts, Geometry, header, look
-from nnunet_partial.dataset.label_check import wrong
-from nnunet_partial.dataset.preprocessed import outdated
-from nnunet_partial.dataset.raw import RawDataset, places_of
-from nnunet_partial.dataset.splits import split_findings, training_cases_for_test, without_patients
-from nnunet_partial.dataset.summary import overview
+from nnunet_partial.dataset.images import Geometry, ImageInfo, header, inspect_image
+from nnunet_partial.dataset.label_check import label_file_problem
+from nnunet_partial.dataset.preprocessed import describe_stale_labels
+from nnunet_partial.dataset.raw import RawDataset, manifest_folders
+from nnunet_partial.dataset.splits import missing_patient_ids, split_findings, training_cases_for_test
+from nnunet_partial.dataset.summary import dataset_summary
 from nnunet_partial.errors import DatasetError, ManifestError
 from nnunet_partial.labels import MANIFEST_NAME, CaseLabels, Manifest
-from nnunet_partial.utils.parallel import in_parallel
-from nnunet_partial.utils.text import some
+from nnunet_partial.utils.parallel import parallel_map
+from nnunet_partial.utils.text import format_names
 
 
 def require_target(raw: Path, overwrite: bool) -> None:
@@ -34,7 +34,7 @@ def require_target(raw: Path, overwrite: bool) -> None:
     the data set was preprocessed with other label files. In the latter case a manifest in the preprocessed folder
     would say that training knows a structure that is background in the labels it reads.
     """
-    folders = places_of(raw)
+    folders = manifest_folders(raw)
     existing = [folder / MANIFEST_NAME for folder in folders if (folder / MANIFEST_NAME).exists()]
     if existing and not overwrite:
         raise ManifestError(f"{existing[0]} exists. Replace it with --overwrite, or correct it by hand.")
@@ -45,14 +45,14 @@ def require_target(raw: Path, overwrite: bool) -> None:
             "copy of the data set."
         )
     for preprocessed in folders[1:]:
-        difference = outdated(raw, preprocessed)
+        difference = describe_stale_labels(raw, preprocessed)
         if difference:
             raise DatasetError(f"Nothing was written: {difference}. Then declare.")
 
 
 def write_manifest(manifest: Manifest, raw: Path) -> tuple[Path, ...]:
     """Writes the manifest into each of `places_of` and returns the files. Raises DatasetError where it cannot."""
-    files = tuple(folder / MANIFEST_NAME for folder in places_of(raw))
+    files = tuple(folder / MANIFEST_NAME for folder in manifest_folders(raw))
     for file in files:
         try:
             manifest.write(file)
@@ -68,13 +68,13 @@ def require_declared_sides(manifest: Manifest, training: Sequence[str], test: Se
     testing = training_cases_for_test(manifest, training)
     if testing:
         raise ManifestError(
-            f"{len(testing)} training case(s) have split 'test': {some(testing)}; nothing was written. Move them to "
+            f"{len(testing)} training case(s) have split 'test': {format_names(testing)}; nothing was written. Move them to "
             "imagesTs and labelsTs, or change the entry."
         )
     trained = [case for case in test if manifest.labels_of(case).split in ("train", "val")]
     if trained:
         raise ManifestError(
-            f"{len(trained)} case(s) of imagesTs have split 'train' or 'val': {some(trained)}; nothing was written. "
+            f"{len(trained)} case(s) of imagesTs have split 'train' or 'val': {format_names(trained)}; nothing was written. "
             "Move them to imagesTr and labelsTr, or change the entry."
         )
 
@@ -86,10 +86,10 @@ def leaks(manifest: Manifest, training: Sequence[str], test: Sequence[str], fold
     both = {manifest.patient_of(case) for case in training} & {manifest.patient_of(case) for case in test}
     if both:
         found.append(
-            f"{len(both)} patient(s) have images in imagesTr and in imagesTs: {some(both)}. What is measured on the "
+            f"{len(both)} patient(s) have images in imagesTr and in imagesTs: {format_names(both)}. What is measured on the "
             "test images is then too good: move all images of a patient to one side"
         )
-    return [*found, *split_findings(folders, manifest, training), *without_patients(manifest, training)]
+    return [*found, *split_findings(folders, manifest, training), *missing_patient_ids(manifest, training)]
 
 
 PARTS = ("Tr", "Ts")
@@ -97,7 +97,7 @@ _SHOWN = 10
 
 
 @dataclass(frozen=True)
-class Undeclared:
+class DatasetToDeclare:
     """A data set about which nothing is declared yet. Every label file is read once, when it is first asked about.
 
     Raises DatasetError where the data set is region-based, has no training images, or images without labels.
@@ -112,10 +112,10 @@ class Undeclared:
         if not self.training:
             raise DatasetError(f"{self.dataset.folder} has no training images in imagesTr.")
         if unlabelled:
-            raise DatasetError(f"{len(unlabelled)} training image(s) without a label file: {some(unlabelled)}.")
+            raise DatasetError(f"{len(unlabelled)} training image(s) without a label file: {format_names(unlabelled)}.")
         twice = set(self.training) & set(self.test)
         if twice:
-            raise DatasetError(f"{len(twice)} case(s) in imagesTr and in imagesTs: {some(twice)}.")
+            raise DatasetError(f"{len(twice)} case(s) in imagesTr and in imagesTs: {format_names(twice)}.")
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
@@ -151,11 +151,11 @@ class Undeclared:
         return {case: CaseLabels(()) for case in self.test if case not in self.labels["Ts"]}
 
     @cached_property
-    def facts(self) -> Mapping[str, FileFacts]:
+    def facts(self) -> Mapping[str, ImageInfo]:
         """What is in each label file, by case."""
         files = {**self.labels["Tr"], **self.labels["Ts"]}
         title = "looking into the labels" if self.progress else None
-        seen = in_parallel(partial(look, with_values=True), list(files.values()), self.processes, title)
+        seen = parallel_map(partial(inspect_image, with_values=True), list(files.values()), self.processes, title)
         return dict(zip(files, seen, strict=True))
 
     def drawn(self, case: str) -> set[str]:
@@ -165,7 +165,7 @@ class Undeclared:
 
 
 @dataclass(frozen=True)
-class Declared:
+class DeclareResult:
     """What was written: the files, the tables as text, and what the user should know."""
 
     files: tuple[Path, ...]
@@ -173,7 +173,7 @@ class Declared:
     warnings: tuple[str, ...]
 
 
-def declare(data: Undeclared, manifest: Manifest, overwrite: bool = False) -> Declared:
+def declare(data: DatasetToDeclare, manifest: Manifest, overwrite: bool = False) -> DeclareResult:
     """Writes the manifest into the raw folder and, where there is one, the preprocessed folder of the data set.
 
     Raises ManifestError, before anything is written, where the manifest does not fit the data set: a case without
@@ -184,7 +184,7 @@ def declare(data: Undeclared, manifest: Manifest, overwrite: bool = False) -> De
     require_target(folder, overwrite)
     manifest.require(data.cases, data.classes)
     require_declared_sides(manifest, data.training, data.test)
-    lines = [wrong(c, f, manifest, data.classes, data.dataset.ignore_label) for c, f in data.facts.items()]
+    lines = [label_file_problem(c, f, manifest, data.classes, data.dataset.ignore_label) for c, f in data.facts.items()]
     problems = [line for line in lines if line]
     if problems:
         more = f"\n... and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
@@ -196,19 +196,19 @@ def declare(data: Undeclared, manifest: Manifest, overwrite: bool = False) -> De
     untaught = [name for name in data.classes if name not in taught]
     if untaught:
         raise ManifestError(
-            f"No training case is annotated for {some(untaught)}, so that it cannot be learned; nothing was written. "
+            f"No training case is annotated for {format_names(untaught)}, so that it cannot be learned; nothing was written. "
             "Declare the cases in which it was drawn, or remove it from dataset.json."
         )
     files = write_manifest(manifest, folder)
-    table = overview(manifest, data.classes, data.training, data.test, _geometry(data))
-    return Declared(files, table, tuple(leaks(manifest, data.training, data.test, places_of(folder))))
+    table = dataset_summary(manifest, data.classes, data.training, data.test, _geometry(data))
+    return DeclareResult(files, table, tuple(leaks(manifest, data.training, data.test, manifest_folders(folder))))
 
 
-def _geometry(data: Undeclared) -> dict[str, Geometry]:
+def _geometry(data: DatasetToDeclare) -> dict[str, Geometry]:
     """The geometry of each image, as far as its header can be read."""
     first = {case: paths[0] for part in PARTS for case, paths in data.images[part].items()}
     title = "reading image headers" if data.progress else None
-    read = in_parallel(_header, list(first.values()), data.processes, title)
+    read = parallel_map(_header, list(first.values()), data.processes, title)
     return {case: geometry for case, geometry in zip(first, read, strict=True) if geometry}
 
 

@@ -13,17 +13,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunet_partial.dataset.declare import Undeclared
+from nnunet_partial.dataset.declare import DatasetToDeclare
 from nnunet_partial.errors import ManifestError
 from nnunet_partial.labels import COMMON_CLASSES, CaseLabels, Manifest
-from nnunet_partial.utils.text import some
+from nnunet_partial.utils.text import format_names
 
 REQUIRED = ("case", "annotated")
 OPTIONAL = ("absent", "domain", "patient", "split")
 _SHOWN = 10
 
 
-def by_table(data: Undeclared, path: Path) -> Manifest:
+def manifest_from_table(data: DatasetToDeclare, path: Path) -> Manifest:
     """The manifest for a CSV with the columns case, annotated and, where wanted, absent, domain, patient, split.
 
     Several classes in a cell are separated by spaces, commas, semicolons, '|', '+' or '/'. Every case needs a row, but
@@ -47,7 +47,7 @@ def by_table(data: Undeclared, path: Path) -> Manifest:
             wrong.append(f"line {line}, case {case!a}: {problem}")
     forgotten = [case for case in data.cases if case not in cases and case not in data.without_labels]
     if forgotten:
-        wrong.append(f"{len(forgotten)} case(s) have no row: {some(forgotten)}")
+        wrong.append(f"{len(forgotten)} case(s) have no row: {format_names(forgotten)}")
     if wrong:
         more = f"\n... and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
         raise ManifestError(f"{path}: nothing was written.\n" + "\n".join(wrong[:_SHOWN]) + more)
@@ -64,7 +64,9 @@ def unread_columns(path: Path) -> list[str]:
     unread = [printable(name) for name in first if name and name not in read]
     if not unread:
         return []
-    return [f"column(s) of {path.name} that were not read: {some(unread)}; those that are read: {', '.join(read)}"]
+    return [
+        f"column(s) of {path.name} that were not read: {format_names(unread)}; those that are read: {', '.join(read)}"
+    ]
 
 
 def _require_text(row: dict[str, str]) -> None:
@@ -98,10 +100,10 @@ def _names(text: str, allowed: Sequence[str]) -> list[str]:
         if all(name in allowed for name in names):
             return [name for name in allowed if name in names]
     strange = [name for name in names if name not in allowed]
-    raise ManifestError(f"{some(strange)}: no class of dataset.json; expected some of {', '.join(allowed)}")
+    raise ManifestError(f"{format_names(strange)}: no class of dataset.json; expected some of {', '.join(allowed)}")
 
 
-def by_pattern(data: Undeclared, given: Sequence[Sequence[str]]) -> tuple[Manifest, list[str]]:
+def manifest_from_patterns(data: DatasetToDeclare, given: Sequence[Sequence[str]]) -> tuple[Manifest, list[str]]:
     """The manifest for `given`, each a pattern over case identifiers and the classes drawn there; and remarks.
 
     The first matching pattern wins. Cases that none matches are taken as annotated for every class, which a remark says
@@ -113,16 +115,16 @@ def by_pattern(data: Undeclared, given: Sequence[Sequence[str]]) -> tuple[Manife
         strange = [name for name in names if name not in data.classes]
         if strange or not names:
             raise ManifestError(
-                f"--match {pattern!r} names {some(strange) if strange else 'no class'}; expected some of "
+                f"--match {pattern!r} names {format_names(strange) if strange else 'no class'}; expected some of "
                 f"{', '.join(data.classes)}."
             )
         matching = {case for case in rest if fnmatch.fnmatchcase(case, pattern)}
         if not matching:
             raise ManifestError(
                 f"--match {pattern!r} matches no case{' that an earlier pattern leaves over' if groups else ''}. "
-                f"There are {some(rest, 5)}. Put the pattern in quotes, so that the shell leaves it alone."
+                f"There are {format_names(rest, 5)}. Put the pattern in quotes, so that the shell leaves it alone."
             )
-        groups.append((pattern, CaseLabels(_in_order(data, names), domain=fixed_text(pattern))))
+        groups.append((pattern, CaseLabels(_in_order(data, names), domain=literal_prefix(pattern))))
         rest = [case for case in rest if case not in matching]
     rest = [case for case in rest if case not in data.without_labels]
     if not rest:
@@ -130,20 +132,20 @@ def by_pattern(data: Undeclared, given: Sequence[Sequence[str]]) -> tuple[Manife
     never = [name for name in data.classes if not any(name in data.drawn(case) for case in rest)]
     if never:
         raise ManifestError(
-            f"{len(rest)} case(s) match no pattern, and {some(never)} is drawn in none of them: {some(rest)}. What "
+            f"{len(rest)} case(s) match no pattern, and {format_names(never)} is drawn in none of them: {format_names(rest)}. What "
             "were they annotated for? Say it with a further --match; '*' matches all that are left."
         )
     groups.append(("*", CaseLabels(data.classes)))
-    remark = f"{len(rest)} case(s) match no pattern and are declared annotated for everything: {some(rest, 5)}"
+    remark = f"{len(rest)} case(s) match no pattern and are declared annotated for everything: {format_names(rest, 5)}"
     return Manifest(data.without_labels, tuple(groups)), [remark]
 
 
-def fixed_text(pattern: str) -> str:
+def literal_prefix(pattern: str) -> str:
     """The domain that goes with a pattern: what stands before its first wildcard ('siteB_*' is siteB)."""
     return re.split(r"[*?\[]", pattern, maxsplit=1)[0].rstrip("_-. ")
 
 
-def _in_order(data: Undeclared, names: Sequence[str]) -> tuple[str, ...]:
+def _in_order(data: DatasetToDeclare, names: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in data.classes if name in names)
 
 
@@ -152,14 +154,14 @@ MOST_GROUPS = 10
 
 
 @dataclass(frozen=True)
-class Guess:
+class InferredAnnotations:
     """The manifest, and the same in words for a person to judge."""
 
     manifest: Manifest
     text: str
 
 
-def guess(data: Undeclared, patterns: Sequence[str] = ()) -> Guess:
+def infer_annotations(data: DatasetToDeclare, patterns: Sequence[str] = ()) -> InferredAnnotations:
     """Declares each class annotated in a group of cases if it is drawn in one of them, else unknown.
 
     Groups: the cases that match each of `patterns` (the first that matches), or, without patterns, that begin alike:
@@ -169,20 +171,20 @@ def guess(data: Undeclared, patterns: Sequence[str] = ()) -> Guess:
     """
     unreadable = [f"{case}: {facts.problem}" for case, facts in data.facts.items() if facts.problem]
     if unreadable:
-        raise ManifestError(f"{len(unreadable)} label file(s): {some(unreadable)}")
+        raise ManifestError(f"{len(unreadable)} label file(s): {format_names(unreadable)}")
     labelled = [case for case in data.cases if case in data.facts]
     groups = _matching(labelled, patterns) if patterns else _beginning_alike(labelled)
     cases, lines = {}, []
     for group, members in sorted(groups.items()):
         times = {name: sum(name in data.drawn(case) for case in members) for name in data.classes}
         seen = tuple(name for name in data.classes if times[name])
-        domain = fixed_text(group) if patterns else group
+        domain = literal_prefix(group) if patterns else group
         cases.update({case: CaseLabels(seen, domain=domain) for case in members})
         drawn = ", ".join(f"{name} (drawn in {times[name]})" for name in seen) or "nothing"
         unknown = ", ".join(name for name in data.classes if not times[name]) or "nothing"
         lines.append(f"{group or 'all'}: {len(members)} case(s), annotated: {drawn}; unknown: {unknown}")
     entries = {case: cases.get(case) or data.without_labels[case] for case in data.cases}
-    return Guess(Manifest(entries), "\n".join(lines))
+    return InferredAnnotations(Manifest(entries), "\n".join(lines))
 
 
 def _matching(cases: Sequence[str], patterns: Sequence[str]) -> Mapping[str, list[str]]:
@@ -194,7 +196,7 @@ def _matching(cases: Sequence[str], patterns: Sequence[str]) -> Mapping[str, lis
     empty = [pattern for pattern, members in groups.items() if not members]
     if empty or left:
         raise ManifestError(
-            f"--from-masks: pattern(s) that match no case: {some(empty)}; case(s) that no pattern matches: {some(left)}"
+            f"--from-masks: pattern(s) that match no case: {format_names(empty)}; case(s) that no pattern matches: {format_names(left)}"
             ". Every case belongs to a group; '*' as the last pattern takes all that are left."
         )
     return groups

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from nnunet_partial.errors import ManifestError
 from nnunet_partial.labels import Manifest
-from nnunet_partial.utils.text import some
+from nnunet_partial.utils.text import format_names
 
 
 def square_root_weights(sizes: Mapping[str, int]) -> dict[str, float]:
@@ -36,7 +36,7 @@ def domain_probabilities(manifest: Manifest, cases: Sequence[str]) -> dict[str, 
     missing = {domain or "(no domain)" for domain in domains - set(manifest.domain_weights)}
     if missing:
         raise ManifestError(
-            f"partial_labels.json has no weight for {some(missing)} under 'domain_weights', but training cases are of "
+            f"partial_labels.json has no weight for {format_names(missing)} under 'domain_weights', but training cases are of "
             "it. Give every domain a weight, or remove 'domain_weights'."
         )
     total = sum(manifest.domain_weights[domain] for domain in domains)

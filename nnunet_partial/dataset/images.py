@@ -19,10 +19,10 @@ from nnunet_partial.labels import CaseLabels
 from nnunet_partial.utils.files import read_json
 
 #: File endings that nnU-Net reads without a pixel size: it takes every pixel as 1 x 1.
-WITHOUT_SIZE = (".png", ".bmp", *TIFF)
+WITHOUT_SPACING = (".png", ".bmp", *TIFF)
 
 
-def size_known(labels: CaseLabels, geometry: Geometry | None) -> bool:
+def spacing_is_known(labels: CaseLabels, geometry: Geometry | None) -> bool:
     """Whether millimetres may be said of a case: as its manifest says (`spacing_known`), else as its file does.
 
     `geometry`: of its image or label file; None, where it was not read: then the manifest alone tells.
@@ -97,7 +97,7 @@ class Geometry:
 
 
 @dataclass(frozen=True)
-class FileFacts:
+class ImageInfo:
     """What `look` saw: geometry and, where asked for, the distinct values; or else `problem`, why it is of no use."""
 
     geometry: Geometry | None = None
@@ -133,7 +133,7 @@ def header(path: Path) -> Geometry:
     return _geometry(path, reader, reader.GetNumberOfComponents())
 
 
-def look(path: Path, with_values: bool = False) -> FileFacts:
+def inspect_image(path: Path, with_values: bool = False) -> ImageInfo:
     """Reads the whole file once; never raises for what is wrong with it.
 
     NaN and infinite pixels are a problem, of a label file a value as any other. nnU-Net's planning stops at NaN without
@@ -142,11 +142,11 @@ def look(path: Path, with_values: bool = False) -> FileFacts:
     try:
         geometry, array = read_array(path)
     except OSError as problem:
-        return FileFacts(problem=f"cannot be read: {problem}")
+        return ImageInfo(problem=f"cannot be read: {problem}")
     if with_values:
-        return FileFacts(geometry, _values(array))
+        return ImageInfo(geometry, _values(array))
     broken = _not_finite(array)
-    return FileFacts(problem=f"holds {broken} pixel(s) that are NaN or infinite") if broken else FileFacts(geometry)
+    return ImageInfo(problem=f"holds {broken} pixel(s) that are NaN or infinite") if broken else ImageInfo(geometry)
 
 
 def read_array(path: Path) -> tuple[Geometry, Any]:
@@ -172,7 +172,7 @@ def _geometry(path: Path, source: Any, components: int) -> Geometry:
         source.GetOrigin(),
         source.GetDirection(),
         int(components),
-        sized=beside is not None or not path.name.lower().endswith(WITHOUT_SIZE),
+        sized=beside is not None or not path.name.lower().endswith(WITHOUT_SPACING),
     )
 
 

@@ -12,11 +12,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nnunet_partial.dataset.images import FileFacts, look
+from nnunet_partial.dataset.images import ImageInfo, inspect_image
 from nnunet_partial.errors import ManifestError
 from nnunet_partial.labels import MANIFEST_NAME, Manifest
 from nnunet_partial.utils.files import read_json, write_json
-from nnunet_partial.utils.parallel import in_parallel
+from nnunet_partial.utils.parallel import parallel_map
 
 #: Name of the file, beside the preprocessed data, in which `remember_checked` keeps its answer.
 CACHE_NAME = "partial_labels_checked.json"
@@ -24,7 +24,7 @@ _VERSION = 2
 _SHOWN = 10
 
 
-def undeclared(
+def find_undeclared_labels(
     label_files: Mapping[str, Path],
     manifest: Manifest,
     classes: Sequence[str],
@@ -38,18 +38,19 @@ def undeclared(
     is no whole number, a file that cannot be read, a case without entry. `label_files`: file by case identifier;
     `classes`: foreground names in the order of their values 1, 2, ...
     """
-    look_inside = functools.partial(look, with_values=True)
-    seen = in_parallel(
+    look_inside = functools.partial(inspect_image, with_values=True)
+    seen = parallel_map(
         look_inside, list(label_files.values()), processes, "looking into the labels" if progress else None
     )
     judged = (
-        wrong(case, facts, manifest, classes, ignore_label) for case, facts in zip(label_files, seen, strict=True)
+        label_file_problem(case, facts, manifest, classes, ignore_label)
+        for case, facts in zip(label_files, seen, strict=True)
     )
     return [line for line in judged if line]
 
 
-def wrong(
-    case: str, facts: FileFacts, manifest: Manifest, classes: Sequence[str], ignore_label: int | None
+def label_file_problem(
+    case: str, facts: ImageInfo, manifest: Manifest, classes: Sequence[str], ignore_label: int | None
 ) -> str | None:
     """What is wrong with one label file, as one line that begins with the case; None where nothing is."""
     if facts.problem:
@@ -82,7 +83,7 @@ def _listed(values: Sequence[object]) -> str:
     return shown + (f" and {len(values) - _SHOWN} more" if len(values) > _SHOWN else "")
 
 
-def require_declared(
+def check_label_files(
     label_files: Mapping[str, Path],
     manifest: Manifest,
     classes: Sequence[str],
@@ -91,7 +92,7 @@ def require_declared(
     progress: bool = False,
 ) -> None:
     """Raises ManifestError that names the cases (the first ten) which `undeclared` finds."""
-    lines = undeclared(label_files, manifest, classes, ignore_label, processes, progress)
+    lines = find_undeclared_labels(label_files, manifest, classes, ignore_label, processes, progress)
     if lines:
         more = f"\n... and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
         raise ManifestError(
@@ -103,7 +104,7 @@ def require_declared(
         )
 
 
-def checked_before(
+def cache_is_valid(
     cache: Path,
     manifest_file: Path,
     label_folder: Path,
@@ -123,7 +124,7 @@ def checked_before(
         return False
 
 
-def remember_checked(
+def write_cache(
     cache: Path,
     manifest_file: Path,
     label_folder: Path,
@@ -136,7 +137,7 @@ def remember_checked(
         write_json(cache, _key(manifest_file, label_folder, file_ending, cases, raw_folder))
 
 
-def files_sum(folder: Path, file_ending: str) -> str:
+def hash_files(folder: Path, file_ending: str) -> str:
     """A sum over names, sizes and times of the files in `folder` that end so; opens none. Raises OSError."""
     stamps = []
     with os.scandir(folder) as entries:
@@ -144,10 +145,10 @@ def files_sum(folder: Path, file_ending: str) -> str:
             if entry.name.endswith(file_ending) and not entry.name.startswith("."):
                 stat = entry.stat()
                 stamps.append(f"{entry.name}\0{stat.st_size}\0{stat.st_mtime_ns}")
-    return names_sum(stamps)
+    return hash_names(stamps)
 
 
-def names_sum(names: Iterable[str]) -> str:
+def hash_names(names: Iterable[str]) -> str:
     """A sum over names, whatever their order, that tells none of them."""
     return hashlib.sha256("\n".join(sorted(names)).encode(errors="surrogateescape")).hexdigest()
 
@@ -161,7 +162,7 @@ def _key(
         "version": _VERSION,
         "manifest_sha256": hashlib.sha256(manifest_file.read_bytes()).hexdigest(),
         "labels": dataset["labels"] if isinstance(dataset, dict) and "labels" in dataset else None,
-        "cases_sha256": names_sum(cases),
-        "label_files_sha256": files_sum(label_folder, file_ending),
-        "raw_label_files_sha256": files_sum(raw_folder, file_ending) if raw_folder else None,
+        "cases_sha256": hash_names(cases),
+        "label_files_sha256": hash_files(label_folder, file_ending),
+        "raw_label_files_sha256": hash_files(raw_folder, file_ending) if raw_folder else None,
     }

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 
 from nnunet_partial.labels import CaseLabels
-from nnunet_partial.utils.text import some
+from nnunet_partial.utils.text import format_names
 
 #: Structures of the heart that a view does not show: the right heart in the apical two-chamber view.
 OUT_OF_VIEW = {"2CH": ("RV", "RA")}
@@ -44,6 +44,6 @@ def off_as_absent(entries: Mapping[str, CaseLabels]) -> list[str]:
         return []
     return [
         f"{len(wrong)} case(s) of Unity are wrongly declared, by a conversion of an earlier version: a structure that "
-        f"was labelled off counts as absent, though it may be in the image: {some(wrong, 3)}. Convert Unity again with "
+        f"was labelled off counts as absent, though it may be in the image: {format_names(wrong, 3)}. Convert Unity again with "
         "this version, make merges and scenarios with it again, and train again"
     ]

@@ -8,7 +8,7 @@ from typing import Any
 
 from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.utils.files import read_json, write_json
-from nnunet_partial.utils.text import some
+from nnunet_partial.utils.text import format_names
 
 
 def add_small_configuration(
@@ -30,7 +30,9 @@ def add_small_configuration(
     plans = read_json(plans_file)
     configurations = plans.get("configurations", {}) if isinstance(plans, dict) else {}
     if base not in configurations:
-        raise PartialLabelError(f"{plans_file} has no configuration {base!r}; there: {some(set(configurations))}.")
+        raise PartialLabelError(
+            f"{plans_file} has no configuration {base!r}; there: {format_names(set(configurations))}."
+        )
     architecture = inherited(plans, base, "architecture")
     axes = len(inherited(plans, base, "patch_size"))
     patch_size = [96] * axes if patch_size is None else patch_size

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_partial.dataset.plans import inherited
-from nnunet_partial.dataset.preprocessed import COPIES, outdated
+from nnunet_partial.dataset.preprocessed import GT_SEGMENTATIONS, describe_stale_labels
 from nnunet_partial.dataset.raw import RawDataset, dataset_id, nnunet_folder
 from nnunet_partial.errors import DatasetError
 from nnunet_partial.utils.files import link_or_copy, read_json, same_bytes
-from nnunet_partial.utils.parallel import in_parallel
-from nnunet_partial.utils.text import some
+from nnunet_partial.utils.parallel import parallel_map
+from nnunet_partial.utils.text import format_names
 
 #: What nnU-Net writes for a case: image, labels, properties (where the foreground lies, how it was cropped).
 _IMAGE, _ENDINGS = ".b2nd", (".b2nd", "_seg.b2nd", ".pkl")
@@ -30,7 +30,7 @@ _FROM_LABELS = "CTNormalization"
 
 
 @dataclass(frozen=True)
-class Shared:
+class PreprocessResult:
     """How many cases were linked, and how many went through nnU-Net's preprocessing."""
 
     linked: int
@@ -50,7 +50,7 @@ class _Pair:
 
 
 @dataclass(frozen=True)
-class _Case:
+class _CasePaths:
     """Plain data, for other processes. `files`: images, then labels; `target`, `source`: without their endings."""
 
     files: list[str]
@@ -68,7 +68,7 @@ def preprocess_like(
     plans_names: Sequence[str],
     processes: int = 1,
     progress: bool = False,
-) -> Shared:
+) -> PreprocessResult:
     """Preprocesses the raw data set `scenario` like `source`, which nnU-Net has preprocessed. Both are raw folders.
 
     Plans that use the same preprocessed data (nnU-Net's residual ones and its default) share it. What was preprocessed
@@ -87,7 +87,7 @@ def preprocess_like(
     files = _files(RawDataset(scenario))
     for folder in folders:
         _require_preprocessed(nnunet_folder("nnUNet_preprocessed") / source.name / folder, list(files))
-    changed = outdated(source, nnunet_folder("nnUNet_preprocessed") / source.name)
+    changed = describe_stale_labels(source, nnunet_folder("nnUNet_preprocessed") / source.name)
     if changed:
         raise DatasetError(changed[0].upper() + changed[1:])
     for plans_name in plans_names:
@@ -95,7 +95,7 @@ def preprocess_like(
     pair = _pair(scenario, source, files)
     done = [_share(pair, folder, *with_plans, processes, progress) for folder, with_plans in folders.items()]
     _keep_beside(scenario, source)
-    return Shared(sum(shared.linked for shared in done), sum(shared.preprocessed for shared in done))
+    return PreprocessResult(sum(shared.linked for shared in done), sum(shared.preprocessed for shared in done))
 
 
 def _pair(scenario: Path, source: Path, files: dict[str, list[Path]]) -> _Pair:
@@ -107,7 +107,9 @@ def _pair(scenario: Path, source: Path, files: dict[str, list[Path]]) -> _Pair:
     return _Pair(preprocessed / scenario.name, preprocessed / source.name, files, same, dataset_json)
 
 
-def _share(pair: _Pair, folder: str, plans_name: str, configuration: str, processes: int, progress: bool) -> Shared:
+def _share(
+    pair: _Pair, folder: str, plans_name: str, configuration: str, processes: int, progress: bool
+) -> PreprocessResult:
     """One folder of preprocessed cases: links what is the same, preprocesses the rest.
 
     Made out of sight: an interrupted run leaves no folder that lacks cases, on which a training would start.
@@ -119,18 +121,18 @@ def _share(pair: _Pair, folder: str, plans_name: str, configuration: str, proces
         link_or_copy(origin / name, target / name)
     plans = pair.target / f"{plans_name}.json"
     changed = [
-        _Case([str(path) for path in files], target / case, origin / case, plans, configuration, pair.dataset_json)
+        _CasePaths([str(path) for path in files], target / case, origin / case, plans, configuration, pair.dataset_json)
         for case, files in pair.files.items()
         if case not in pair.same
     ]
-    for _ in in_parallel(_preprocess, changed, processes, "preprocessing what changed" if progress else None):
+    for _ in parallel_map(_preprocess, changed, processes, "preprocessing what changed" if progress else None):
         pass
     if _same_content(final, target):  # others may be training on it, as further plans share it
         shutil.rmtree(target)
     else:
         shutil.rmtree(final, ignore_errors=True)
         target.rename(final)
-    return Shared(len(pair.same), len(changed))
+    return PreprocessResult(len(pair.same), len(changed))
 
 
 def _require_origin(scenario: Path, source: Path) -> None:
@@ -148,7 +150,7 @@ def _require_plans(file: Path, configuration: str) -> dict[str, Any]:
     plans: dict[str, Any] = read_json(file, DatasetError)
     if configuration not in plans["configurations"]:
         raise DatasetError(
-            f"{file} has no configuration {configuration!r}; there: {some(set(plans['configurations']))}"
+            f"{file} has no configuration {configuration!r}; there: {format_names(set(plans['configurations']))}"
         )
     if _FROM_LABELS in inherited(plans, configuration, "normalization_schemes"):
         raise DatasetError(
@@ -175,7 +177,7 @@ def _require_preprocessed(folder: Path, cases: Sequence[str]) -> None:
     missing = {case for case in cases if not all((folder / f"{case}{ending}").exists() for ending in _ENDINGS)}
     if missing:
         raise DatasetError(
-            f"{folder} lacks {len(missing)} preprocessed case(s): {some(missing)}. Preprocess the source first: "
+            f"{folder} lacks {len(missing)} preprocessed case(s): {format_names(missing)}. Preprocess the source first: "
             "nnUNetv2_preprocess (with nnU-Net's default file format)."
         )
 
@@ -201,7 +203,7 @@ def _same_content(ours: Path, theirs: Path) -> bool:
     )
 
 
-def _preprocess(case: _Case) -> None:
+def _preprocess(case: _CasePaths) -> None:
     """nnU-Net's own preprocessing; the image comes out as in the source, and is then a link to that."""
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
@@ -224,7 +226,7 @@ def _keep_beside(scenario: Path, source: Path) -> None:
     for original in (scenario / "dataset.json", target.parent / source.name / _FINGERPRINT):
         if not (target / original.name).exists() or not same_bytes(original, target / original.name):
             shutil.copyfile(original, target / original.name)
-    labels, kept = list(RawDataset(scenario).label_files().values()), target / COPIES
+    labels, kept = list(RawDataset(scenario).label_files().values()), target / GT_SEGMENTATIONS
     names = {path.name for path in kept.iterdir()} if kept.exists() else None
     if names == {path.name for path in labels} and _same(labels, [kept / path.name for path in labels]):
         return

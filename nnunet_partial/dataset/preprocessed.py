@@ -9,7 +9,7 @@ from nnunet_partial.dataset.raw import RawDataset, dataset_id
 from nnunet_partial.errors import ManifestError
 from nnunet_partial.labels import MANIFEST_NAME, Manifest
 from nnunet_partial.utils.files import read_json, same_bytes, write_json
-from nnunet_partial.utils.text import some
+from nnunet_partial.utils.text import format_names
 
 
 def read_manifest(preprocessed: Path, raw: Path | None) -> Manifest:
@@ -32,16 +32,16 @@ def read_manifest(preprocessed: Path, raw: Path | None) -> Manifest:
 
 
 #: The folder of the copies, in the preprocessed folder of a data set.
-COPIES = "gt_segmentations"
+GT_SEGMENTATIONS = "gt_segmentations"
 
 
-def outdated(raw: Path, preprocessed: Path) -> str | None:
+def describe_stale_labels(raw: Path, preprocessed: Path) -> str | None:
     """What of the raw data set `raw` is not as it was preprocessed, in words; None where all is, or nothing was.
 
     Cases that were added or removed since, and label files with other bytes. A training would take the preprocessed
     labels for what the manifest says of the new ones: a structure drawn since would be taught as background.
     """
-    copies, dataset = preprocessed / COPIES, RawDataset(raw)
+    copies, dataset = preprocessed / GT_SEGMENTATIONS, RawDataset(raw)
     if not copies.is_dir():
         return None
     ours = labels_of_images(dataset)
@@ -51,7 +51,7 @@ def outdated(raw: Path, preprocessed: Path) -> str | None:
     removed = [name.removesuffix(dataset.file_ending) for name in theirs if name not in names]
     changed = changed_labels(ours, preprocessed)
     found = [
-        f"{len(cases)} case(s) {what}: {some(cases)}"
+        f"{len(cases)} case(s) {what}: {format_names(cases)}"
         for cases, what in ((added, "were added"), (removed, "are gone"), (changed, "have other label files"))
         if cases
     ]
@@ -71,5 +71,5 @@ def labels_of_images(raw: RawDataset) -> dict[str, Path]:
 
 def changed_labels(labels: Mapping[str, Path], preprocessed: Path) -> list[str]:
     """The cases whose label file has other bytes than its copy; those without a copy are left out."""
-    copies = {case: preprocessed / COPIES / path.name for case, path in labels.items()}
+    copies = {case: preprocessed / GT_SEGMENTATIONS / path.name for case, path in labels.items()}
     return [case for case, path in labels.items() if copies[case].exists() and not same_bytes(path, copies[case])]

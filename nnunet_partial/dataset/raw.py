@@ -12,7 +12,7 @@ from typing import Any
 from nnunet_partial.errors import DatasetError
 from nnunet_partial.labels import MANIFEST_NAME, Manifest, class_names, ignore_label
 from nnunet_partial.utils.files import read_json
-from nnunet_partial.utils.text import some
+from nnunet_partial.utils.text import format_names
 
 #: File endings of nnU-Net's TIFF reader, which keeps the pixel size of a volume in CASE.json beside it.
 TIFF = (".tif", ".tiff")
@@ -38,7 +38,7 @@ def preprocessed_folder(name: str) -> Path | None:
     return folder if folder.is_dir() else None
 
 
-def places_of(raw: Path) -> list[Path]:
+def manifest_folders(raw: Path) -> list[Path]:
     """Where the manifest and the split of a data set lie: the raw folder, and the preprocessed one if there is one."""
     return [raw, *filter(None, [preprocessed_folder(raw.name)])]
 
@@ -73,10 +73,10 @@ def find_dataset(dataset: int | str) -> Path:
         raise DatasetError(f"The data set is {text!r}; expected an id such as 501 or a name such as Dataset501_CAMUS.")
     if not found:
         here = [path.name for path in root.glob("Dataset*_*")] if root.is_dir() else []
-        raise DatasetError(f"There is no data set {text} in {root}. There: {some(here)}.")
+        raise DatasetError(f"There is no data set {text} in {root}. There: {format_names(here)}.")
     if len(found) > 1:
         raise DatasetError(
-            f"Several data sets have the id {text}: {some([p.name for p in found])}. Give the full name."
+            f"Several data sets have the id {text}: {format_names([p.name for p in found])}. Give the full name."
         )
     return found[0]
 

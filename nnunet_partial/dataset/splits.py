@@ -15,7 +15,7 @@ from typing import Any
 from nnunet_partial.errors import PartialLabelError, SplitError
 from nnunet_partial.labels import MANIFEST_NAME, Manifest
 from nnunet_partial.utils.files import read_json
-from nnunet_partial.utils.text import some
+from nnunet_partial.utils.text import format_names
 
 SPLITS_NAME = "splits_final.json"
 N_FOLDS = 5
@@ -31,15 +31,15 @@ def make_splits(manifest: Manifest, cases: Sequence[str], seed: int = SEED) -> t
     be spared for validation. Where the data set has an official validation part, it comes as one extra last fold.
     """
     patients = _by_patient(manifest, cases)
-    needed = _only_experts(manifest, patients)
+    needed = _sole_annotated_patients(manifest, patients)
     warnings = [
         f"patient {patient} is the only one annotated for {', '.join(classes)} and stays in training in every fold"
         for patient, classes in needed.items()
     ]
-    dealt = _deal(manifest, {p: c for p, c in patients.items() if p not in needed}, seed)
+    dealt = _assign_folds(manifest, {p: c for p, c in patients.items() if p not in needed}, seed)
     folds = []
     for validating in dealt:
-        validating, moved = _keep_experts(manifest, patients, validating)
+        validating, moved = _keep_in_training(manifest, patients, validating)
         warnings += moved
         training = [p for p in patients if p not in validating]
         if training and validating:
@@ -50,7 +50,7 @@ def make_splits(manifest: Manifest, cases: Sequence[str], seed: int = SEED) -> t
     return folds + official, warnings + more
 
 
-def without_patients(manifest: Manifest, cases: Sequence[str]) -> list[str]:
+def missing_patient_ids(manifest: Manifest, cases: Sequence[str]) -> list[str]:
     """A warning (none or one) where no case names its patient: then nothing keeps one person on one side."""
     if not cases or any(manifest.labels_of(case).patient is not None for case in cases):
         return []
@@ -65,10 +65,10 @@ def training_cases_for_test(manifest: Manifest, cases: Sequence[str]) -> list[st
     return [case for case in cases if (labels := manifest.find(case)) and labels.split == "test"]
 
 
-def for_test_text(cases: Sequence[str]) -> str:
+def test_split_message(cases: Sequence[str]) -> str:
     """What to say, and do, about the cases that `training_cases_for_test` finds."""
     return (
-        f"{len(cases)} training case(s) have split 'test' in {MANIFEST_NAME}: {some(list(cases))}. Move them to "
+        f"{len(cases)} training case(s) have split 'test' in {MANIFEST_NAME}: {format_names(list(cases))}. Move them to "
         "imagesTs and labelsTs, or change the entry"
     )
 
@@ -78,30 +78,32 @@ def check_splits(splits: Any, manifest: Manifest, cases: Sequence[str]) -> None:
     set, or where a case of the data set is in no fold. `splits` is the content of splits_final.json. Of a case without
     an entry in the manifest nobody knows the patient; who calls this names such cases."""
     if not isinstance(splits, list) or not all(_is_split(split) for split in splits):
-        raise SplitError(f'{SPLITS_NAME} must be a list of {{"train": [cases], "val": [cases]}}. {_WAY_OUT}')
+        raise SplitError(f'{SPLITS_NAME} must be a list of {{"train": [cases], "val": [cases]}}. {_FIX_SPLITS}')
     existing, found = set(cases), []
     named = {case for case in existing if manifest.find(case)}
     for index, split in enumerate(splits):
         strangers = (set(split["train"]) | set(split["val"])) - existing
         if strangers:
-            found.append(f"fold {index} names {len(strangers)} case(s) that are not in the data set: {some(strangers)}")
+            found.append(
+                f"fold {index} names {len(strangers)} case(s) that are not in the data set: {format_names(strangers)}"
+            )
         training, validating = (
             {manifest.patient_of(case) for case in split[side] if case in named} for side in ("train", "val")
         )
         both = training & validating
         if both:
-            found.append(f"fold {index} has {len(both)} patient(s) on both sides: {some(both)}")
+            found.append(f"fold {index} has {len(both)} patient(s) on both sides: {format_names(both)}")
         for side in ("train", "val"):
             if not split[side]:
                 found.append(f"fold {index} has no case in {side!r}")
     forgotten = existing - {case for split in splits for case in (*split["train"], *split["val"])}
     if forgotten:
-        found.append(f"{len(forgotten)} case(s) of the data set are in no fold: {some(forgotten)}")
+        found.append(f"{len(forgotten)} case(s) of the data set are in no fold: {format_names(forgotten)}")
     if found:
-        raise SplitError(f"{SPLITS_NAME}: " + "; ".join(found) + f". {_WAY_OUT}")
+        raise SplitError(f"{SPLITS_NAME}: " + "; ".join(found) + f". {_FIX_SPLITS}")
 
 
-_WAY_OUT = (
+_FIX_SPLITS = (
     "Delete the file in the raw and the preprocessed folder (it is then made again, by patient), or correct it; which "
     "patient a case belongs to stands in partial_labels.json."
 )
@@ -137,7 +139,7 @@ def _annotated(manifest: Manifest, cases: Sequence[str]) -> frozenset[str]:
     return frozenset(name for case in cases for name in manifest.labels_of(case).annotated)
 
 
-def _only_experts(manifest: Manifest, patients: Mapping[str, list[str]]) -> dict[str, list[str]]:
+def _sole_annotated_patients(manifest: Manifest, patients: Mapping[str, list[str]]) -> dict[str, list[str]]:
     """Patients who alone were annotated for a class, and those classes."""
     experts: dict[str, list[str]] = {}
     for patient, cases in patients.items():
@@ -150,7 +152,7 @@ def _only_experts(manifest: Manifest, patients: Mapping[str, list[str]]) -> dict
     return only
 
 
-def _deal(manifest: Manifest, patients: Mapping[str, list[str]], seed: int) -> list[list[str]]:
+def _assign_folds(manifest: Manifest, patients: Mapping[str, list[str]], seed: int) -> list[list[str]]:
     """Shuffles the patients within each domain and label set and deals them out like cards: folds of equal size."""
     kinds: dict[tuple[str, ...], list[str]] = {}
     for patient, cases in patients.items():
@@ -165,7 +167,7 @@ def _deal(manifest: Manifest, patients: Mapping[str, list[str]], seed: int) -> l
     return [queue[index::n_folds] for index in range(n_folds)]
 
 
-def _keep_experts(
+def _keep_in_training(
     manifest: Manifest, patients: Mapping[str, list[str]], validating: list[str]
 ) -> tuple[list[str], list[str]]:
     """Moves patients from validation to training until training knows every class that the data set knows."""
@@ -196,7 +198,9 @@ def _official(manifest: Manifest, patients: Mapping[str, list[str]]) -> tuple[li
     leaking = [patient for patient in validating if False in sides[patient]]
     training = [patient for patient in patients if patient not in validating]
     if leaking:
-        return [], [f"no fold for the official split: it has {len(leaking)} patient(s) on both sides: {some(leaking)}"]
+        return [], [
+            f"no fold for the official split: it has {len(leaking)} patient(s) on both sides: {format_names(leaking)}"
+        ]
     if not validating or not training:
         return [], []
     fold = _split(patients, training, validating)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from nnunet_partial.dataset.images import Geometry, size_known
+from nnunet_partial.dataset.images import Geometry, spacing_is_known
 from nnunet_partial.labels import Manifest
 from nnunet_partial.utils.text import text_table
 
 NO_DOMAIN = "(no domain)"
 
 
-def overview(
+def dataset_summary(
     manifest: Manifest,
     classes: Sequence[str],
     training: Sequence[str],
@@ -44,16 +44,16 @@ def overview(
     for part, cases in (("training", training), ("test", test)):
         if cases:
             text += f"\nHow many {part} cases know each structure: annotated / absent / unknown\n"
-            text += knowledge_table(manifest, classes, cases)
+            text += annotation_table(manifest, classes, cases)
     return text
 
 
-def knowledge_table(manifest: Manifest, classes: Sequence[str], cases: Sequence[str]) -> str:
+def annotation_table(manifest: Manifest, classes: Sequence[str], cases: Sequence[str]) -> str:
     """Per domain, for how many of `cases` each class is annotated / absent / unknown; plain text, a line per domain."""
     return text_table(
         ["domain", *classes],
         [
-            [domain, *(_knowledge(manifest, _of(manifest, domain, cases), name) for name in classes)]
+            [domain, *(_annotations(manifest, _of(manifest, domain, cases), name) for name in classes)]
             for domain in _domains(manifest, cases)
         ],
     )
@@ -63,7 +63,7 @@ def scale_warning(manifest: Manifest, cases: Iterable[str], geometry: Mapping[st
     """A warning where some cases have a measured pixel size and others a made-up one; else None."""
     known: dict[bool, list[str]] = {True: [], False: []}
     for case in cases:
-        known[size_known(manifest.labels_of(case), geometry.get(case))].append(case)
+        known[spacing_is_known(manifest.labels_of(case), geometry.get(case))].append(case)
     if not known[True] or not known[False]:
         return None
     lines = [
@@ -97,7 +97,7 @@ def _official(manifest: Manifest, cases: Sequence[str]) -> str:
     return " / ".join(str(sides.count(side)) for side in ("train", "val", "test"))
 
 
-def _knowledge(manifest: Manifest, cases: Sequence[str], name: str) -> str:
+def _annotations(manifest: Manifest, cases: Sequence[str], name: str) -> str:
     annotated = sum(name in manifest.labels_of(case).annotated for case in cases)
     absent = sum(name in manifest.labels_of(case).absent for case in cases)
     return f"{annotated} / {absent} / {len(cases) - annotated - absent}"
@@ -105,7 +105,7 @@ def _knowledge(manifest: Manifest, cases: Sequence[str], name: str) -> str:
 
 def _pixel(manifest: Manifest, cases: Sequence[str], geometry: Mapping[str, Geometry]) -> str:
     text = _median(cases, geometry, lambda g: g.spacing_mm, "{:.3g}")
-    made_up = sum(not size_known(manifest.labels_of(case), geometry.get(case)) for case in cases)
+    made_up = sum(not spacing_is_known(manifest.labels_of(case), geometry.get(case)) for case in cases)
     if not made_up:
         return text
     return text + (" (made up)" if made_up == len(cases) else " (partly made up)")

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from nnunet_partial.dataset.raw import RawDataset
 from nnunet_partial.demo.folder import DemoFolder
-from nnunet_partial.utils.colors import colours_of
+from nnunet_partial.utils.colors import class_colors
 from nnunet_partial.utils.files import link_or_copy
 
 if TYPE_CHECKING:
@@ -153,9 +153,7 @@ class Row:
     labels: Sequence[tuple[Labels, str]]
 
 
-def draw_picture(
-    file: Path, columns: Sequence[str], rows: Sequence[Row], structures: Sequence[str], title: str
-) -> None:
+def draw_figure(file: Path, columns: Sequence[str], rows: Sequence[Row], structures: Sequence[str], title: str) -> None:
     """Writes a PNG: a line of panels per case; `columns` names the image's column and those of the labels."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -165,7 +163,7 @@ def draw_picture(
     figure.suptitle(title, fontsize=12)
     panels = figure.subplots(len(rows), len(columns), squeeze=False)
     for row, axes in zip(rows, panels, strict=True):
-        _draw_row(row, axes, list(colours_of(structures).values()))
+        _draw_row(row, axes, list(class_colors(structures).values()))
     for name, axis in zip(columns, panels[0], strict=True):
         axis.set_title(name, fontsize=11)
     _legend(figure, structures)
@@ -196,7 +194,7 @@ def _paint(axis: Axes, labels: Labels, colours: Sequence[str]) -> None:
 def _legend(figure: Figure, structures: Sequence[str]) -> None:
     from matplotlib.patches import Patch
 
-    patches = [Patch(facecolor=colour, label=name) for name, colour in colours_of(structures).items()]
+    patches = [Patch(facecolor=colour, label=name) for name, colour in class_colors(structures).items()]
     figure.legend(handles=patches, loc="outside lower center", ncols=len(patches), fontsize=11, frameon=False)
 
 
@@ -238,7 +236,7 @@ def show_models(folder: DemoFolder, trainers: tuple[str, str], scores: Scores) -
         for moment in moments:
             of = scores.of[trainers[1]]
             rows.append(median_case({case: of[case] for case in scores.cases(domain) if case.endswith(moment)}))
-    draw_picture(
+    draw_figure(
         folder.picture,
         ["image", "truth", *trainers],
         [_row(folder, dataset, case, trainers, scores) for case in rows],

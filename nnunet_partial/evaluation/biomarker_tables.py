@@ -11,25 +11,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_partial.biomarkers.definitions import BIOMARKERS, EF, Biomarker, Patient, patients_of
-from nnunet_partial.biomarkers.measure import STRUCTURES, HeartCase, Picture
-from nnunet_partial.dataset.images import size_known
+from nnunet_partial.biomarkers.measure import STRUCTURES, CaseMeasurements, ImageMeasurements
+from nnunet_partial.dataset.images import spacing_is_known
 from nnunet_partial.evaluation import biomarker_agreement
 from nnunet_partial.evaluation.evaluate import Evaluation
 from nnunet_partial.evaluation.records import write_csv
 from nnunet_partial.evaluation.tables import Row
 from nnunet_partial.labels import CaseLabels
-from nnunet_partial.utils.text import some
+from nnunet_partial.utils.text import format_names
 
 COLUMNS = ("model", "domain", "patient", "biomarker", "unit", "method", "reference", "prediction", "problem")
 #: The method of the rows that compare with the EF that came with the data set.
-OWN = "data set's own"
+REPORTED_BY_DATASET = "data set's own"
 
 #: A value (NaN where there is none), and why there is none or what to know about it.
 _Value = tuple[float, list[str]]
 
 
 def biomarker_rows(
-    labels: Mapping[str, CaseLabels], hearts: Sequence[HeartCase], models: Sequence[str], classes: Sequence[str]
+    labels: Mapping[str, CaseLabels], hearts: Sequence[CaseMeasurements], models: Sequence[str], classes: Sequence[str]
 ) -> list[Row]:
     """A row per model, patient, biomarker and method; `labels`: of all cases of the reference, `hearts`: measured ones.
 
@@ -55,7 +55,7 @@ class _Rows:
 
     model: str
     patient: Patient
-    measured: Mapping[str, HeartCase]
+    measured: Mapping[str, CaseMeasurements]
 
     def all(self, biomarkers: Sequence[Biomarker]) -> Iterator[Row]:
         for biomarker in biomarkers:
@@ -95,13 +95,15 @@ class _Rows:
     def _sized(self, biomarker: Biomarker, view: str) -> bool:
         """Whether the pixel size of all its pictures in this view is known; without a file the manifest alone tells."""
         return all(
-            heart.scale.known if (heart := self.measured.get(case)) else size_known(self.patient.labels[case], None)
+            heart.scale.known
+            if (heart := self.measured.get(case))
+            else spacing_is_known(self.patient.labels[case], None)
             for case in self.patient.cases(biomarker, [view])
         )
 
     def _value(self, biomarker: Biomarker, views: Sequence[str], side: str) -> _Value:
         """The value, or NaN and why there is none; or with it, what to know about it."""
-        pictures: dict[str, list[Picture]] = {phase: [] for phase in biomarker.parts}
+        pictures: dict[str, list[ImageMeasurements]] = {phase: [] for phase in biomarker.parts}
         missing, remarks = [], []
         for phase, parts in biomarker.parts.items():
             for view in views:
@@ -116,10 +118,10 @@ class _Rows:
                 remarks += [f"{side} {view} {phase}: {text}" for part in parts for text in picture.remarks(part)]
         return (math.nan, missing) if missing else (biomarker.formula(pictures), remarks)
 
-    def _picture(self, view: str, phase: str, side: str) -> Picture | str:
+    def _picture(self, view: str, phase: str, side: str) -> ImageMeasurements | str:
         cases = self.patient.places[view, phase]
         if len(cases) > 1:
-            return f"{len(cases)} pictures are {view} {phase}: {some(cases)}"
+            return f"{len(cases)} pictures are {view} {phase}: {format_names(cases)}"
         heart = self.measured.get(cases[0])
         if side == "reference":
             return heart.reference if heart else f"reference {view} {phase}: it could not be evaluated"
@@ -136,7 +138,7 @@ class _Rows:
         yield {
             "biomarker": EF,
             "unit": "%",
-            "method": OWN,
+            "method": REPORTED_BY_DATASET,
             "reference": value,
             "prediction": row["prediction"] if row else math.nan,
             "problem": "; ".join(filter(None, problems)),
@@ -154,7 +156,7 @@ def _one_ef(given: Sequence[object]) -> _Value:
     numbers = {float(ef) for ef in given if isinstance(ef, (int, float)) and not isinstance(ef, bool)}
     if len(numbers) == 1 and all(0 <= number <= 100 for number in numbers):
         return numbers.pop(), []
-    shown = some([f"{ef}" for ef in dict.fromkeys(map(str, given))])
+    shown = format_names([f"{ef}" for ef in dict.fromkeys(map(str, given))])
     return math.nan, [f"'ef' in the manifest is {shown}; expected one number from 0 to 100"]
 
 

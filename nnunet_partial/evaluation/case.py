@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nnunet_partial.biomarkers.measure import HeartCase
-from nnunet_partial.dataset.images import FileFacts, Geometry, read_array, size_known
-from nnunet_partial.dataset.label_check import wrong
+from nnunet_partial.biomarkers.measure import CaseMeasurements
+from nnunet_partial.dataset.images import Geometry, ImageInfo, read_array, spacing_is_known
+from nnunet_partial.dataset.label_check import label_file_problem
 from nnunet_partial.dataset.summary import NO_DOMAIN
 from nnunet_partial.evaluation.metrics import measure, without_thin_axes
 from nnunet_partial.evaluation.records import PredictedSize, Record, Subject
@@ -43,7 +43,7 @@ class CaseResult:
     records: list[Record] = field(default_factory=list)
     sizes: list[PredictedSize] = field(default_factory=list)
     findings: list[str] = field(default_factory=list)
-    heart: HeartCase | None = None
+    heart: CaseMeasurements | None = None
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,9 @@ def evaluate_case(task: Task) -> CaseResult:
     except OSError as problem:
         result.findings.append(f"{task.case}: the reference cannot be read: {problem}")
         return result
-    problem_with_it = wrong(
+    problem_with_it = label_file_problem(
         task.case,
-        FileFacts(geometry, _values(array)),
+        ImageInfo(geometry, _values(array)),
         Manifest({task.case: task.labels}),
         task.classes,
         task.ignore_label,
@@ -81,7 +81,7 @@ def evaluate_case(task: Task) -> CaseResult:
         return result
     truth = _truth(task, geometry, array)
     ignored = None if truth.counted is None else ~truth.counted
-    result.heart = HeartCase.of(task.case, task.labels, task.classes, truth.values, truth.scale, ignored)
+    result.heart = CaseMeasurements.of(task.case, task.labels, task.classes, truth.values, truth.scale, ignored)
     for model, path in task.predictions.items():
         found = _readable(task, path, geometry)
         if isinstance(found, str):
@@ -94,7 +94,7 @@ def evaluate_case(task: Task) -> CaseResult:
 def _truth(task: Task, geometry: Geometry, array: NDArray[Any]) -> _Truth:
     values, spacing_mm = without_thin_axes(array, geometry.spacing_mm[::-1])
     counted = None if task.ignore_label is None else values != task.ignore_label
-    return _Truth(values, counted, Scale.of(spacing_mm, size_known(task.labels, geometry)))
+    return _Truth(values, counted, Scale.of(spacing_mm, spacing_is_known(task.labels, geometry)))
 
 
 def _readable(task: Task, path: Path, reference: Geometry) -> NDArray[Any] | str:

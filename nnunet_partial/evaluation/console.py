@@ -10,7 +10,7 @@ from nnunet_partial.evaluation.metrics import CORRECTLY_EMPTY, FALSE_POSITIVE, O
 from nnunet_partial.evaluation.records import ALL, Record
 from nnunet_partial.evaluation.statistics import FEW, FEWEST, LEVEL
 from nnunet_partial.evaluation.tables import Row
-from nnunet_partial.utils.text import some, text_table
+from nnunet_partial.utils.text import format_names, text_table
 
 #: The usual levels of significance, and their stars.
 LEVELS = ((0.001, "***"), (0.01, "**"), (LEVEL, "*"))
@@ -141,7 +141,7 @@ def false_positives(records: Sequence[Record]) -> list[str]:
         if cases:
             lines.append(
                 f"{model}: {structure} is predicted in {len(cases)} of {len(chosen)} case(s) of {domain} that are "
-                f"known not to show it: {some(cases, 5)}"
+                f"known not to show it: {format_names(cases, 5)}"
             )
     return lines
 

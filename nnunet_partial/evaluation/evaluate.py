@@ -10,15 +10,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nnunet_partial.biomarkers.definitions import patient_key
-from nnunet_partial.biomarkers.measure import HeartCase, place_of
+from nnunet_partial.biomarkers.measure import CaseMeasurements, view_and_phase_of
 from nnunet_partial.dataset.raw import RawDataset
 from nnunet_partial.errors import DatasetError, PartialLabelError
 from nnunet_partial.evaluation.case import Task, evaluate_case
 from nnunet_partial.evaluation.records import PredictedSize, Record
 from nnunet_partial.labels import MANIFEST_NAME, CaseLabels, Manifest, class_names
 from nnunet_partial.utils.files import read_json
-from nnunet_partial.utils.parallel import in_parallel
-from nnunet_partial.utils.text import some
+from nnunet_partial.utils.parallel import parallel_map
+from nnunet_partial.utils.text import format_names
 
 #: A scenario hides labels; the complete ones lie in this folder, with a manifest of their own.
 FULL_FOLDER, FULL_MANIFEST = "labelsTr_full", "partial_labels_full.json"
@@ -57,7 +57,7 @@ def find_reference(dataset_folder: Path, reference: str = "labelsTs") -> Referen
         there = [path.name for path in dataset_folder.glob("labels*") if path.is_dir()]
         raise DatasetError(
             f"There is no label file (*{dataset.file_ending}) in {reference}, neither as a folder of {dataset_folder} "
-            f"nor by itself. Folders with labels there: {some(there)}. Give one of them, or a path, with --ref."
+            f"nor by itself. Folders with labels there: {format_names(there)}. Give one of them, or a path, with --ref."
         )
     home = folder.resolve().parent
     if (home / "dataset.json").exists() and RawDataset(home).classes != dataset.classes:
@@ -159,7 +159,7 @@ class Evaluation:
     records: list[Record] = field(default_factory=list)
     sizes: list[PredictedSize] = field(default_factory=list)
     findings: list[str] = field(default_factory=list)
-    hearts: list[HeartCase] = field(default_factory=list)
+    hearts: list[CaseMeasurements] = field(default_factory=list)
     labels: Mapping[str, CaseLabels] = field(default_factory=dict)
 
 
@@ -184,7 +184,7 @@ def evaluate_folders(
     for finding in _pairing(reference, predictions):
         _note(done, finding, strict)
     tasks = _tasks(reference, predictions, tolerance)
-    for result in in_parallel(evaluate_case, tasks, processes, "evaluating" if progress else None):
+    for result in parallel_map(evaluate_case, tasks, processes, "evaluating" if progress else None):
         for finding in result.findings:
             _note(done, finding, strict)
         done.records += result.records
@@ -217,9 +217,9 @@ def _tasks(reference: Reference, predictions: Predictions, tolerance: float) -> 
     for case, path in reference.files.items():
         labels = reference.manifest.find(case)
         here = {model: files[case] for model, files in predictions.items() if case in files}
-        if labels is not None and (here or place_of(labels)):
+        if labels is not None and (here or view_and_phase_of(labels)):
             tasks[case] = Task(case, path, here, labels, reference.classes, reference.ignore_label, tolerance)
-    seen = {patient_key(case, t.labels) for case, t in tasks.items() if t.predictions and place_of(t.labels)}
+    seen = {patient_key(case, t.labels) for case, t in tasks.items() if t.predictions and view_and_phase_of(t.labels)}
     return [task for case, task in tasks.items() if task.predictions or patient_key(case, task.labels) in seen]
 
 
@@ -229,18 +229,18 @@ def _pairing(reference: Reference, predictions: Predictions) -> list[str]:
     cases = set(reference.files)
     unnamed = {case for case in cases if reference.manifest.find(case) is None}
     if unnamed:
-        found.append(f"{len(unnamed)} case(s) have no entry in {reference.manifest_file.name}: {some(unnamed)}")
+        found.append(f"{len(unnamed)} case(s) have no entry in {reference.manifest_file.name}: {format_names(unnamed)}")
     strange = {name for case in cases - unnamed for name in reference.manifest.labels_of(case).annotated}
     strange -= set(reference.classes)
     if strange:
         raise PartialLabelError(
-            f"{reference.manifest_file} declares {some(strange)} annotated; dataset.json has "
+            f"{reference.manifest_file} declares {format_names(strange)} annotated; dataset.json has "
             f"{', '.join(reference.classes)}. `nnunet_partial check` tells where."
         )
     for model, files in predictions.items():
         missing, extra = cases - set(files), set(files) - cases - reference.interpolated
         if missing:
-            found.append(f"{model}: {len(missing)} of {len(cases)} predictions are missing: {some(missing)}")
+            found.append(f"{model}: {len(missing)} of {len(cases)} predictions are missing: {format_names(missing)}")
         if extra:
-            found.append(f"{model}: {len(extra)} prediction(s) without a reference: {some(extra)}")
+            found.append(f"{model}: {len(extra)} prediction(s) without a reference: {format_names(extra)}")
     return found

@@ -95,7 +95,7 @@ def measure(predicted: Mask, truth: Mask, scale: Scale, tolerance: float, counte
     n_predicted, n_truth = int(np.count_nonzero(predicted)), int(np.count_nonzero(truth))
     both = int(np.count_nonzero(predicted & truth))
     counts = Counts(both, n_predicted - both, n_truth - both, voxels - n_predicted - n_truth + both)
-    surface_dice, hausdorff, hd95, assd = outline_agreement(predicted, truth, scale.spacing, tolerance)
+    surface_dice, hausdorff, hd95, assd = contour_agreement(predicted, truth, scale.spacing, tolerance)
     return Measured(
         counts,
         dice=_ratio(2 * both, n_predicted + n_truth),
@@ -111,7 +111,7 @@ def measure(predicted: Mask, truth: Mask, scale: Scale, tolerance: float, counte
     )
 
 
-def outline_agreement(
+def contour_agreement(
     predicted: Mask, truth: Mask, spacing: Sequence[float], tolerance: float
 ) -> tuple[float, float, float, float]:
     """Surface Dice, Hausdorff distance, HD95 and average symmetric surface distance of two masks (*S).

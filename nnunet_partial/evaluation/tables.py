@@ -75,7 +75,7 @@ def summarise(records: Sequence[Record], classes: Sequence[str]) -> list[Row]:
     n_correctly_empty came out so; n_cases and n_patients are those of the n_values numbers.
     """
     rows = []
-    for model, domain, structure, chosen in groups(records, classes):
+    for model, domain, structure, chosen in rows_by_group(records, classes):
         outcomes = {outcome: sum(record.outcome == outcome for record in chosen) for outcome in OUTCOMES}
         for metric in METRICS:
             for unit in sorted({record.unit(metric) for record in chosen}):
@@ -95,7 +95,7 @@ def summarise(records: Sequence[Record], classes: Sequence[str]) -> list[Row]:
     return rows
 
 
-def groups(records: Sequence[Record], classes: Sequence[str]) -> Iterator[tuple[str, str, str, list[Record]]]:
+def rows_by_group(records: Sequence[Record], classes: Sequence[str]) -> Iterator[tuple[str, str, str, list[Record]]]:
     """(model, domain, structure, its records), in this order, models as they come; "(all)" last each time."""
     chosen: dict[tuple[str, str, str], list[Record]] = {}
     for record in records:

@@ -69,7 +69,7 @@ def _row(
         "times_usual": mean(predicted) / usual,
     }
     sign = _sign(row)
-    return {**row, "sign": sign, "words": _words(row, sign, _dimension([*unknown, *usual_cases]))}
+    return {**row, "sign": sign, "words": _message(row, sign, _dimension([*unknown, *usual_cases]))}
 
 
 def _sign(row: Row) -> str:
@@ -85,7 +85,7 @@ def _dimension(sizes: Sequence[PredictedSize]) -> str:
     return "area" if units <= {"cm2", "pixels"} else "volume" if units == {"mL"} else "size"
 
 
-def _words(row: Row, sign: str, dimension: str) -> str:
+def _message(row: Row, sign: str, dimension: str) -> str:
     """The sentence; empty without a sign."""
     where = f"{row['model']}: in {row['domain']}, {row['class']}"
     unknown = f"{row['n_unknown']} case(s) that do not know it"

@@ -22,12 +22,12 @@ from nnunet_partial.dataset.raw import RawDataset
 from nnunet_partial.dataset.splits import SPLITS_NAME, Split, check_splits
 from nnunet_partial.errors import DatasetError, PartialLabelError, SplitError
 from nnunet_partial.utils.files import atomic_path, read_json
-from nnunet_partial.utils.parallel import in_parallel
-from nnunet_partial.utils.text import some
+from nnunet_partial.utils.parallel import parallel_map
+from nnunet_partial.utils.text import format_names
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedModel:
     """A trained model: the folder TRAINER__PLANS__CONFIGURATION that holds its folds."""
 
     folder: Path
@@ -55,21 +55,21 @@ class Trained:
 
 def find_models(
     results: Path, trainers: Sequence[str] | None, configurations: Sequence[str] | None, plans: Sequence[str]
-) -> list[Trained]:
+) -> list[TrainedModel]:
     """The trained models of a data set (`results`: its results folder), in the order of the arguments.
 
     None stands for every trainer, or configuration, that was trained; the folder of a training that was refused at its
     start is left out. Raises DatasetError where one that is named was not trained.
     """
     there = [model for model in _folders(results) if model.begun]
-    models: dict[Trained, None] = {}
+    models: dict[TrainedModel, None] = {}
     everything: Sequence[str | None] = [None]
     for trainer, configuration, plan in product(trainers or everything, configurations or everything, plans):
         found = [model for model in there if _is_of(model, trainer, configuration, plan)]
         if not found:
             wanted = f"{trainer or 'any trainer'}, plans {plan}, {configuration or 'any configuration'}"
             raise DatasetError(
-                f"There is no trained model of {wanted} in {results}. There: {some([model.name for model in there])}. "
+                f"There is no trained model of {wanted} in {results}. There: {format_names([model.name for model in there])}. "
                 "Train it, or choose others with -tr, -p and -c."
             )
         models.update(dict.fromkeys(found))
@@ -89,16 +89,16 @@ def never_trained(
     ]
 
 
-def _folders(results: Path) -> list[Trained]:
+def _folders(results: Path) -> list[TrainedModel]:
     folders = sorted(path for path in results.iterdir() if path.is_dir()) if results.is_dir() else []
-    return [Trained(path, *path.name.split("__")) for path in folders if path.name.count("__") == 2]
+    return [TrainedModel(path, *path.name.split("__")) for path in folders if path.name.count("__") == 2]
 
 
-def _is_of(model: Trained, trainer: str | None, configuration: str | None, plans: str) -> bool:
+def _is_of(model: TrainedModel, trainer: str | None, configuration: str | None, plans: str) -> bool:
     return trainer in (None, model.trainer) and configuration in (None, model.configuration) and plans == model.plans
 
 
-def require_same_data(models: Sequence[Trained], dataset: RawDataset) -> None:
+def require_same_data(models: Sequence[TrainedModel], dataset: RawDataset) -> None:
     """Raises DatasetError for a model that was trained on another data set, or on other classes."""
     for model in models:
         plans, trained = (read_json(model.folder / name, DatasetError) for name in ("plans.json", "dataset.json"))
@@ -128,7 +128,7 @@ def fold_of_cases(splits: Sequence[Split], folds: Sequence[int]) -> dict[str, in
     for a case that two of the folds validate."""
     strange = [str(fold) for fold in folds if not 0 <= fold < len(splits)]
     if strange:
-        raise SplitError(f"The split has the folds 0 to {len(splits) - 1}; asked for: {some(strange)}.")
+        raise SplitError(f"The split has the folds 0 to {len(splits) - 1}; asked for: {format_names(strange)}.")
     fold_of: dict[str, int] = {}
     twice = []
     for fold in dict.fromkeys(folds):
@@ -139,7 +139,7 @@ def fold_of_cases(splits: Sequence[Split], folds: Sequence[int]) -> dict[str, in
     if twice:
         apart = " ".join(map(str, cross_validation(splits)))
         raise SplitError(
-            f"{len(twice)} case(s) are validated by two of the folds, and would count twice: {some(twice)}. Choose "
+            f"{len(twice)} case(s) are validated by two of the folds, and would count twice: {format_names(twice)}. Choose "
             f"folds that share none with -f; the cross-validation is -f {apart}."
         )
     return dict(sorted(fold_of.items()))
@@ -165,17 +165,17 @@ class Validation:
         drawn = {case: fold for case, fold in fold_of.items() if case not in interpolated}
         return cls(dataset, tuple(dict.fromkeys(folds)), drawn, interpolated)
 
-    def prediction(self, model: Trained, case: str, ending: str | None = None) -> Path:
+    def prediction(self, model: TrainedModel, case: str, ending: str | None = None) -> Path:
         """The file that the model's fold wrote for the case; `ending`: another than the data set's, such as '.npz'."""
         return model.validation(self.fold_of[case]) / f"{case}{ending or self.dataset.file_ending}"
 
-    def require_predicted(self, models: Sequence[Trained]) -> None:
+    def require_predicted(self, models: Sequence[TrainedModel]) -> None:
         """Raises DatasetError that names, for each model, the folds not trained and the cases without a prediction."""
         found = [line for model in models for line in self._missing(model)]
         if found:
             raise DatasetError("\n".join(found))
 
-    def _missing(self, model: Trained) -> Iterator[str]:
+    def _missing(self, model: TrainedModel) -> Iterator[str]:
         untrained = [fold for fold in self.folds if not model.validation(fold).parent.is_dir()]
         if untrained:
             yield (
@@ -191,11 +191,11 @@ class Validation:
             folds = {self.fold_of[case] for case in cases}
             yield (
                 f"{model.name}: {len(cases)} validation case(s) of fold {_numbers(folds)} have no prediction: "
-                f"{some(cases)}. Once the training has ended: "
+                f"{format_names(cases)}. Once the training has ended: "
                 f"{model.command(self.dataset.folder.name, folds, ' --val')}"
             )
 
-    def require_probabilities(self, models: Sequence[Trained]) -> None:
+    def require_probabilities(self, models: Sequence[TrainedModel]) -> None:
         """Raises PartialLabelError where what an ensemble averages was not saved for every case."""
         lines = []
         for model in models:
@@ -209,31 +209,33 @@ class Validation:
                 folds = {self.fold_of[case] for case in cases}
                 lines.append(
                     f"{model.name}: the probabilities (.npz, .pkl) of {len(cases)} case(s) were not saved: "
-                    f"{some(cases)}. Save them: {model.command(self.dataset.folder.name, folds, ' --val --npz')}"
+                    f"{format_names(cases)}. Save them: {model.command(self.dataset.folder.name, folds, ' --val --npz')}"
                 )
         if lines:
             lines.append("Train with --npz from the start, or compare without ensembles: --disable_ensembling.")
             raise PartialLabelError("\n".join(lines))
 
-    def not_counted(self, models: Sequence[Trained]) -> list[str]:
+    def not_counted(self, models: Sequence[TrainedModel]) -> list[str]:
         """A sentence for what is left out: cases that no fold validates, predictions that another split left behind."""
         notes = []
         if self.interpolated:
             notes.append(f"{len(self.interpolated)} case(s) with interpolated masks, which nobody drew, do not count")
         forgotten = set(self.dataset.label_files()) - set(self.fold_of) - self.interpolated
         if forgotten:
-            notes.append(f"{len(forgotten)} training case(s) are validated by none of these folds: {some(forgotten)}")
+            notes.append(
+                f"{len(forgotten)} training case(s) are validated by none of these folds: {format_names(forgotten)}"
+            )
         for model in models:
             for fold in self.folds:
                 left = {case for case in self._predicted(model, fold) if self.fold_of.get(case) != fold}
                 left -= self.interpolated
                 if left:
                     notes.append(
-                        f"{model.name}: {len(left)} prediction(s) of fold {fold} are not its cases: {some(left)}"
+                        f"{model.name}: {len(left)} prediction(s) of fold {fold} are not its cases: {format_names(left)}"
                     )
         return notes
 
-    def _predicted(self, model: Trained, fold: int) -> list[str]:
+    def _predicted(self, model: TrainedModel, fold: int) -> list[str]:
         ending = self.dataset.file_ending
         return [path.name.removesuffix(ending) for path in model.validation(fold).glob(f"*{ending}")]
 
@@ -264,19 +266,19 @@ class Candidate:
 
     name: str
     folder: Path
-    members: tuple[Trained, ...]
+    members: tuple[TrainedModel, ...]
 
     def files(self, validation: Validation) -> dict[str, Path]:
         """Prediction by case."""
         return {case: self.folder / f"{case}{validation.dataset.file_ending}" for case in validation.fold_of}
 
 
-def together(model: Trained, folds: Sequence[int]) -> Candidate:
+def together(model: TrainedModel, folds: Sequence[int]) -> Candidate:
     """A model with its folds; the folder is called as nnU-Net calls it."""
     return Candidate(model.name, model.folder / f"crossval_results_folds_{_joined(folds)}", (model,))
 
 
-def ensemble_of(first: Trained, second: Trained, folds: Sequence[int]) -> Candidate:
+def ensemble_of(first: TrainedModel, second: TrainedModel, folds: Sequence[int]) -> Candidate:
     """Two models; name and folder as nnU-Net has them."""
     name = f"ensemble___{first.name}___{second.name}___{_joined(folds)}"
     return Candidate(name, first.folder.parent / "ensembles" / name, (first, second))
@@ -326,7 +328,7 @@ def _average(candidate: Candidate, validation: Validation, processes: int) -> No
         for case, target in candidate.files(validation).items()
         if not target.exists()
     ]
-    problems = [problem for problem in in_parallel(_average_case, tasks, processes, "ensembling") if problem]
+    problems = [problem for problem in parallel_map(_average_case, tasks, processes, "ensembling") if problem]
     if problems:
         raise PartialLabelError("\n".join(problems[:20]))
 

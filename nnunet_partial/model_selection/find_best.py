@@ -24,7 +24,7 @@ from nnunet_partial.evaluation.results import Tables, nnunet_summary, write_resu
 from nnunet_partial.model_selection import postprocessing
 from nnunet_partial.model_selection.candidates import (
     Candidate,
-    Trained,
+    TrainedModel,
     Validation,
     ensemble_of,
     fill,
@@ -37,7 +37,7 @@ from nnunet_partial.utils.files import read_json, write_json, write_text
 def information(
     dataset: str,
     folds: Sequence[int],
-    models: Sequence[Trained],
+    models: Sequence[TrainedModel],
     ensembles: bool,
     scores: Mapping[str, float],
     best: Candidate,
@@ -88,7 +88,7 @@ def instructions(dataset: str, folds: Sequence[int], best: Candidate, processes:
 
 
 def _prediction(
-    dataset: str, folds: Sequence[int], model: Trained, configuration: str, output: str, probabilities: bool
+    dataset: str, folds: Sequence[int], model: TrainedModel, configuration: str, output: str, probabilities: bool
 ) -> list[str]:
     """One command; before it that of the lower stage, where the configuration is the second of a cascade."""
     lower = _previous_stage(read_json(model.folder / "plans.json")["configurations"], configuration)
@@ -124,7 +124,7 @@ INSTRUCTIONS = ("inference_instructions.txt", "inference_information.json")
 
 
 @dataclass(frozen=True)
-class Found:
+class BestModel:
     """What came of it. `scores`: foreground mean Dice by candidate, over known pairs; `postprocessed`: that of the best
     after post-processing; `steps`: what the post-processing does; `instructions`: the commands."""
 
@@ -132,7 +132,7 @@ class Found:
     best: Candidate
     scores: Mapping[str, float]
     postprocessed: float
-    steps: postprocessing.Chosen
+    steps: postprocessing.PostprocessingSteps
     instructions: str
     evaluation: Evaluation
     tables: Tables
@@ -140,11 +140,11 @@ class Found:
 
 def find_best(
     validation: Validation,
-    models: Sequence[Trained],
+    models: Sequence[TrainedModel],
     ensembles: bool = True,
     overwrite: bool = True,
     processes: int = 1,
-) -> Found:
+) -> BestModel:
     """Compares the models, and with `ensembles` each pair of them, and writes what nnU-Net's command writes.
 
     Into each candidate's folder: its predictions and summary.json; for the best also postprocessing.pkl, .json and the
@@ -174,10 +174,10 @@ def find_best(
     write_text(folder / INSTRUCTIONS[0], commands)
     about = information(dataset, validation.folds, models, ensembles, scores, best, after)
     write_json(folder / INSTRUCTIONS[1], about)
-    return Found(candidates, best, scores, after, steps, commands, evaluation, tables)
+    return BestModel(candidates, best, scores, after, steps, commands, evaluation, tables)
 
 
-def _require(validation: Validation, models: Sequence[Trained], probabilities: bool) -> None:
+def _require(validation: Validation, models: Sequence[TrainedModel], probabilities: bool) -> None:
     require_same_data(models, validation.dataset)
     validation.require_predicted(models)
     if probabilities:
@@ -228,7 +228,7 @@ def _best(candidates: Sequence[Candidate], scores: Mapping[str, float]) -> Candi
 
 def _postprocess(
     best: Candidate, files: Mapping[str, Path], reference: Reference, before: Mapping[str, Any], processes: int
-) -> tuple[postprocessing.Chosen, float]:
+) -> tuple[postprocessing.PostprocessingSteps, float]:
     """Chooses and saves the post-processing of the best candidate; gives it and the score with it."""
     steps = postprocessing.choose(files, reference, processes)
     changed = {best.name: postprocessing.apply(steps, files, best.folder / "postprocessed", processes)}

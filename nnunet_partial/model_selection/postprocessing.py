@@ -21,7 +21,7 @@ from nnunet_partial.evaluation.evaluate import Reference
 from nnunet_partial.evaluation.records import mean
 from nnunet_partial.model_selection.candidates import nnunet_tools
 from nnunet_partial.utils.files import write_json
-from nnunet_partial.utils.parallel import in_parallel
+from nnunet_partial.utils.parallel import parallel_map
 
 Floats = NDArray[np.float64]
 
@@ -30,7 +30,7 @@ PLAIN, TOGETHER, EACH, BOTH = range(4)
 
 
 @dataclass(frozen=True)
-class Chosen:
+class PostprocessingSteps:
     """What helped. `labels`: for each step, in their order, the label values whose largest component stays."""
 
     labels: tuple[list[int] | int, ...]
@@ -42,17 +42,17 @@ class Chosen:
 
 
 @dataclass(frozen=True)
-class _Case:
+class _CasePaths:
     prediction: Path
     reference: Path
     known: tuple[bool, ...]
     ignore_label: int | None
 
 
-def choose(predictions: Mapping[str, Path], reference: Reference, processes: int) -> Chosen:
+def choose(predictions: Mapping[str, Path], reference: Reference, processes: int) -> PostprocessingSteps:
     """What to do to predictions (file by case, all of them readable), judged on what each case knows."""
     tasks = [
-        _Case(
+        _CasePaths(
             path,
             reference.files[case],
             tuple(name in reference.manifest.labels_of(case).known for name in reference.classes),
@@ -60,10 +60,10 @@ def choose(predictions: Mapping[str, Path], reference: Reference, processes: int
         )
         for case, path in predictions.items()
     ]
-    return decide(np.stack(list(in_parallel(_dice_of_variants, tasks, processes, "post-processing"))))
+    return decide(np.stack(list(parallel_map(_dice_of_variants, tasks, processes, "post-processing"))))
 
 
-def decide(dice: Floats) -> Chosen:
+def decide(dice: Floats) -> PostprocessingSteps:
     """From Dice (cases, 4 variants, classes), NaN where it is unknown or nothing is there.
 
     A class without any Dice is never touched by itself, and stops the step of all structures together, which would
@@ -77,10 +77,10 @@ def decide(dice: Floats) -> Chosen:
     if len(values) > 1:  # of a single structure it was asked already
         before, after = (means[TOGETHER], means[BOTH]) if together else (means[PLAIN], means[EACH])
         labels += [value for value, old, new in zip(values, before, after, strict=True) if new > old]
-    return Chosen(tuple(labels))
+    return PostprocessingSteps(tuple(labels))
 
 
-def _dice_of_variants(task: _Case) -> Floats:
+def _dice_of_variants(task: _CasePaths) -> Floats:
     """(4, classes). Removing what belongs to one structure leaves the others as they are, so each is tried alone."""
     predicted, truth = (read_array(path)[1] for path in (task.prediction, task.reference))
     values = list(range(1, len(task.known) + 1))
@@ -115,12 +115,14 @@ class _Apply:
     keywords: Sequence[dict[str, Any]]
 
 
-def apply(chosen: Chosen, predictions: Mapping[str, Path], folder: Path, processes: int) -> dict[str, Path]:
+def apply(
+    chosen: PostprocessingSteps, predictions: Mapping[str, Path], folder: Path, processes: int
+) -> dict[str, Path]:
     """Writes the changed predictions into `folder` by nnU-Net's own function, and gives the files by case."""
     folder.mkdir(parents=True, exist_ok=True)
     done = {case: folder / path.name for case, path in predictions.items()}
     tasks = [_Apply(path, done[case], chosen.keywords) for case, path in predictions.items()]
-    for _ in in_parallel(_apply, tasks, processes):
+    for _ in parallel_map(_apply, tasks, processes):
         pass
     return done
 
@@ -136,7 +138,7 @@ def _apply(task: _Apply) -> None:
     load_postprocess_save(str(task.source), str(task.target), reader_writer, functions, list(task.keywords))
 
 
-def save(chosen: Chosen, folder: Path, before: Mapping[str, Any], after: Mapping[str, Any]) -> Path:
+def save(chosen: PostprocessingSteps, folder: Path, before: Mapping[str, Any], after: Mapping[str, Any]) -> Path:
     """Writes postprocessing.pkl, which `nnUNetv2_apply_postprocessing` reads and nothing of ours does, and the same to
     be read by people, postprocessing.json; both as nnU-Net has them. `before`, `after`: contents of summary.json."""
     from batchgenerators.utilities.file_and_folder_operations import save_pickle

@@ -24,7 +24,7 @@ THIN_WALL = 0.016  # thickness of the wall of an atrium
 
 
 @dataclass(frozen=True)
-class Heart:
+class HeartModel:
     """The anatomy of one patient: lengths in fractions of the image depth, at end-diastole."""
 
     x: float  # of the apex, 0 is the middle column
@@ -40,7 +40,7 @@ class Heart:
     narrowing: float  # fraction of the width lost at end-systole
 
     @classmethod
-    def random(cls, rng: np.random.Generator) -> Heart:
+    def random(cls, rng: np.random.Generator) -> HeartModel:
         """Another patient: ejection fractions from about 30 % to 65 %, small and large, thin and thick."""
         half_width = rng.uniform(0.105, 0.155)
         return cls(
@@ -58,7 +58,7 @@ class Heart:
         )
 
 
-def long_axis(anatomy: Heart, view: View, contraction: float, shape: tuple[int, int]) -> Line:
+def long_axis(anatomy: HeartModel, view: View, contraction: float, shape: tuple[int, int]) -> Line:
     """Apex and middle of the valve plane of the LV, as (x, y) in pixels, counted from the first pixel's centre."""
     apex, along = _axis(anatomy, view)
     base = apex + _now(anatomy, contraction).length * along
@@ -77,7 +77,7 @@ def pixel_grid(shape: tuple[int, int]) -> tuple[Floats, Floats]:
     return (np.arange(cols)[None, :] + 0.5 - cols / 2) / rows, (np.arange(rows)[:, None] + 0.5) / rows
 
 
-def _axis(heart: Heart, view: View) -> tuple[Floats, Floats]:
+def _axis(heart: HeartModel, view: View) -> tuple[Floats, Floats]:
     """Apex and unit direction of the long axis; in the 4CH view the right heart pushes it to the right."""
     if view not in ("2CH", "4CH"):
         raise PartialLabelError(f"view is {view!r}, expected '2CH' or '4CH'")
@@ -98,7 +98,7 @@ class _Now:
     atrium_half_width: float
 
 
-def _now(heart: Heart, contraction: float) -> _Now:
+def _now(heart: HeartModel, contraction: float) -> _Now:
     """The valve moves towards the apex, the muscle thickens, the atrium fills."""
     if not 0.0 <= contraction <= 1.0:
         raise PartialLabelError(f"contraction is {contraction}, expected 0 (end-diastole) to 1 (end-systole)")
@@ -126,7 +126,7 @@ def _bag(v: Floats) -> Floats:
     return np.where(v < 0.45, above, below) * ((v > 0.0) & (v <= 1.0))
 
 
-def parts_of_heart(x: Floats, y: Floats, heart: Heart, view: View, contraction: float) -> dict[str, Mask]:
+def parts_of_heart(x: Floats, y: Floats, heart: HeartModel, view: View, contraction: float) -> dict[str, Mask]:
     """Masks (rows, cols) of all that is in the picture, by name; x and y as `pixel_grid` gives them.
 
     lv, myo, la; la_wall, sac (pericardium) and valve (mitral); in the 4CH view also rv, rv_wall, ra and ra_wall.

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nnunet_partial.errors import PartialLabelError
-from nnunet_partial.phantom.anatomy import Floats, Heart, Mask, View, parts_of_heart, pixel_grid
+from nnunet_partial.phantom.anatomy import Floats, HeartModel, Mask, View, parts_of_heart, pixel_grid
 
 LV, MYO, LA = 1, 2, 3
 Bytes = npt.NDArray[np.uint8]
@@ -90,7 +90,7 @@ def blend(a: Scanner, b: Scanner, strength: float) -> Scanner:
 def draw_heart(
     rng: np.random.Generator,
     *,
-    anatomy: Heart,
+    anatomy: HeartModel,
     scanner: Scanner,
     shape: tuple[int, int] = (96, 96),
     view: View = "4CH",

@@ -16,7 +16,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from nnunet_partial.errors import PartialLabelError
-from nnunet_partial.phantom.anatomy import Floats, Heart, Line, View, long_axis
+from nnunet_partial.phantom.anatomy import Floats, HeartModel, Line, View, long_axis
 from nnunet_partial.phantom.scanner import (
     LA,
     LV,
@@ -194,7 +194,7 @@ def _write_camus_patient(
     rng: np.random.Generator, folder: Path, scanner: Scanner, shape: tuple[int, int], half_frames: int, sequence: bool
 ) -> None:
     """Both views of one patient and their cfg files."""
-    heart, spacing_mm = Heart.random(rng), float(rng.uniform(140.0, 165.0)) / shape[0]
+    heart, spacing_mm = HeartModel.random(rng), float(rng.uniform(140.0, 165.0)) / shape[0]
     sex, age, rate = str(rng.choice(["F", "M"])), int(rng.integers(25, 90)), float(rng.uniform(45, 65))
     tracings: dict[tuple[View, str], Floats] = {}
     quality = {view: str(rng.choice(["Good", "Medium", "Poor"], p=[0.5, 0.35, 0.15])) for view in VIEWS}
@@ -243,7 +243,7 @@ def _beating(
     rng: np.random.Generator, scanner: Scanner, shape: tuple[int, int], frames: int
 ) -> tuple[Bytes, dict[int, Floats], dict[int, Bytes]]:
     """A video (t, rows, cols), and the tracing and the whole truth of its ED and its ES frame, by frame number."""
-    heart, half_beat = Heart.random(rng), min(20, frames // 3)
+    heart, half_beat = HeartModel.random(rng), min(20, frames // 3)
     first = int(rng.integers(0, frames - half_beat))
     start = first if rng.random() < 0.5 else first + half_beat  # an ED frame; ES comes first where it is the later one
     moments = 0.5 - 0.5 * np.cos(np.pi * (np.arange(frames) - start) / half_beat)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from nnunet_partial.dataset.summary import NO_DOMAIN
 from nnunet_partial.labels import Manifest
-from nnunet_partial.report.figure_style import Picture, file_name, new_drawing, shortened, style
+from nnunet_partial.report.figure_style import SavedFigure, file_name, new_figure, shortened, style
 from nnunet_partial.report.tables import Table
-from nnunet_partial.utils.colors import colours_of
+from nnunet_partial.utils.colors import class_colors
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,7 +21,7 @@ UNKNOWN_FACE, UNKNOWN_EDGE = "#f2f2f2", "#8a8a8a"
 
 
 @dataclass(frozen=True)
-class Share:
+class AnnotationCount:
     """How many cases of a domain are annotated for a structure, known not to show it (absent), or do not know it."""
 
     annotated: int = 0
@@ -40,10 +40,10 @@ class Share:
 
 
 #: By domain, then by structure.
-Knowledge = Mapping[str, Mapping[str, Share]]
+AnnotationMatrix = Mapping[str, Mapping[str, AnnotationCount]]
 
 
-def knowledge_of(manifest: Manifest, cases: Iterable[str], classes: Sequence[str]) -> Knowledge:
+def annotation_matrix(manifest: Manifest, cases: Iterable[str], classes: Sequence[str]) -> AnnotationMatrix:
     """Counts the cases that the manifest names, by domain (alphabetically); others are left out. No case: empty."""
     counts: dict[str, dict[str, dict[str, int]]] = {}
     for case in cases:
@@ -54,21 +54,21 @@ def knowledge_of(manifest: Manifest, cases: Iterable[str], classes: Sequence[str
         for name in classes:
             state = "annotated" if name in labels.annotated else "absent" if name in labels.absent else "unknown"
             of_domain[name][state] = of_domain[name].get(state, 0) + 1
-    return {d: {name: Share(**counts[d][name]) for name in classes} for d in sorted(counts)}
+    return {d: {name: AnnotationCount(**counts[d][name]) for name in classes} for d in sorted(counts)}
 
 
-def knowledge_table(knowledge: Knowledge, classes: Sequence[str], caption: str) -> Table:
+def annotation_table(knowledge: AnnotationMatrix, classes: Sequence[str], caption: str) -> Table:
     """A row per domain: its cases, and for each structure how many of them know it."""
     rows = [[d, str(_cases(shares)), *(shares[name].words for name in classes)] for d, shares in knowledge.items()]
     return Table(["domain", "cases", *classes], rows, caption)
 
 
-def draw_knowledge(knowledge: Knowledge, classes: Sequence[str], name: str, title: str) -> Picture:
+def draw_annotation_matrix(knowledge: AnnotationMatrix, classes: Sequence[str], name: str, title: str) -> SavedFigure:
     """A matrix of domains and structures; each field is filled in proportion, and says how many cases that is."""
     with style():
-        drawing = new_drawing(2.2 + 1.5 * len(classes), 1.15 + 0.62 * len(knowledge))
+        drawing = new_figure(2.2 + 1.5 * len(classes), 1.15 + 0.62 * len(knowledge))
         axes = drawing.subplots()
-        colours = colours_of(classes)
+        colours = class_colors(classes)
         for row, shares in enumerate(knowledge.values()):
             for column, structure in enumerate(classes):
                 _field(axes, row, column, shares[structure], colours[structure])
@@ -85,14 +85,14 @@ def draw_knowledge(knowledge: Knowledge, classes: Sequence[str], name: str, titl
         f"{domain}: " + ", ".join(f"{structure} {shares[structure].words}" for structure in classes)
         for domain, shares in knowledge.items()
     )
-    return Picture(file_name("knows", name), drawing, f"{title}: {alt}", f"{title}. Numbers are cases.")
+    return SavedFigure(file_name("knows", name), drawing, f"{title}: {alt}", f"{title}. Numbers are cases.")
 
 
-def _cases(shares: Mapping[str, Share]) -> int:
+def _cases(shares: Mapping[str, AnnotationCount]) -> int:
     return next(iter(shares.values())).cases if shares else 0
 
 
-def _field(axes: Axes, row: int, column: int, share: Share, colour: str) -> None:
+def _field(axes: Axes, row: int, column: int, share: AnnotationCount, colour: str) -> None:
     looks: list[tuple[int, dict[str, Any]]] = [
         (share.annotated, {"facecolor": colour, "edgecolor": "black"}),
         (share.absent, {"facecolor": "white", "edgecolor": UNKNOWN_EDGE, "hatch": ABSENT_HATCH}),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from nnunet_partial.evaluation.statistics import FEWEST
-from nnunet_partial.report.figure_style import Picture, file_name, new_drawing, shortened, style
+from nnunet_partial.report.figure_style import SavedFigure, file_name, new_figure, shortened, style
 from nnunet_partial.report.formatting import Biomarker, biomarker_name, decimal, pretty_unit
 from nnunet_partial.report.results import Results, Row, number
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _MARKERS = (("#0072B2", "o"), ("#D55E00", "^"), ("#009E73", "s"), ("#CC79A7", "D"), ("#56B4E9", "v"), ("#E69F00", "P"))
 
 
-def draw_agreement(results: Results, key: Biomarker) -> Picture | None:
+def draw_agreement(results: Results, key: Biomarker) -> SavedFigure | None:
     """A panel per model; None where no patient has both numbers.
 
     Lines: mean difference and limits of agreement over all domains, as biomarker_agreement.csv has them where it has
@@ -33,7 +33,7 @@ def draw_agreement(results: Results, key: Biomarker) -> Picture | None:
     with style():
         columns = min(3, len(models))
         lines = math.ceil(len(models) / columns)
-        drawing = new_drawing(3.3 * columns + 0.4, 2.9 * lines + 0.6)
+        drawing = new_figure(3.3 * columns + 0.4, 2.9 * lines + 0.6)
         panels = drawing.subplots(lines, columns, squeeze=False, sharex=True, sharey=True).ravel()
         for axes, model in zip(panels, models, strict=False):
             chosen = [row for row in pairs if row["model"] == model]
@@ -50,7 +50,7 @@ def draw_agreement(results: Results, key: Biomarker) -> Picture | None:
         if len(domains) > 1:
             drawing.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(domains))
     repeated = len({(row["model"], row["patient"]) for row in pairs}) < len(pairs)
-    return Picture(
+    return SavedFigure(
         file_name("bland_altman", *key),
         drawing,
         f"Bland-Altman plot of {biomarker_name(key)}: "

@@ -10,10 +10,10 @@ import numpy as np
 
 from nnunet_partial.evaluation.console import stars
 from nnunet_partial.evaluation.metrics import OVERLAPS
-from nnunet_partial.report.figure_style import HATCHES, Picture, file_name, new_drawing, shortened, style
+from nnunet_partial.report.figure_style import HATCHES, SavedFigure, file_name, new_figure, shortened, style
 from nnunet_partial.report.formatting import METRIC_NAMES, metric_name, pretty_unit
 from nnunet_partial.report.results import Results, number
-from nnunet_partial.utils.colors import colours_of
+from nnunet_partial.utils.colors import class_colors
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,7 +23,7 @@ FEW_MODELS = 4
 BOX = {"color": "black", "linewidth": 0.9}
 
 
-def draw_boxes(results: Results, metric: str, unit: str) -> Picture | None:
+def draw_boxes(results: Results, metric: str, unit: str) -> SavedFigure | None:
     """Values of the cases with this unit, one box per model; None where there is none that is finite.
 
     Boxes end at the quartiles, the line is the median, whiskers reach to the last value within 1.5 box heights, circles
@@ -39,9 +39,9 @@ def draw_boxes(results: Results, metric: str, unit: str) -> Picture | None:
         columns = min(len(structures), 3 if len(domains) * len(models) <= 6 else 2)
         rows = math.ceil(len(structures) / columns)
         width = min(10.5, columns * (1.0 + 0.42 * len(domains) * len(models)) + 0.8)
-        drawing = new_drawing(max(width, 4.2), 3.3 * rows + 0.5)
+        drawing = new_figure(max(width, 4.2), 3.3 * rows + 0.5)
         panels = drawing.subplots(rows, columns, squeeze=False, sharey=True).ravel()
-        colours = colours_of(results.classes)
+        colours = class_colors(results.classes)
         for axes, structure in zip(panels, structures, strict=False):
             of_structure = {key[1:]: value for key, value in values.items() if key[0] == structure}
             _panel(axes, of_structure, domains, models, colours[structure])
@@ -65,7 +65,7 @@ def draw_boxes(results: Results, metric: str, unit: str) -> Picture | None:
         if len(models) > 1:
             drawing.legend(handles=_legend(models), loc="outside lower center", ncols=min(4, len(models)))
     name = file_name("boxplot", metric, *([unit] if unit else []))
-    return Picture(name, drawing, _alt(values, metric), _caption(metric, unit, len(models)))
+    return SavedFigure(name, drawing, _alt(values, metric), _caption(metric, unit, len(models)))
 
 
 _Values = Mapping[tuple[str, str, str], Sequence[float]]

@@ -17,7 +17,7 @@ from pathlib import Path
 from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.evaluation.metrics import OVERLAPS
 from nnunet_partial.labels import Manifest
-from nnunet_partial.report.annotation_matrix import draw_knowledge, knowledge_of, knowledge_table
+from nnunet_partial.report.annotation_matrix import annotation_matrix, annotation_table, draw_annotation_matrix
 from nnunet_partial.report.bland_altman import draw_agreement
 from nnunet_partial.report.boxplots import draw_boxes
 from nnunet_partial.report.evaluation_tables import (
@@ -31,16 +31,27 @@ from nnunet_partial.report.evaluation_tables import (
     rank_table,
     warning_table,
 )
-from nnunet_partial.report.figure_style import Picture, remove_old
+from nnunet_partial.report.figure_style import SavedFigure, remove_old
 from nnunet_partial.report.formatting import METRIC_NAMES, Biomarker, biomarker_name
-from nnunet_partial.report.html import Block, Code, Facts, Figure, Fold, Items, Page, Paragraph, Section, page_html
+from nnunet_partial.report.html import (
+    Block,
+    BulletList,
+    Code,
+    Details,
+    Figure,
+    KeyValues,
+    Page,
+    Paragraph,
+    Section,
+    page_html,
+)
 from nnunet_partial.report.latex import latex, to_latex
-from nnunet_partial.report.overlays import choose_cases, draw_overlay
+from nnunet_partial.report.overlays import draw_overlay, select_cases
 from nnunet_partial.report.results import Results
 from nnunet_partial.report.tables import Table, to_markdown
-from nnunet_partial.report.training_info import Trained, trained_on
+from nnunet_partial.report.training_info import TrainingInfo, training_info
 from nnunet_partial.utils.files import write_text
-from nnunet_partial.utils.text import some
+from nnunet_partial.utils.text import format_names
 from nnunet_partial.utils.versions import versions
 
 #: Metrics that are drawn as boxes.
@@ -48,7 +59,7 @@ BOXES = ("dice", "hd95")
 
 
 @dataclass
-class Pictures:
+class ReportFigures:
     """Figures for the page, by kind; `trained`, `evaluated`: who knows what; `overlays`: by domain. `problems`: what
     could not be read, a sentence each."""
 
@@ -60,13 +71,13 @@ class Pictures:
     problems: list[str] = field(default_factory=list)
 
 
-def draw_pictures(results: Results, trained: Sequence[Trained], folder: Path) -> Pictures:
+def draw_figures(results: Results, trained: Sequence[TrainingInfo], folder: Path) -> ReportFigures:
     """Writes every picture as PNG and PDF into the folder, in place of those of an earlier report.
 
     An image, prediction or manifest that is gone is named in `problems`; what does not need it is drawn.
     """
     remove_old(folder)
-    pictures = Pictures()
+    pictures = ReportFigures()
     pictures.boxes = [picture.figure(folder) for picture in _boxes(results)]
     pictures.biomarkers = {key: picture.figure(folder) for key, picture in _agreement_figures(results)}
     pictures.trained = [picture.figure(folder) for picture in _trained(trained)]
@@ -75,11 +86,11 @@ def draw_pictures(results: Results, trained: Sequence[Trained], folder: Path) ->
     except PartialLabelError as problem:
         pictures.problems.append(f"no overlays: {problem}")
         return pictures
-    evaluated = knowledge_of(manifest, sorted({row["case"] for row in results.per_case}), results.classes)
+    evaluated = annotation_matrix(manifest, sorted({row["case"] for row in results.per_case}), results.classes)
     if evaluated:
-        picture = draw_knowledge(evaluated, results.classes, "evaluation", "Evaluated cases")
+        picture = draw_annotation_matrix(evaluated, results.classes, "evaluation", "Evaluated cases")
         pictures.evaluated.append(picture.figure(folder))
-    for chosen in choose_cases(results):
+    for chosen in select_cases(results):
         overlay = draw_overlay(results, manifest, chosen, pictures.problems)
         if overlay is not None:
             pictures.overlays.setdefault(chosen.domain, []).append(overlay.figure(folder))
@@ -87,18 +98,18 @@ def draw_pictures(results: Results, trained: Sequence[Trained], folder: Path) ->
     return pictures
 
 
-def _trained(trained: Sequence[Trained]) -> Iterator[Picture]:
+def _trained(trained: Sequence[TrainingInfo]) -> Iterator[SavedFigure]:
     """One matrix for each training data set."""
     seen: set[Path] = set()
     for model in trained:
         if model.known and model.manifest is not None and model.manifest not in seen:
             seen.add(model.manifest)
-            yield draw_knowledge(
+            yield draw_annotation_matrix(
                 model.known, model.classes, f"training-{len(seen)}", f"Training and validation cases of {model.dataset}"
             )
 
 
-def _boxes(results: Results) -> Iterator[Picture]:
+def _boxes(results: Results) -> Iterator[SavedFigure]:
     for metric in BOXES:
         units = sorted({row["distance_unit"] for row in results.per_case}) if metric == "hd95" else [""]
         for unit in units:
@@ -107,7 +118,7 @@ def _boxes(results: Results) -> Iterator[Picture]:
                 yield picture
 
 
-def _agreement_figures(results: Results) -> Iterator[tuple[Biomarker, Picture]]:
+def _agreement_figures(results: Results) -> Iterator[tuple[Biomarker, SavedFigure]]:
     for key in dict.fromkeys((row["biomarker"], row["unit"], row["method"]) for row in results.biomarkers):
         picture = draw_agreement(results, key)
         if picture is not None:
@@ -139,7 +150,7 @@ ONLY_KNOWN = (
 )
 
 
-def evaluation_page(results: Results, trained: Sequence[Trained], pictures: Pictures, page: Path) -> Page:
+def evaluation_page(results: Results, trained: Sequence[TrainingInfo], pictures: ReportFigures, page: Path) -> Page:
     """The page as data; `page`: where it will be written, for the command that repeats it."""
     sections = [
         _at_a_glance(results, pictures),
@@ -164,11 +175,11 @@ def _counts(results: Results) -> str:
     cases, patients = ({row[name] for row in results.per_case} for name in ("case", "patient"))
     return (
         f"{len(cases)} cases of {len(patients)} patients from {len(results.domains)} domain(s) "
-        f"({some(set(results.domains))}), {len(results.classes)} structure(s) ({', '.join(results.classes)})"
+        f"({format_names(set(results.domains))}), {len(results.classes)} structure(s) ({', '.join(results.classes)})"
     )
 
 
-def _at_a_glance(results: Results, pictures: Pictures) -> Section:
+def _at_a_glance(results: Results, pictures: ReportFigures) -> Section:
     signs = _signs(results)
     blocks: list[Block] = [Paragraph(ONLY_KNOWN, "note")]
     if signs:
@@ -183,19 +194,19 @@ def _at_a_glance(results: Results, pictures: Pictures) -> Section:
     return Section("At a glance", [*blocks, *pictures.boxes[:1]])
 
 
-def _training(results: Results, trained: Sequence[Trained], pictures: Pictures) -> list[Block]:
+def _training(results: Results, trained: Sequence[TrainingInfo], pictures: ReportFigures) -> list[Block]:
     blocks: list[Block] = [*pictures.trained]
     seen: set[object] = set()
     for name, model in zip(results.models, trained, strict=True):
-        blocks.append(Fold(f"Model {name}", [Facts(model.facts)], opened=True))
+        blocks.append(Details(f"Model {name}", [KeyValues(model.facts)], opened=True))
         if model.known and model.manifest not in seen:
             seen.add(model.manifest)
             title = f"{model.dataset}: training and validation cases by what they know"
-            blocks.append(Fold("Its cases in numbers", [knowledge_table(model.known, model.classes, title)]))
+            blocks.append(Details("Its cases in numbers", [annotation_table(model.known, model.classes, title)]))
     return blocks
 
 
-def _agreement(results: Results, pictures: Pictures) -> Section:
+def _agreement(results: Results, pictures: ReportFigures) -> Section:
     tables = [replace(table, note="") for table in agreement_tables(results)]
     return Section("Agreement with the reference", [Paragraph(note(results)), *tables, *pictures.boxes[1:]])
 
@@ -209,17 +220,17 @@ def _comparisons(results: Results) -> Section:
     for metric in others:
         digits = 2 if metric in ("hausdorff", "hd95", "assd", "size_difference") else 3
         inner = [comparison_table(results, metric, digits), rank_table(results, metric)]
-        tables.append(Fold(f"The same for {METRIC_NAMES[metric]}", inner))
+        tables.append(Details(f"The same for {METRIC_NAMES[metric]}", inner))
     return Section("Models compared", tables)
 
 
-def _biomarkers(results: Results, pictures: Pictures) -> Section:
+def _biomarkers(results: Results, pictures: ReportFigures) -> Section:
     """Volumes and EF in the open, all others folded."""
     blocks: list[Block] = []
     for index, (key, table) in enumerate(biomarker_tables(results).items()):
         one: list[Block] = [replace(table, note=table.note if index == 0 else "")]
         one += [pictures.biomarkers[key]] if key in pictures.biomarkers else []
-        blocks += one if key[0] in IN_THE_OPEN else [Fold(biomarker_name(key), one)]
+        blocks += one if key[0] in IN_THE_OPEN else [Details(biomarker_name(key), one)]
     remarks = [
         f"{row['model']}, {row['domain']}, {row['patient']}, {row['biomarker']}: {row['problem']}"
         for row in results.biomarkers
@@ -228,7 +239,7 @@ def _biomarkers(results: Results, pictures: Pictures) -> Section:
     if remarks:
         more = [f"... and {len(remarks) - REMARKS} more in biomarkers.csv"] if len(remarks) > REMARKS else []
         title = f"{len(remarks)} remark(s) on single values: why there is none, or what to know about it"
-        blocks.append(Fold(title, [Items([*remarks[:REMARKS], *more])]))
+        blocks.append(Details(title, [BulletList([*remarks[:REMARKS], *more])]))
     return Section("Biomarkers", blocks)
 
 
@@ -241,8 +252,10 @@ def _warning_signs(results: Results) -> Section:
         "there. No metric can see that, but the predicted size can. A sign is a reason to look, no proof."
     )
     blocks: list[Block] = [Paragraph(text)]
-    blocks.append(Items(signs, "warning") if signs else Paragraph("No sign in any domain.", "good"))
-    return Section("Warning signs", [*blocks, Fold("All predicted sizes", [warning_table(results)], opened=not signs)])
+    blocks.append(BulletList(signs, "warning") if signs else Paragraph("No sign in any domain.", "good"))
+    return Section(
+        "Warning signs", [*blocks, Details("All predicted sizes", [warning_table(results)], opened=not signs)]
+    )
 
 
 def _signs(results: Results) -> list[str]:
@@ -256,20 +269,20 @@ def _false_positives(results: Results) -> list[Block]:
     return [Paragraph("No evaluated case is known not to show one of the structures, so none could be counted.")]
 
 
-def _overlays(results: Results, pictures: Pictures) -> Section:
+def _overlays(results: Results, pictures: ReportFigures) -> Section:
     parts = [Section(f"Domain {domain}", figures) for domain, figures in pictures.overlays.items()]
-    return Section("Cases", [Fold("The hardest cases by name", [hardest_table(results)])], parts)
+    return Section("Cases", [Details("The hardest cases by name", [hardest_table(results)])], parts)
 
 
-def _failures(results: Results, pictures: Pictures) -> list[Block]:
+def _failures(results: Results, pictures: ReportFigures) -> list[Block]:
     if not results.findings and not pictures.problems:
         return [Paragraph("Everything was evaluated, and every picture could be drawn.", "good")]
     blocks: list[Block] = []
     if results.findings:
-        blocks += [Paragraph("These are in no number of this report:"), Items(results.findings, "warning")]
+        blocks += [Paragraph("These are in no number of this report:"), BulletList(results.findings, "warning")]
     if pictures.problems:
         blocks += [Paragraph("These could not be drawn; the numbers are not touched by it:")]
-        blocks += [Items(pictures.problems, "warning")]
+        blocks += [BulletList(pictures.problems, "warning")]
     return blocks
 
 
@@ -287,7 +300,7 @@ def _repeat(results: Results, page: Path) -> list[Block]:
         *((f"predictions of {name}", str(folder)) for name, folder in results.models.items()),
     ]
     table = Table(["program", "when evaluated", "when reported"], rows, "Versions")
-    return [Code(repeat(results, page)), Facts(settings), table]
+    return [Code(repeat(results, page)), KeyValues(settings), table]
 
 
 def _footer() -> str:
@@ -296,8 +309,8 @@ def _footer() -> str:
 
 def write_html(results: Results, file: Path) -> list[str]:
     """Draws the pictures into RESULTS/pictures and writes the page. Gives what could not be drawn, a sentence each."""
-    trained = [trained_on(folder, results.manifest.parent.parent) for folder in results.models.values()]
-    pictures = draw_pictures(results, trained, results.folder / "pictures")
+    trained = [training_info(folder, results.manifest.parent.parent) for folder in results.models.values()]
+    pictures = draw_figures(results, trained, results.folder / "pictures")
     write_text(file, page_html(evaluation_page(results, trained, pictures, file)))
     return pictures.problems
 

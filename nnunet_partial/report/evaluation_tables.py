@@ -23,7 +23,7 @@ from nnunet_partial.report.formatting import (
 )
 from nnunet_partial.report.results import Results, Row, number
 from nnunet_partial.report.tables import Cell, Table, rules_between
-from nnunet_partial.utils.text import some
+from nnunet_partial.utils.text import format_names
 
 HARDEST = 5
 
@@ -157,7 +157,7 @@ def false_positive_table(results: Results, by_name: bool = True) -> Table:
     rows = []
     for key, chosen in sorted(empty.items()):
         cases = [row["case"] for row in chosen if row["outcome"] == FALSE_POSITIVE]
-        rows.append([*key, str(len(chosen)), str(len(cases)), *([some(cases, 5)] if by_name else [])])
+        rows.append([*key, str(len(chosen)), str(len(cases)), *([format_names(cases, 5)] if by_name else [])])
     return Table(
         ["domain", "structure", "model", "known not to show it", "predicted there", *(["in"] if by_name else [])],
         rows,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nnunet_partial.report.html import DENSITY, Figure
+from nnunet_partial.report.html import PIXEL_RATIO, Figure
 from nnunet_partial.utils.files import atomic_path
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ HATCHES = ("", "////", "....", "xxxx", "----", "\\\\\\\\", "oooo", "++++")
 
 
 @dataclass(frozen=True)
-class Picture:
+class SavedFigure:
     """A finished drawing. `name`: of its files, without ending; `alt`: in words, for who cannot see it."""
 
     name: str
@@ -72,7 +72,7 @@ def style() -> Iterator[None]:
         yield
 
 
-def new_drawing(width: float, height: float) -> Drawing:
+def new_figure(width: float, height: float) -> Drawing:
     """An empty drawing, sizes in inches; no window, no display needed."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure as Drawing
@@ -110,7 +110,7 @@ def _bytes(drawing: Drawing, ending: str) -> bytes:
     content = io.BytesIO()
     with style(), _any_glyph():
         metadata = {"Software": None} if ending == "png" else {"CreationDate": None}
-        drawing.savefig(content, format=ending, dpi=round(96 * DENSITY), metadata=metadata)
+        drawing.savefig(content, format=ending, dpi=round(96 * PIXEL_RATIO), metadata=metadata)
     return content.getvalue()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TypeAlias
 
-from nnunet_partial.evaluation.biomarker_tables import OWN
+from nnunet_partial.evaluation.biomarker_tables import REPORTED_BY_DATASET
 from nnunet_partial.evaluation.statistics import FEW, FEWEST
 
 METRIC_NAMES = {
@@ -42,7 +42,7 @@ def pretty_unit(unit: str) -> str:
 def biomarker_name(biomarker: Biomarker) -> str:
     """'EDV (biplane)', 'EF (reference: the data set's own)'; without a method the name alone."""
     name, _, method = biomarker
-    if method == OWN:
+    if method == REPORTED_BY_DATASET:
         return f"{name} (reference: the {method})"
     return f"{name} ({method})" if method else name
 

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 
 TEMPLATES = Path(__file__).resolve().parent / "templates"
-Tone = Literal["plain", "note", "warning", "good"]
+Severity = Literal["plain", "note", "warning", "good"]
 
 #: Pictures are drawn this much finer than they are shown, so that they stay sharp on a phone and in print.
-DENSITY = 1.6
+PIXEL_RATIO = 1.6
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -35,20 +35,20 @@ class Paragraph:
 
     kind: ClassVar[str] = "paragraph"
     text: str
-    tone: Tone = "plain"
+    tone: Severity = "plain"
 
 
 @dataclass(frozen=True)
-class Items:
+class BulletList:
     """A list of sentences; nothing at all where it is empty."""
 
     kind: ClassVar[str] = "items"
     lines: Sequence[str]
-    tone: Tone = "plain"
+    tone: Severity = "plain"
 
 
 @dataclass(frozen=True)
-class Facts:
+class KeyValues:
     """Names with their values, one pair a line."""
 
     kind: ClassVar[str] = "facts"
@@ -80,12 +80,12 @@ class Figure:
         """From the bytes of a PNG file. Raises ValueError where they are none."""
         if png[:8] != _PNG:
             raise ValueError("not a PNG file")
-        width, height = (round(side / DENSITY) for side in struct.unpack(">II", png[16:24]))
+        width, height = (round(side / PIXEL_RATIO) for side in struct.unpack(">II", png[16:24]))
         return cls("data:image/png;base64," + base64.b64encode(png).decode("ascii"), alt, caption, width, height)
 
 
 @dataclass(frozen=True)
-class Fold:
+class Details:
     """Blocks that are shown on a click on `summary`; printed as they stand on the screen."""
 
     kind: ClassVar[str] = "fold"

@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from nnunet_partial.dataset.images import Geometry, read_array
 from nnunet_partial.evaluation.metrics import FOUND, MISSED, without_thin_axes
 from nnunet_partial.labels import Manifest
-from nnunet_partial.report.figure_style import Picture, file_name, new_drawing, shortened, style
+from nnunet_partial.report.figure_style import SavedFigure, file_name, new_figure, shortened, style
 from nnunet_partial.report.results import Results, Row, number
 from nnunet_partial.report.training_info import source_folder
-from nnunet_partial.utils.colors import colours_of
+from nnunet_partial.utils.colors import class_colors
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,7 +46,7 @@ class Line:
     aspect: float
 
 
-def outline(axes: Axes, mask: NDArray[np.bool_], line: Line, stroke: str) -> None:
+def draw_contour(axes: Axes, mask: NDArray[np.bool_], line: Line, stroke: str) -> None:
     """Draws the line (`stroke`: "solid", "dashed") wholly inside the mask (rows, cols), its edge on the mask's border.
 
     An empty mask has none.
@@ -186,7 +186,7 @@ def _windowed(image: NDArray[Any]) -> Grey:
 
 
 @dataclass(frozen=True)
-class Chosen:
+class SelectedCase:
     """Case by "worst", "median", "best"; `dice`: by (model, case); `n`: how many cases there were to choose from."""
 
     domain: str
@@ -196,7 +196,7 @@ class Chosen:
     n: int
 
 
-def choose_cases(results: Results) -> list[Chosen]:
+def select_cases(results: Results) -> list[SelectedCase]:
     """For each domain and structure, by the mean Dice of all models; a domain that never shows a structure has none.
 
     Chosen from are the cases that show the structure and that every model predicted. With less than three, each of
@@ -218,7 +218,7 @@ def _dice(rows: Sequence[Row], models: Sequence[str]) -> dict[tuple[str, str], f
     return {key: value for key, value in dice.items() if all((model, key[1]) in dice for model in models)}
 
 
-def _of(domain: str, structure: str, dice: Mapping[tuple[str, str], float], models: Sequence[str]) -> Chosen:
+def _of(domain: str, structure: str, dice: Mapping[tuple[str, str], float], models: Sequence[str]) -> SelectedCase:
     cases = sorted({case for _, case in dice})
     ordered = sorted(cases, key=lambda case: math.fsum(dice[model, case] for model in models))
     places = {"worst": 0, "best": len(ordered) - 1, "median": (len(ordered) - 1) // 2}
@@ -226,7 +226,7 @@ def _of(domain: str, structure: str, dice: Mapping[tuple[str, str], float], mode
     for name, place in places.items():
         if ordered[place] not in shown.values():
             shown[name] = ordered[place]
-    return Chosen(
+    return SelectedCase(
         domain,
         structure,
         {name: shown[name] for name in ("worst", "median", "best") if name in shown},
@@ -237,7 +237,7 @@ def _of(domain: str, structure: str, dice: Mapping[tuple[str, str], float], mode
 
 PANEL = 2.5  # inches
 THICK, THIN = 2.0, 1.1  # the structure that is looked at, and the others
-MARGIN = 0.15  # around what is drawn, in parts of its size
+CROP_MARGIN = 0.15  # around what is drawn, in parts of its size
 
 
 @dataclass(frozen=True)
@@ -249,10 +249,10 @@ class _Look:
     structure: str
 
 
-def draw_overlay(results: Results, manifest: Manifest, chosen: Chosen, problems: list[str]) -> Picture | None:
+def draw_overlay(results: Results, manifest: Manifest, chosen: SelectedCase, problems: list[str]) -> SavedFigure | None:
     """One picture for a structure in a domain; None where no reference can be read. What cannot be read is added to
     `problems`, a sentence each, and said in its panel."""
-    look = _Look(_values(results.classes), colours_of(results.classes), chosen.structure)
+    look = _Look(_values(results.classes), class_colors(results.classes), chosen.structure)
     slices = {}
     for name, case in chosen.cases.items():
         found = read_slice(results, case, look.values[chosen.structure])
@@ -265,14 +265,16 @@ def draw_overlay(results: Results, manifest: Manifest, chosen: Chosen, problems:
         return None
     with style():
         drawing = _draw(results, manifest, chosen, slices, look)
-    return Picture(
+    return SavedFigure(
         file_name("overlay", chosen.domain, chosen.structure), drawing, _alt(chosen, results), _caption(chosen, slices)
     )
 
 
-def _draw(results: Results, manifest: Manifest, chosen: Chosen, slices: Mapping[str, Slice], look: _Look) -> Drawing:
+def _draw(
+    results: Results, manifest: Manifest, chosen: SelectedCase, slices: Mapping[str, Slice], look: _Look
+) -> Drawing:
     models = list(results.models)
-    drawing = new_drawing(PANEL * len(slices) + 0.3, (PANEL + 0.27) * len(models) + 0.85)
+    drawing = new_figure(PANEL * len(slices) + 0.3, (PANEL + 0.27) * len(models) + 0.85)
     panels = drawing.subplots(len(models), len(slices), squeeze=False)
     unknown: set[str] = set()
     for row, model in zip(panels, models, strict=True):
@@ -303,11 +305,11 @@ def _panel(axes: Axes, shown: Slice, model: str, unknown: Sequence[str], look: _
     for name, value in sorted(look.values.items(), key=lambda item: item[0] == look.structure):
         line = Line(look.colours[name], THICK if name == look.structure else THIN, point, shown.aspect)
         if prediction is not None:
-            outline(axes, prediction == value, line, "solid")
+            draw_contour(axes, prediction == value, line, "solid")
             if name in unknown:
                 hatch(axes, prediction == value, look.colours[name])
         if name not in unknown:
-            outline(axes, shown.reference == value, line, "dashed")
+            draw_contour(axes, shown.reference == value, line, "dashed")
     missing = [what for what, there in (("image", shown.image), ("prediction", prediction)) if there is None]
     if missing:
         text = f"{' and '.join(missing)} not found"
@@ -320,7 +322,7 @@ def _zoom(axes: Axes, shown: Slice) -> None:
     if not drawn.any():
         return
     rows, cols = (np.flatnonzero(drawn.any(axis=axis)) for axis in (1, 0))
-    side = (1 + 2 * MARGIN) * max(np.ptp(rows) + 1, (np.ptp(cols) + 1) / shown.aspect)  # in rows
+    side = (1 + 2 * CROP_MARGIN) * max(np.ptp(rows) + 1, (np.ptp(cols) + 1) / shown.aspect)  # in rows
     axes.set_xlim(*_within(cols[0], cols[-1], side * shown.aspect, drawn.shape[1]))
     axes.set_ylim(*_within(rows[0], rows[-1], side, drawn.shape[0])[::-1])
 
@@ -355,7 +357,7 @@ def _values(classes: Sequence[str]) -> dict[str, int]:
     return {name: value for value, name in enumerate(classes, start=1)}
 
 
-def _alt(chosen: Chosen, results: Results) -> str:
+def _alt(chosen: SelectedCase, results: Results) -> str:
     shown = "; ".join(
         f"{name} case {case}: " + ", ".join(f"{model} Dice {chosen.dice[model, case]:.2f}" for model in results.models)
         for name, case in chosen.cases.items()
@@ -363,7 +365,7 @@ def _alt(chosen: Chosen, results: Results) -> str:
     return f"Outlines of {chosen.structure} in {chosen.domain}. {shown}"
 
 
-def _caption(chosen: Chosen, slices: Mapping[str, Slice]) -> str:
+def _caption(chosen: SelectedCase, slices: Mapping[str, Slice]) -> str:
     text = (
         f"{chosen.structure} in {chosen.domain}: {', '.join(chosen.cases)} of the {chosen.n} case(s) that show it and "
         "that all models predicted, by their mean Dice. Dashed: reference, solid: prediction; thick: the structure "

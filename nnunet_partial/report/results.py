@@ -14,7 +14,7 @@ from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.evaluation import biomarker_agreement, biomarker_tables, tables, warning_signs
 from nnunet_partial.evaluation.results import PER_CASE_COLUMNS
 from nnunet_partial.utils.files import read_json
-from nnunet_partial.utils.text import some
+from nnunet_partial.utils.text import format_names
 
 Row: TypeAlias = Mapping[str, str]
 
@@ -124,7 +124,7 @@ def _about(file: Path) -> dict[str, Any]:
         texts = [*content["models"].values(), *content["classes"], *content["findings"]]
         wrong = ["models, classes or findings"] * any(not isinstance(text, str) for text in texts)
     if wrong:
-        raise PartialLabelError(f"{file} lacks {some(wrong)}, or has another kind of it. Run `evaluate` again.")
+        raise PartialLabelError(f"{file} lacks {format_names(wrong)}, or has another kind of it. Run `evaluate` again.")
     return content
 
 
@@ -141,7 +141,7 @@ def _rows(file: Path, columns: Sequence[str], optional: bool = False) -> list[Ro
     missing = [name for name in columns if name not in (reader.fieldnames or ())]
     if missing:
         raise PartialLabelError(
-            f"{file} has no column {some(missing)}; was it changed, or written by another version? Evaluate again."
+            f"{file} has no column {format_names(missing)}; was it changed, or written by another version? Evaluate again."
         )
     numeric = [name for name in columns if name not in _TEXT]
     try:

@@ -11,12 +11,12 @@ from typing import Any
 from nnunet_partial.dataset.raw import RawDataset
 from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.labels import MANIFEST_NAME, Manifest, class_names
-from nnunet_partial.report.annotation_matrix import Knowledge, knowledge_of
+from nnunet_partial.report.annotation_matrix import AnnotationMatrix, annotation_matrix
 from nnunet_partial.utils.files import read_json
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainingInfo:
     """A model's data set and settings. `facts`: what is known of it, in words; `known`: who knew what among its
     training cases, with its `classes`; None where the manifest is not to be found. `manifest`: the file."""
 
@@ -24,10 +24,10 @@ class Trained:
     facts: Sequence[tuple[str, str]]
     manifest: Path | None
     classes: Sequence[str]
-    known: Knowledge | None
+    known: AnnotationMatrix | None
 
 
-def trained_on(predictions: Path, near: Path) -> Trained:
+def training_info(predictions: Path, near: Path) -> TrainingInfo:
     """From the plans.json, dataset.json and predict_from_raw_data_args.json that nnU-Net leaves beside predictions.
 
     The manifest of that data set is looked for in nnUNet_preprocessed, in nnUNet_raw and in `near`, a folder of raw
@@ -44,15 +44,15 @@ def trained_on(predictions: Path, near: Path) -> Trained:
     facts += [("predicted from", str(source))] if source else []
     manifest_file = _manifest_file(dataset, near)
     if manifest_file is None:
-        return Trained(
+        return TrainingInfo(
             dataset, [*facts, ("annotations", "not known: its partial_labels.json was not found")], None, (), None
         )
     try:
         classes = class_names(dataset_json) if dataset_json else RawDataset(manifest_file.parent).classes
-        known = knowledge_of(Manifest.read(manifest_file), _training_cases(manifest_file), classes)
+        known = annotation_matrix(Manifest.read(manifest_file), _training_cases(manifest_file), classes)
     except PartialLabelError as problem:
-        return Trained(dataset, [*facts, ("annotations", f"not known: {problem}")], None, (), None)
-    return Trained(dataset, [*facts, ("annotations", str(manifest_file))], manifest_file, classes, known)
+        return TrainingInfo(dataset, [*facts, ("annotations", f"not known: {problem}")], None, (), None)
+    return TrainingInfo(dataset, [*facts, ("annotations", str(manifest_file))], manifest_file, classes, known)
 
 
 def source_folder(predictions: Path) -> Path | None:

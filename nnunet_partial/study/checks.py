@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nnunet_partial.dataset.raw import RawDataset, find_dataset
-from nnunet_partial.dataset_conversion.derived.scenario_plan import Options, outline
+from nnunet_partial.dataset_conversion.derived.scenario_plan import ScenarioOptions, preview_scenario
 from nnunet_partial.errors import DatasetError, PartialLabelError
 from nnunet_partial.study.config import Problem, Scenario, Study
 from nnunet_partial.study.steps import derived_datasets, used_sources
@@ -28,9 +28,9 @@ def data_problems(study: Study) -> list[Problem]:
     return found
 
 
-def options_of(scenario: Scenario, complete: bool) -> Options:
+def options_of(scenario: Scenario, complete: bool) -> ScenarioOptions:
     """What the scenario command is asked for. The hidden patients are the same in all seeds of training."""
-    return Options(scenario.missing, scenario.fraction, domain=scenario.domain, keep_only_complete=complete)
+    return ScenarioOptions(scenario.missing, scenario.fraction, domain=scenario.domain, keep_only_complete=complete)
 
 
 def _require_test_cases(dataset: RawDataset) -> None:
@@ -44,7 +44,7 @@ def _require_test_cases(dataset: RawDataset) -> None:
 def _scenario_problems(scenario: Scenario, complete: bool, folder: Path, folds: Sequence[int]) -> list[Problem]:
     name = f"{scenario.name}{', complete cases' if complete else ''}"
     try:
-        plan = outline(folder, options_of(scenario, complete))
+        plan = preview_scenario(folder, options_of(scenario, complete))
     except PartialLabelError as problem:
         return [(scenario.line, f"{name}: {problem}")]
     if plan.removed:

@@ -16,11 +16,11 @@ import yaml
 
 from nnunet_partial.dataset_conversion.derived.scenario_plan import RANDOM
 from nnunet_partial.errors import PartialLabelError
-from nnunet_partial.utils.text import some
+from nnunet_partial.utils.text import format_names
 
 
 @dataclass
-class Lines:
+class LineNumbers:
     """The line (from 1) of each entry by its path of keys and list positions, as in ("scenarios", 0, "missing")."""
 
     by_path: dict[tuple[Any, ...], int] = field(default_factory=dict)
@@ -32,14 +32,14 @@ class Lines:
         return self.by_path.get(path, 1)
 
 
-def read_yaml(path: Path) -> tuple[Any, Lines]:
+def read_yaml(path: Path) -> tuple[Any, LineNumbers]:
     """The content of a YAML file, and its lines. Only plain data: numbers, text, lists, mappings.
 
     Raises PartialLabelError for a file that cannot be read, is not YAML, or has one key twice in a mapping.
     """
     try:
         node = yaml.compose(path.read_text(encoding="utf-8-sig"), yaml.SafeLoader)
-        lines = Lines()
+        lines = LineNumbers()
         return _value(node, (), lines, path), lines
     except OSError as problem:
         why = problem.strerror
@@ -50,7 +50,7 @@ def read_yaml(path: Path) -> tuple[Any, Lines]:
         raise PartialLabelError(f"{path} is not YAML: {problem}") from None
 
 
-def _value(node: yaml.Node | None, at: tuple[Any, ...], lines: Lines, file: Path) -> Any:
+def _value(node: yaml.Node | None, at: tuple[Any, ...], lines: LineNumbers, file: Path) -> Any:
     if node is None:
         return None
     lines.by_path[at] = node.start_mark.line + 1
@@ -61,7 +61,7 @@ def _value(node: yaml.Node | None, at: tuple[Any, ...], lines: Lines, file: Path
     return _scalar(node, file)
 
 
-def _mapping(node: yaml.MappingNode, at: tuple[Any, ...], lines: Lines, file: Path) -> dict[Any, Any]:
+def _mapping(node: yaml.MappingNode, at: tuple[Any, ...], lines: LineNumbers, file: Path) -> dict[Any, Any]:
     found: dict[Any, Any] = {}
     for key_node, value_node in node.value:
         key, line = _scalar(key_node, file), key_node.start_mark.line + 1
@@ -219,7 +219,7 @@ _NAME = "letters, digits, '_' and '-', beginning with a letter or digit"
 class _Reader:
     """Reads the parts of a study; what is wrong is collected, and a stand-in goes on."""
 
-    lines: Lines
+    lines: LineNumbers
     problems: list[Problem] = field(default_factory=list)
 
     def wrong(self, path: tuple[Any, ...], text: str) -> None:
@@ -355,7 +355,8 @@ class _Reader:
         self._only_known(entry, path, ("from", "missing", "fraction", "domain"))
         if str(entry.get("from")) not in map(str, datasets):
             self.wrong(
-                (*path, "from"), f"'from' is {entry.get('from')!r}; expected one of {some(set(map(str, datasets)))}"
+                (*path, "from"),
+                f"'from' is {entry.get('from')!r}; expected one of {format_names(set(map(str, datasets)))}",
             )
         if "missing" not in entry:
             self.wrong(path, "'missing' is missing: which structures shall be hidden?")
@@ -410,7 +411,9 @@ class _Reader:
             )
         three_d = [name for name in study.architectures if ARCHITECTURES[name].only_3d]
         if three_d and axes == 2:
-            self.wrong(("architectures",), f"{some(three_d)} needs a 3-D configuration, not {study.configuration}")
+            self.wrong(
+                ("architectures",), f"{format_names(three_d)} needs a 3-D configuration, not {study.configuration}"
+            )
         patch = study.network.patch if study.network is not None else ()
         for name in study.architectures:
             multiple = ARCHITECTURES[name].patch_multiple

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
-from nnunet_partial.report.figure_style import Picture, file_name, new_drawing, style
+from nnunet_partial.report.figure_style import SavedFigure, file_name, new_figure, style
 from nnunet_partial.study.config import METHODS, Scenario, Study
 from nnunet_partial.study.results import Value, described, learning_curves
 from nnunet_partial.study.tables import hidden_in
@@ -24,7 +24,7 @@ _LINES = (
 )
 
 
-def proportion_pictures(study: Study, values: Sequence[Value]) -> Iterator[Picture]:
+def proportion_figures(study: Study, values: Sequence[Value]) -> Iterator[SavedFigure]:
     """For each group of scenarios that differ in their fraction alone: Dice of what was hidden against what was not.
 
     None for structures that were hidden in a domain without test cases.
@@ -40,14 +40,14 @@ def proportion_pictures(study: Study, values: Sequence[Value]) -> Iterator[Pictu
                 yield _proportions(study, [s for s in scenarios if s in measured], chosen, title, name)
 
 
-def learning_picture(study: Study) -> Picture | None:
+def learning_figure(study: Study) -> SavedFigure | None:
     """Validation loss per epoch, a panel for each scenario and network; None where nothing was trained."""
     curves = list(learning_curves(study))
     panels = sorted({(model.scenario.name, model.architecture_name) for model, _ in curves})
     if not panels:
         return None
     with style():
-        drawing = new_drawing(6.6, 2.6 * ((len(panels) + 1) // 2))
+        drawing = new_figure(6.6, 2.6 * ((len(panels) + 1) // 2))
         axes = drawing.subplots((len(panels) + 1) // 2, 2, squeeze=False).ravel()
         for panel, axis in zip(panels, axes, strict=False):
             for model, losses in curves:
@@ -60,7 +60,7 @@ def learning_picture(study: Study) -> Picture | None:
         for axis in axes[len(panels) :]:
             axis.set_visible(False)
         _legend(drawing, study, {model.method_name for model, _ in curves})
-    return Picture(
+    return SavedFigure(
         "learning",
         drawing,
         "Line plots of validation loss against epoch",
@@ -80,10 +80,10 @@ def _hidden(scenario: Scenario, values: Sequence[Value]) -> list[tuple[str, str]
 
 def _proportions(
     study: Study, scenarios: Sequence[Scenario], values: Sequence[Value], title: str, name: str
-) -> Picture:
+) -> SavedFigure:
     hidden = _hidden(scenarios[0], values)
     with style():
-        drawing = new_drawing(max(3.4, 2.6 * len(hidden)), 2.9)
+        drawing = new_figure(max(3.4, 2.6 * len(hidden)), 2.9)
         axes = drawing.subplots(1, len(hidden), squeeze=False, sharey=True)[0]
         for axis, (domain, structure) in zip(axes, hidden, strict=True):
             for method in study.losses:
@@ -107,7 +107,7 @@ def _proportions(
             axis.set_xlabel("fully labelled patients (%)")
         axes[0].set_ylabel("Dice")
         _legend(drawing, study, {value.model.method_name for value in values})
-    return Picture(name, drawing, f"Line plots: {title}", f"{title}: mean Dice over test cases and seeds.")
+    return SavedFigure(name, drawing, f"Line plots: {title}", f"{title}: mean Dice over test cases and seeds.")
 
 
 def _line(study: Study, method: str) -> tuple[str, Any, str]:

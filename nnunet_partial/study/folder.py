@@ -13,7 +13,7 @@ from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.labels import MANIFEST_NAME
 from nnunet_partial.study.config import DEFAULT_PLANS
 from nnunet_partial.utils.files import read_json, write_json
-from nnunet_partial.utils.text import some
+from nnunet_partial.utils.text import format_names
 
 _FIRST_ID = 601
 
@@ -81,7 +81,7 @@ class StudyFolder:
         clashes = taken & set(known.values())
         if clashes:
             raise PartialLabelError(
-                f"The study has given the numbers {some([str(number) for number in clashes])} to its scenarios "
+                f"The study has given the numbers {format_names([str(number) for number in clashes])} to its scenarios "
                 f"({file}); they cannot be data sets of it. Convert those to other numbers."
             )
         free = (number for number in range(_FIRST_ID, 1000) if number not in taken | set(known.values()))

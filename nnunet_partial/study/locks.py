@@ -28,7 +28,7 @@ def main(arguments: Sequence[str]) -> int:
         held = [files.enter_context(_locked(Path(lock_file)))]
         environment = dict(os.environ)
         if int(cards):
-            chosen = _free("card", visible_cards, int(cards), held)
+            chosen = _free("card", visible_gpus, int(cards), held)
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(chosen)
         if int(cores):
             chosen = _free("core", _visible_cores, int(cores), held)
@@ -64,7 +64,7 @@ def _try(file: IO[str]) -> bool:
     return True
 
 
-def visible_cards() -> list[str]:
+def visible_gpus() -> list[str]:
     """The graphics cards this process may use, as CUDA_VISIBLE_DEVICES names them; asks the driver, not PyTorch."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is not None:

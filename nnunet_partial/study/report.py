@@ -8,16 +8,16 @@ from pathlib import Path
 
 from nnunet_partial.dataset.raw import RawDataset
 from nnunet_partial.report.figure_style import remove_old
-from nnunet_partial.report.html import Block, Code, Facts, Items, Page, Paragraph, Section, page_html
+from nnunet_partial.report.html import Block, BulletList, Code, KeyValues, Page, Paragraph, Section, page_html
 from nnunet_partial.report.latex import to_latex
 from nnunet_partial.report.tables import Table, to_csv, to_markdown
 from nnunet_partial.study.config import Study
-from nnunet_partial.study.figures import learning_picture, proportion_pictures
+from nnunet_partial.study.figures import learning_figure, proportion_figures
 from nnunet_partial.study.folder import StudyFolder
-from nnunet_partial.study.results import Value, cost_table, finished, read_values
+from nnunet_partial.study.results import Value, cost_table, finished_models, read_values
 from nnunet_partial.study.state import unfinished_lines, unfinished_models
 from nnunet_partial.study.steps import models, steps
-from nnunet_partial.study.tables import READING, scenario_tables
+from nnunet_partial.study.tables import TABLE_NOTE, scenario_tables
 from nnunet_partial.utils.files import write_text
 from nnunet_partial.utils.versions import versions
 
@@ -50,13 +50,13 @@ def _markdown(study: Study, file: Path, tables: Sequence[Table]) -> str:
     if missing:
         lines += [f"Not run, or not finished ({len(missing)} of {len(list(models(study)))} models):", ""]
         lines += [*(f"- {line}" for line in unfinished_lines(study, missing)), ""]
-    return "\n".join([*lines, READING, ""]) + "\n" + "\n".join(to_markdown(table) for table in tables)
+    return "\n".join([*lines, TABLE_NOTE, ""]) + "\n" + "\n".join(to_markdown(table) for table in tables)
 
 
 def _page(
     study: Study, file: Path, values: Sequence[Value], tables: Sequence[Table], costs: Table | None, output: Path
 ) -> Page:
-    pictures = [*proportion_pictures(study, values), *filter(None, [learning_picture(study)])]
+    pictures = [*proportion_figures(study, values), *filter(None, [learning_figure(study)])]
     folder = output.with_name(f"{output.stem}_pictures")
     remove_old(folder)
     figures = [picture.figure(folder) for picture in pictures]
@@ -65,17 +65,17 @@ def _page(
         Paragraph(
             f"{len(missing)} of {len(list(models(study)))} models have not finished and are in no table:", "warning"
         ),
-        Items(unfinished_lines(study, missing)),
+        BulletList(unfinished_lines(study, missing)),
     ]
     return Page(
         f"Study {study.name}",
         "Losses for partially labelled data, compared on test patients whose labels are complete.",
         [
             *([Section("Not finished", left_out)] if missing else []),
-            Section("Dice, scenario by scenario", [Paragraph(READING), *tables]),
+            Section("Dice, scenario by scenario", [Paragraph(TABLE_NOTE), *tables]),
             *([Section("Pictures", figures)] if figures else []),
             *([Section("Time and memory", [costs])] if costs else []),
-            Section("How it was made", [Facts(_facts(study)), Code([_command(file)])]),
+            Section("How it was made", [KeyValues(_facts(study)), Code([_command(file)])]),
         ],
         footer=f"nnunet-partial, {time.strftime('%Y-%m-%d %H:%M')}",
     )
@@ -87,7 +87,7 @@ def _facts(study: Study) -> list[tuple[str, str]]:
     small = f", features {network.features}, patch {network.patch}, batch {network.batch}" if network else ""
     length = f"{study.epochs} epochs" + (f" of {study.iterations} iterations" if study.iterations else "")
     return [
-        ("models finished", f"{len(finished(study))} of {len(list(models(study)))}"),
+        ("models finished", f"{len(finished_models(study))} of {len(list(models(study)))}"),
         ("steps done", f"{len(done)} of {len(steps(study))}"),
         ("trainings", f"{length}, configuration {study.configuration}{small}, on {study.device}"),
         ("seeds", ", ".join(map(str, study.seeds))),

@@ -35,7 +35,7 @@ class Value:
     dice: float
 
 
-def finished(study: Study) -> list[Model]:
+def finished_models(study: Study) -> list[Model]:
     """The models whose predictions have been evaluated; not those that lack a fold, which was added since."""
     folder = StudyFolder(study.folder)
     return [
@@ -48,7 +48,7 @@ def finished(study: Study) -> list[Model]:
 def read_values(study: Study) -> list[Value]:
     """All values of the finished models. Raises PartialLabelError where there is none, or a table is broken."""
     folder = StudyFolder(study.folder)
-    found = [value for model in finished(study) for value in _of_model(model, folder.evaluation(model.name))]
+    found = [value for model in finished_models(study) for value in _of_model(model, folder.evaluation(model.name))]
     if not found:
         raise PartialLabelError(
             f"No model of this study has been evaluated yet ({folder.root}). `nnunet_partial study run` makes them; "

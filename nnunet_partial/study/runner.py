@@ -23,11 +23,11 @@ from typing import IO
 from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.study.config import Study
 from nnunet_partial.study.folder import StudyFolder
-from nnunet_partial.study.locks import visible_cards
+from nnunet_partial.study.locks import visible_gpus
 from nnunet_partial.study.state import data_are_outdated, ended_badly
 from nnunet_partial.study.steps import models, steps
 from nnunet_partial.study.workflow import prepare_workflow
-from nnunet_partial.utils.text import some, text_table
+from nnunet_partial.utils.text import format_names, text_table
 
 _SNAKEFILE = Path(__file__).with_name("Snakefile")
 
@@ -53,7 +53,7 @@ def ask_snakemake(folder: StudyFolder, options: Sequence[str]) -> str:
     return done.stdout
 
 
-def outlook(study: Study, folder: StudyFolder) -> str:
+def preview(study: Study, folder: StudyFolder) -> str:
     """A table as plain text. Repeated is what is done and will be anew, such as a prediction whose folds changed."""
     pending = set(steps(study)) if data_are_outdated(study, folder) else _pending(folder)
     of_kind = defaultdict[str, list[str]](list)
@@ -90,7 +90,7 @@ def run(study: Study, file: Path, executor: str, jobs: int | None, dry_run: bool
     with only_run(StudyFolder(study.folder)):
         folder = prepare_workflow(study, file, hands_out=executor == LOCAL, begin=not dry_run)
         if dry_run and not more:
-            print(outlook(study, folder))
+            print(preview(study, folder))
             return 0
         if not dry_run:
             _forget_outdated(study, folder)
@@ -121,9 +121,9 @@ def _require(executor: str, study: Study) -> None:
     if importlib.util.find_spec("snakemake") is None:
         raise PartialLabelError("Snakemake is not installed: pip install 'snakemake>=9'")
     if executor == LOCAL:
-        if study.device == "cuda" and len(visible_cards()) < study.gpus_per_training:
+        if study.device == "cuda" and len(visible_gpus()) < study.gpus_per_training:
             raise PartialLabelError(
-                f"A training wants {study.gpus_per_training} graphics card(s); here are {len(visible_cards())}. "
+                f"A training wants {study.gpus_per_training} graphics card(s); here are {len(visible_gpus())}. "
                 "Write 'device: cpu' into the study, or send it to a cluster with --executor."
             )
     elif importlib.util.find_spec(f"snakemake_executor_plugin_{executor.replace('-', '_')}") is None:
@@ -136,7 +136,7 @@ def _where(study: Study, executor: str, jobs: int | None) -> list[str]:
     if executor != LOCAL:
         # a file that a node wrote may take a while to be seen here
         return ["--executor", executor, "--jobs", str(jobs or 100), "--latency-wait", "60"]
-    cards = ["--resources", f"gpu={len(visible_cards())}"] if study.device == "cuda" else []
+    cards = ["--resources", f"gpu={len(visible_gpus())}"] if study.device == "cuda" else []
     return ["--cores", str(jobs or len(os.sched_getaffinity(0))), *cards]
 
 
@@ -186,7 +186,7 @@ def _say_how_it_ended(study: Study, folder: StudyFolder, code: int, out: IO[str]
         for line in _last_lines(folder.log(step), 5):
             print(f"  | {line}", file=out)
     if todo and not failed:
-        print(f"Not finished: {some(todo)}", file=out)
+        print(f"Not finished: {format_names(todo)}", file=out)
     if todo:
         print("\nThe same command repeats what failed and goes on; finished steps stay.", file=out)
     return 1 if todo else code

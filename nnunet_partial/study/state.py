@@ -18,10 +18,10 @@ from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.study.config import Study
 from nnunet_partial.study.folder import StudyFolder, files_stamp, stamp
 from nnunet_partial.study.locks import is_held
-from nnunet_partial.study.results import finished
+from nnunet_partial.study.results import finished_models
 from nnunet_partial.study.steps import Model, models, steps, used_sources
 from nnunet_partial.utils.files import write_json
-from nnunet_partial.utils.text import some, text_table
+from nnunet_partial.utils.text import format_names, text_table
 
 #: Of the settings those that a training alone reads; plans and preprocessed data rest on all others.
 LENGTH = ("epochs", "iterations", "val_iterations")
@@ -91,7 +91,7 @@ def _require_nothing_rests(folder: StudyFolder, different: Iterable[str]) -> Non
     if running:
         raise PartialLabelError(
             f"Settings of the study in {folder.root} changed:\n{_listed(different)}\nA step is still running with the "
-            f"earlier ones: {some([str(path.relative_to(locks).with_suffix('')) for path in running])}. Wait for it, "
+            f"earlier ones: {format_names([str(path.relative_to(locks).with_suffix('')) for path in running])}. Wait for it, "
             "or end it."
         )
 
@@ -146,7 +146,7 @@ def status_table(study: Study) -> str:
 
 
 def unfinished_models(study: Study) -> list[Model]:
-    done = set(finished(study))
+    done = set(finished_models(study))
     return [model for model in models(study) if model not in done]
 
 

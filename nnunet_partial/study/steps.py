@@ -78,7 +78,7 @@ def further_plans(study: Study) -> list[str]:
     return [plans for plans in wanted if plans not in prepared]
 
 
-def takeovers(study: Study) -> list[tuple[str, str]]:
+def reused_preprocessing(study: Study) -> list[tuple[str, str]]:
     """Which data sets take over which further plans, as (data set, plans)."""
     further = further_plans(study)
     pairs = [(model.dataset, model.architecture.plans) for model in models(study)]
@@ -92,7 +92,7 @@ def steps(study: Study) -> list[str]:
         *(f"prepare/{name}" for name in used_sources(study)),
         *(f"plans/{name}/{plans}" for plans in further_plans(study) for name in used_sources(study)),
         *(f"scenario/{name}" for name in derived_datasets(study)),
-        *(f"takeover/{dataset}/{plans}" for dataset, plans in takeovers(study)),
+        *(f"takeover/{dataset}/{plans}" for dataset, plans in reused_preprocessing(study)),
         *(model.train_step(fold) for model in all_models for fold in study.folds),
         *(model.predict_step for model in all_models),
         *(model.evaluate_step for model in all_models),

@@ -17,7 +17,7 @@ NOTE = (
     f"(hidden): labels hidden from training. {ABOUT_INTERVALS}"
 )
 #: What holds for every table.
-READING = (
+TABLE_NOTE = (
     "Each number is the mean Dice over test cases and seeds, with its 95 % interval (over patients) and, in round "
     "brackets, the lowest and the highest mean of a seed. All test labels are complete. *: worse than the loss with "
     f"the highest mean of its column, p < {LEVEL}; bold: the highest mean, where every other loss is worse by this "

@@ -16,23 +16,23 @@ from nnunet_partial.dataset.raw import dataset_id, find_dataset
 from nnunet_partial.study.config import PLANNERS, Scenario, Study
 from nnunet_partial.study.folder import StudyFolder
 from nnunet_partial.study.state import keep_settings
-from nnunet_partial.study.steps import derived_datasets, further_plans, models, takeovers, used_sources
+from nnunet_partial.study.steps import derived_datasets, further_plans, models, reused_preprocessing, used_sources
 from nnunet_partial.utils.files import write_json
 from nnunet_partial.utils.versions import trainers_folder
 
 
-def prepare(study: Study, source: Path, plans: Sequence[str]) -> str:
+def preprocess_command(study: Study, source: Path, plans: Sequence[str]) -> str:
     """nnU-Net's fingerprint, these plans and the preprocessing of the raw data set `source`, all its labels known."""
     fingerprint = ["nnUNetv2_extract_fingerprint", "-d", str(dataset_id(source))]
     return _plan(study, source, plans, plans[:1] if _shares_data(study) else plans, fingerprint)
 
 
-def plan_commands(study: Study, source: Path, plans: str) -> str:
+def plan_command(study: Study, source: Path, plans: str) -> str:
     """Other plans of a data set that is prepared. What is there, trainings may be using: it is left alone."""
     return _plan(study, source, [plans], [] if _shares_data(study) else [plans])
 
 
-def make_scenario(
+def scenario_command(
     study: Study, scenario: Scenario, complete: bool, number: int, name: str, plans: Sequence[str]
 ) -> str:
     """Hides the labels, and takes over plans and preprocessed data. Never to be run beneath trainings.
@@ -47,7 +47,7 @@ def make_scenario(
     return f"{shlex.join(hide)}; {_preprocess_like(study, scenario, number, plans)}"
 
 
-def take_over(study: Study, scenario: Scenario, number: int, plans: str) -> str:
+def reuse_command(study: Study, scenario: Scenario, number: int, plans: str) -> str:
     """Further plans for a scenario that is made; preprocessed data only where these plans have their own."""
     if not _shares_data(study):
         return _preprocess_like(study, scenario, number, [plans])
@@ -159,15 +159,16 @@ def _data_steps(
     """The commands of prepare, plans, scenario and takeover, by what stands after the name of the step."""
     made, prepared = derived_datasets(study), folder.prepared_plans()
     return {
-        "sources": {name: prepare(study, path, prepared) for name, path in sources.items()},
+        "sources": {name: preprocess_command(study, path, prepared) for name, path in sources.items()},
         "plans": {
-            f"{name}/{plans}": plan_commands(study, path, plans)
+            f"{name}/{plans}": plan_command(study, path, plans)
             for plans in further_plans(study)
             for name, path in sources.items()
         },
         "datasets": {name: _dataset(study, folder, ids[name], name, *what) for name, what in made.items()},
         "takeovers": {
-            f"{name}/{plans}": take_over(study, made[name][0], ids[name], plans) for name, plans in takeovers(study)
+            f"{name}/{plans}": reuse_command(study, made[name][0], ids[name], plans)
+            for name, plans in reused_preprocessing(study)
         },
     }
 
@@ -179,14 +180,14 @@ def _dataset(
     return {
         "id": number,
         "source": scenario.source,
-        "commands": make_scenario(study, scenario, complete, number, plain, folder.prepared_plans()),
+        "commands": scenario_command(study, scenario, complete, number, plain, folder.prepared_plans()),
         "images": shlex.quote(str(folder.raw / f"Dataset{number:03d}_{plain}" / "imagesTs")),
     }
 
 
 def _models(study: Study, ids: Mapping[str, int]) -> dict[str, dict[str, Any]]:
     """By scenario, loss and network. `after`: the step that a training needs, with the plans of its own network."""
-    further = set(takeovers(study))
+    further = set(reused_preprocessing(study))
     found = {}
     for model in models(study):
         dataset, plans = model.dataset, model.architecture.plans

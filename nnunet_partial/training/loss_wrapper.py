@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from nnunet_partial.labels import Manifest
 
 
-class KnownClasses:
+class AnnotatedClasses:
     """Which classes each case knows, ready for batches. Made once, before the first iteration."""
 
     def __init__(self, manifest: Manifest, classes: tuple[str, ...], cases: list[str]) -> None:
@@ -43,7 +43,7 @@ def to_device(known: Tensor, device: torch.device) -> Tensor:
     return (known.pin_memory() if device.type == "cuda" else known).to(device, non_blocking=True)
 
 
-class LossOfKnown(nn.Module):
+class PartialLabelLoss(nn.Module):
     """Stands where nnU-Net expects loss(logits, target), and tells the real loss what the batch knows.
 
     In validation it also counts hits and misses of each sample: nnU-Net's own count, made right after the loss, takes
@@ -62,12 +62,12 @@ class LossOfKnown(nn.Module):
         # (B, C, *S), (B, 1, *S); under deep supervision the first call has the full resolution
         assert self.known is not None
         if self.counting and self.counts is None:
-            self.counts = count_samples(logits, target, self.ignore_label)
+            self.counts = confusion_counts(logits, target, self.ignore_label)
         value: Tensor = self.loss(logits, target, self.known)
         return value
 
 
-class Unaware(nn.Module):
+class UnmaskedLoss(nn.Module):
     """nnU-Net's own loss behind our interface: what nobody drew is background."""
 
     def __init__(self, loss: nn.Module) -> None:
@@ -80,7 +80,7 @@ class Unaware(nn.Module):
 
 
 @torch.no_grad()
-def count_samples(logits: Tensor, target: Tensor, ignore_label: int | None) -> Tensor:
+def confusion_counts(logits: Tensor, target: Tensor, ignore_label: int | None) -> Tensor:
     """True positives, false positives, false negatives, true negatives of each foreground class in each sample.
 
     logits (B, C, *S), target (B, 1, *S) -> float64 (4, B, C - 1), on the device, whether or not the sample knows the
@@ -99,7 +99,7 @@ def count_samples(logits: Tensor, target: Tensor, ignore_label: int | None) -> T
     return torch.stack(counts, 2).to(torch.float32 if logits.device.type == "mps" else torch.float64)
 
 
-def count_known(counts: Tensor, known: Tensor) -> Tensor:
+def masked_counts(counts: Tensor, known: Tensor) -> Tensor:
     """True positives, false positives, false negatives of each foreground class over the samples that know it.
 
     counts (4, B, C - 1) as `count_samples` gives them, known (B, C) -> (3, C - 1). A class that no sample knows gives
@@ -112,7 +112,7 @@ def count_known(counts: Tensor, known: Tensor) -> Tensor:
 _Trainer: Any = object
 
 
-def forget(known: Tensor, partial: Tensor, probability: float) -> Tensor:
+def drop_labels(known: Tensor, partial: Tensor, probability: float) -> Tensor:
     """known (B, C) bool with classes switched off at random; only those that `partial` (C,) bool names.
 
     The losses count a target of a class that the sample does not know as background, so the target needs no change.
@@ -127,4 +127,4 @@ class LabelDropoutMixin(_Trainer):
     label_dropout: ClassVar[float] = 0.5
 
     def known_in_training(self, batch: dict[str, Any]) -> Tensor:
-        return forget(super().known_in_training(batch), self.known_classes.partial, self.label_dropout)
+        return drop_labels(super().known_in_training(batch), self.known_classes.partial, self.label_dropout)

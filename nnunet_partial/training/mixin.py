@@ -31,29 +31,40 @@ from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as nnunet_trainer_modu
 from torch import Tensor, nn
 
 from nnunet_partial.dataset.domains import domain_probabilities
-from nnunet_partial.dataset.label_check import names_sum
+from nnunet_partial.dataset.label_check import hash_names
 from nnunet_partial.dataset.preprocessed import read_manifest
-from nnunet_partial.dataset.summary import knowledge_table
+from nnunet_partial.dataset.summary import annotation_table
 from nnunet_partial.labels import MANIFEST_NAME, Manifest, class_names, has_regions
 from nnunet_partial.training.domain_sampling import weighted_by_domain
-from nnunet_partial.training.loss_wrapper import KnownClasses, LossOfKnown, Unaware, count_known, to_device
+from nnunet_partial.training.loss_wrapper import (
+    AnnotatedClasses,
+    PartialLabelLoss,
+    UnmaskedLoss,
+    masked_counts,
+    to_device,
+)
 from nnunet_partial.training.run_record import (
     OLD_LOG_KEY,
     Entry,
     RunSettings,
+    check_training_cases,
     from_old_log,
     record_run,
-    remember_trained,
-    require_trained,
+    save_training_cases,
 )
-from nnunet_partial.training.startup_checks import check_entries, check_labels, prepare_splits, require_taught
-from nnunet_partial.training.validation import INTERVAL, PatchSigns, mask_unknown, signs_text
+from nnunet_partial.training.startup_checks import (
+    check_entries,
+    check_every_class_annotated,
+    check_labels,
+    prepare_splits,
+)
+from nnunet_partial.training.validation import INTERVAL, SizeMonitor, mask_unknown, size_warnings_text
 
 #: What nnU-Net logs of the pseudo Dice.
 DICE_KEYS = ("dice_per_class_or_region", "mean_fg_dice", "ema_fg_dice")
 
 
-def mend_moving_average(logger: Any) -> None:
+def patch_ema_logging(logger: Any) -> None:
     """Makes nnU-Net's logger skip epochs without a pseudo Dice when it averages; call once, before the first epoch.
 
     An epoch in which nothing was known has no pseudo Dice (NaN): the moving average stays as it was, where nnU-Net
@@ -113,9 +124,9 @@ class PartialLabelMixin(_Trainer):
     # made by initialize()
     manifest: Manifest
     training_cases_sum: str
-    known_classes: KnownClasses
-    loss_of_known: LossOfKnown
-    patch_signs: PatchSigns
+    known_classes: AnnotatedClasses
+    loss_of_known: PartialLabelLoss
+    patch_signs: SizeMonitor
 
     # nnUNetTrainer.__init__ looks up its arguments by the names in this signature, hence no *args.
     def __init__(
@@ -129,7 +140,7 @@ class PartialLabelMixin(_Trainer):
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.run_settings = RunSettings.from_environment()
         self._run_in_checkpoint: list[Entry] = []
-        mend_moving_average(self.logger)
+        patch_ema_logging(self.logger)
 
     # ---- before the first iteration -------------------------------------------------------------------------------
 
@@ -196,12 +207,12 @@ class PartialLabelMixin(_Trainer):
         for warning in prepare_splits(preprocessed, raw, self.manifest, cases, self.fold):
             self.print_to_log_file(f"WARNING: split: {warning}")
         training_cases, validation_cases = self.do_split()
-        require_taught(self.manifest, classes, training_cases)
-        self.training_cases_sum = names_sum(training_cases)
-        self.known_classes = KnownClasses(self.manifest, classes, sorted({*training_cases, *validation_cases}))
-        self.patch_signs = PatchSigns(self.manifest, classes, validation_cases)
+        check_every_class_annotated(self.manifest, classes, training_cases)
+        self.training_cases_sum = hash_names(training_cases)
+        self.known_classes = AnnotatedClasses(self.manifest, classes, sorted({*training_cases, *validation_cases}))
+        self.patch_signs = SizeMonitor(self.manifest, classes, validation_cases)
         for title, members in (("Training", training_cases), ("Validation", validation_cases)):
-            table = knowledge_table(self.manifest, classes, members)
+            table = annotation_table(self.manifest, classes, members)
             heading = f"{title} cases that know each structure: annotated / absent / unknown"
             self.print_to_log_file(f"\n{heading}\n{table}", add_timestamp=False)
 
@@ -219,7 +230,7 @@ class PartialLabelMixin(_Trainer):
     def make_loss(self, plain: nn.Module) -> nn.Module:
         """The loss, called with (logits, target, known). `plain` is nnU-Net's own. Override to pass other arguments."""
         if self.loss_class is None:
-            return Unaware(plain)
+            return UnmaskedLoss(plain)
         loss: nn.Module = self.loss_class(
             batch_dice=self.configuration_manager.batch_dice,
             ignore_label=self.label_manager.ignore_label,
@@ -231,7 +242,7 @@ class PartialLabelMixin(_Trainer):
     def _build_loss(self) -> nn.Module:
         built: nn.Module = super()._build_loss()
         plain = built.loss if isinstance(built, DeepSupervisionWrapper) else built
-        self.loss_of_known = LossOfKnown(self.make_loss(plain), self.label_manager.ignore_label)
+        self.loss_of_known = PartialLabelLoss(self.make_loss(plain), self.label_manager.ignore_label)
         if not isinstance(built, DeepSupervisionWrapper):
             return self.loss_of_known
         built.loss = self.loss_of_known
@@ -283,12 +294,12 @@ class PartialLabelMixin(_Trainer):
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())
             temporary.replace(filename)
-            remember_trained(Path(filename), self.training_cases_sum)
+            save_training_cases(Path(filename), self.training_cases_sum)
 
     def load_checkpoint(self, filename_or_checkpoint: Any) -> None:
         super().load_checkpoint(filename_or_checkpoint)
         if isinstance(filename_or_checkpoint, str):
-            require_trained(Path(filename_or_checkpoint), self.training_cases_sum)
+            check_training_cases(Path(filename_or_checkpoint), self.training_cases_sum)
         log = self.logger.local_logger.my_fantastic_logging
         # a list that no longer grows must not stay: nnU-Net plots as many epochs as the shortest list has
         self._run_in_checkpoint = from_old_log(log.pop(OLD_LOG_KEY, []))
@@ -303,7 +314,7 @@ class PartialLabelMixin(_Trainer):
         loss.counting = False
         assert loss.counts is not None, "validation_step did not call the loss"
         counts = loss.counts.cpu()
-        result["tp_hard"], result["fp_hard"], result["fn_hard"] = count_known(counts, known).numpy()
+        result["tp_hard"], result["fp_hard"], result["fn_hard"] = masked_counts(counts, known).numpy()
         self.patch_signs.add(batch["keys"], counts.numpy())
         return result
 
@@ -341,7 +352,7 @@ class PartialLabelMixin(_Trainer):
                 warnings.filterwarnings("ignore", message="Mean of empty slice", category=RuntimeWarning)
                 summary: dict[str, Any] = original(folder_ref, folder_pred, None, *args, **kwargs)
             about = (self.manifest, class_names(self.dataset_json), self.dataset_json["file_ending"], set(cases))
-            signs = signs_text(summary, *about, model=type(self).__name__)
+            signs = size_warnings_text(summary, *about, model=type(self).__name__)
             mask_unknown(summary, *about)
             save_summary_json(summary, output_file)
             if signs:

@@ -136,7 +136,7 @@ def _settings(entry: Entry) -> Entry:
 TRAINED_NAME = "partial_label_folds.json"
 
 
-def remember_trained(checkpoint: Path, cases_sum: str) -> None:
+def save_training_cases(checkpoint: Path, cases_sum: str) -> None:
     """Writes down that `checkpoint` was trained on the cases of this sum. What cannot be read is written anew."""
     file = checkpoint.with_name(TRAINED_NAME)
     try:
@@ -147,7 +147,7 @@ def remember_trained(checkpoint: Path, cases_sum: str) -> None:
         write_json(file, {**trained, checkpoint.name: cases_sum})
 
 
-def require_trained(checkpoint: Path, cases_sum: str) -> None:
+def check_training_cases(checkpoint: Path, cases_sum: str) -> None:
     """Raises SplitError where `checkpoint` was trained on other cases; passes one of which nothing is written down.
 
     Raises PartialLabelError where the file is not readable.

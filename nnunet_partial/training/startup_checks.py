@@ -10,24 +10,24 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nnunet_partial.dataset.label_check import CACHE_NAME, checked_before, remember_checked, require_declared
-from nnunet_partial.dataset.preprocessed import COPIES, changed_labels, labels_of_images
+from nnunet_partial.dataset.label_check import CACHE_NAME, cache_is_valid, check_label_files, write_cache
+from nnunet_partial.dataset.preprocessed import GT_SEGMENTATIONS, changed_labels, labels_of_images
 from nnunet_partial.dataset.raw import RawDataset, dataset_id
 from nnunet_partial.dataset.splits import (
     SPLITS_NAME,
     check_splits,
-    for_test_text,
     make_splits,
+    missing_patient_ids,
+    test_split_message,
     training_cases_for_test,
-    without_patients,
 )
 from nnunet_partial.errors import DatasetError, ManifestError, SplitError
 from nnunet_partial.labels import MANIFEST_NAME, Manifest, class_names, ignore_label, unused_cases, unused_groups
 from nnunet_partial.utils.files import read_json, write_json
-from nnunet_partial.utils.text import some
+from nnunet_partial.utils.text import format_names
 
 
-def at_hand(raw: Path | None) -> RawDataset | None:
+def open_raw_dataset(raw: Path | None) -> RawDataset | None:
     """The raw data set, where its label files are there to compare with; on a cluster it is often not."""
     if raw is None or not (raw / "dataset.json").exists():
         return None
@@ -43,7 +43,7 @@ def require_preprocessed(preprocessed: Path, raw: RawDataset | None, cases: Sequ
     removed and all is preprocessed again, so more of them are no mistake where the raw folder can be asked.
     """
     again = f"nnUNetv2_plan_and_preprocess -d {dataset_id(preprocessed)}"
-    copies = preprocessed / COPIES
+    copies = preprocessed / GT_SEGMENTATIONS
     if not copies.is_dir():
         raise DatasetError(f"{copies} does not exist: preprocessing did not end. Preprocess again: {again}")
     here = {path.name.removesuffix(file_ending) for path in copies.iterdir() if path.name.endswith(file_ending)}
@@ -53,16 +53,18 @@ def require_preprocessed(preprocessed: Path, raw: RawDataset | None, cases: Sequ
     if wanted - done:
         removed = "" if raw else f"; or, if they were removed from the data set, delete their files in {copies}"
         raise DatasetError(
-            f"{len(wanted - done)} case(s) are not preprocessed: {some(wanted - done)}. Preprocess again: "
+            f"{len(wanted - done)} case(s) are not preprocessed: {format_names(wanted - done)}. Preprocess again: "
             f"{again}{removed}"
         )
     if done - wanted and raw:
         raise DatasetError(
-            f"{len(done - wanted)} preprocessed case(s) are not in {raw.folder / 'labelsTr'}: {some(done - wanted)}. "
+            f"{len(done - wanted)} preprocessed case(s) are not in {raw.folder / 'labelsTr'}: {format_names(done - wanted)}. "
             f"Preprocess again: {again}"
         )
     if done - here:
-        raise DatasetError(f"{copies} lacks {len(done - here)} case(s): {some(done - here)}. Preprocess again: {again}")
+        raise DatasetError(
+            f"{copies} lacks {len(done - here)} case(s): {format_names(done - here)}. Preprocess again: {again}"
+        )
 
 
 def require_same_labels(preprocessed: Path, raw: RawDataset) -> None:
@@ -71,7 +73,7 @@ def require_same_labels(preprocessed: Path, raw: RawDataset) -> None:
     if changed:
         raise DatasetError(
             f"The label files of {len(changed)} case(s) changed since {preprocessed.name} was preprocessed: "
-            f"{some(changed)}. Delete {preprocessed / COPIES}, of which nnU-Net renews only what is older, and "
+            f"{format_names(changed)}. Delete {preprocessed / GT_SEGMENTATIONS}, of which nnU-Net renews only what is older, and "
             f"preprocess again: nnUNetv2_plan_and_preprocess -d {dataset_id(preprocessed)}"
         )
 
@@ -82,7 +84,7 @@ def check_entries(manifest: Manifest, raw: Path | None, cases: Sequence[str]) ->
     Without the raw folder, which has the test cases, nobody can tell: then it returns warnings for the user. What is
     declared to be of test cases is left out, they may be elsewhere.
     """
-    warnings, dataset = _unused(manifest, cases), at_hand(raw)
+    warnings, dataset = _unused(manifest, cases), open_raw_dataset(raw)
     if not warnings or dataset is None:
         return warnings
     wrong = _unused(manifest, [*cases, *dataset.image_files("Tr"), *dataset.image_files("Ts")])
@@ -96,7 +98,7 @@ def check_entries(manifest: Manifest, raw: Path | None, cases: Sequence[str]) ->
 
 def _unused(manifest: Manifest, cases: Sequence[str]) -> list[str]:
     entries = unused_cases(manifest, cases, with_test=False)
-    named = [f"{len(entries)} case(s) have an entry, but no image: {some(entries)}"] if entries else []
+    named = [f"{len(entries)} case(s) have an entry, but no image: {format_names(entries)}"] if entries else []
     return [*unused_groups(manifest, cases, with_test=False), *named]
 
 
@@ -115,18 +117,18 @@ def check_labels(
     """
     classes = class_names(dataset_json)
     manifest.require(cases, classes)
-    ending, dataset = dataset_json["file_ending"], at_hand(raw)
+    ending, dataset = dataset_json["file_ending"], open_raw_dataset(raw)
     require_preprocessed(preprocessed, dataset, cases, ending)
-    folder = preprocessed / COPIES
+    folder = preprocessed / GT_SEGMENTATIONS
     memory = (preprocessed / CACHE_NAME, preprocessed / MANIFEST_NAME, folder, ending, cases)
     raw_folder = dataset.folder / "labelsTr" if dataset else None
-    if checked_before(*memory, raw_folder):
+    if cache_is_valid(*memory, raw_folder):
         return
     if dataset:
         require_same_labels(preprocessed, dataset)
     files = {case: folder / f"{case}{ending}" for case in cases}
-    require_declared(files, manifest, classes, ignore_label(dataset_json), processes, progress=True)
-    remember_checked(*memory, raw_folder)
+    check_label_files(files, manifest, classes, ignore_label(dataset_json), processes, progress=True)
+    write_cache(*memory, raw_folder)
 
 
 def prepare_splits(
@@ -139,11 +141,11 @@ def prepare_splits(
     """
     for_test = training_cases_for_test(manifest, cases)
     if for_test:
-        raise SplitError(f"{for_test_text(for_test)}, and preprocess again.")
+        raise SplitError(f"{test_split_message(for_test)}, and preprocess again.")
     if fold == "all":
         return []
     file = preprocessed / SPLITS_NAME
-    warnings = without_patients(manifest, cases)
+    warnings = missing_patient_ids(manifest, cases)
     if not file.exists():
         if raw is not None and (raw / SPLITS_NAME).exists():
             splits = read_json(raw / SPLITS_NAME, SplitError)
@@ -161,7 +163,7 @@ def prepare_splits(
     return warnings
 
 
-def require_taught(manifest: Manifest, classes: Sequence[str], training_cases: Sequence[str]) -> None:
+def check_every_class_annotated(manifest: Manifest, classes: Sequence[str], training_cases: Sequence[str]) -> None:
     """Raises ManifestError for a class that no training case of the fold was annotated for.
 
     Nothing of it could be learnt; where it is only declared absent, that it is never there.
@@ -170,6 +172,6 @@ def require_taught(manifest: Manifest, classes: Sequence[str], training_cases: S
     untaught = [name for name in classes if name not in taught]
     if untaught:
         raise ManifestError(
-            f"No training case of this fold was annotated for {some(untaught)}. Remove the class from dataset.json "
+            f"No training case of this fold was annotated for {format_names(untaught)}. Remove the class from dataset.json "
             "and plan again, add cases in which it was drawn, or choose another split."
         )

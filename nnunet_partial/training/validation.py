@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from nnunet_partial.dataset.images import header, size_known
+from nnunet_partial.dataset.images import header, spacing_is_known
 from nnunet_partial.dataset.summary import NO_DOMAIN
 from nnunet_partial.evaluation.case import subject_of
 from nnunet_partial.evaluation.metrics import without_thin_axes
@@ -30,7 +30,7 @@ from nnunet_partial.utils.masks import Scale
 from nnunet_partial.utils.text import text_table
 
 
-def signs_text(
+def size_warnings_text(
     summary: Mapping[str, Any],
     manifest: Manifest,
     classes: Sequence[str],
@@ -113,7 +113,7 @@ def _scale(reference: Path, labels: CaseLabels) -> Scale:
         return Scale.of((1.0, 1.0), known=False)
     shape = np.broadcast_to(np.uint8(0), geometry.size[::-1])
     _, spacing_mm = without_thin_axes(shape, geometry.spacing_mm[::-1])
-    return Scale.of(spacing_mm, size_known(labels, geometry))
+    return Scale.of(spacing_mm, spacing_is_known(labels, geometry))
 
 
 def mask_unknown(
@@ -161,7 +161,7 @@ UNKNOWN, PREDICTED, SHARE, DRAWN, SHOWN, TRUE_SHARE, DRAWN_SHARE = range(7)
 Floats = NDArray[np.float64]
 
 
-class PatchSigns:
+class SizeMonitor:
     """Sums over validation samples, until they are looked at."""
 
     def __init__(self, manifest: Manifest, classes: Sequence[str], cases: Sequence[str]) -> None:
@@ -196,7 +196,7 @@ class PatchSigns:
 
     def sentence(self, ddp: bool) -> str:
         """The signs since the last call, in words; empty where there are none. In DDP all processes must call it."""
-        phrases = patch_signs(self._take(ddp), self.domains, self.classes)
+        phrases = patch_size_warnings(self._take(ddp), self.domains, self.classes)
         start = "Warning signs on validation patches: " if phrases else ""
         return start + "; ".join(phrases)
 
@@ -210,7 +210,7 @@ class PatchSigns:
         return np.sum(gathered, 0)
 
 
-def patch_signs(sums: Floats, domains: Sequence[str], classes: Sequence[str]) -> list[str]:
+def patch_size_warnings(sums: Floats, domains: Sequence[str], classes: Sequence[str]) -> list[str]:
     """A phrase for each class and domain that looks wrong; `sums` (domains, classes, 7).
 
     The predicted share over the samples that do not know a class is set beside its usual one: the true share over those

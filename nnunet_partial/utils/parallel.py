@@ -17,10 +17,10 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 #: Below this number of items starting further processes takes longer than the work.
-FEW = 64
+MIN_FILES_FOR_POOL = 64
 
 
-def in_parallel(
+def parallel_map(
     function: Callable[[Item], Result], items: Sequence[Item], processes: int = 1, title: str | None = None
 ) -> Iterator[Result]:
     """Yields `function(item)` for each item, in their order.
@@ -29,7 +29,11 @@ def in_parallel(
     processes. `title`: what the progress bar is called; None shows none. An error in a process reaches the caller as it
     is; a process that the system kills (memory) raises PartialLabelError.
     """
-    results = _alone(function, items) if processes <= 1 or len(items) < FEW else _pooled(function, items, processes)
+    results = (
+        _alone(function, items)
+        if processes <= 1 or len(items) < MIN_FILES_FOR_POOL
+        else _pooled(function, items, processes)
+    )
     if title is None:
         yield from results
         return

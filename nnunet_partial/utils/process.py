@@ -43,7 +43,7 @@ class Display(Protocol):
     def close(self) -> None: ...
 
 
-class Lines:
+class PlainDisplay:
     """Shows the output, less the bars in it and the empty lines around them."""
 
     def __init__(self, tell: Callable[[str], None]) -> None:
@@ -59,7 +59,7 @@ class Lines:
         pass
 
 
-class Bar:
+class BarDisplay:
     """Shows a bar instead of the output."""
 
     def __init__(self, progress: Progress) -> None:
@@ -114,7 +114,7 @@ class Commands:
             raise PartialLabelError(f"there is no program {command[0]} in {_programs()} or on the PATH; install it")
         self.count += 1
         log = self.logs / f"{self.count:02d}_{command[0]}.txt"
-        display: Display = Bar(progress) if progress else Lines(self.tell)
+        display: Display = BarDisplay(progress) if progress else PlainDisplay(self.tell)
         started = time.monotonic()
         try:
             code, last = _follow([program, *command[1:]], environment, log, typed, display)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from nnunet_partial.errors import ConversionError
-from nnunet_partial.utils.text import printable, some
+from nnunet_partial.utils.text import format_names, printable
 
 Row = dict[str, str]
 
@@ -52,12 +52,12 @@ def _columns(path: Path, header: Sequence[str], required: Sequence[str], optiona
     missing = set(required) - set(names)
     if missing:
         raise ConversionError(
-            f"{printable(str(path))} has no column {some(missing)}; "
-            f"its columns are: {printable(some(names)) if any(names) else 'none, the file is empty'}."
+            f"{printable(str(path))} has no column {format_names(missing)}; "
+            f"its columns are: {printable(format_names(names)) if any(names) else 'none, the file is empty'}."
         )
     twice = {name for name in spelling.values() if names.count(name) > 1}
     if twice:
-        raise ConversionError(f"{printable(str(path))} has the column {some(twice)} more than once.")
+        raise ConversionError(f"{printable(str(path))} has the column {format_names(twice)} more than once.")
     return names
 
 
@@ -76,7 +76,7 @@ def _filled(path: Path, line: int, cells: Sequence[str], columns: int) -> list[s
     return (row + [""] * columns)[:columns]
 
 
-def number(text: str) -> float | None:
+def parse_number(text: str) -> float | None:
     """The finite number that `text` says, with a point or (as some spreadsheets write) a comma; else None."""
     try:
         value = float(text.replace(",", ".") if "." not in text else text)
@@ -85,7 +85,7 @@ def number(text: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def whole_number(text: str) -> int | None:
+def parse_int(text: str) -> int | None:
     """The whole number that `text` says, also written as 46.0; else None."""
-    value = number(text)
+    value = parse_number(text)
     return int(value) if value is not None and value.is_integer() else None

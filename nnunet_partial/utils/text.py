@@ -10,7 +10,7 @@ def printable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def some(names: list[str] | tuple[str, ...] | set[str], limit: int = 10) -> str:
+def format_names(names: list[str] | tuple[str, ...] | set[str], limit: int = 10) -> str:
     """The first `limit` names, sorted, and how many more there are: 'a, b and 3 more'. Empty gives 'none'."""
     ordered = sorted(names)
     if not ordered:

@@ -10,32 +10,32 @@ import time
 import pytest
 from nnunet_partial.dataset_conversion.hmc_qu import decoded_masks
 from nnunet_partial.dataset_conversion.readers import isolated
-from nnunet_partial.dataset_conversion.readers.isolated import Apart, Crashed, call_apart
+from nnunet_partial.dataset_conversion.readers.isolated import Crashed, IsolatedWorker, run_isolated
 
 from nnunet_partial.errors import ConversionError
 
 
 def test_one_process_serves_many_calls_and_another_takes_over_after_a_crash() -> None:
-    first = call_apart(os.getpid)
+    first = run_isolated(os.getpid)
     assert first != os.getpid()
-    assert call_apart(os.getpid) == first
+    assert run_isolated(os.getpid) == first
     with pytest.raises(Crashed, match="abort crashed or took longer"):
-        call_apart(os.abort)
-    second = call_apart(os.getpid)
+        run_isolated(os.abort)
+    second = run_isolated(os.getpid)
     assert second not in (first, os.getpid())
 
 
 def test_errors_for_the_user_arrive_as_they_are(tmp_path: object) -> None:
     with pytest.raises(ConversionError, match=r"no\.mat cannot be read.*MATLAB"):
-        call_apart(decoded_masks, __import__("pathlib").Path("no.mat"))
+        run_isolated(decoded_masks, __import__("pathlib").Path("no.mat"))
 
 
 def test_one_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(isolated, "SECONDS", 0.2)
     with pytest.raises(Crashed):
-        call_apart(time.sleep, 60)
+        run_isolated(time.sleep, 60)
     monkeypatch.undo()
-    assert call_apart(int, "7") == 7
+    assert run_isolated(int, "7") == 7
 
 
 def test_it_ends_with_a_parent_that_was_killed() -> None:
@@ -62,7 +62,7 @@ def _lives(process: int) -> bool:
 
 
 def test_ending_twice_is_no_error() -> None:
-    one = Apart()
+    one = IsolatedWorker()
     assert one.call(int, "3") == 3
     one.end()
     one.end()

@@ -16,7 +16,7 @@ import SimpleITK as sitk
 from facts import says
 from nnunet_partial.dataset_conversion.derived.merge import merge
 from nnunet_partial.dataset_conversion.derived.scenario import scenario
-from nnunet_partial.dataset_conversion.derived.scenario_plan import Options
+from nnunet_partial.dataset_conversion.derived.scenario_plan import ScenarioOptions
 from raw_folders import Drawn, write_dataset, write_image
 
 from nnunet_partial.cli import check as check_command
@@ -455,4 +455,4 @@ def test_unity_with_off_read_as_absent_is_found_also_after_a_merge(
         with pytest.raises(DatasetError, match=case):
             merge([dataset.folder, other.folder], "Dataset004_Again")
         with pytest.raises(DatasetError, match=case):
-            scenario(dataset.folder, "Dataset004_Again", Options(("MYO",)))
+            scenario(dataset.folder, "Dataset004_Again", ScenarioOptions(("MYO",)))

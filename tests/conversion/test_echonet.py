@@ -10,7 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from facts import says
-from nnunet_partial.dataset_conversion.echonet import EchoNetDynamic, is_long_axis, outline, phases_by_area, stem
+from nnunet_partial.dataset_conversion.echonet import (
+    EchoNetDynamic,
+    contour_from_chords,
+    is_long_axis,
+    phases_by_area,
+    stem,
+)
 from nnunet_partial.dataset_conversion.readers import polygon
 from nnunet_partial.dataset_conversion.readers.video import read_frames
 from nnunet_partial.dataset_conversion.writer import Report, convert
@@ -92,7 +98,7 @@ def test_capped_adds_the_triangle_up_to_the_apex(tmp_path: Path) -> None:
 
 def test_the_apex_is_the_end_of_the_axis_that_lies_at_the_first_chord() -> None:
     upside_down = np.array([[15, 25, 15, 1], *chords(11, 19)[1:]], float)
-    assert outline(upside_down, "capped").points[-1].tolist() == [15, 1]
+    assert contour_from_chords(upside_down, "capped").points[-1].tolist() == [15, 1]
 
 
 def test_official_split_in_any_case(tmp_path: Path) -> None:
@@ -169,10 +175,10 @@ def test_an_irregular_tracing_is_used_and_flagged(tmp_path: Path) -> None:
 
 
 def test_41_rows_never_make_one_polygon() -> None:
-    found = outline(np.array(WIDE + NARROW[1:], float))
+    found = contour_from_chords(np.array(WIDE + NARROW[1:], float))
     assert found.irregular
     assert found.points.shape == (40, 2)
-    assert polygon.area(found.points) == 190  # 10 x 19: the first tracing alone
+    assert polygon.polygon_area(found.points) == 190  # 10 x 19: the first tracing alone
 
 
 @pytest.mark.parametrize(
@@ -385,7 +391,7 @@ def test_the_real_sample(real_echo: Path) -> None:
         assert spacing == pytest.approx((150 / 112, 150 / 112))
         # the area by a sum over the strips between neighbouring chords, not by filling a polygon
         chord = np.array(traced[name, info["frame"]][1:])
-        area = sum(polygon.area(np.array([a[:2], b[:2], b[2:], a[2:]])) for a, b in itertools.pairwise(chord))
+        area = sum(polygon.polygon_area(np.array([a[:2], b[:2], b[2:], a[2:]])) for a, b in itertools.pairwise(chord))
         # pixels on the outline are filled in full, so the mask is larger by half of its length
         steps = np.diff(np.concatenate([chord[:, :2], chord[::-1, 2:], chord[:1, :2]]), axis=0)
         assert int(mask.sum()) == pytest.approx(area + np.abs(steps).max(axis=1).sum() / 2, rel=0.03)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from nnunet_partial.dataset_conversion.derived.merge import merge
 from nnunet_partial.dataset_conversion.derived.scenario import scenario
-from nnunet_partial.dataset_conversion.derived.scenario_plan import Options
+from nnunet_partial.dataset_conversion.derived.scenario_plan import ScenarioOptions
 from raw_folders import Drawn, read_values, write_dataset
 
 from nnunet_partial.dataset.check import check
@@ -25,7 +25,7 @@ def sources(raw: Path) -> list[Path]:
     cases = [Drawn(f"c{n}", [1, 2, 3], {**about, "patient": f"c{n}"}) for n in (1, 2)]
     cases.append(Drawn("c3", [1, 2, 3], {**about, "patient": "c3", "split": "test"}, "Ts"))
     camus = write_dataset(raw, "Dataset501_CAMUS", {"LV": 1, "MYO": 2, "LA": 3}, cases)
-    hidden = scenario(camus.folder, "Dataset601_Hidden", Options(("LA",), 0.5))
+    hidden = scenario(camus.folder, "Dataset601_Hidden", ScenarioOptions(("LA",), 0.5))
     uda = {"annotated": ["LV", "LA", "RV"], "domain": "uda"}
     cases = [Drawn(f"u{n}", [1, 2, 3], {**uda, "patient": f"u{n}"}) for n in (1, 2)]
     other = write_dataset(raw, "Dataset502_UDA", {"LV": 1, "LA": 2, "RV": 3}, cases)
@@ -66,7 +66,7 @@ def test_without_a_scenario_there_are_none(sources: list[Path], raw: Path) -> No
 
 def test_a_scenario_of_the_merge_still_has_the_first_complete_labels(sources: list[Path]) -> None:
     made = merged(sources)
-    again = RawDataset(scenario(made.folder, "Dataset602_Again", Options(("RV",), 0.5, domain="uda")).folder)
+    again = RawDataset(scenario(made.folder, "Dataset602_Again", ScenarioOptions(("RV",), 0.5, domain="uda")).folder)
     assert all(read_values(again.label_files("Tr_full")[case])[:3] == [1, 2, 3] for case in ("c1", "c2"))
 
 

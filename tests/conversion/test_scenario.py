@@ -11,8 +11,8 @@ import pytest
 import SimpleITK as sitk
 from facts import says
 from nnunet_partial.dataset_conversion.derived import scenario as scenario_module
-from nnunet_partial.dataset_conversion.derived.scenario import Made, scenario
-from nnunet_partial.dataset_conversion.derived.scenario_plan import Options, chosen_patients, hidden_classes
+from nnunet_partial.dataset_conversion.derived.scenario import ScenarioResult, scenario
+from nnunet_partial.dataset_conversion.derived.scenario_plan import ScenarioOptions, chosen_patients, hidden_classes
 from raw_folders import Drawn, read_values, snapshot, write_dataset, write_image
 
 from nnunet_partial.cli import main
@@ -60,9 +60,9 @@ def with_splits(dataset: RawDataset) -> RawDataset:
     return dataset
 
 
-def make(source: RawDataset, *missing: str, name: str = "Dataset601_Test", **options: Any) -> Made:
+def make(source: RawDataset, *missing: str, name: str = "Dataset601_Test", **options: Any) -> ScenarioResult:
     overwrite = options.pop("overwrite", False)
-    return scenario(source.folder, name, Options(missing, **options), overwrite=overwrite)
+    return scenario(source.folder, name, ScenarioOptions(missing, **options), overwrite=overwrite)
 
 
 def made(source: RawDataset, *missing: str, **options: Any) -> RawDataset:

@@ -15,7 +15,7 @@ from facts import says
 from nnunet_partial.dataset_conversion.camus import Camus
 from nnunet_partial.dataset_conversion.derived.merge import merge
 from nnunet_partial.dataset_conversion.readers.images import require_whole_mhd
-from nnunet_partial.dataset_conversion.ted import Album, Ted, in_order, small
+from nnunet_partial.dataset_conversion.ted import FrameIndex, Ted, is_sorted, thumbnail
 from nnunet_partial.dataset_conversion.writer import Report, convert
 from numpy.typing import NDArray
 from source_folders import CFG, camus_split, camus_view, read_nifti, write_nifti
@@ -24,7 +24,7 @@ from nnunet_partial.cli import main
 from nnunet_partial.dataset.check import check
 from nnunet_partial.dataset.raw import RawDataset
 from nnunet_partial.errors import ConversionError, DatasetError
-from nnunet_partial.labels import CaseLabels, strangers
+from nnunet_partial.labels import CaseLabels, find_shared_patients
 
 NAME = "Dataset504_TED"
 TED_CFG = "ED: 1\nES: 3\nNbFrame: 4\nImageQuality: Medium\nEF: 48\nSex: M\nAge: 61\n"
@@ -334,28 +334,28 @@ def test_a_wrong_camus_folder_is_explained(tmp_path: Path) -> None:
 
 
 def test_a_picture_is_known_again_in_other_pixels_and_with_other_contrast() -> None:
-    album = Album.of([("a", heart(1)), ("b", heart(2)), ("blank", np.full((40, 32), 7, np.uint8))])
+    album = FrameIndex.of([("a", heart(1)), ("b", heart(2)), ("blank", np.full((40, 32), 7, np.uint8))])
     assert album.patients == ("a", "b")
     assert album.who(tall(heart(1))) == "a"
     assert album.who(heart(2) // 2 + 10) == "b"
     assert album.who(heart(3)) is None
     assert album.who(np.full((40, 32), 7, np.uint8)) is None
-    assert Album.of([]).who(heart(1)) is None
+    assert FrameIndex.of([]).who(heart(1)) is None
 
 
 def test_of_two_patients_who_look_alike_none_is_taken() -> None:
     almost = heart(1).copy()
     almost[:4, :4] += 10
-    assert float(small(almost) @ small(heart(1))) > 0.985
-    assert Album.of([("a", heart(1)), ("b", almost)]).who(heart(1)) is None
-    assert Album.of([("a", heart(1)), ("a", almost)]).who(heart(1)) == "a"
+    assert float(thumbnail(almost) @ thumbnail(heart(1))) > 0.985
+    assert FrameIndex.of([("a", heart(1)), ("b", almost)]).who(heart(1)) is None
+    assert FrameIndex.of([("a", heart(1)), ("a", almost)]).who(heart(1)) == "a"
 
 
 def test_in_order() -> None:
-    assert in_order(["a", "b", "d"])
-    assert in_order([])
-    assert not in_order(["a", "c", "b"])
-    assert not in_order(["a", "a"])
+    assert is_sorted(["a", "b", "d"])
+    assert is_sorted([])
+    assert not is_sorted(["a", "c", "b"])
+    assert not is_sorted(["a", "a"])
 
 
 def both(tmp_path: Path, **options: Any) -> list[Path]:
@@ -394,16 +394,16 @@ def test_ted_alone_or_with_others_is_no_leak() -> None:
         return CaseLabels(("LV",), domain=domain, patient=patient, info={"same_people_as": twin} if twin else {})
 
     unknown, known = one("ted", "ted_patient001", "camus"), one("ted", "camus_patient0002", "camus")
-    assert strangers({"t": unknown, "u": unknown}) == []
-    assert strangers({"t": unknown, "e": one("echonet", "echonet_1")}) == []
-    assert strangers({"t": known, "c": one("camus", "camus_patient0007")}) == []
-    assert len(strangers({"t": unknown, "c": one("camus", "camus_patient0007")})) == 1
+    assert find_shared_patients({"t": unknown, "u": unknown}) == []
+    assert find_shared_patients({"t": unknown, "e": one("echonet", "echonet_1")}) == []
+    assert find_shared_patients({"t": known, "c": one("camus", "camus_patient0007")}) == []
+    assert len(find_shared_patients({"t": unknown, "c": one("camus", "camus_patient0007")})) == 1
     # the two releases of CAMUS count their patients differently
-    assert len(strangers({"t": known, "c": one("camus", "camus_training_patient0007")})) == 1
+    assert len(find_shared_patients({"t": known, "c": one("camus", "camus_training_patient0007")})) == 1
     # nor may the two be merged; either alone is fine
     old, new = one("camus", "camus_training_patient0007", "camus"), one("camus", "camus_patient0003")
-    assert strangers({"o": old}) == []
-    assert "Take one of the two releases" in strangers({"o": old, "n": new})[0]
+    assert find_shared_patients({"o": old}) == []
+    assert "Take one of the two releases" in find_shared_patients({"o": old, "n": new})[0]
 
 
 def test_options(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from facts import says
 from nnunet_partial.dataset_conversion.derived.merge import merge
 from nnunet_partial.dataset_conversion.derived.scenario import scenario
-from nnunet_partial.dataset_conversion.derived.scenario_plan import Options
+from nnunet_partial.dataset_conversion.derived.scenario_plan import ScenarioOptions
 from nnunet_partial.dataset_conversion.unity import Unity, chambers, labels_of, smooth
 from nnunet_partial.dataset_conversion.writer import Report, convert
 from raw_folders import Drawn, write_dataset
@@ -282,7 +282,7 @@ def test_how_off_was_read_goes_along_into_merges_and_scenarios(tmp_path: Path) -
     theirs = [Drawn(f"b_{n}", [1], {"annotated": ["LV"], "domain": "b", "patient": f"b{n}"}) for n in range(2)]
     other = write_dataset(report.folder.parent, "Dataset509_B", {"LV": 1}, theirs)
     merged = merge([report.folder, other.folder], "Dataset510_Merged").folder
-    hidden = scenario(merged, "Dataset511_Half", Options(("LV",), 0.5)).folder
+    hidden = scenario(merged, "Dataset511_Half", ScenarioOptions(("LV",), 0.5)).folder
     for folder in (merged, hidden):
         found = RawDataset(folder).manifest.labels_of(CASE)
         assert (found.absent, found.info["off"]) == (("RA",), "absent")

@@ -19,7 +19,7 @@ import pytest
 import SimpleITK as sitk
 from facts import says
 from nnunet_partial.dataset_conversion import DATASETS, staging, writer
-from nnunet_partial.dataset_conversion.base import Case, DataSet, Note, Skipped, Source, require_identifier
+from nnunet_partial.dataset_conversion.base import ConvertedCase, DataSet, Note, Skipped, SourceItem, require_identifier
 from nnunet_partial.dataset_conversion.camus import Camus
 from nnunet_partial.dataset_conversion.echonet import EchoNetDynamic
 from nnunet_partial.dataset_conversion.readers import images
@@ -33,7 +33,7 @@ from nnunet_partial.labels import CaseLabels
 
 NAME = "Dataset501_Toy"
 #: What the sources of `Toy` yield; a data set itself holds no pictures.
-STORY: dict[str, list[Case | Skipped | Note | Exception]] = {}
+STORY: dict[str, list[ConvertedCase | Skipped | Note | Exception]] = {}
 
 
 @dataclass(frozen=True)
@@ -48,25 +48,27 @@ class Toy(DataSet):
     reference: ClassVar[str] = "none"
     license: ClassVar[str] = "free"
 
-    def sources(self) -> Sequence[Source]:
-        return [Source(name) for name in STORY]
+    def sources(self) -> Sequence[SourceItem]:
+        return [SourceItem(name) for name in STORY]
 
-    def read(self, source: Source) -> Iterator[Case | Skipped | Note]:
+    def read(self, source: SourceItem) -> Iterator[ConvertedCase | Skipped | Note]:
         for found in STORY[source.name]:
             if isinstance(found, Exception):
                 raise found
             yield found
 
 
-def case(identifier: str, *values: int, split: str | None = None, annotated: tuple[str, ...] = ("LV", "LA")) -> Case:
+def case(
+    identifier: str, *values: int, split: str | None = None, annotated: tuple[str, ...] = ("LV", "LA")
+) -> ConvertedCase:
     """A picture of one row; `values`: its mask."""
     mask = np.array([values or (0, 1, 2)], np.uint8)
     info = {} if split is None else {"split": split}
-    return Case(identifier, mask * 100, mask, (0.5, 0.25), CaseLabels(annotated, domain="toy", info=info))
+    return ConvertedCase(identifier, mask * 100, mask, (0.5, 0.25), CaseLabels(annotated, domain="toy", info=info))
 
 
 @pytest.fixture(autouse=True)
-def story() -> Iterator[dict[str, list[Case | Skipped | Note | Exception]]]:
+def story() -> Iterator[dict[str, list[ConvertedCase | Skipped | Note | Exception]]]:
     """Two sources with a case each."""
     STORY.clear()
     STORY.update({"first": [case("toy_1")], "second": [case("toy_2", 0, 2)]})
@@ -121,7 +123,7 @@ def test_what_lies_on_disk_in_the_end(tmp_path: Path, raw: Path) -> None:
 
 def test_equal_pictures_give_equal_bytes_whenever_they_are_written(tmp_path: Path) -> None:
     for name in ("a.nii.gz", "b.nii.gz"):
-        images.write_picture(tmp_path / name, np.arange(6, dtype=np.uint8).reshape(2, 3), (0.5, 0.25))
+        images.write_image(tmp_path / name, np.arange(6, dtype=np.uint8).reshape(2, 3), (0.5, 0.25))
         time.sleep(1.1)  # gzip stamps files by the second
     first = (tmp_path / "a.nii.gz").read_bytes()
     assert first == (tmp_path / "b.nii.gz").read_bytes()
@@ -143,7 +145,7 @@ def test_pictures_are_those_that_simpleitk_writes(
     image = sitk.GetImageFromArray(np.ascontiguousarray(array))
     image.SetSpacing(spacing_mm[::-1])
     sitk.WriteImage(image, str(tmp_path / "theirs.nii.gz"))
-    images.write_picture(tmp_path / "ours.nii.gz", array, spacing_mm)
+    images.write_image(tmp_path / "ours.nii.gz", array, spacing_mm)
     ours, theirs = (gzip.decompress((tmp_path / f"{name}.nii.gz").read_bytes()) for name in ("ours", "theirs"))
     assert ours == theirs
     assert np.array_equal(read_nifti(tmp_path / "ours.nii.gz")[0], array)
@@ -166,7 +168,9 @@ def test_pictures_are_those_that_simpleitk_writes(
         (case("../toy_1"), says("'../toy_1' cannot name a case")),
     ],
 )
-def test_a_case_that_does_not_fit_together_is_skipped(tmp_path: Path, raw: Path, bad: Case, reason: says) -> None:
+def test_a_case_that_does_not_fit_together_is_skipped(
+    tmp_path: Path, raw: Path, bad: ConvertedCase, reason: says
+) -> None:
     STORY["first"] = [bad]
     report = convert(Toy(tmp_path), NAME)
     assert skips(report) == {bad.identifier: reason}

@@ -496,7 +496,7 @@ def test_several_processes_give_the_same_tables(place: Place, monkeypatch: pytes
     folder = place.predict("p", POOR)
     evaluate(place, folder)
     alone = {path.name: path.read_bytes() for path in place.out.glob("*.csv")}
-    monkeypatch.setattr(parallel, "FEW", 1)
+    monkeypatch.setattr(parallel, "MIN_FILES_FOR_POOL", 1)
     assert evaluate(place, folder, more=("-np", "2")) == 0
     assert {path.name: path.read_bytes() for path in place.out.glob("*.csv")} == alone
 

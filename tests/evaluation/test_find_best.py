@@ -18,7 +18,7 @@ import pytest
 from raw_folders import read_values
 
 from nnunet_partial.cli import main
-from nnunet_partial.model_selection.candidates import Trained, cross_validation, together
+from nnunet_partial.model_selection.candidates import TrainedModel, cross_validation, together
 from nnunet_partial.model_selection.find_best import instructions
 from nnunet_partial.model_selection.postprocessing import decide
 
@@ -360,7 +360,7 @@ def test_the_second_stage_of_a_cascade_is_told_where_the_first_went(tmp_path: Pa
         "3d_cascade_fullres": {"inherits_from": "x"},
         "x": {"previous_stage": "3d_lowres"},
     }
-    model = Trained(tmp_path, "T", "P", "3d_cascade_fullres")
+    model = TrainedModel(tmp_path, "T", "P", "3d_cascade_fullres")
     write_plans(tmp_path / "plans.json", configurations=configurations)
     text = instructions("510", (0,), together(model, (0,)), 1, postprocessed=False)
     first, second = [line for line in text.splitlines() if line.startswith("nnUNetv2_predict")]

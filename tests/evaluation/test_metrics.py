@@ -19,8 +19,8 @@ from nnunet_partial.evaluation.metrics import (
     METRICS,
     MISSED,
     Measured,
+    contour_agreement,
     measure,
-    outline_agreement,
     without_thin_axes,
 )
 from nnunet_partial.utils.masks import Scale, bounding_box, nearest, surface_points
@@ -88,8 +88,8 @@ def test_a_volume() -> None:
 def test_a_distance_of_exactly_the_tolerance_is_within_it() -> None:
     truth, predicted = block((1, 9), (0, 1), (0, 1)), block((1, 9), (0, 1), (7, 8))
     spacing = (1.0, 0.3)  # 7 * 0.3 is 2.0999999999999996 or 2.1, depending on the way it is computed
-    assert outline_agreement(predicted, truth, spacing, 2.1)[0] == 1.0
-    assert outline_agreement(predicted, truth, spacing, 2.0999)[0] == 0.0
+    assert contour_agreement(predicted, truth, spacing, 2.1)[0] == 1.0
+    assert contour_agreement(predicted, truth, spacing, 2.0999)[0] == 0.0
 
 
 def test_a_spacing_stored_as_float32_changes_no_surface_dice() -> None:
@@ -97,9 +97,9 @@ def test_a_spacing_stored_as_float32_changes_no_surface_dice() -> None:
     truth, predicted = block((1, 9), (0, 1), (0, 1)), block((1, 9), (0, 1), (5, 6))
     stored = float(np.float32(0.4))
     assert 5 * stored > 2
-    assert outline_agreement(predicted, truth, (0.4, 0.4), 2)[0] == 1.0
-    assert outline_agreement(predicted, truth, (stored, stored), 2)[0] == 1.0
-    assert outline_agreement(predicted, truth, (stored, stored), 1.9999)[0] == 0.0
+    assert contour_agreement(predicted, truth, (0.4, 0.4), 2)[0] == 1.0
+    assert contour_agreement(predicted, truth, (stored, stored), 2)[0] == 1.0
+    assert contour_agreement(predicted, truth, (stored, stored), 1.9999)[0] == 0.0
 
 
 def warped(rng: np.random.Generator, spacing_mm: float) -> np.ndarray:
@@ -119,7 +119,7 @@ def test_warped_ellipses_agree_in_both_precisions_with_exact_integers(seed: int)
     squared = ((points[:, None] - others[None]) ** 2).sum(axis=2)
     expected = np.concatenate([squared.min(axis=0), squared.min(axis=1)]) <= 25
     for step in (0.4, float(np.float32(0.4))):
-        assert outline_agreement(predicted, truth, (step, step), 2)[0] == expected.mean()
+        assert contour_agreement(predicted, truth, (step, step), 2)[0] == expected.mean()
 
 
 def test_units() -> None:
@@ -178,8 +178,8 @@ def test_where_the_border_cuts_a_structure_the_cut_is_outline() -> None:
 def test_more_background_around_the_picture_changes_nothing(axes: int, seed: int) -> None:
     predicted, truth = random_masks(seed, axes)
     spacing = SPACINGS[1] if axes == 2 else SPACINGS[2]
-    wider = outline_agreement(np.pad(predicted, 3), np.pad(truth, 3), spacing, 1.0)
-    assert outline_agreement(predicted, truth, spacing, 1.0) == pytest.approx(wider, nan_ok=True)
+    wider = contour_agreement(np.pad(predicted, 3), np.pad(truth, 3), spacing, 1.0)
+    assert contour_agreement(predicted, truth, spacing, 1.0) == pytest.approx(wider, nan_ok=True)
 
 
 # ---- other things ----------------------------------------------------------------------------------------------------
@@ -265,7 +265,7 @@ def test_as_every_voxel_against_every_other(spacing: tuple[float, ...], seed: in
         max(np.quantile(there, 0.95), np.quantile(back, 0.95)),
         every.mean(),
     )
-    assert outline_agreement(predicted, truth, spacing, tolerance) == pytest.approx(expected, abs=1e-9)
+    assert contour_agreement(predicted, truth, spacing, tolerance) == pytest.approx(expected, abs=1e-9)
 
 
 def contour(mask: np.ndarray, spacing: tuple[float, ...]) -> sitk.Image:

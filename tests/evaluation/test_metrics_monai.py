@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from nnunet_partial.evaluation.metrics import outline_agreement
+from nnunet_partial.evaluation.metrics import contour_agreement
 
 from .test_metrics import SPACINGS, random_masks
 
@@ -19,7 +19,7 @@ def test_as_monai(spacing: tuple[float, ...], seed: int) -> None:
     predicted, truth = random_masks(200 + seed, len(spacing))
     pair = [torch.from_numpy(mask)[None, None] for mask in (predicted, truth)]
     options = {"include_background": True, "spacing": spacing}
-    found = outline_agreement(predicted, truth, spacing, 1.05)
+    found = contour_agreement(predicted, truth, spacing, 1.05)
     expected = (
         theirs.compute_surface_dice(*pair, [1.05], **options),
         theirs.compute_hausdorff_distance(*pair, **options),

@@ -13,8 +13,8 @@ import pytest
 from raw_folders import write_image
 
 from nnunet_partial.cli import main
-from nnunet_partial.dataset.images import Geometry, header, look, read_array, size_known
-from nnunet_partial.dataset.summary import overview, scale_warning
+from nnunet_partial.dataset.images import Geometry, header, inspect_image, read_array, spacing_is_known
+from nnunet_partial.dataset.summary import dataset_summary, scale_warning
 from nnunet_partial.labels import CaseLabels, Manifest
 
 SQUARE = np.zeros((40, 40), np.uint8)
@@ -146,12 +146,12 @@ def test_the_channels_of_an_image_share_one(tmp_path: Path) -> None:
 def test_one_that_is_broken_is_named(tmp_path: Path, content: str) -> None:
     write_image(tmp_path / "a.tif", SOLID, 1.0)
     (tmp_path / "a.json").write_text(content)
-    problem = look(tmp_path / "a.tif").problem
+    problem = inspect_image(tmp_path / "a.tif").problem
     assert problem is not None
     assert "cannot be read: a.json beside it" in problem
     assert "expected three numbers above 0" in problem
     (tmp_path / "a.json").write_text("no json")
-    assert "is not valid JSON" in str(look(tmp_path / "a.tif").problem)
+    assert "is not valid JSON" in str(inspect_image(tmp_path / "a.tif").problem)
 
 
 # ---- the rule --------------------------------------------------------------------------------------------------------
@@ -170,8 +170,8 @@ def test_one_that_is_broken_is_named(tmp_path: Path, content: str) -> None:
 def test_the_manifest_first_then_the_file(said: object, sized: bool, known: bool) -> None:
     labels = CaseLabels(("LV",), info={} if said is None else {"spacing_known": said})
     geometry = Geometry((1, 1), (1.0, 1.0), (0.0, 0.0), (1.0, 0.0, 0.0, 1.0), sized=sized)
-    assert size_known(labels, geometry) is known
-    assert size_known(labels, None) is (said is not False)
+    assert spacing_is_known(labels, geometry) is known
+    assert spacing_is_known(labels, None) is (said is not False)
 
 
 def test_the_overview_calls_the_pixel_size_of_png_made_up() -> None:
@@ -180,14 +180,14 @@ def test_the_overview_calls_the_pixel_size_of_png_made_up() -> None:
         name: Geometry((6, 8), (1.0, 1.0), (0.0, 0.0), (1.0, 0.0, 0.0, 1.0), sized=name == "nifti")
         for name in ("png", "nifti")
     }
-    text = overview(manifest, ["LV"], ["png", "nifti"], [], geometry)
+    text = dataset_summary(manifest, ["LV"], ["png", "nifti"], [], geometry)
     assert text.count("1 x 1 (made up)") == 1
     assert "measured and made-up pixel sizes" in str(scale_warning(manifest, ["png", "nifti"], geometry))
 
 
 def test_the_warning_signs_of_a_training_on_png_say_no_cm2(tmp_path: Path) -> None:
     """400 of 1600 pixels drawn in a, 800 predicted in b, which does not know it: shares, 2 times as usual."""
-    from nnunet_partial.training.validation import signs_text
+    from nnunet_partial.training.validation import size_warnings_text
 
     manifest = Manifest({"a": CaseLabels(("LV",), domain="a"), "b": CaseLabels((), domain="b")})
     entries = []
@@ -201,6 +201,6 @@ def test_the_warning_signs_of_a_training_on_png_say_no_cm2(tmp_path: Path) -> No
                 "metrics": {1: {**counts, "n_ref": drawn}},
             }
         )
-    text = signs_text({"metric_per_case": entries}, manifest, ["LV"], ".png", ["a", "b"], "m")
+    text = size_warnings_text({"metric_per_case": entries}, manifest, ["LV"], ".png", ["a", "b"], "m")
     assert text.startswith("Mean predicted size (share of image)")
     assert re.search("m: in b, LV .* 2 times .*area ", text)

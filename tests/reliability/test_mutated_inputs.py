@@ -25,13 +25,13 @@ from nnunet_partial.dataset_conversion.folder import read_cases
 from nnunet_partial.dataset_conversion.readers.images import require_whole_mhd
 from nnunet_partial.dataset_conversion.unity import Copy as UnityCopy
 from nnunet_partial.dataset_conversion.unity import chambers, read_labels
-from nnunet_partial.dataset_conversion.writer import Outcome, finished
+from nnunet_partial.dataset_conversion.writer import Outcome, read_log
 from source_folders import CFG, chords, tracing_text
 from unity_folder import CUP, OFF, name_of
 
-from nnunet_partial.dataset.declare import Undeclared
-from nnunet_partial.dataset.declare_sources import by_table
-from nnunet_partial.dataset.label_check import checked_before, remember_checked
+from nnunet_partial.dataset.declare import DatasetToDeclare
+from nnunet_partial.dataset.declare_sources import manifest_from_table
+from nnunet_partial.dataset.label_check import cache_is_valid, write_cache
 from nnunet_partial.dataset.raw import RawDataset
 from nnunet_partial.dataset.splits import check_splits, make_splits
 from nnunet_partial.errors import PartialLabelError, SplitError
@@ -116,15 +116,15 @@ def read_memory(path: Path) -> None:
     (path.parent / "dataset.json").write_bytes(as_json(DATASET))
     MANIFEST.write(path.parent / "partial_labels.json")
     (path.parent / "labels").mkdir(exist_ok=True)
-    answer = checked_before(path, path.parent / "partial_labels.json", path.parent / "labels", ".nii.gz")
+    answer = cache_is_valid(path, path.parent / "partial_labels.json", path.parent / "labels", ".nii.gz")
     content = path.read_bytes()
-    remember_checked(path, path.parent / "partial_labels.json", path.parent / "labels", ".nii.gz")
+    write_cache(path, path.parent / "partial_labels.json", path.parent / "labels", ".nii.gz")
     if answer:
         assert json.loads(content.decode("utf-8-sig")) == json.loads(path.read_bytes())
 
 
 def read_log(path: Path) -> None:
-    for source, outcome in finished(path, ["one", "two"]).items():
+    for source, outcome in read_log(path, ["one", "two"]).items():
         assert source == outcome.source
         assert not outcome.failed
 
@@ -181,7 +181,7 @@ def read_run(path: Path) -> None:
     assert not changed or record[-1]["from_epoch"] == 3
 
 
-class Named(Undeclared):
+class Named(DatasetToDeclare):
     """Three cases c0, c1, c2 without files."""
 
     classes = CLASSES  # type: ignore[assignment]
@@ -193,7 +193,7 @@ class Named(Undeclared):
 
 
 def read_declared(path: Path) -> None:
-    manifest = by_table(Named(), path)
+    manifest = manifest_from_table(Named(), path)
     assert list(manifest.cases) == ["c0", "c1", "c2"]
     manifest.require(manifest.cases, CLASSES)
 

@@ -13,13 +13,13 @@ import pytest
 from nnunet_partial.evaluation.console import stars
 from nnunet_partial.evaluation.metrics import METRICS
 from nnunet_partial.labels import CaseLabels, Manifest
-from nnunet_partial.report.annotation_matrix import Share, draw_knowledge, knowledge_of
+from nnunet_partial.report.annotation_matrix import AnnotationCount, annotation_matrix, draw_annotation_matrix
 from nnunet_partial.report.boxplots import draw_boxes
 from nnunet_partial.report.evaluation_tables import agreement_tables, comparison_table, rank_table
 from nnunet_partial.report.formatting import decimal, interval
-from nnunet_partial.report.overlays import choose_cases
+from nnunet_partial.report.overlays import select_cases
 from nnunet_partial.report.results import Results
-from nnunet_partial.utils.colors import COLOURS, FURTHER, colours_of
+from nnunet_partial.utils.colors import COLORS, EXTRA_COLORS, class_colors
 
 
 def results(models: str = "a b", **tables: Any) -> Results:
@@ -58,7 +58,7 @@ def test_worst_middle_and_best_case_by_the_mean_of_all_models() -> None:
     rows.append(measured("a", "c5", 0.0))  # b has no prediction of it
     rows += [measured(m, "c6", "", "correctly empty") for m in "ab"]
     rows += [measured(m, "c7", 0.0, "false positive") for m in "ab"]  # shows no LV: nothing to see of its outline
-    (chosen,) = choose_cases(results(per_case=rows))
+    (chosen,) = select_cases(results(per_case=rows))
     assert chosen.cases == {"worst": "c1", "median": "c2", "best": "c3"}  # of the two in the middle the lower
     assert (chosen.n, chosen.dice["b", "c1"]) == (4, 0.1)
 
@@ -68,7 +68,7 @@ def test_worst_middle_and_best_case_by_the_mean_of_all_models() -> None:
 )
 def test_few_cases_are_shown_once_each(cases: list[str], shown: list[str]) -> None:
     rows = [measured("a", case, 0.5) for case in cases]
-    (chosen,) = choose_cases(results("a", per_case=rows))
+    (chosen,) = select_cases(results("a", per_case=rows))
     assert len(chosen.cases) == len(shown)
     assert sorted(chosen.cases.values()) == cases
 
@@ -189,10 +189,13 @@ def test_unknown_absent_and_annotated_are_counted_apart() -> None:
             "4": CaseLabels((), domain="y"),
         }
     )
-    known = knowledge_of(manifest, ["1", "2", "3", "4", "not in it"], ["LV", "MYO"])
-    assert known == {"x": {"LV": Share(3), "MYO": Share(1, 1, 1)}, "y": {"LV": Share(0, 0, 1), "MYO": Share(0, 0, 1)}}
+    known = annotation_matrix(manifest, ["1", "2", "3", "4", "not in it"], ["LV", "MYO"])
+    assert known == {
+        "x": {"LV": AnnotationCount(3), "MYO": AnnotationCount(1, 1, 1)},
+        "y": {"LV": AnnotationCount(0, 0, 1), "MYO": AnnotationCount(0, 0, 1)},
+    }
     assert known["x"]["MYO"].words == "1 annotated, 1 absent, 1 unknown"
-    assert knowledge_of(manifest, [], ["LV"]) == {}
+    assert annotation_matrix(manifest, [], ["LV"]) == {}
 
 
 def test_boxes_tell_unknown_from_known_without_a_value() -> None:
@@ -227,11 +230,15 @@ def test_every_value_lies_within_the_boxes_axes() -> None:
 
 
 def test_the_project_s_structures_keep_their_colours() -> None:
-    assert colours_of(["RV", "LV"]) == {"RV": COLOURS["RV"], "LV": COLOURS["LV"]}
-    assert colours_of(["tumour", "LV", "cyst"]) == {"tumour": FURTHER[0], "LV": COLOURS["LV"], "cyst": FURTHER[1]}
-    many = colours_of([str(number) for number in range(9)])
-    assert many["7"] == many["0"] == FURTHER[0]
-    assert not set(FURTHER) & set(COLOURS.values())
+    assert class_colors(["RV", "LV"]) == {"RV": COLORS["RV"], "LV": COLORS["LV"]}
+    assert class_colors(["tumour", "LV", "cyst"]) == {
+        "tumour": EXTRA_COLORS[0],
+        "LV": COLORS["LV"],
+        "cyst": EXTRA_COLORS[1],
+    }
+    many = class_colors([str(number) for number in range(9)])
+    assert many["7"] == many["0"] == EXTRA_COLORS[0]
+    assert not set(EXTRA_COLORS) & set(COLORS.values())
 
 
 def test_numbers_as_they_are_printed() -> None:
@@ -241,14 +248,16 @@ def test_numbers_as_they_are_printed() -> None:
 
 
 def test_two_names_that_no_file_can_tell_apart_get_a_file_each(tmp_path: Path) -> None:
-    shares = {"x": {"LV": Share(1)}}
+    shares = {"x": {"LV": AnnotationCount(1)}}
     for name in ("a/b", "a?b"):
-        draw_knowledge(shares, ["LV"], name, "Cases").figure(tmp_path)
+        draw_annotation_matrix(shares, ["LV"], name, "Cases").figure(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         *("knows_a-b-2.pdf", "knows_a-b-2.png", "knows_a-b.pdf", "knows_a-b.png"),
     ]
 
 
 def test_a_name_in_another_script_or_with_a_formula_is_drawn(tmp_path: Path) -> None:
-    figure = draw_knowledge({"$\\alpha_{": {"\u5fc3": Share(1, 2, 3)}}, ["\u5fc3"], "x", "Cases").figure(tmp_path)
+    figure = draw_annotation_matrix(
+        {"$\\alpha_{": {"\u5fc3": AnnotationCount(1, 2, 3)}}, ["\u5fc3"], "x", "Cases"
+    ).figure(tmp_path)
     assert figure.alt == "Cases: $\\alpha_{: \u5fc3 1 annotated, 2 absent, 3 unknown"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from nnunet_partial.report.figure_style import new_drawing
-from nnunet_partial.report.overlays import Line, depth_beyond, outline
+from nnunet_partial.report.figure_style import new_figure
+from nnunet_partial.report.overlays import Line, depth_beyond, draw_contour
 
 LV, MYO = "#56B4E9", "#E69F00"
 
@@ -37,7 +37,7 @@ def test_a_part_that_is_too_thin_keeps_a_line() -> None:
 @pytest.mark.parametrize("stroke", ["solid", "dashed"])
 def test_both_lines_are_seen_where_structures_touch(stroke: str) -> None:
     """Two halves of a picture of 40 x 40 pixels, each 5 screen pixels wide: both colours show along the border."""
-    drawing = new_drawing(2, 2)
+    drawing = new_figure(2, 2)
     drawing.set_layout_engine("none")
     drawing.set_dpi(100)
     axes = drawing.add_axes((0.0, 0.0, 1.0, 1.0))
@@ -45,7 +45,7 @@ def test_both_lines_are_seen_where_structures_touch(stroke: str) -> None:
     left = np.zeros((40, 40), bool)
     left[:, :20] = True
     for mask, colour in ((left, LV), (~left, MYO)):
-        outline(axes, mask, Line(colour, 2.0, 40 / (72 * 2), 1.0), stroke)
+        draw_contour(axes, mask, Line(colour, 2.0, 40 / (72 * 2), 1.0), stroke)
     drawing.canvas.draw()
     pixels = np.asarray(drawing.canvas.buffer_rgba())[20:180, 80:120, :3] / 255.0  # type: ignore[attr-defined]
     for colour in (LV, MYO):

@@ -8,7 +8,18 @@ import struct
 
 import pytest
 
-from nnunet_partial.report.html import Code, Facts, Figure, Fold, Items, Page, Paragraph, Section, block_html, page_html
+from nnunet_partial.report.html import (
+    BulletList,
+    Code,
+    Details,
+    Figure,
+    KeyValues,
+    Page,
+    Paragraph,
+    Section,
+    block_html,
+    page_html,
+)
 from nnunet_partial.report.tables import Cell, Table
 
 EVIL = "<script>alert('x')</script>&\""
@@ -18,9 +29,16 @@ PNG = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sII", 13, b"IHDR", 320, 160)
 def test_nothing_that_a_page_holds_becomes_a_tag() -> None:
     table = Table([EVIL], [[Cell(EVIL, best=True, mark=EVIL, more=EVIL)]], EVIL, EVIL, left=0)
     blocks = [
-        *(Paragraph(EVIL), Paragraph(EVIL, "warning"), Items([EVIL]), Facts([(EVIL, EVIL)]), Code([EVIL]), table),
+        *(
+            Paragraph(EVIL),
+            Paragraph(EVIL, "warning"),
+            BulletList([EVIL]),
+            KeyValues([(EVIL, EVIL)]),
+            Code([EVIL]),
+            table,
+        ),
         Figure.of_png(PNG, EVIL, EVIL),
-        Fold(EVIL, [Paragraph(EVIL)]),
+        Details(EVIL, [Paragraph(EVIL)]),
     ]
     html = page_html(Page(EVIL, EVIL, [Section(EVIL, blocks, [Section(EVIL, blocks)])], EVIL))
     assert "<script" not in html
@@ -51,4 +69,4 @@ def test_a_picture_is_within_the_page_and_finer_than_it_is_shown() -> None:
 
 
 def test_an_empty_list_is_nothing() -> None:
-    assert block_html(Items([])).strip() == ""
+    assert block_html(BulletList([])).strip() == ""

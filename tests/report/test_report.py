@@ -13,12 +13,12 @@ import pytest
 from matplotlib.image import imread
 
 from nnunet_partial.cli import main
-from nnunet_partial.report.evaluation_report import Pictures, evaluation_page
+from nnunet_partial.report.evaluation_report import ReportFigures, evaluation_page
 from nnunet_partial.report.figure_style import file_name
 from nnunet_partial.report.html import page_html
 from nnunet_partial.report.overlays import read_slice
 from nnunet_partial.report.results import read_results
-from nnunet_partial.report.training_info import trained_on
+from nnunet_partial.report.training_info import training_info
 
 from .story import ABSENT, CLASSES, FULL, HOSTILE, MODELS, OURS, PLAIN, Story, case_name, draw, evaluate
 
@@ -37,8 +37,8 @@ def as_read(html: str) -> str:
 def without_pictures(story: Story) -> str:
     """The page as it is read, made without drawing, which takes long."""
     results = read_results(story.results)
-    trained = [trained_on(folder, story.dataset.parent) for folder in results.models.values()]
-    return as_read(page_html(evaluation_page(results, trained, Pictures(), Path("report.html"))))
+    trained = [training_info(folder, story.dataset.parent) for folder in results.models.values()]
+    return as_read(page_html(evaluation_page(results, trained, ReportFigures(), Path("report.html"))))
 
 
 def section(text: str, title: str, until: str) -> str:

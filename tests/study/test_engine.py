@@ -416,12 +416,12 @@ def test_cards_are_handed_out_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5,7")
     held: list[IO[str]] = []
-    assert locks._free("card", locks.visible_cards, 2, held) == ["3", "5"]
-    assert locks._free("card", locks.visible_cards, 1, held) == ["7"]
+    assert locks._free("card", locks.visible_gpus, 2, held) == ["3", "5"]
+    assert locks._free("card", locks.visible_gpus, 1, held) == ["7"]
     for file in held:
         file.close()
     again: list[IO[str]] = []
-    assert locks._free("card", locks.visible_cards, 1, again) == ["3"]
+    assert locks._free("card", locks.visible_gpus, 1, again) == ["3"]
     again[0].close()
 
 

@@ -10,29 +10,29 @@ from toy import TRAINERS
 
 from nnunet_partial.labels import CaseLabels, Manifest
 from nnunet_partial.losses import LOSSES
-from nnunet_partial.training.loss_wrapper import KnownClasses, forget
+from nnunet_partial.training.loss_wrapper import AnnotatedClasses, drop_labels
 
 MANIFEST = Manifest({"full": CaseLabels(("LV", "MYO", "LA")), "part": CaseLabels(("LV", "MYO"), absent=("LA",))})
 
 
 def test_only_classes_that_some_case_does_not_know_are_partial() -> None:
-    known = KnownClasses(
+    known = AnnotatedClasses(
         Manifest({**MANIFEST.cases, "less": CaseLabels(("LV",))}), ("LV", "MYO", "LA"), ["full", "less"]
     )
     assert known.partial.tolist() == [False, False, True, True]  # background, LV, MYO, LA
-    assert not KnownClasses(MANIFEST, ("LV", "MYO", "LA"), ["full", "part"]).partial.any()  # absent is known
+    assert not AnnotatedClasses(MANIFEST, ("LV", "MYO", "LA"), ["full", "part"]).partial.any()  # absent is known
 
 
 def test_classes_are_forgotten_with_the_probability_asked_for() -> None:
     torch.manual_seed(0)
     known = torch.tensor([[True, True, True, False]]).expand(20000, 4)
     partial = torch.tensor([False, False, True, True])
-    left = forget(known, partial, 0.3).float().mean(0)
+    left = drop_labels(known, partial, 0.3).float().mean(0)
     assert left[:2].tolist() == [1, 1]
     assert left[2] == pytest.approx(0.7, abs=0.02)  # six standard deviations of a mean of 20,000
     assert left[3] == 0  # what is unknown stays unknown
-    assert torch.equal(forget(known, partial, 0.0), known)
-    assert not forget(known, partial, 1.0)[:, 2].any()
+    assert torch.equal(drop_labels(known, partial, 0.0), known)
+    assert not drop_labels(known, partial, 1.0)[:, 2].any()
 
 
 @pytest.mark.parametrize("name", sorted(LOSSES))

@@ -28,7 +28,7 @@ from nnunet_partial.trainers.nnUNetTrainerMarginal import (
     nnUNetTrainerMarginalLabelDropout,
 )
 from nnunet_partial.trainers.nnUNetTrainerNaive import nnUNetTrainerNaive
-from nnunet_partial.training.loss_wrapper import LossOfKnown, Unaware, count_known, count_samples
+from nnunet_partial.training.loss_wrapper import PartialLabelLoss, UnmaskedLoss, confusion_counts, masked_counts
 from nnunet_partial.training.mixin import PartialLabelMixin
 from nnunet_partial.training.run_record import OLD_LOG_KEY, RECORD_NAME
 
@@ -92,7 +92,7 @@ def test_counts_leave_out_unknown_pairs_and_ignored_voxels() -> None:
     predicted = torch.tensor([[1, 2, 2, 1], [1, 1, 2, 2]])
     logits = torch.nn.functional.one_hot(predicted, 3).movedim(-1, 1).float()
     known = torch.tensor([[True, True, True], [True, True, False]])
-    tp, fp, fn = count_known(count_samples(logits, target, ignore_label=3), known).tolist()
+    tp, fp, fn = masked_counts(confusion_counts(logits, target, ignore_label=3), known).tolist()
     assert tp == [1 + 1, 1]  # class 1: one in each sample; class 2: one in the first
     assert fp == [0 + 1, 1]  # class 1: the second sample's second voxel; class 2: the first sample's second voxel
     assert fn == [1 + 0, 0]
@@ -106,13 +106,13 @@ def test_counts_agree_with_nnunets_own_where_everything_is_known() -> None:
     target = torch.randint(0, 4, (3, 1, 5, 6, 7), generator=generator)
     hard = torch.zeros_like(logits).scatter_(1, logits.argmax(1, keepdim=True), 1)
     expected = get_tp_fp_fn_tn(hard, target, axes=[0, 2, 3, 4])[:3]
-    counts = count_known(count_samples(logits, target, None), torch.ones(3, 4, dtype=torch.bool))
+    counts = masked_counts(confusion_counts(logits, target, None), torch.ones(3, 4, dtype=torch.bool))
     for ours, theirs in zip(counts, expected, strict=True):
         assert ours.tolist() == theirs[1:].tolist()
 
 
 def test_the_first_scale_is_counted_and_only_in_validation() -> None:
-    loss = LossOfKnown(MarginalLoss(), None)
+    loss = PartialLabelLoss(MarginalLoss(), None)
     loss.known = torch.ones(1, 2, dtype=torch.bool)
     logits, target = torch.zeros(1, 2, 4, 4), torch.ones(1, 1, 4, 4, dtype=torch.long)
     loss(logits, target)
@@ -137,7 +137,7 @@ def test_an_epoch_counts_only_known_pairs(project: Project, trainer_class: type[
     assert math.isfinite(log["ema_fg_dice"][0])
     settings = {"epochs": 1000, "iterations": 2, "val_iterations": 2, "seed": None}
     assert record_of(trainer) == [{"from_epoch": 0, **settings}]
-    assert isinstance(trainer.loss_of_known.loss, trainer_class.loss_class or Unaware)
+    assert isinstance(trainer.loss_of_known.loss, trainer_class.loss_class or UnmaskedLoss)
     written = Path(trainer.output_folder, "debug.json").read_text()
     assert "a_p0" not in written  # no case name beside the model
     assert "a_p0" not in str(torch.load(Path(trainer.output_folder, "checkpoint_best.pth"), weights_only=False).keys())

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from raw_folders import Drawn, write_dataset
 
-from nnunet_partial.dataset.preprocessed import COPIES, read_manifest
+from nnunet_partial.dataset.preprocessed import GT_SEGMENTATIONS, read_manifest
 from nnunet_partial.dataset.raw import RawDataset
 from nnunet_partial.errors import DatasetError, ManifestError
 from nnunet_partial.labels import Manifest
@@ -45,7 +45,7 @@ def write(root: Path, drawn_in_b: list[int], **others: Any) -> RawDataset:
 @pytest.fixture
 def start(tmp_path: Path) -> Start:
     made = Start(write(tmp_path / "raw", [1]), tmp_path / "preprocessed" / "Dataset220_Sites")
-    shutil.copytree(made.raw.folder / "labelsTr", made.preprocessed / COPIES)
+    shutil.copytree(made.raw.folder / "labelsTr", made.preprocessed / GT_SEGMENTATIONS)
     for name in ("dataset.json", "partial_labels.json"):
         shutil.copy(made.raw.folder / name, made.preprocessed)
     return made
@@ -61,8 +61,8 @@ def test_all_preprocessed_starts_with_and_without_the_raw_folder(start: Start) -
 
 def test_labels_that_are_links_start(start: Start) -> None:
     """As `nnunet_partial preprocess --like` leaves them."""
-    shutil.rmtree(start.preprocessed / COPIES)
-    shutil.copytree(start.raw.folder / "labelsTr", start.preprocessed / COPIES, copy_function=os.link)
+    shutil.rmtree(start.preprocessed / GT_SEGMENTATIONS)
+    shutil.copytree(start.raw.folder / "labelsTr", start.preprocessed / GT_SEGMENTATIONS, copy_function=os.link)
     start.labels()
 
 
@@ -92,10 +92,10 @@ def test_a_case_that_was_removed_and_its_copy_that_nnunet_leaves(start: Start) -
 
 
 def test_without_the_copies_the_way_out_is_said(start: Start) -> None:
-    (start.preprocessed / COPIES / "A_0.nii.gz").unlink()
+    (start.preprocessed / GT_SEGMENTATIONS / "A_0.nii.gz").unlink()
     with pytest.raises(DatasetError, match=r"gt_segmentations lacks 1 case\(s\): A_0\. Preprocess again"):
         start.labels()
-    shutil.rmtree(start.preprocessed / COPIES)
+    shutil.rmtree(start.preprocessed / GT_SEGMENTATIONS)
     with pytest.raises(DatasetError, match="gt_segmentations does not exist: preprocessing did not end"):
         start.labels()
 
@@ -113,8 +113,8 @@ def test_a_structure_that_was_drawn_after_preprocessing_is_not_taught_as_backgro
     )
     with pytest.raises(DatasetError, match=said):
         start.labels()
-    shutil.rmtree(start.preprocessed / COPIES)
-    shutil.copytree(start.raw.folder / "labelsTr", start.preprocessed / COPIES)
+    shutil.rmtree(start.preprocessed / GT_SEGMENTATIONS)
+    shutil.copytree(start.raw.folder / "labelsTr", start.preprocessed / GT_SEGMENTATIONS)
     start.labels()
 
 
@@ -134,7 +134,7 @@ def test_what_was_found_right_for_some_cases_says_nothing_of_others(start: Start
     for folder in (start.raw.folder, start.preprocessed):
         (folder / "partial_labels.json").write_text(json.dumps({"version": 1, "groups": [{"match": "*", **LV}]}))
     for case in CASES[1:3]:
-        for folder in (start.raw.folder / "labelsTr", start.preprocessed / COPIES):
+        for folder in (start.raw.folder / "labelsTr", start.preprocessed / GT_SEGMENTATIONS):
             shutil.copy(folder / "B_0.nii.gz", folder / f"{case}.nii.gz")
     away = (start.raw.folder / "labelsTr" / "A_0.nii.gz").rename(start.raw.folder / "A_0.nii.gz")
     start.labels(CASES[1:])

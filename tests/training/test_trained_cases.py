@@ -9,10 +9,10 @@ import pytest
 from toy import Project
 from training.test_mixin import DATASET, trainer_of
 
-from nnunet_partial.dataset.label_check import names_sum
+from nnunet_partial.dataset.label_check import hash_names
 from nnunet_partial.dataset.splits import SPLITS_NAME
 from nnunet_partial.errors import PartialLabelError, SplitError
-from nnunet_partial.training.run_record import TRAINED_NAME, remember_trained, require_trained
+from nnunet_partial.training.run_record import TRAINED_NAME, check_training_cases, save_training_cases
 
 # nnU-Net's learning-rate scheduler uses what its libraries are about to drop
 pytestmark = [
@@ -50,12 +50,12 @@ def test_folds_that_changed_are_not_gone_on_with(project: Project) -> None:
 
 def test_the_order_of_cases_is_none_and_an_older_checkpoint_passes(tmp_path: Path) -> None:
     checkpoint = tmp_path / "checkpoint_final.pth"
-    require_trained(checkpoint, names_sum(["a", "b"]))
-    remember_trained(checkpoint, names_sum(["a", "b"]))
-    require_trained(checkpoint, names_sum(["b", "a"]))
-    require_trained(tmp_path / "checkpoint_best.pth", names_sum(["a"]))
+    check_training_cases(checkpoint, hash_names(["a", "b"]))
+    save_training_cases(checkpoint, hash_names(["a", "b"]))
+    check_training_cases(checkpoint, hash_names(["b", "a"]))
+    check_training_cases(tmp_path / "checkpoint_best.pth", hash_names(["a"]))
     with pytest.raises(SplitError, match=r"Train the fold anew, without --c, or put back the splits_final\.json"):
-        require_trained(checkpoint, names_sum(["a"]))
+        check_training_cases(checkpoint, hash_names(["a"]))
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"checkpoint_final.pth": 1}'])
@@ -63,6 +63,6 @@ def test_a_broken_record_is_said_and_written_anew(tmp_path: Path, content: str) 
     checkpoint = tmp_path / "checkpoint_final.pth"
     (tmp_path / TRAINED_NAME).write_text(content)
     with pytest.raises(PartialLabelError, match=TRAINED_NAME):
-        require_trained(checkpoint, "sum")
-    remember_trained(checkpoint, "sum")
-    require_trained(checkpoint, "sum")
+        check_training_cases(checkpoint, "sum")
+    save_training_cases(checkpoint, "sum")
+    check_training_cases(checkpoint, "sum")

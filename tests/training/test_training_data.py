@@ -12,7 +12,7 @@ from nnunet_partial.dataset.splits import SPLITS_NAME
 from nnunet_partial.errors import ManifestError, PartialLabelError, SplitError
 from nnunet_partial.labels import MANIFEST_NAME, CaseLabels, Manifest
 from nnunet_partial.training.run_record import RunSettings
-from nnunet_partial.training.startup_checks import prepare_splits, require_taught
+from nnunet_partial.training.startup_checks import check_every_class_annotated, prepare_splits
 
 CASES = ["p0_a", "p0_b", "p1_a", "p2_a"]
 MANIFEST = Manifest({case: CaseLabels(("LV",), patient=case[:2]) for case in CASES})
@@ -73,9 +73,9 @@ def test_a_manifest_without_patients_is_warned_of(folders: tuple[Path, Path]) ->
 
 def test_a_class_that_is_only_declared_absent_is_not_taught() -> None:
     manifest = Manifest({"a": CaseLabels(("LV",), absent=("RV",)), "b": CaseLabels(("LV", "RV"))})
-    require_taught(manifest, ("LV", "RV"), ["a", "b"])
+    check_every_class_annotated(manifest, ("LV", "RV"), ["a", "b"])
     with pytest.raises(ManifestError, match="was annotated for RV"):
-        require_taught(manifest, ("LV", "RV"), ["a"])
+        check_every_class_annotated(manifest, ("LV", "RV"), ["a"])
 
 
 def test_one_patient_can_only_be_trained_with_fold_all(folders: tuple[Path, Path]) -> None:

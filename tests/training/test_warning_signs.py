@@ -17,9 +17,9 @@ from toy import Project
 
 from nnunet_partial.labels import CaseLabels, Manifest
 from nnunet_partial.trainers.nnUNetTrainerMarginal import nnUNetTrainerMarginal
-from nnunet_partial.training.loss_wrapper import count_samples
-from nnunet_partial.training.mixin import mend_moving_average
-from nnunet_partial.training.validation import PatchSigns, patch_signs, signs_text
+from nnunet_partial.training.loss_wrapper import confusion_counts
+from nnunet_partial.training.mixin import patch_ema_logging
+from nnunet_partial.training.validation import SizeMonitor, patch_size_warnings, size_warnings_text
 
 CLASSES = ("LV", "MYO")
 MANIFEST = Manifest(
@@ -57,7 +57,7 @@ def entry(folder: Path, case: str, lv: tuple[int, int], myo: tuple[int, int]) ->
 
 
 def text(folder: Path, entries: list[dict[str, Any]], cases: set[str], manifest: Manifest = MANIFEST) -> str:
-    return signs_text({"metric_per_case": entries}, manifest, CLASSES, ".nii.gz", cases, "marginal")
+    return size_warnings_text({"metric_per_case": entries}, manifest, CLASSES, ".nii.gz", cases, "marginal")
 
 
 def test_the_predicted_size_stands_beside_the_usual_one(tmp_path: Path) -> None:
@@ -110,11 +110,11 @@ def samples(*pairs: tuple[list[int], list[int]]) -> np.ndarray:
     """Counts of samples of four voxels each: predicted and true labels."""
     predicted = torch.tensor([pair[0] for pair in pairs])
     logits = torch.nn.functional.one_hot(predicted, 4)[..., :3].movedim(-1, 1).float()
-    return count_samples(logits, torch.tensor([[pair[1]] for pair in pairs]), ignore_label=3).numpy()
+    return confusion_counts(logits, torch.tensor([[pair[1]] for pair in pairs]), ignore_label=3).numpy()
 
 
 def test_shares_of_patches_are_summed_by_domain() -> None:
-    signs = PatchSigns(MANIFEST, CLASSES, list(MANIFEST.cases))
+    signs = SizeMonitor(MANIFEST, CLASSES, list(MANIFEST.cases))
     drawn = samples(([1, 2, 0, 0], [1, 2, 2, 0]), ([2, 2, 2, 2], [2, 2, 2, 2]))
     signs.add(np.array(["a1", "a2"]), drawn)
     signs.add(["b1", "b2"], samples(([1, 2, 2, 2], [1, 0, 0, 0]), ([2, 2, 0, 0], [1, 0, 0, 3])))
@@ -152,14 +152,14 @@ def sums(here: list[float], elsewhere: list[float]) -> np.ndarray:
     ],
 )
 def test_what_is_a_sign(here: list[float], elsewhere: list[float], said: str) -> None:
-    phrases = patch_signs(sums(here, elsewhere), ["b", "a"], ["MYO"])
+    phrases = patch_size_warnings(sums(here, elsewhere), ["b", "a"], ["MYO"])
     assert len(phrases) == bool(said)
     assert said in "".join(phrases)
 
 
 def test_processes_are_summed_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """This one saw the MYO drawn in a, the other saw b alone."""
-    here, there = (PatchSigns(MANIFEST, CLASSES, list(MANIFEST.cases)) for _ in range(2))
+    here, there = (SizeMonitor(MANIFEST, CLASSES, list(MANIFEST.cases)) for _ in range(2))
     here.add(["a1"], samples(([2, 0, 0, 0], [2, 0, 0, 0])))
     there.add(["b1"], samples(([2, 2, 2, 2], [0, 0, 0, 0])))
     others = there._sums
@@ -232,7 +232,7 @@ def test_no_logger_is_told_a_moving_average_spoilt_by_an_epoch_without_a_dice(tm
     logger = MetaLogger(str(tmp_path), False)
     elsewhere = Elsewhere()
     logger.loggers.append(elsewhere)
-    mend_moving_average(logger)
+    patch_ema_logging(logger)
     for epoch, mean in enumerate([math.nan, 0.5, math.nan, 0.7]):
         logger.log("mean_fg_dice", mean, epoch)
     expected = [math.nan, 0.5, 0.5, 0.9 * 0.5 + 0.1 * 0.7]
