@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_namespace_packages, setup
 from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).resolve().parent
@@ -27,6 +27,15 @@ class BuildPyWithPth(build_py):
         return outputs if self.editable_mode else [*outputs, str(Path(self.build_lib) / PTH)]
 
 
+def packages() -> list[str]:
+    """List every package. `trainers` is a namespace package: nnU-Net imports its files as top-level modules."""
+    converters = find_namespace_packages(include=["dataset_conversion", "dataset_conversion.*"])
+    return [
+        *find_namespace_packages(include=["nnunet_partial", "nnunet_partial.*"], exclude=["*.templates"]),
+        *(f"nnunet_partial.{name}" for name in converters),
+    ]
+
+
 # Snakemake (MIT): dependencies, resume, retries and clusters, in place of a scheduler of our own.
 STUDY = ["snakemake>=9", "snakemake-executor-plugin-slurm>=2", "PyYAML"]
 
@@ -40,16 +49,7 @@ if __name__ == "__main__":
         long_description_content_type="text/markdown",
         license="Apache-2.0",
         python_requires=">=3.11",
-        packages=[
-            "nnunet_partial",
-            "nnunet_partial.cli",
-            "nnunet_partial.dataset_conversion",
-            "nnunet_partial.evaluation",
-            "nnunet_partial.losses",
-            "nnunet_partial.report",
-            "nnunet_partial.study",
-            "nnunet_partial.trainers",
-        ],
+        packages=packages(),
         package_dir={"nnunet_partial.dataset_conversion": "dataset_conversion"},
         package_data={
             "nnunet_partial": ["py.typed"],

@@ -338,7 +338,8 @@ def base_folder(root: Path, place: str, looked_for: str) -> Path:
     folder = root / place if (root / place).is_dir() else root
     if folder == root and parts and not any(path.is_dir() for path in root.iterdir()):
         raise ConversionError(
-            f"{printable(str(root))} holds an archive in parts ({format_names([printable(part) for part in parts])}). Rename "
+            f"{printable(str(root))} holds an archive in parts "
+            f"({format_names([printable(part) for part in parts])}). Rename "
             "the .change2zip to .zip, join the parts with `zip -s 0 NAME.zip --out whole.zip`, unpack that, and give "
             "the folder."
         )

@@ -137,7 +137,8 @@ def _require_one_side(path: Path, cases: Collection[OwnCase]) -> None:
     both = {patient for patient, splits in sides.items() if len(splits) > 1}
     if both:
         raise ConversionError(
-            f"{printable(str(path))}: {len(both)} patient(s) have cases with different entries in split: {format_names(both)}. "
+            f"{printable(str(path))}: {len(both)} patient(s) have cases with different entries in split: "
+            f"{format_names(both)}. "
             "All pictures of a patient belong on one side."
         )
 

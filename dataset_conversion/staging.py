@@ -64,7 +64,8 @@ def refuse_existing(name: str, overwrite: bool) -> None:
     left = _preprocessed_cases(name)
     if left and not overwrite:
         raise DatasetError(
-            f"{left[0].parent} holds what nnU-Net preprocessed of an earlier {name} ({format_names([p.name for p in left])}). "
+            f"{left[0].parent} holds what nnU-Net preprocessed of an earlier {name} "
+            f"({format_names([p.name for p in left])}). "
             "Choose another id with -d, or remove it with --overwrite."
         )
 

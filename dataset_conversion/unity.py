@@ -464,7 +464,8 @@ class Unity(DataSet):
         if not outlined.issuperset(self.structures):
             none = [name for name in self.structures if name not in outlined]
             raise ConversionError(
-                f"No picture has an outline of {', '.join(none)}; there are outlines of {format_names(outlined)}. Choose among "
+                f"No picture has an outline of {', '.join(none)}; there are outlines of "
+                f"{format_names(outlined)}. Choose among "
                 "them with --structures."
             )
         return [still for still in stills if self._says_something(still)]

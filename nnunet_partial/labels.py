@@ -67,7 +67,8 @@ class CaseLabels:
         both = set(self.annotated) & set(self.absent)
         if both:
             raise ManifestError(
-                f"declares {format_names(both)} both annotated and absent. A structure that was drawn belongs in 'annotated', "
+                f"declares {format_names(both)} both annotated and absent. A structure that was drawn "
+                "belongs in 'annotated', "
                 "one that is not in the picture in 'absent'."
             )
 
@@ -194,7 +195,8 @@ class Manifest:
                     strange.setdefault(name, []).append(case)
         found = [_no_entry(missing)] if missing else []
         found += [
-            f"the class {name!r} is declared annotated in {len(named)} case(s) ({format_names(named)}) but is not one of the "
+            f"the class {name!r} is declared annotated in {len(named)} case(s) ({format_names(named)}) but "
+            "is not one of the "
             f"classes of dataset.json ({', '.join(classes)}). Correct the name, or add the class to dataset.json."
             for name, named in strange.items()
         ]
@@ -228,7 +230,8 @@ class Manifest:
         unknown = set(content) - {"version", "groups", "cases", "scenario", "domain_weights"}
         if unknown:
             raise ManifestError(
-                f"has the unknown key(s) {format_names(unknown)}; expected version, groups, cases, scenario, domain_weights."
+                f"has the unknown key(s) {format_names(unknown)}; expected version, groups, cases, scenario, "
+                "domain_weights."
             )
         wrong: list[str] = []
         cases = {}
@@ -308,7 +311,8 @@ def _weights(content: dict[str, Any], domains: set[str]) -> dict[str, float] | N
     strange = set(weights) - domains
     if strange:
         raise ManifestError(
-            f"has weights for {format_names(strange)} under 'domain_weights', of which there is no case; its domains are "
+            f"has weights for {format_names(strange)} under 'domain_weights', of which there is no case; its "
+            "domains are "
             f"{format_names({domain or '(no domain)' for domain in domains})}."
         )
     return {domain: float(weight) for domain, weight in weights.items()} or None

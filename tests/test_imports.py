@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,29 @@ from nnunet_partial.cli import COMMANDS
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE, CONVERSION = ROOT / "nnunet_partial", ROOT / "dataset_conversion"
 TRAINERS = sorted((PACKAGE / "trainers").glob("*.py"))
+
+#: The only packages that may import torch or nnU-Net at module level; what they may import of ours is in `LAYERS`.
+HEAVY = ("losses", "training", "trainers")
+
+#: What each package (or module at the root) may import of the others, inside functions too.
+LAYERS = {
+    "": set(),
+    "errors": set(),
+    "utils": {"errors", ""},
+    "labels": {"errors", "utils"},
+    "losses": {"errors"},
+    "phantom": {"errors", "utils"},
+    "dataset": {"errors", "utils", "labels"},
+    "dataset_conversion": {"errors", "utils", "labels", "dataset", ""},
+    "biomarkers": {"errors", "utils", "labels", "dataset"},
+    "evaluation": {"errors", "utils", "labels", "dataset", "biomarkers", ""},
+    "model_selection": {"errors", "utils", "labels", "dataset", "evaluation"},
+    "report": {"errors", "utils", "labels", "dataset", "evaluation"},
+    "training": {"errors", "utils", "labels", "dataset", "evaluation", "losses"},
+    "trainers": {"losses", "training"},
+    "demo": {"errors", "utils", "labels", "dataset", "phantom"},
+    "study": {"errors", "utils", "labels", "dataset", "dataset_conversion", "evaluation", "report"},
+}
 
 #: Imports the modules one after the other and names the first that brings one of the heavy packages along.
 IMPORT = """
@@ -29,30 +53,76 @@ for module in modules:
 """
 
 
+def module_name(file: Path) -> str:
+    """Return the name under which a file is imported; `dataset_conversion` lies outside, but belongs to the package."""
+    inside = file.relative_to(ROOT).with_suffix("")
+    parts = inside.parts if file.is_relative_to(PACKAGE) else ("nnunet_partial", *inside.parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+FILES = {module_name(file): file for file in sorted([*PACKAGE.rglob("*.py"), *CONVERSION.rglob("*.py")])}
+
+
+def package_of(module: str) -> str:
+    """Return the part of a module's name that `LAYERS` speaks of; empty for `nnunet_partial` itself."""
+    return module.split(".")[1] if "." in module else ""
+
+
+def imported(module: str, nodes: Iterator[ast.AST] | None = None) -> Iterator[str]:
+    """Yield the full names of all modules that a module imports anywhere, or in some nodes of it."""
+    tree = ast.parse(FILES[module].read_text())
+    parents = module.split(".") if FILES[module].name == "__init__.py" else module.split(".")[:-1]
+    for node in ast.walk(tree) if nodes is None else nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = parents[: len(parents) - node.level + 1] if node.level else []
+            base = ".".join([*above, *filter(None, [node.module])])
+            for alias in node.names:
+                yield f"{base}.{alias.name}" if f"{base}.{alias.name}" in FILES else base
+
+
 def python(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=300, check=False)
 
 
-def modules_in(folder: Path, package: str) -> list[str]:
-    """All modules of a folder, without those below it."""
-    names = [file.stem for file in sorted(folder.glob("*.py"))]
-    return [package if name == "__init__" else f"{package}.{name}" for name in names]
+def test_every_package_has_its_layer() -> None:
+    assert {package_of(module) for module in FILES} == {*LAYERS, "cli"}
 
 
-LIGHT = [
-    *(
-        f"nnunet_partial.{name}"
-        for name in ("errors", "files", "labels", "splits", "raw_dataset", "label_check", "check")
-    ),
-    *modules_in(CONVERSION, "nnunet_partial.dataset_conversion"),
-    *modules_in(PACKAGE / "cli", "nnunet_partial.cli"),
-]
+@pytest.mark.parametrize("package", LAYERS)
+def test_a_package_imports_only_what_lies_below_it(package: str) -> None:
+    """The trainers and the commands are on top: nobody imports them."""
+    wrong = {
+        (module, other)
+        for module in FILES
+        if package_of(module) == package
+        for other in imported(module)
+        if other.startswith("nnunet_partial") and package_of(other) not in {*LAYERS[package], package}
+    }
+    assert wrong == set()
 
 
-def test_the_light_modules_import_neither_torch_nor_nnunet() -> None:
-    assert "nnunet_partial.dataset_conversion.camus" in LIGHT
-    assert "nnunet_partial.cli.convert" in LIGHT
-    done = python("-c", IMPORT, *LIGHT, "torch,nnunetv2")
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    tuple(TopologicalSorter({module: set(imported(module)) - {module} for module in FILES}).static_order())
+
+
+def at_module_level(module: str) -> set[str]:
+    """Return the packages from elsewhere that importing a module imports at once."""
+    body = ast.parse(FILES[module].read_text()).body
+    return {name.partition(".")[0] for name in imported(module, iter(body))}
+
+
+def test_only_what_trains_imports_torch_or_nnunet() -> None:
+    heavy = {module for module in FILES if at_module_level(module) & {"torch", "nnunetv2", "batchgenerators"}}
+    assert {package_of(module) for module in heavy} == set(HEAVY)
+
+
+def test_the_light_packages_can_be_imported_without_torch_and_nnunet() -> None:
+    light = [module for module in FILES if package_of(module) not in HEAVY]
+    assert "nnunet_partial.dataset_conversion.camus" in light
+    assert "nnunet_partial.cli.convert" in light
+    done = python("-c", IMPORT, *light, "torch,nnunetv2")
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -77,69 +147,18 @@ def test_help_imports_nothing_that_takes_seconds(command: list[str]) -> None:
 
 
 def test_the_losses_run_without_nnunet() -> None:
-    done = python("-c", IMPORT, *modules_in(PACKAGE / "losses", "nnunet_partial.losses"), "nnunetv2")
+    done = python("-c", IMPORT, *(module for module in FILES if package_of(module) == "losses"), "nnunetv2")
     assert (done.returncode, done.stderr) == (0, "")
-
-
-# ---- also inside functions, where an import at run time would not show -----------------------------------------------
-
-
-def imported(file: Path) -> Iterator[str]:
-    """Full names of all modules that a file imports anywhere; relative imports as they stand, with their dots."""
-    for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = "." * node.level + (node.module or "")
-            yield base
-            yield from (f"{base}.{alias.name}" for alias in node.names)
-
-
-def within(name: str, *packages: str) -> bool:
-    return any(name == package or name.startswith(f"{package}.") for package in packages)
-
-
-@pytest.mark.parametrize("file", sorted((PACKAGE / "losses").glob("*.py")), ids=lambda file: file.stem)
-def test_losses_know_only_errors_and_themselves(file: Path) -> None:
-    ours = [name for name in imported(file) if within(name, "nnunet_partial")]
-    assert [name for name in imported(file) if within(name, "nnunetv2", "batchgenerators")] == []
-    assert [name for name in ours if not within(name, "nnunet_partial.errors", "nnunet_partial.losses")] == []
-
-
-@pytest.mark.parametrize("file", sorted(CONVERSION.glob("*.py")), ids=lambda file: file.stem)
-def test_conversion_knows_nothing_of_training(file: Path) -> None:
-    above = ("torch", *(f"nnunet_partial.{name}" for name in ("losses", "training", "trainers", "cli", "demo")))
-    assert [name for name in imported(file) if within(name, *above)] == []
-
-
-@pytest.mark.parametrize("name", ["errors", "files", "labels", "splits"])
-def test_the_ground_floor_imports_only_itself(name: str) -> None:
-    ours = {other for other in imported(PACKAGE / f"{name}.py") if within(other, "nnunet_partial")}
-    ground = tuple(f"nnunet_partial.{other}" for other in ("errors", "files", "labels"))
-    assert [other for other in ours if not within(other, *ground)] == []
-
-
-@pytest.mark.parametrize("package", ["trainers", "cli"])
-def test_trainers_and_commands_are_the_top_floor(package: str) -> None:
-    """nnU-Net loads trainers under names of its own, so that a class imported from there is another class."""
-    guilty = {
-        file.name
-        for file in [*PACKAGE.rglob("*.py"), *CONVERSION.glob("*.py")]
-        if file.parent != PACKAGE / package
-        for name in imported(file)
-        if within(name, f"nnunet_partial.{package}")
-    }
-    assert guilty == set()
 
 
 @pytest.mark.parametrize("file", TRAINERS, ids=lambda file: file.stem)
 def test_a_trainer_file_is_what_nnunets_search_can_import(file: Path) -> None:
     """Imported as a top-level module: absolute imports, a name that no other module has, only classes inside."""
     assert file.stem.startswith("nnUNetTrainer")
-    assert not [name for name in imported(file) if name.startswith(".")]
     doc, *rest = ast.parse(file.read_text()).body
     assert isinstance(doc, ast.Expr)
     assert {type(node) for node in rest} == {ast.ImportFrom, ast.ClassDef}
+    assert [node.level for node in rest if isinstance(node, ast.ImportFrom) and node.level] == []
     for node in rest:
         if isinstance(node, ast.ClassDef):  # begins with the loss or ends with the network that its file is named after
             ending = file.stem.removeprefix("nnUNetTrainer")

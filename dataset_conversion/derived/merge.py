@@ -244,7 +244,8 @@ def _entries(source: InputDataset, apart: Mapping[str, Path]) -> dict[str, CaseL
     if missing:
         raise DatasetError(
             f"{source.name} is a scenario, and its labels{FULL_SUBSET} lacks {len(missing)} training case(s): "
-            f"{format_names(missing)}. Make the scenario again, or remove labels{FULL_SUBSET} to merge without what it hid."
+            f"{format_names(missing)}. Make the scenario again, or remove labels{FULL_SUBSET} to merge "
+            "without what it hid."
         )
     manifest = Manifest.read(source.dataset.folder / FULL_MANIFEST_NAME)
     return {case: manifest.labels_of(case) for case in source.images["Tr"]}

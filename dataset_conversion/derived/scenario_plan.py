@@ -75,7 +75,8 @@ def cases_in_scope(source: InputDataset, manifest: Manifest, options: ScenarioOp
     if not scope:
         domains = {domain_of(manifest.labels_of(case)) for case in training}
         raise DatasetError(
-            f"{source.name} has no training case of the domain {options.domain!r}. Its domains: {format_names(domains)}."
+            f"{source.name} has no training case of the domain {options.domain!r}. Its domains: "
+            f"{format_names(domains)}."
         )
     return scope
 
@@ -96,7 +97,8 @@ def find_problems(
         unknown = [name for name in options.missing if name not in drawn]
         if unknown:
             found.append(
-                f"no training case of the domain {domain or NO_DOMAIN} is annotated for {format_names(unknown)} (only for "
+                f"no training case of the domain {domain or NO_DOMAIN} is annotated for "
+                f"{format_names(unknown)} (only for "
                 f"{format_names(drawn)}), so it cannot be removed there{way_out}"
             )
     return found
@@ -390,7 +392,8 @@ def _planned(
         )
     if lost & taken or (lost and not options.keep_only_complete):
         raise DatasetError(
-            f"No training case would be annotated for {format_names(lost)} any more, so that it could not be learned; nothing "
+            f"No training case would be annotated for {format_names(lost)} any more, so that it could not be "
+            "learned; nothing "
             "was written. Choose a smaller fraction, one domain (--domain), or another seed."
         )
     classes = tuple(name for name in source.dataset.classes if name not in lost)
@@ -449,7 +452,8 @@ def _remarks(plan: ScenarioPlan) -> list[str]:
         found.append(f"{len(nothing)} training case(s) are annotated for nothing any more: {format_names(nothing)}")
     if plan.removed:
         found.append(
-            f"only cases that were left out are annotated for {format_names(plan.removed)}: the data set does not have these "
+            f"only cases that were left out are annotated for {format_names(plan.removed)}: the data set "
+            "does not have these "
             "classes any more, in the test labels neither"
         )
     if plan.options.unknown_as_ignore and all(

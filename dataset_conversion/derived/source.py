@@ -185,7 +185,8 @@ def _same_cases(sources: Sequence[InputDataset]) -> list[str]:
         if len(names) > 1:
             shared.setdefault(" and ".join(names), []).append(case)
     return [
-        f"{len(cases)} case(s) with the same identifier in {names}: {format_names(cases)}. Convert one data set with other "
+        f"{len(cases)} case(s) with the same identifier in {names}: {format_names(cases)}. Convert one data "
+        "set with other "
         "identifiers, or leave it out"
         for names, cases in shared.items()
     ]

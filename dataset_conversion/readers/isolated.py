@@ -22,7 +22,7 @@ Result = TypeVar("Result")
 #: A reader that needs longer is taken for one that hangs.
 SECONDS = 120.0
 
-_SERVE = "import sys; from nnunet_partial.dataset_conversion.readers.isolated import serve; serve(int(sys.argv[1]))"
+_SERVE = "import sys; from nnunet_partial.dataset_conversion.readers.isolated import worker; worker(int(sys.argv[1]))"
 
 
 class Crashed(Exception):

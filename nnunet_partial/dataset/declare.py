@@ -51,7 +51,7 @@ def require_target(raw: Path, overwrite: bool) -> None:
 
 
 def write_manifest(manifest: Manifest, raw: Path) -> tuple[Path, ...]:
-    """Writes the manifest into each of `places_of` and returns the files. Raises DatasetError where it cannot."""
+    """Write the manifest into each of `manifest_folders` and return the files. Raises DatasetError where it cannot."""
     files = tuple(folder / MANIFEST_NAME for folder in manifest_folders(raw))
     for file in files:
         try:
@@ -68,13 +68,15 @@ def require_declared_sides(manifest: Manifest, training: Sequence[str], test: Se
     testing = training_cases_for_test(manifest, training)
     if testing:
         raise ManifestError(
-            f"{len(testing)} training case(s) have split 'test': {format_names(testing)}; nothing was written. Move them to "
+            f"{len(testing)} training case(s) have split 'test': {format_names(testing)}; nothing was "
+            "written. Move them to "
             "imagesTs and labelsTs, or change the entry."
         )
     trained = [case for case in test if manifest.labels_of(case).split in ("train", "val")]
     if trained:
         raise ManifestError(
-            f"{len(trained)} case(s) of imagesTs have split 'train' or 'val': {format_names(trained)}; nothing was written. "
+            f"{len(trained)} case(s) of imagesTs have split 'train' or 'val': {format_names(trained)}; "
+            "nothing was written. "
             "Move them to imagesTr and labelsTr, or change the entry."
         )
 
@@ -86,7 +88,8 @@ def leaks(manifest: Manifest, training: Sequence[str], test: Sequence[str], fold
     both = {manifest.patient_of(case) for case in training} & {manifest.patient_of(case) for case in test}
     if both:
         found.append(
-            f"{len(both)} patient(s) have images in imagesTr and in imagesTs: {format_names(both)}. What is measured on the "
+            f"{len(both)} patient(s) have images in imagesTr and in imagesTs: {format_names(both)}. What is "
+            "measured on the "
             "test images is then too good: move all images of a patient to one side"
         )
     return [*found, *split_findings(folders, manifest, training), *missing_patient_ids(manifest, training)]
@@ -196,7 +199,8 @@ def declare(data: DatasetToDeclare, manifest: Manifest, overwrite: bool = False)
     untaught = [name for name in data.classes if name not in taught]
     if untaught:
         raise ManifestError(
-            f"No training case is annotated for {format_names(untaught)}, so that it cannot be learned; nothing was written. "
+            f"No training case is annotated for {format_names(untaught)}, so that it cannot be learned; "
+            "nothing was written. "
             "Declare the cases in which it was drawn, or remove it from dataset.json."
         )
     files = write_manifest(manifest, folder)

@@ -55,7 +55,7 @@ def manifest_from_table(data: DatasetToDeclare, path: Path) -> Manifest:
 
 
 def unread_columns(path: Path) -> list[str]:
-    """A remark (none or one) on the columns of the table that `by_table` does not read: a patient_id is no patient."""
+    """Say which columns `manifest_from_table` does not read (none or one remark): a patient_id is no patient."""
     from nnunet_partial.utils.tables import read_table
     from nnunet_partial.utils.text import printable
 
@@ -132,7 +132,8 @@ def manifest_from_patterns(data: DatasetToDeclare, given: Sequence[Sequence[str]
     never = [name for name in data.classes if not any(name in data.drawn(case) for case in rest)]
     if never:
         raise ManifestError(
-            f"{len(rest)} case(s) match no pattern, and {format_names(never)} is drawn in none of them: {format_names(rest)}. What "
+            f"{len(rest)} case(s) match no pattern, and {format_names(never)} is drawn in none of them: "
+            f"{format_names(rest)}. What "
             "were they annotated for? Say it with a further --match; '*' matches all that are left."
         )
     groups.append(("*", CaseLabels(data.classes)))
@@ -166,8 +167,8 @@ def infer_annotations(data: DatasetToDeclare, patterns: Sequence[str] = ()) -> I
 
     Groups: the cases that match each of `patterns` (the first that matches), or, without patterns, that begin alike:
     siteA_001 and siteA_002 are the group siteA. The domain is the group, or what stands before the first wildcard of
-    the pattern, as with `by_pattern`. Raises ManifestError where a pattern or a case is left over, or a label file
-    cannot be read.
+    the pattern, as with `manifest_from_patterns`. Raises ManifestError where a pattern or a case is left over, or a label
+    file cannot be read.
     """
     unreadable = [f"{case}: {facts.problem}" for case, facts in data.facts.items() if facts.problem]
     if unreadable:
@@ -196,7 +197,8 @@ def _matching(cases: Sequence[str], patterns: Sequence[str]) -> Mapping[str, lis
     empty = [pattern for pattern, members in groups.items() if not members]
     if empty or left:
         raise ManifestError(
-            f"--from-masks: pattern(s) that match no case: {format_names(empty)}; case(s) that no pattern matches: {format_names(left)}"
+            f"--from-masks: pattern(s) that match no case: {format_names(empty)}; case(s) that no pattern "
+            f"matches: {format_names(left)}"
             ". Every case belongs to a group; '*' as the last pattern takes all that are left."
         )
     return groups

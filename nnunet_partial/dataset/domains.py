@@ -36,7 +36,8 @@ def domain_probabilities(manifest: Manifest, cases: Sequence[str]) -> dict[str, 
     missing = {domain or "(no domain)" for domain in domains - set(manifest.domain_weights)}
     if missing:
         raise ManifestError(
-            f"partial_labels.json has no weight for {format_names(missing)} under 'domain_weights', but training cases are of "
+            f"partial_labels.json has no weight for {format_names(missing)} under 'domain_weights', but "
+            "training cases are of "
             "it. Give every domain a weight, or remove 'domain_weights'."
         )
     total = sum(manifest.domain_weights[domain] for domain in domains)

@@ -18,7 +18,7 @@ from nnunet_partial.labels import MANIFEST_NAME, Manifest
 from nnunet_partial.utils.files import read_json, write_json
 from nnunet_partial.utils.parallel import parallel_map
 
-#: Name of the file, beside the preprocessed data, in which `remember_checked` keeps its answer.
+#: Name of the file, beside the preprocessed data, in which `write_cache` keeps its answer.
 CACHE_NAME = "partial_labels_checked.json"
 _VERSION = 2
 _SHOWN = 10
@@ -91,7 +91,7 @@ def check_label_files(
     processes: int = 1,
     progress: bool = False,
 ) -> None:
-    """Raises ManifestError that names the cases (the first ten) which `undeclared` finds."""
+    """Raises ManifestError that names the cases (the first ten) which `find_undeclared_labels` finds."""
     lines = find_undeclared_labels(label_files, manifest, classes, ignore_label, processes, progress)
     if lines:
         more = f"\n... and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
@@ -112,7 +112,7 @@ def cache_is_valid(
     cases: Sequence[str] = (),
     raw_folder: Path | None = None,
 ) -> bool:
-    """Whether `remember_checked` was told that exactly these files are right.
+    """Whether `write_cache` was told that exactly these files are right.
 
     Compares the bytes of the manifest, the labels of the dataset.json beside it, the names of the `cases` that were
     looked at, and names, sizes and times of the label files, in `raw_folder` too, where there is one; opens no label

@@ -177,7 +177,8 @@ def _require_preprocessed(folder: Path, cases: Sequence[str]) -> None:
     missing = {case for case in cases if not all((folder / f"{case}{ending}").exists() for ending in _ENDINGS)}
     if missing:
         raise DatasetError(
-            f"{folder} lacks {len(missing)} preprocessed case(s): {format_names(missing)}. Preprocess the source first: "
+            f"{folder} lacks {len(missing)} preprocessed case(s): {format_names(missing)}. Preprocess the "
+            "source first: "
             "nnUNetv2_preprocess (with nnU-Net's default file format)."
         )
 

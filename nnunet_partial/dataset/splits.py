@@ -68,7 +68,8 @@ def training_cases_for_test(manifest: Manifest, cases: Sequence[str]) -> list[st
 def test_split_message(cases: Sequence[str]) -> str:
     """What to say, and do, about the cases that `training_cases_for_test` finds."""
     return (
-        f"{len(cases)} training case(s) have split 'test' in {MANIFEST_NAME}: {format_names(list(cases))}. Move them to "
+        f"{len(cases)} training case(s) have split 'test' in {MANIFEST_NAME}: {format_names(list(cases))}. "
+        "Move them to "
         "imagesTs and labelsTs, or change the entry"
     )
 

@@ -84,7 +84,7 @@ def measure(predicted: Mask, truth: Mask, scale: Scale, tolerance: float, counte
     module's first lines says what empty masks give. Raises ValueError where the shapes differ.
 
     Definitions: Dice 2 TP / (2 TP + FP + FN), IoU TP / (TP + FP + FN), precision TP / (TP + FP), recall TP / (TP + FN);
-    the distances are `outline_agreement`'s. See Maier-Hein, Reinke et al. 2024, Metrics reloaded,
+    the distances are `contour_agreement`'s. See Maier-Hein, Reinke et al. 2024, Metrics reloaded,
     https://doi.org/10.1038/s41592-023-02151-z.
     """
     if predicted.shape != truth.shape or predicted.ndim != len(scale.spacing):

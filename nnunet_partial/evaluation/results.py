@@ -14,15 +14,21 @@ from typing import Any
 
 import nnunet_partial
 from nnunet_partial.errors import PartialLabelError
-from nnunet_partial.evaluation import tables as comparisons
-from nnunet_partial.evaluation import tables as summary
 from nnunet_partial.evaluation import warning_signs
 from nnunet_partial.evaluation.biomarker_tables import Biomarkers
 from nnunet_partial.evaluation.evaluate import Evaluation, Predictions, Reference, is_plain
 from nnunet_partial.evaluation.metrics import METRICS
 from nnunet_partial.evaluation.records import Record, mean, write_csv
 from nnunet_partial.evaluation.statistics import FEWEST
-from nnunet_partial.evaluation.tables import Row
+from nnunet_partial.evaluation.tables import (
+    COMPARISON_COLUMNS,
+    RANK_COLUMNS,
+    SUMMARY_COLUMNS,
+    Row,
+    compare_models,
+    rank_models,
+    summarise,
+)
 from nnunet_partial.utils.files import read_json, write_json
 from nnunet_partial.utils.versions import versions
 
@@ -104,9 +110,9 @@ class Tables:
         several = len(evaluation.models) > 1
         records, classes = evaluation.records, evaluation.classes
         return cls(
-            summary.summarise(records, classes),
-            comparisons.compare_models(records, classes) if several else [],
-            comparisons.rank_models(records, classes) if several else [],
+            summarise(records, classes),
+            compare_models(records, classes) if several else [],
+            rank_models(records, classes) if several else [],
             warning_signs.warning_signs(evaluation.sizes, classes),
             Biomarkers.of(evaluation),
         )
@@ -121,11 +127,11 @@ def write_results(
     only the earlier one had."""
     _forget_other_models(folder, evaluation.models)
     write_csv(folder / "per_case.csv", [record.row() for record in evaluation.records], PER_CASE_COLUMNS)
-    write_csv(folder / "summary.csv", tables.summary, summary.COLUMNS)
+    write_csv(folder / "summary.csv", tables.summary, SUMMARY_COLUMNS)
     write_csv(folder / "warning_signs.csv", tables.warning_signs, warning_signs.COLUMNS)
     for name, rows, columns in (
-        ("comparisons.csv", tables.comparisons, comparisons.COMPARISON_COLUMNS),
-        ("ranks.csv", tables.ranks, comparisons.RANK_COLUMNS),
+        ("comparisons.csv", tables.comparisons, COMPARISON_COLUMNS),
+        ("ranks.csv", tables.ranks, RANK_COLUMNS),
     ):
         if len(evaluation.models) > 1:
             write_csv(folder / name, rows, columns)

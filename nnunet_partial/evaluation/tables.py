@@ -37,7 +37,7 @@ from nnunet_partial.evaluation.statistics import (
     signed_rank,
 )
 
-COLUMNS = (
+SUMMARY_COLUMNS = (
     *(
         "model",
         "domain",

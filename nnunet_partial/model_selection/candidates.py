@@ -69,7 +69,8 @@ def find_models(
         if not found:
             wanted = f"{trainer or 'any trainer'}, plans {plan}, {configuration or 'any configuration'}"
             raise DatasetError(
-                f"There is no trained model of {wanted} in {results}. There: {format_names([model.name for model in there])}. "
+                f"There is no trained model of {wanted} in {results}. There: "
+                f"{format_names([model.name for model in there])}. "
                 "Train it, or choose others with -tr, -p and -c."
             )
         models.update(dict.fromkeys(found))
@@ -139,7 +140,8 @@ def fold_of_cases(splits: Sequence[Split], folds: Sequence[int]) -> dict[str, in
     if twice:
         apart = " ".join(map(str, cross_validation(splits)))
         raise SplitError(
-            f"{len(twice)} case(s) are validated by two of the folds, and would count twice: {format_names(twice)}. Choose "
+            f"{len(twice)} case(s) are validated by two of the folds, and would count twice: "
+            f"{format_names(twice)}. Choose "
             f"folds that share none with -f; the cross-validation is -f {apart}."
         )
     return dict(sorted(fold_of.items()))
@@ -209,7 +211,8 @@ class Validation:
                 folds = {self.fold_of[case] for case in cases}
                 lines.append(
                     f"{model.name}: the probabilities (.npz, .pkl) of {len(cases)} case(s) were not saved: "
-                    f"{format_names(cases)}. Save them: {model.command(self.dataset.folder.name, folds, ' --val --npz')}"
+                    f"{format_names(cases)}. Save them: "
+                    f"{model.command(self.dataset.folder.name, folds, ' --val --npz')}"
                 )
         if lines:
             lines.append("Train with --npz from the start, or compare without ensembles: --disable_ensembling.")
@@ -231,7 +234,8 @@ class Validation:
                 left -= self.interpolated
                 if left:
                     notes.append(
-                        f"{model.name}: {len(left)} prediction(s) of fold {fold} are not its cases: {format_names(left)}"
+                        f"{model.name}: {len(left)} prediction(s) of fold {fold} are not its cases: "
+                        f"{format_names(left)}"
                     )
         return notes
 

@@ -36,7 +36,7 @@ __all__ = [
     "MYO",
     "SCANNER_A",
     "SCANNER_B",
-    "Heart",
+    "HeartModel",
     "Scanner",
     "blend",
     "draw_heart",

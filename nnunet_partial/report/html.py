@@ -95,7 +95,7 @@ class Details:
 
 
 #: What may stand in a section. A table wider than the page scrolls by itself.
-Block: TypeAlias = "Paragraph | Items | Facts | Code | Figure | Fold | Table"
+Block: TypeAlias = "Paragraph | BulletList | KeyValues | Code | Figure | Details | Table"
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,7 @@ def read_results(folder: Path) -> Results:
         about["findings"],
         about,
         per_case=_rows(folder / "per_case.csv", PER_CASE_COLUMNS),
-        summary=_rows(folder / "summary.csv", tables.COLUMNS),
+        summary=_rows(folder / "summary.csv", tables.SUMMARY_COLUMNS),
         warning_signs=_rows(folder / "warning_signs.csv", warning_signs.COLUMNS),
         comparisons=_rows(folder / "comparisons.csv", tables.COMPARISON_COLUMNS, optional=True),
         ranks=_rows(folder / "ranks.csv", tables.RANK_COLUMNS, optional=True),
@@ -141,7 +141,8 @@ def _rows(file: Path, columns: Sequence[str], optional: bool = False) -> list[Ro
     missing = [name for name in columns if name not in (reader.fieldnames or ())]
     if missing:
         raise PartialLabelError(
-            f"{file} has no column {format_names(missing)}; was it changed, or written by another version? Evaluate again."
+            f"{file} has no column {format_names(missing)}; was it changed, or written by another version? "
+            "Evaluate again."
         )
     numeric = [name for name in columns if name not in _TEXT]
     try:

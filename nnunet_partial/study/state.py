@@ -91,7 +91,8 @@ def _require_nothing_rests(folder: StudyFolder, different: Iterable[str]) -> Non
     if running:
         raise PartialLabelError(
             f"Settings of the study in {folder.root} changed:\n{_listed(different)}\nA step is still running with the "
-            f"earlier ones: {format_names([str(path.relative_to(locks).with_suffix('')) for path in running])}. Wait for it, "
+            "earlier ones: "
+            f"{format_names([str(path.relative_to(locks).with_suffix('')) for path in running])}. Wait for it, "
             "or end it."
         )
 

@@ -102,8 +102,8 @@ def confusion_counts(logits: Tensor, target: Tensor, ignore_label: int | None) -
 def masked_counts(counts: Tensor, known: Tensor) -> Tensor:
     """True positives, false positives, false negatives of each foreground class over the samples that know it.
 
-    counts (4, B, C - 1) as `count_samples` gives them, known (B, C) -> (3, C - 1). A class that no sample knows gives
-    zeros, i.e. a Dice of 0/0 = NaN.
+    counts (4, B, C - 1) as `confusion_counts` gives them, known (B, C) -> (3, C - 1). A class that no sample knows
+    gives zeros, i.e. a Dice of 0/0 = NaN.
     """
     return (counts[:3] * known[:, 1:]).sum(1)
 

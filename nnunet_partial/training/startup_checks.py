@@ -58,7 +58,8 @@ def require_preprocessed(preprocessed: Path, raw: RawDataset | None, cases: Sequ
         )
     if done - wanted and raw:
         raise DatasetError(
-            f"{len(done - wanted)} preprocessed case(s) are not in {raw.folder / 'labelsTr'}: {format_names(done - wanted)}. "
+            f"{len(done - wanted)} preprocessed case(s) are not in {raw.folder / 'labelsTr'}: "
+            f"{format_names(done - wanted)}. "
             f"Preprocess again: {again}"
         )
     if done - here:
@@ -73,7 +74,8 @@ def require_same_labels(preprocessed: Path, raw: RawDataset) -> None:
     if changed:
         raise DatasetError(
             f"The label files of {len(changed)} case(s) changed since {preprocessed.name} was preprocessed: "
-            f"{format_names(changed)}. Delete {preprocessed / GT_SEGMENTATIONS}, of which nnU-Net renews only what is older, and "
+            f"{format_names(changed)}. Delete {preprocessed / GT_SEGMENTATIONS}, of which nnU-Net renews "
+            "only what is older, and "
             f"preprocess again: nnUNetv2_plan_and_preprocess -d {dataset_id(preprocessed)}"
         )
 
@@ -172,6 +174,7 @@ def check_every_class_annotated(manifest: Manifest, classes: Sequence[str], trai
     untaught = [name for name in classes if name not in taught]
     if untaught:
         raise ManifestError(
-            f"No training case of this fold was annotated for {format_names(untaught)}. Remove the class from dataset.json "
+            f"No training case of this fold was annotated for {format_names(untaught)}. Remove the class "
+            "from dataset.json "
             "and plan again, add cases in which it was drawn, or choose another split."
         )

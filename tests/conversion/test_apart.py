@@ -39,7 +39,8 @@ def test_one_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_it_ends_with_a_parent_that_was_killed() -> None:
-    script = "import os; from nnunet_partial.dataset_conversion.readers.isolated import call_apart as c; print(c(os.getpid)); "
+    script = "import os; from nnunet_partial.dataset_conversion.readers.isolated import run_isolated as c; "
+    script += "print(c(os.getpid)); "
     done = subprocess.run(
         [sys.executable, "-c", script + "import sys; sys.stdout.flush(); os.kill(os.getpid(), 9)"],
         capture_output=True,

@@ -333,7 +333,7 @@ def stop(monkeypatch: pytest.MonkeyPatch, at: int, how: Callable[[], object]) ->
             how()
         original(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(writer, "write_picture", write)
+    monkeypatch.setattr(writer, "write_image", write)
 
 
 @EVERY

@@ -275,7 +275,7 @@ def test_interrupted_it_goes_on_and_ends_with_the_same_bytes(
             raise KeyboardInterrupt
         original(path, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(writer, "write_picture", counting)
+    monkeypatch.setattr(writer, "write_image", counting)
     with pytest.raises(KeyboardInterrupt):
         convert(Toy(tmp_path), NAME, overwrite=True)
     assert snapshot(raw / NAME) == whole  # the old one is still there

@@ -123,7 +123,7 @@ def read_memory(path: Path) -> None:
         assert json.loads(content.decode("utf-8-sig")) == json.loads(path.read_bytes())
 
 
-def read_log(path: Path) -> None:
+def read_outcomes(path: Path) -> None:
     for source, outcome in read_log(path, ["one", "two"]).items():
         assert source == outcome.source
         assert not outcome.failed
@@ -225,7 +225,7 @@ READERS = [
         lambda path: check_splits(read_json(path, SplitError), MANIFEST, ["c0", "c1", "c2"]),
     ),
     Reader("memory of checks", "checked.json", as_json({"version": 1, "labels": {"background": 0}}), read_memory),
-    Reader("conversion log", ".converted.jsonl", "".join(line.to_line() for line in LINES).encode(), read_log),
+    Reader("conversion log", ".converted.jsonl", "".join(line.to_line() for line in LINES).encode(), read_outcomes),
     Reader("CAMUS cfg", "Info_2CH.cfg", CFG.encode(), read_numbers),
     Reader("MHD header", "a.mhd", MHD, require_whole_mhd),
     Reader("EchoNet file list", "FileList.csv", b"FileName,EF,Split\n0XA,60.5,TRAIN\n0XB,,VAL\n", read_file_list),

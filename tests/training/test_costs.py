@@ -122,6 +122,6 @@ def test_what_a_loader_process_gets_holds_no_manifest(project: Project) -> None:
         loader = ready(project, made).dataloader_train.data_loader
         loader.transforms.transforms[0]._grid_cache.clear()  # filled where a rotation has been drawn
         sent[made] = pickle.dumps(loader)
-    for word in (b"CaseLabels", b"Manifest", b"KnownClasses"):
+    for word in (b"CaseLabels", b"Manifest", b"AnnotatedClasses"):
         assert word not in sent[TRAINERS[0]]
     assert len(sent[TRAINERS[0]]) <= len(sent[nnUNetTrainer]) + 1024

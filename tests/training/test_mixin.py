@@ -477,7 +477,7 @@ def test_labels_are_looked_into_once(project: Project, monkeypatch: pytest.Monke
     def fail(*args: Any, **kwargs: Any) -> None:
         raise AssertionError("the labels were read again")
 
-    monkeypatch.setattr(training_data, "require_declared", fail)
+    monkeypatch.setattr(training_data, "check_label_files", fail)
     trainer_of(project).initialize()
     label = next((project.preprocessed(DATASET) / "gt_segmentations").glob("a_*"))
     label.write_bytes(label.read_bytes() + b" ")

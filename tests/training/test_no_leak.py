@@ -172,7 +172,7 @@ def test_such_label_files_are_refused(pair: Pair, monkeypatch: pytest.MonkeyPatc
 def test_the_unknown_structure_changes_no_bit(
     pair: Pair, trainer_class: type[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(startup_checks, "require_declared", lambda *args, **kwargs: None)
+    monkeypatch.setattr(startup_checks, "check_label_files", lambda *args, **kwargs: None)
     clean, drawn = (curve(p, pair.configuration, trainer_class, monkeypatch) for p in (pair.clean, pair.drawn))
     assert clean == drawn
     assert len(set(map(str, clean[:4]))) == 4  # the losses are those of a training, not a constant
@@ -180,6 +180,6 @@ def test_the_unknown_structure_changes_no_bit(
 
 def test_the_naive_loss_is_changed_by_it(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     """So the comparison can fail: nnU-Net's own loss learns what stands in the label files."""
-    monkeypatch.setattr(startup_checks, "require_declared", lambda *args, **kwargs: None)
+    monkeypatch.setattr(startup_checks, "check_label_files", lambda *args, **kwargs: None)
     clean, drawn = (curve(p, pair.configuration, nnUNetTrainerNaive, monkeypatch) for p in (pair.clean, pair.drawn))
     assert all(one != other for one, other in zip(clean[:4], drawn[:4], strict=True))
