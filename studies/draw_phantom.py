@@ -20,7 +20,8 @@ import SimpleITK as sitk
 from tqdm import tqdm
 
 from nnunet_partial.cli import main as main_of_the_command
-from nnunet_partial.phantom.writers import SCANNER_A, SCANNER_B, Heart, Scanner, blend, draw_heart
+from nnunet_partial.phantom.anatomy import HeartModel
+from nnunet_partial.phantom.scanner import SCANNER_A, SCANNER_B, Scanner, blend, draw_heart
 
 TRAINING, TEST, PIXELS, DEPTH_MM = 75, 20, 64, 150.0
 COLUMNS = ("case", "image", "mask", "annotated", "absent", "domain", "patient", "split", "view", "phase")
@@ -53,7 +54,7 @@ def draw(folder: Path, domain: str, scanner: Scanner, seed: list[int]) -> None:
         table.writerow(COLUMNS)
         for number in tqdm(range(1, TRAINING + TEST + 1), desc=domain, unit="patient"):
             rng = np.random.default_rng([*seed, number])
-            heart, patient = Heart.random(rng), f"{domain}_{number:03d}"
+            heart, patient = HeartModel.random(rng), f"{domain}_{number:03d}"
             for phase, contraction in (("ED", 0.0), ("ES", 1.0)):
                 image, labels = draw_heart(
                     rng, anatomy=heart, scanner=scanner, shape=(PIXELS, PIXELS), view="4CH", contraction=contraction

@@ -13,10 +13,12 @@ import SimpleITK as sitk
 from skimage.draw import polygon
 
 from nnunet_partial.errors import PartialLabelError
+from nnunet_partial.phantom import scanner as imaging
 from nnunet_partial.phantom import writers
-from nnunet_partial.phantom.writers import LA, LV, MYO, SCANNER_A, SCANNER_B, Heart, Scanner
+from nnunet_partial.phantom.anatomy import HeartModel
+from nnunet_partial.phantom.scanner import LA, LV, MYO, SCANNER_A, SCANNER_B, Scanner
 
-HEART = Heart(
+HEART = HeartModel(
     x=0.0,
     apex_depth=0.18,
     length=0.40,
@@ -31,13 +33,13 @@ HEART = Heart(
 )
 
 
-def hearts(count: int) -> list[Heart]:
-    return [Heart.random(np.random.default_rng(number)) for number in range(count)]
+def hearts(count: int) -> list[HeartModel]:
+    return [HeartModel.random(np.random.default_rng(number)) for number in range(count)]
 
 
-def draw(heart: Heart, scanner: Scanner, view: str = "4CH", contraction: float = 0.0, seed: int = 0):
+def draw(heart: HeartModel, scanner: Scanner, view: str = "4CH", contraction: float = 0.0, seed: int = 0):
     rng = np.random.default_rng(seed)
-    return writers.draw_heart(rng, anatomy=heart, scanner=scanner, view=view, contraction=contraction)
+    return imaging.draw_heart(rng, anatomy=heart, scanner=scanner, view=view, contraction=contraction)
 
 
 def read(path: Path) -> np.ndarray:
@@ -86,7 +88,7 @@ def test_patients_differ() -> None:
 @pytest.mark.parametrize("view", ["2CH", "4CH"])
 @pytest.mark.parametrize("scanner", [SCANNER_A, SCANNER_B], ids=["A", "B"])
 def test_heart_lies_inside_the_sector_and_outside_is_black(scanner: Scanner, view: str) -> None:
-    sector = writers.sector_mask((96, 96), scanner)
+    sector = imaging.sector_mask((96, 96), scanner)
     wide_open = replace(scanner, half_angle_deg=89.0)
     for heart in hearts(20):
         for contraction in (0.0, 1.0):
@@ -101,7 +103,7 @@ def test_labels_stop_where_the_scanner_sees_nothing() -> None:
     keyhole = replace(SCANNER_A, half_angle_deg=10.0)
     labels, whole = draw(HEART, keyhole)[1], draw(HEART, SCANNER_A)[1]
     assert (labels > 0).sum() < 0.8 * (whole > 0).sum()
-    assert not labels[~writers.sector_mask((96, 96), keyhole)].any()
+    assert not labels[~imaging.sector_mask((96, 96), keyhole)].any()
 
 
 def test_sector_is_narrow_at_the_top_and_wide_at_the_bottom() -> None:
@@ -126,7 +128,7 @@ def test_wall_embraces_the_ventricle_and_the_atrium_lies_below(view: str) -> Non
 def test_upright_heart_has_the_size_it_says() -> None:
     shape = (200, 200)
     rng = np.random.default_rng(0)
-    _, labels = writers.draw_heart(
+    _, labels = imaging.draw_heart(
         rng, anatomy=replace(HEART, tilt_deg=2.0), scanner=SCANNER_A, shape=shape, view="2CH"
     )
     rows, cols = np.nonzero(labels == LV)  # 2CH turns the heart by -2 degrees: upright
@@ -159,7 +161,7 @@ def test_blood_is_dark_and_the_wall_bright_on_both_scanners() -> None:
 def test_scanners_look_different_and_the_difference_grows_with_strength() -> None:
     means = []
     for strength in (0.0, 0.5, 1.0):
-        scanner = writers.blend(SCANNER_A, SCANNER_B, strength)
+        scanner = imaging.blend(SCANNER_A, SCANNER_B, strength)
         drawn = [draw(heart, scanner) for heart in hearts(5)]
         means.append([np.mean([image[labels == value].mean() for image, labels in drawn]) for value in (LV, MYO, LA)])
     a, half, b = np.array(means)
@@ -168,15 +170,15 @@ def test_scanners_look_different_and_the_difference_grows_with_strength() -> Non
 
 
 def test_blend_ends_exactly_at_both_scanners() -> None:
-    assert writers.blend(SCANNER_A, SCANNER_B, 0.0) == SCANNER_A
-    assert writers.blend(SCANNER_A, SCANNER_B, 1.0) == SCANNER_B
-    quarter = writers.blend(replace(SCANNER_A, gain=1.0), replace(SCANNER_B, gain=2.0), 0.25)
+    assert imaging.blend(SCANNER_A, SCANNER_B, 0.0) == SCANNER_A
+    assert imaging.blend(SCANNER_A, SCANNER_B, 1.0) == SCANNER_B
+    quarter = imaging.blend(replace(SCANNER_A, gain=1.0), replace(SCANNER_B, gain=2.0), 0.25)
     assert quarter.gain == 1.25
 
 
 def test_impossible_requests_are_refused() -> None:
     with pytest.raises(PartialLabelError, match=r"strength is 1\.5, expected a number from 0"):
-        writers.blend(SCANNER_A, SCANNER_B, 1.5)
+        imaging.blend(SCANNER_A, SCANNER_B, 1.5)
     with pytest.raises(PartialLabelError, match=r"contraction is -0\.1, expected 0"):
         draw(HEART, SCANNER_A, contraction=-0.1)
     with pytest.raises(PartialLabelError, match=r"view is '3CH', expected '2CH' or '4CH'"):
@@ -235,7 +237,7 @@ def test_camus_pixels_are_square_and_the_picture_about_150_mm_deep(camus: tuple[
 
 
 def test_camus_ejection_fraction_is_that_of_the_drawing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Heart, "random", classmethod(lambda cls, rng: HEART))
+    monkeypatch.setattr(HeartModel, "random", classmethod(lambda cls, rng: HEART))
     writers.write_camus(tmp_path, 1, seed=0, shape=(256, 256), half_sequence=False, val_fraction=0, test_fraction=0)
     text = (tmp_path / "database_nifti/patient0001/Info_2CH.cfg").read_text()
     # width x 0.75 in two views, length x 0.9: 1 - 0.75 * 0.75 * 0.9 = 0.494

@@ -167,8 +167,8 @@ def infer_annotations(data: DatasetToDeclare, patterns: Sequence[str] = ()) -> I
 
     Groups: the cases that match each of `patterns` (the first that matches), or, without patterns, that begin alike:
     siteA_001 and siteA_002 are the group siteA. The domain is the group, or what stands before the first wildcard of
-    the pattern, as with `manifest_from_patterns`. Raises ManifestError where a pattern or a case is left over, or a label
-    file cannot be read.
+    the pattern, as with `manifest_from_patterns`. Raises ManifestError where a pattern or a case is left over, or a
+    label file cannot be read.
     """
     unreadable = [f"{case}: {facts.problem}" for case, facts in data.facts.items() if facts.problem]
     if unreadable:

@@ -17,7 +17,8 @@ from nnunet_partial.dataset.raw import RawDataset
 from nnunet_partial.demo.folder import DemoFolder
 from nnunet_partial.demo.results import Scores, in_words, score_models, show_models
 from nnunet_partial.errors import PartialLabelError
-from nnunet_partial.phantom.writers import SCANNER_A, SCANNER_B, blend, write_camus, write_echonet_dynamic
+from nnunet_partial.phantom.scanner import SCANNER_A, SCANNER_B, blend
+from nnunet_partial.phantom.writers import write_camus, write_echonet_dynamic
 from nnunet_partial.utils.files import write_text
 from nnunet_partial.utils.process import Commands, Progress
 from nnunet_partial.utils.versions import trainers_folder

@@ -18,34 +18,13 @@ import SimpleITK as sitk
 from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.phantom.anatomy import Floats, HeartModel, Line, View, long_axis
 from nnunet_partial.phantom.scanner import (
-    LA,
     LV,
-    MYO,
     SCANNER_A,
     SCANNER_B,
     Bytes,
     Scanner,
-    blend,
     draw_heart,
-    sector_mask,
 )
-
-__all__ = [
-    "LA",
-    "LV",
-    "MYO",
-    "SCANNER_A",
-    "SCANNER_B",
-    "HeartModel",
-    "Scanner",
-    "blend",
-    "draw_heart",
-    "long_axis",
-    "sector_mask",
-    "tracing",
-    "write_camus",
-    "write_echonet_dynamic",
-]
 
 VIEWS: tuple[View, ...] = ("2CH", "4CH")
 CHORDS = 20

@@ -14,7 +14,8 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from nnunet_partial.cli import main
-from nnunet_partial.phantom.writers import SCANNER_A, SCANNER_B, Heart, draw_heart
+from nnunet_partial.phantom.anatomy import HeartModel
+from nnunet_partial.phantom.scanner import SCANNER_A, SCANNER_B, draw_heart
 
 CLASSES = ("LV", "MYO", "LA")
 FULL, HOSTILE, ABSENT = "camus", 'b<script>document.title="x"</script>|$\\alpha&_%', "ted"
@@ -57,7 +58,7 @@ def draw(story: Story, patients: int = 3, size: int = 64, slices: int = 0) -> No
     entries = {}
     for domain, (annotated, absent) in KNOWS.items():
         for patient in range(patients):
-            heart, scanner = Heart.random(rng), SCANNER_B if domain == HOSTILE else SCANNER_A
+            heart, scanner = HeartModel.random(rng), SCANNER_B if domain == HOSTILE else SCANNER_A
             for contraction, phase in ((0.0, "ED"), (1.0, "ES")):
                 case = case_name(domain, patient, phase)
                 shape = (size, size)
