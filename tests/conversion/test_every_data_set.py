@@ -325,7 +325,7 @@ def test_a_target_that_may_not_be_written(
 
 def stop(monkeypatch: pytest.MonkeyPatch, at: int, how: Callable[[], object]) -> None:
     """Before the picture of that number is written, something happens."""
-    original, written = writer.write_picture, []
+    original, written = writer.write_image, []
 
     def write(*arguments: object) -> None:
         written.append(arguments)
@@ -361,13 +361,13 @@ _KILLED = """
 import os, sys
 from nnunet_partial.cli import main
 from nnunet_partial.dataset_conversion import writer
-original, written = writer.write_picture, []
+original, written = writer.write_image, []
 def write(*arguments):
     written.append(arguments)
     if len(written) == 3:
         os.kill(os.getpid(), 9)
     original(*arguments)
-writer.write_picture = write
+writer.write_image = write
 main(sys.argv[1:])
 """
 

@@ -267,7 +267,7 @@ def test_interrupted_it_goes_on_and_ends_with_the_same_bytes(
     convert(Toy(tmp_path), NAME)
     whole = snapshot(raw / NAME)
     written: list[str] = []
-    original = writer.write_picture
+    original = writer.write_image
 
     def counting(path: Path, *rest: object) -> None:
         written.append(path.name)
