@@ -14,6 +14,8 @@ test: lint
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	rm -rf build/mypy && mkdir -p build/mypy/nnunet_partial
+	ln -s "$(CURDIR)"/nnunet_partial/* "$(CURDIR)"/dataset_conversion build/mypy/nnunet_partial/
 	$(BIN)/mypy
 
 bench: $(VENV)/installed
