@@ -19,7 +19,7 @@ lint: $(VENV)/installed
 	$(BIN)/mypy
 
 bench: $(VENV)/installed
-	$(BIN)/python benchmarks/losses.py --all --threads 1 2
+	$(BIN)/python benchmarks/losses.py --threads 1 2
 	$(BIN)/python benchmarks/trainers.py
 
 # Ten minutes: a thousand drawn videos, converted by us and by a plain OpenCV loop, in turn.

@@ -1,9 +1,10 @@
-"""How long the losses take, and how much memory, beside nnU-Net's own loss on the same logits: what `make bench` runs.
+"""Time and memory of the losses beside nnU-Net's own on the same logits: what `make bench` runs.
 
-Time: forward plus backward. On one thread as CPU time of the process (equal to the time on the clock when the machine
-has nothing else to do, and not upset when it has), on several by the clock. All losses take turns in every repetition;
-the ratio is that of the medians. Part of it is the system handing out fresh memory: a loss that allocates much pays for
-it here as in training.
+Time: forward plus backward. Each line is measured in a process of its own, as the memory that an earlier measurement
+returned to the system would change it: after three warm-ups, 15 pairs of our loss and nnU-Net's in turn. The columns
+are the medians in milliseconds and the median of the ratios. On one thread it is processor time of the process, which
+other programs disturb little, on several the time on the clock. Part of it is the system handing out fresh memory: a
+loss that allocates much pays for it here as in training.
 
 Memory: the highest sum of what torch had allocated at one time during forward plus backward, beyond the logits and the
 target that were there before; the gradient counts. Taken from the allocations and releases that torch.profiler records.
@@ -11,16 +12,17 @@ target that were there before; the gradient counts. Taken from the allocations a
 Marginal and aCCE stand beside DC_and_CE_loss, aBCE beside DC_and_BCE_loss with the making of its one-hot target; both
 with nnU-Net's settings (batch Dice, no background, smooth 1e-5).
 
-    python benchmarks/losses.py [--all] [--others] [--shape 12 4 256 256] [--threads 1 2] [--repetitions 15]
+    python benchmarks/losses.py [--others] [--shape 12 4 256 256] [--loss marginal] [--threads 1 2] [--pairs 15]
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import statistics
 import time
 from collections.abc import Callable
-from functools import partial
+from typing import NamedTuple
 
 import torch
 from nnunetv2.training.loss.compound_losses import DC_and_BCE_loss, DC_and_CE_loss
@@ -29,11 +31,19 @@ from other_losses import OTHERS
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-from nnunet_partial.losses import AdaptiveBCELoss, AdaptiveCCELoss, MarginalLoss, PartialLoss
+from nnunet_partial.losses import AdaptiveBCELoss, AdaptiveCCELoss, MarginalLoss
 
-SHAPES = [(12, 4, 256, 256), (49, 6, 128, 128), (2, 5, 96, 160, 160)]  # (B, C, *S)
+SHAPES = [
+    (12, 4, 256, 256),
+    (49, 6, 128, 128),
+    (2, 5, 48, 80, 80),
+    (1, 105, 48, 48, 48),
+    (8, 4, 112, 112),
+]  # (B, C, *S)
+SITUATIONS = ("all known", "half unknown", "mixed")
+WARM_UPS = 3
 MIB = 2**20
-LOSSES: dict[str, PartialLoss] = {
+LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "marginal": MarginalLoss(),
     "aCCE": AdaptiveCCELoss(),
     "aCCE, ignore": AdaptiveCCELoss(background="ignore"),
@@ -41,26 +51,47 @@ LOSSES: dict[str, PartialLoss] = {
 }
 
 
-def situations(samples: int, classes: int) -> dict[str, Tensor]:
-    """Name -> known (B, C): everything; the first half of the classes; alternately the one and the other."""
-    everything = torch.ones(samples, classes, dtype=torch.bool)
-    half, mixed = everything.clone(), everything.clone()
-    half[:, (classes + 1) // 2 :] = False
-    mixed[::2] = half[::2]
-    return {"all known": everything, "half unknown": half, "mixed": mixed}
+class Task(NamedTuple):
+    """What one process measures."""
+
+    shape: tuple[int, ...]
+    loss: str
+    situation: str
+    threads: int
+    pairs: int
 
 
-def nnunet_losses(logits: Tensor, target: Tensor) -> dict[str, Callable[[], Tensor]]:
-    """nnU-Net's own two losses on these logits (B, C, *S) and target (B, 1, *S)."""
+class Result(NamedTuple):
+    """Medians: milliseconds of ours and of nnU-Net's, their ratio; peak memory in bytes of both."""
+
+    ours_ms: float
+    nnunet_ms: float
+    ratio: float
+    ours_bytes: int
+    nnunet_bytes: int
+
+
+def class_mask(samples: int, classes: int, situation: str) -> Tensor:
+    """All classes known; the first half of them; alternately the one and the other."""
+    mask = torch.ones(samples, classes, dtype=torch.bool)
+    if situation != "all known":
+        mask[:: 2 if situation == "mixed" else 1, (classes + 1) // 2 :] = False
+    return mask
+
+
+def nnunet_loss(logits: Tensor, target: Tensor, binary: bool) -> Callable[[], Tensor]:
+    """One of nnU-Net's own two losses on these logits (B, C, *S) and target (B, 1, *S)."""
     dice = {"batch_dice": True, "smooth": 1e-5, "ddp": False}
-    categorical = DC_and_CE_loss({**dice, "do_bg": False}, {}, dice_class=MemoryEfficientSoftDiceLoss)
-    binary = DC_and_BCE_loss({}, {**dice, "do_bg": True}, dice_class=MemoryEfficientSoftDiceLoss)
+    if not binary:
+        loss = DC_and_CE_loss({**dice, "do_bg": False}, {}, dice_class=MemoryEfficientSoftDiceLoss)
+        return lambda: loss(logits, target)
+    loss = DC_and_BCE_loss({}, {**dice, "do_bg": True}, dice_class=MemoryEfficientSoftDiceLoss)
 
-    def binary_with_target() -> Tensor:
+    def with_one_hot_target() -> Tensor:
         one_hot = torch.zeros(logits.shape).scatter_(1, target.long(), 1)[:, 1:]
-        return binary(logits[:, 1:], one_hot)
+        return loss(logits[:, 1:], one_hot)
 
-    return {"DC_and_CE_loss": lambda: categorical(logits, target), "DC_and_BCE_loss": binary_with_target}
+    return with_one_hot_target
 
 
 def seconds(loss: Callable[[], Tensor], logits: Tensor) -> float:
@@ -85,48 +116,57 @@ def peak_bytes(loss: Callable[[], Tensor], logits: Tensor) -> int:
     return peak
 
 
-def compare(
-    shape: tuple[int, ...], repetitions: int, losses: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]]
-) -> None:
-    """Measures everything on logits of this shape and prints one line per loss and situation."""
+def measure(task: Task) -> Result:
+    torch.set_num_threads(task.threads)
     torch.manual_seed(0)
-    samples, classes = shape[:2]
-    logits = torch.randn(shape, requires_grad=True)
-    target = torch.randint(0, classes, (samples, 1, *shape[2:]), dtype=torch.int16)
-    calls = nnunet_losses(logits, target)
-    for name, loss in losses.items():
-        for situation, known in situations(samples, classes).items():
-            calls[f"{name:15s} {situation}"] = partial(loss, logits, target, known)
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(repetitions + 1):
-        for name, call in calls.items():
-            times[name].append(seconds(call, logits))
-    memory = {name: peak_bytes(call, logits) for name, call in calls.items()}
-    median = {name: statistics.median(values[1:]) for name, values in times.items()}  # the first is a warm-up
+    samples, classes = task.shape[:2]
+    logits = torch.randn(task.shape, requires_grad=True)
+    target = torch.randint(0, classes, (samples, 1, *task.shape[2:]), dtype=torch.int16)
+    mask, loss = class_mask(samples, classes, task.situation), {**LOSSES, **OTHERS}[task.loss]
+    both = [lambda: loss(logits, target, mask), nnunet_loss(logits, target, is_binary(task.loss))]
+    times = [[seconds(call, logits) for call in both] for _ in range(WARM_UPS + task.pairs)][WARM_UPS:]
+    ours, theirs = (statistics.median(column) * 1e3 for column in zip(*times, strict=True))
+    ratio = statistics.median(a / b for a, b in times)
+    return Result(ours, theirs, ratio, *(peak_bytes(call, logits) for call in both))
 
-    threads = torch.get_num_threads()
-    print(f"\nlogits {' x '.join(map(str, shape))}, float32, {threads} thread(s), {repetitions} repetitions")
-    print(f"{'':30s} {'ms':>8s} {'ratio':>6s} {'MiB':>8s} {'ratio':>6s}   beside")
-    for name in calls:
-        own = "DC_and_BCE_loss" if name.startswith(("aBCE", "MultiTalent")) else "DC_and_CE_loss"
-        own = name if name.startswith("DC") else own
-        time_text = f"{median[name] * 1e3:8.1f} {median[name] / median[own]:6.2f}"
-        memory_text = f"{memory[name] / MIB:8.1f} {memory[name] / memory[own]:6.2f}"
-        print(f"{name:30s} {time_text} {memory_text}   {'' if name == own else own}")
+
+def is_binary(loss: str) -> bool:
+    """Whether it is measured beside DC_and_BCE_loss."""
+    return loss.startswith(("aBCE", "MultiTalent"))
+
+
+def in_new_process(task: Task) -> Result:
+    with multiprocessing.get_context("fork").Pool(1) as pool:  # this process has computed nothing
+        return pool.apply(measure, (task,))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Time and memory of the losses beside nnU-Net's own.")
-    parser.add_argument("--shape", type=int, nargs="+", default=SHAPES[0], help="shape of the logits: B C and the axes")
-    parser.add_argument("--all", action="store_true", help=f"all of {SHAPES}")
+    parser.add_argument("--shape", type=int, nargs="+", help=f"shape of the logits: B C and the axes; else {SHAPES}")
+    parser.add_argument("--loss", nargs="+", choices=[*LOSSES, *OTHERS], help="only these")
     parser.add_argument("--others", action="store_true", help="other partial-label losses too, see other_losses.py")
     parser.add_argument("--threads", type=int, nargs="+", default=[1])
-    parser.add_argument("--repetitions", type=int, default=15)
+    parser.add_argument("--pairs", type=int, default=15)
     arguments = parser.parse_args()
+    names = arguments.loss or [*LOSSES, *(OTHERS if arguments.others else ())]
+    shapes = [tuple(arguments.shape)] if arguments.shape else SHAPES
     for threads in arguments.threads:
-        torch.set_num_threads(threads)
-        for shape in SHAPES if arguments.all else [tuple(arguments.shape)]:
-            compare(shape, arguments.repetitions, {**LOSSES, **(OTHERS if arguments.others else {})})
+        print(f"float32, {threads} thread(s), {arguments.pairs} pairs")
+        print(f"{'loss':16s}{'logits':19s}{'':14s}{'ms':>8s}{'nnU-Net':>9s}{'ratio':>7s}{'MiB':>9s}{'ratio':>7s}")
+        for name in names:
+            results = []
+            for shape in shapes:
+                for situation in SITUATIONS:
+                    result = in_new_process(Task(shape, name, situation, threads, arguments.pairs))
+                    memory = result.ours_bytes / result.nnunet_bytes
+                    results.append((result.ratio, memory))
+                    print(
+                        f"{name:16s}{' x '.join(map(str, shape)):19s}{situation:14s}{result.ours_ms:8.1f}"
+                        f"{result.nnunet_ms:9.1f}{result.ratio:7.2f}{result.ours_bytes / MIB:9.1f}{memory:7.2f}",
+                        flush=True,
+                    )
+            for what, values in zip(("time", "memory"), zip(*results, strict=True), strict=True):
+                print(f"{name:16s}{what}: median {statistics.median(values):.2f}, at most {max(values):.2f}")
 
 
 if __name__ == "__main__":
