@@ -42,11 +42,11 @@ def marginal(logits: Array, target: Array, known: Array, **options: Any) -> floa
 
 
 def adaptive_cce(
-    logits: Array, target: Array, known: Array, *, background: str = "renormalise", **options: Any
+    logits: Array, target: Array, known: Array, *, background: str = "renormalize", **options: Any
 ) -> float:
     """Adaptive categorical cross-entropy.
 
-    "renormalise": the softmax is taken over background and the annotated classes alone.
+    "renormalize": the softmax is taken over background and the annotated classes alone.
     "ignore": softmax over all classes, but background voxels of incompletely annotated samples carry no term.
     """
     do_bg = options.get("do_bg", False)
@@ -56,14 +56,14 @@ def adaptive_cce(
         z = logits_of(logits, voxel)
         unknown = unknown_classes(known, voxel[0])
         y = true_class(target, known, voxel)
-        if background == "renormalise":
+        if background == "renormalize":
             channels = [c for c in range(len(z)) if c not in unknown]
             carries_a_term = True
         elif background == "ignore":
             channels = list(range(len(z)))
             carries_a_term = y != 0 or not unknown
         else:
-            raise ValueError(f"background {background!r}, expected 'renormalise' or 'ignore'")
+            raise ValueError(f"background {background!r}, expected 'renormalize' or 'ignore'")
         if carries_a_term:
             terms.append(log_sum_exp(z, channels) - z[y])
         # A class outside `channels` has no probability; it is not known, so that Dice never asks for it.

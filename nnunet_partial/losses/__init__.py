@@ -1,4 +1,4 @@
-"""The training losses that know which structures each image was annotated for, in pure torch, without nnU-Net."""
+"""Losses for partially labeled data: marginal, aCCE and aBCE. Pure torch, without nnU-Net."""
 
 from __future__ import annotations
 

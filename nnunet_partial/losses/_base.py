@@ -1,4 +1,4 @@
-"""What the three losses share: the settings, the checks of what comes in, and 'cross entropy minus Dice'."""
+"""Base class of the partial-label losses: arguments, input validation, cross entropy minus Dice."""
 
 from __future__ import annotations
 
@@ -7,23 +7,13 @@ from torch import Tensor, nn
 
 from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.losses import _terms
-from nnunet_partial.losses._terms import Batch, Sums
+from nnunet_partial.losses._terms import Batch, LossSums
 
 
 class PartialLoss(nn.Module):
-    """weight_ce * cross entropy - weight_dice * mean soft Dice, over what each sample was annotated for.
+    """Compute weight_ce * cross entropy - weight_dice * mean soft Dice over the classes annotated in each sample.
 
-    Arguments of the constructor:
-        weight_ce, weight_dice: weights of the two parts, not negative; a part of weight 0 is not computed.
-        batch_dice: one Dice per class, its sums running over the samples that know the class; otherwise one Dice per
-            known (sample, class) pair.
-        smooth: added to numerator and denominator of every Dice.
-        do_bg: let the background have a Dice too.
-        ignore_label: target value of voxels that are left out of everything; None: there is none.
-        ddp: reduce over the ranks of torch.distributed, such that the mean over ranks of loss and gradient is that of
-            one process with the whole batch.
-
-    Raises PartialLabelError for settings that make no sense.
+    Subclasses define `sums`.
     """
 
     def __init__(
@@ -36,12 +26,28 @@ class PartialLoss(nn.Module):
         ignore_label: int | None = None,
         ddp: bool = False,
     ) -> None:
+        """Set the options.
+
+        Args:
+            weight_ce: weight of the cross entropy, not negative; with 0 it is not computed.
+            weight_dice: weight of the Dice part, not negative; with 0 it is not computed.
+            batch_dice: one Dice per class, from sums over the samples that know the class; otherwise one Dice per
+                known (sample, class) pair.
+            smooth: added to numerator and denominator of every Dice.
+            do_bg: include the Dice of the background.
+            ignore_label: target value of voxels that are excluded; None: there is none.
+            ddp: reduce over the ranks of torch.distributed, such that the mean over ranks of loss and gradient is that
+                of one process with the whole batch.
+
+        Raises:
+            PartialLabelError: if an option has an invalid value.
+        """
         super().__init__()
         for name, value in (("weight_ce", weight_ce), ("weight_dice", weight_dice), ("smooth", smooth)):
             if not 0 <= value < float("inf"):
                 raise PartialLabelError(f"{name} is {value}; expected a finite number, zero or more.")
         if ignore_label is not None and (isinstance(ignore_label, bool) or not isinstance(ignore_label, int)):
-            raise PartialLabelError(f"ignore_label is {ignore_label!r}; expected a whole number, or None for none.")
+            raise PartialLabelError(f"ignore_label is {ignore_label!r}; expected an integer, or None for none.")
         self.weight_ce = float(weight_ce)
         self.weight_dice = float(weight_dice)
         self.batch_dice = batch_dice
@@ -50,40 +56,60 @@ class PartialLoss(nn.Module):
         self.ignore_label = ignore_label
         self.ddp = ddp
 
-    def sums(self, batch: Batch) -> Sums:
-        """The loss's own part: sums per sample and class from which `forward` makes the means."""
+    def sums(self, batch: Batch) -> LossSums:
+        """Compute the sums per sample and class that `forward` averages.
+
+        Args:
+            batch: the flattened input.
+
+        Raises:
+            NotImplementedError: unless a subclass defines it.
+        """
         raise NotImplementedError
 
-    def forward(self, logits: Tensor, target: Tensor, known: Tensor) -> Tensor:
-        """The loss, a scalar in float32 (float64 for float64 logits), also under autocast.
+    def forward(self, logits: Tensor, target: Tensor, class_mask: Tensor) -> Tensor:
+        """Compute the loss.
 
-        logits: (B, C, *S), channel 0 is the background.
-        target: (B, 1, *S), whole numbers 0..C-1 or the ignore label, of any dtype. A class that the sample does not
-            know counts as 0.
-        known: (B, C) bool, which classes each sample was annotated for, or is known to lack. Column 0 counts as True.
+        Values of tensors are not checked, which would synchronize with the GPU: a target value outside 0..C-1 gives
+        torch's own index error.
 
-        A part that nothing contributes to (nothing known, every voxel ignored) is 0, with gradient 0.
-        Raises PartialLabelError for shapes or dtypes that do not fit together. Values are not checked, which would make
-        the GPU wait: a target value outside 0..C-1 gives torch's own index error.
+        Args:
+            logits: (B, C, *S) of floating point, S of any number of axes; channel 0 is the background.
+            target: (B, 1, *S) of any dtype, classes 0..C-1 or the ignore label. A class that the sample does not know
+                counts as 0.
+            class_mask: (B, C) bool, the classes known in each sample: annotated, or known to be absent. Column 0 counts
+                as True.
+
+        Returns:
+            A scalar in float32 (float64 for float64 logits), also under autocast, twice differentiable. Both parts are
+            0, with gradient 0, if no class is known and thus nothing contributes. If all voxels are ignored, the cross
+            entropy is 0 and every Dice of a known class is smooth / smooth = 1, as in nnU-Net, so that the loss is
+            -weight_dice, with gradient 0.
+
+        Raises:
+            PartialLabelError: if types, shapes or dtypes do not fit together.
         """
-        self._check(logits, target, known)
+        self._check(logits, target, class_mask)
         with torch.autocast(logits.device.type, enabled=False):
             if not (self.weight_ce or self.weight_dice):
-                return _terms.nothing(logits)
-            batch = _terms.prepare(logits, target, known, self.ignore_label)
-            return self._combine(self.sums(batch), batch.known)
+                return _terms.zero_loss(logits)
+            batch = _terms.flatten_batch(logits, target, class_mask, self.ignore_label)
+            return self._combine(self.sums(batch), batch.class_mask)
 
-    def _combine(self, sums: Sums, known: Tensor) -> Tensor:
-        """(B,) and (B, C) sums -> scalar. A part of weight 0 stays out, so that no NaN of it can come in."""
+    def _combine(self, sums: LossSums, class_mask: Tensor) -> Tensor:
+        """Return the weighted sum of the averages. A part of weight 0 stays out, so that no NaN of it can come in."""
         parts = []
         if self.weight_ce:
-            parts.append(self.weight_ce * _terms.mean_entropy(sums, self.ddp))
+            parts.append(self.weight_ce * _terms.mean_cross_entropy(sums, self.ddp))
         if self.weight_dice:
-            counted = known if self.do_bg else _terms.foreground(known)
+            counted = class_mask if self.do_bg else _terms.foreground(class_mask)
             parts.append(-self.weight_dice * _terms.mean_dice(sums, counted, self.batch_dice, self.smooth, self.ddp))
         return parts[0] if len(parts) == 1 else parts[0] + parts[1]
 
-    def _check(self, logits: Tensor, target: Tensor, known: Tensor) -> None:
+    def _check(self, logits: Tensor, target: Tensor, class_mask: Tensor) -> None:
+        for name, value in (("logits", logits), ("target", target), ("class_mask", class_mask)):
+            if not isinstance(value, Tensor):
+                raise PartialLabelError(f"{name} is of type {type(value).__name__}; expected a torch.Tensor.")
         shape = tuple(logits.shape)
         if len(shape) < 3 or shape[1] < 2 or not logits.is_floating_point():
             raise PartialLabelError(
@@ -95,9 +121,9 @@ class PartialLoss(nn.Module):
                 f"target has shape {tuple(target.shape)}; logits of shape {shape} need "
                 f"{(shape[0], 1, *shape[2:])}: class numbers in one channel, not one-hot."
             )
-        if tuple(known.shape) != shape[:2] or known.dtype != torch.bool:
+        if tuple(class_mask.shape) != shape[:2] or class_mask.dtype != torch.bool:
             raise PartialLabelError(
-                f"known is {known.dtype} of shape {tuple(known.shape)}; expected torch.bool of shape "
+                f"class_mask is {class_mask.dtype} of shape {tuple(class_mask.shape)}; expected torch.bool of shape "
                 f"{shape[:2]}, one row per sample and one column per class."
             )
         if self.ignore_label is not None and 0 <= self.ignore_label < shape[1]:
@@ -107,5 +133,6 @@ class PartialLoss(nn.Module):
             )
 
     def extra_repr(self) -> str:
+        """Return the options, for `repr`."""
         names = ("weight_ce", "weight_dice", "batch_dice", "smooth", "do_bg", "ignore_label", "ddp")
         return ", ".join(f"{name}={getattr(self, name)}" for name in names)

@@ -1,86 +1,95 @@
-"""The sums of `_terms.py` again, faster: gradients derived by hand, in few passes over memory.
+"""Fast versions of the sums in `_terms.py`: the kernels of `_kernels.py` as functions that autograd differentiates.
 
-`_terms.softmax_sums` and `_terms.sigmoid_sums` say what is computed. With A and B the incoming gradients of `overlap`
-and `predicted`, g that of `entropy`, y the label of a voxel and s = sum_c B_c p_c + A_y p_y, the gradients with respect
-to the logits are
-
-    softmax: p_c (B_c + g - s) + [c = y] (A_y p_y - g)
-    sigmoid: p_c ((1 - p_c) (B_c + [c = y] A_c) + g) - [c = y] g
-
-The merged background of the marginal loss is one class of that softmax; the gradient that it gets is handed on to its
-members by their shares of it (a softmax over the members).
-
-Two versions compute this: one for CPUs, which gives up on logits for which its shortcuts are not safe
-(`_softmax_cpu.py`, `_sigmoid_cpu.py`), and one for all logits on all devices, which never waits for a GPU
-(`_softmax.py`, `_sigmoid.py`). There is no second derivative. Under torch.compile the plain version is used, which the
-compiler fuses.
+Second derivatives are those of the readable version. Under torch.compile the readable version is used throughout, since
+the compiler fuses it.
 """
 
 from __future__ import annotations
 
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from nnunet_partial.losses import _sigmoid, _sigmoid_cpu, _softmax, _softmax_cpu, _terms
-from nnunet_partial.losses._common import Kind, Totals
-from nnunet_partial.losses._terms import Batch, Sums
+from nnunet_partial.losses import _kernels, _terms
+from nnunet_partial.losses._kernels import ClassTotals, SoftmaxOptions
+from nnunet_partial.losses._terms import Batch, LossSums
 
 
-def softmax_sums(batch: Batch, unknown: str, skip_background: bool = False) -> Sums:
-    """See `_terms.softmax_sums`."""
+def softmax_sums(batch: Batch, unknown: str, skip_background: bool = False) -> LossSums:
+    """Return what `_terms.softmax_sums` returns."""
     if torch.compiler.is_compiling():
         return _terms.softmax_sums(batch, unknown, skip_background)
-    kind = Kind(unknown, skip_background, batch.has_ignored)
-    entropy, overlap, predicted, drawn = _Derived.apply(
-        batch.logits, batch.labels, batch.known, kind, _softmax_cpu, _softmax
-    )
-    drawn = drawn.to(entropy.dtype)
-    terms = drawn.sum(dim=1)
+    options = SoftmaxOptions(unknown, skip_background, batch.has_ignored)
+    totals = ClassTotals(*_FusedSums.apply(*batch, options))
+    target_sum = totals.target_sum.to(totals.cross_entropy.dtype)
+    terms = target_sum.sum(dim=1)
     if skip_background:
-        terms = terms - drawn[:, 0] * ~batch.known.all(dim=1)
-    return Sums(entropy, terms, overlap * batch.known, predicted * batch.known, drawn)
+        terms = terms - target_sum[:, 0] * ~batch.class_mask.all(dim=1)
+    mask = batch.class_mask
+    return LossSums(totals.cross_entropy, terms, totals.intersection * mask, totals.predicted * mask, target_sum)
 
 
-def sigmoid_sums(batch: Batch) -> Sums:
-    """See `_terms.sigmoid_sums`."""
+def sigmoid_sums(batch: Batch) -> LossSums:
+    """Return what `_terms.sigmoid_sums` returns."""
     if torch.compiler.is_compiling():
         return _terms.sigmoid_sums(batch)
-    pairs = _terms.foreground(batch.known)
-    entropy, overlap, predicted, drawn = _Derived.apply(
-        batch.logits, batch.labels, pairs, batch.has_ignored, _sigmoid_cpu, _sigmoid
+    totals = ClassTotals(*_FusedSums.apply(*batch, None))
+    target_sum = totals.target_sum.to(totals.cross_entropy.dtype)
+    pairs = _terms.foreground(batch.class_mask)
+    terms = target_sum.sum(dim=1) * pairs.sum(dim=1)
+    return LossSums(
+        totals.cross_entropy, terms, totals.intersection * pairs, totals.predicted * pairs, target_sum * pairs
     )
-    drawn = drawn.to(entropy.dtype)
-    return Sums(entropy, drawn.sum(dim=1) * pairs.sum(dim=1), overlap * pairs, predicted * pairs, drawn * pairs)
 
 
-class _Derived(torch.autograd.Function):
-    """The totals of all voxels, by `quick.forward` where that is possible, else by `general.forward`.
-
-    logits (B, C, N), labels (B, N), known (B, C); `how` goes to the version, which returns the totals and what its
-    `backward` needs to turn the incoming gradients into the gradient with respect to the logits.
-    """
+class _FusedSums(torch.autograd.Function):
+    """Sums over all voxels of a Batch (its four fields): a softmax with `options`, or sigmoids if they are None."""
 
     @staticmethod
     def forward(
-        ctx: Any, logits: Tensor, labels: Tensor, known: Tensor, how: Any, quick: ModuleType, general: ModuleType
-    ) -> Totals:
-        found = quick.forward(logits, labels, known, how) if logits.device.type == "cpu" else None
-        totals, ctx.kept = found or general.forward(logits, labels, known, how)
-        ctx.save_for_backward(logits, labels, known)
-        ctx.how, ctx.version = how, quick if found else general
-        ctx.mark_non_differentiable(totals.drawn)
+        ctx: Any, logits: Tensor, labels: Tensor, class_mask: Tensor, has_ignored: bool, options: SoftmaxOptions | None
+    ) -> ClassTotals:
+        ctx.has_ignored, ctx.options = has_ignored, options
+        totals, ctx.saved = _forward(logits, labels, class_mask, has_ignored, options)
+        ctx.save_for_backward(logits, labels, class_mask)
+        ctx.mark_non_differentiable(totals.target_sum)
         return totals
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *incoming: Tensor) -> tuple[Tensor | None, ...]:
-        logits, labels, known = ctx.saved_tensors
-        kept, ctx.kept = ctx.kept, None
-        if kept is None:  # a second backward pass through the same graph
-            _, kept = ctx.version.forward(logits, labels, known, ctx.how)
-        gradient = ctx.version.backward(kept, labels, known, ctx.how, incoming[:3])
-        return gradient.to(logits.dtype), None, None, None, None, None
+        logits, labels, class_mask = ctx.saved_tensors
+        of_ce, of_intersection, of_predicted, _ = incoming
+        gradients = (of_ce, of_intersection, of_predicted)
+        batch = Batch(logits, labels, class_mask, ctx.has_ignored)
+        if torch.is_grad_enabled():  # create_graph=True
+            gradient = _differentiable_gradient(batch, ctx.options, gradients)
+            return gradient, None, None, None, None
+        saved, ctx.saved = ctx.saved, None
+        if saved is None:  # a second backward pass through the same graph
+            _, saved = _forward(*batch, ctx.options)
+        if ctx.options is None:
+            pairs = _terms.foreground(class_mask)
+            gradient = _kernels.sigmoid_backward(saved, labels, pairs, ctx.has_ignored, gradients)
+        else:
+            gradient = _kernels.softmax_backward(saved, labels, class_mask, ctx.options, gradients)
+        return gradient.to(logits.dtype), None, None, None, None
+
+
+def _forward(
+    logits: Tensor, labels: Tensor, class_mask: Tensor, has_ignored: bool, options: SoftmaxOptions | None
+) -> tuple[ClassTotals, Any]:
+    if options is None:
+        return _kernels.sigmoid_forward(logits, labels, _terms.foreground(class_mask), has_ignored)
+    return _kernels.softmax_forward(logits, labels, class_mask, options)
+
+
+def _differentiable_gradient(batch: Batch, options: SoftmaxOptions | None, incoming: tuple[Tensor, ...]) -> Tensor:
+    """Return the gradient with respect to the logits (B, C, N), differentiable, by the readable version."""
+    if options is None:
+        sums = _terms.sigmoid_sums(batch)
+    else:
+        sums = _terms.softmax_sums(batch, options.unknown, options.skip_background)
+    outputs = (sums.cross_entropy, sums.intersection, sums.predicted)
+    (gradient,) = torch.autograd.grad(outputs, batch.logits, incoming, create_graph=True)
+    return gradient

@@ -1,32 +1,61 @@
-"""Adaptive binary cross entropy (aBCE): one yes-or-no question per structure, asked only where it was annotated."""
+"""Adaptive binary cross entropy (aBCE): one sigmoid per foreground class, where the class was annotated."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.losses import _fused
 from nnunet_partial.losses._base import PartialLoss
-from nnunet_partial.losses._terms import Batch, Sums
+from nnunet_partial.losses._terms import Batch, LossSums
 
 
 class AdaptiveBCELoss(PartialLoss):
-    """Binary cross entropy and Dice of one independent sigmoid per foreground class, over known (sample, class) pairs.
+    """Compute binary cross entropy and Dice of one sigmoid per foreground class over known (sample, class) pairs.
 
-    Channel 0 of the logits takes no part and gets no gradient. At prediction the network must give the background a
-    logit of exactly 0: argmax then says background where every foreground sigmoid is below one half, and else the
-    largest.
-    Arguments, shapes, empty cases and errors: see PartialLoss; do_bg=True raises PartialLabelError.
+    Channel 0 of the logits is not used and gets no gradient. At prediction the network must give the background a logit
+    of exactly 0: argmax then yields background where every foreground sigmoid is below one half, and else the class of
+    the largest sigmoid.
 
-    Source: Islam et al., MELBA 2026:022, https://doi.org/10.59275/j.melba.2026-3bfa.
+    References:
+        Islam et al., MELBA 2026:022, https://doi.org/10.59275/j.melba.2026-3bfa.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        if self.do_bg:
+    def __init__(
+        self,
+        weight_ce: float = 1.0,
+        weight_dice: float = 1.0,
+        batch_dice: bool = True,
+        smooth: float = 1e-5,
+        do_bg: bool = False,
+        ignore_label: int | None = None,
+        ddp: bool = False,
+    ) -> None:
+        """Set the options.
+
+        Args:
+            weight_ce: see PartialLoss, as for the other options.
+            weight_dice: see PartialLoss.
+            batch_dice: see PartialLoss.
+            smooth: see PartialLoss.
+            do_bg: must be False, since there is no background channel.
+            ignore_label: see PartialLoss.
+            ddp: see PartialLoss.
+
+        Raises:
+            PartialLabelError: if an option has an invalid value.
+        """
+        super().__init__(weight_ce, weight_dice, batch_dice, smooth, do_bg, ignore_label, ddp)
+        if do_bg:
             raise PartialLabelError(
                 "do_bg is True, but this loss has no background channel to compute a Dice of; expected do_bg=False."
             )
 
-    def sums(self, batch: Batch) -> Sums:
+    def sums(self, batch: Batch) -> LossSums:
+        """Compute the sums per sample and class that `forward` averages.
+
+        Args:
+            batch: the flattened input.
+
+        Returns:
+            The sums; 0 where nothing contributes.
+        """
         return _fused.sigmoid_sums(batch)

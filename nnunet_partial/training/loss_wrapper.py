@@ -74,7 +74,7 @@ class UnmaskedLoss(nn.Module):
         super().__init__()
         self.loss = loss
 
-    def forward(self, logits: Tensor, target: Tensor, known: Tensor) -> Tensor:
+    def forward(self, logits: Tensor, target: Tensor, class_mask: Tensor) -> Tensor:
         value: Tensor = self.loss(logits, target)
         return value
 

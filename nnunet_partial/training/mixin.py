@@ -228,7 +228,7 @@ class PartialLabelMixin(_Trainer):
             return super().get_dataloaders()
 
     def make_loss(self, plain: nn.Module) -> nn.Module:
-        """The loss, called with (logits, target, known). `plain` is nnU-Net's own. Override to pass other arguments."""
+        """A loss called with (logits, target, class_mask). `plain` is nnU-Net's own. Override for other arguments."""
         if self.loss_class is None:
             return UnmaskedLoss(plain)
         loss: nn.Module = self.loss_class(

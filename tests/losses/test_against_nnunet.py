@@ -11,6 +11,7 @@ from losses.situations import (
     ACCE,
     SOFTMAX_VARIANTS,
     SPACES,
+    Batch,
     Variant,
     assert_same,
     fully_known,
@@ -110,6 +111,23 @@ def test_bce_with_an_ignore_label_is_nnunets_over_the_number_of_classes(
         theirs = of_nnunet(nnunet_bce(batch_dice, True), batch.logits[:, 1:], regions(batch.target, 4, True))
         assert_close((value, gradient[:, 1:]), theirs)
         assert not gradient[:, 0].any()
+
+
+@BATCH_DICE
+@pytest.mark.parametrize("variant", [*SOFTMAX_VARIANTS, ABCE], ids=str)
+def test_every_voxel_ignored_is_minus_one(variant: Variant, batch_dice: bool) -> None:
+    # No voxel has a cross entropy; every Dice is smooth / smooth = 1.
+    batch = make_batch(9, (5, 4), fully_known(), dtype=torch.float32)
+    target = torch.full_like(batch.target, IGNORE)
+    batch = Batch(batch.logits, target, batch.known)
+    ours = value_and_gradient(variant.build(batch_dice=batch_dice, ignore_label=IGNORE), batch)
+    if variant is ABCE:
+        theirs = nnunet_bce(batch_dice, True)(batch.logits[:, 1:], regions(target, 4, True))
+    else:
+        theirs = nnunet_ce(batch_dice, IGNORE)(batch.logits, target)
+    assert ours[0].item() == pytest.approx(-1, abs=1e-6)
+    assert float(theirs) == pytest.approx(-1, abs=1e-6)
+    assert not ours[1].any()
 
 
 @SPACE

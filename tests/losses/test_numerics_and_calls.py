@@ -23,6 +23,7 @@ from losses.situations import (
     value_and_gradient,
 )
 
+from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.losses import LOSSES, AdaptiveBCELoss, AdaptiveCCELoss, MarginalLoss
 
 IGNORE = 4
@@ -151,6 +152,56 @@ def test_gradcheck(variant: Variant, batch_dice: bool, space: tuple[int, ...]) -
         assert torch.autograd.gradcheck(lambda z, f=loss: f(z, batch.target, batch.known), (logits,))
 
 
+WEIGHTS = pytest.mark.parametrize(
+    "weights", [{}, {"weight_dice": 0.0}, {"weight_ce": 0.0}], ids=["both", "cross-entropy", "dice"]
+)
+
+
+@WEIGHTS
+@BATCH_DICE
+@EACH
+def test_gradgradcheck(variant: Variant, batch_dice: bool, weights: dict[str, float]) -> None:
+    batch = make_batch(45, (2, 3), mixed_known(), ignore_label=IGNORE, scale=1.0)
+    loss = variant.build(batch_dice=batch_dice, ignore_label=IGNORE, **weights)
+    logits = batch.logits.clone().requires_grad_()
+    assert torch.autograd.gradgradcheck(lambda z: loss(z, batch.target, batch.known), (logits,))
+
+
+@WEIGHTS
+@EACH
+def test_hessian_is_the_change_of_the_gradient(variant: Variant, weights: dict[str, float]) -> None:
+    batch = make_batch(46, (1, 2), known_from([[1, 3]], 4), scale=1.0)
+    loss = variant.build(**weights)
+    hessian = torch.autograd.functional.hessian(lambda z: loss(z, batch.target, batch.known), batch.logits)
+    hessian = hessian.reshape(8, 8)
+    step = 1e-5
+    for i in range(8):
+        shift = torch.zeros(8, dtype=torch.float64)
+        shift[i] = step
+        up, down = (
+            value_and_gradient(loss, Batch(batch.logits + sign * shift.view(1, 4, 1, 2), batch.target, batch.known))[1]
+            for sign in (1, -1)
+        )
+        torch.testing.assert_close(hessian[i], ((up - down) / (2 * step)).flatten(), rtol=1e-6, atol=1e-8)
+    assert hessian.abs().max() > 0.01
+
+
+@HALF
+@EACH
+def test_gradient_penalty_in_half_precision(variant: Variant, dtype: torch.dtype) -> None:
+    batch = make_batch(47, (5, 4), mixed_known(), dtype=dtype)
+    penalties = []
+    for z in (batch.logits, batch.logits.double()):
+        logits = z.clone().requires_grad_()
+        value = variant.build(weight_dice=0.0)(logits, batch.target, batch.known)
+        (gradient,) = torch.autograd.grad(value, logits, create_graph=True)
+        (second,) = torch.autograd.grad((20 * gradient.double()).square().sum(), logits)
+        assert second.dtype == z.dtype
+        penalties.append(second.double())
+    assert penalties[1].abs().max() > 1e-3
+    torch.testing.assert_close(penalties[0], penalties[1], rtol=2**-5, atol=1e-2 * float(penalties[1].abs().max()))
+
+
 @EACH
 @pytest.mark.parametrize("drawn_unknown", [False, True])
 @pytest.mark.parametrize(
@@ -267,8 +318,8 @@ def test_defaults_are_those_of_the_definition() -> None:
             weight_ce=1.0, weight_dice=1.0, batch_dice=True, smooth=1e-5, do_bg=False, ignore_label=None, ddp=False
         )
         assert_same(value_and_gradient(plain, batch), value_and_gradient(spelt_out, batch), rtol=0, atol=0)
-    renormalise = AdaptiveCCELoss(background="renormalise")
-    assert_same(value_and_gradient(ACCE.build(), batch), value_and_gradient(renormalise, batch), rtol=0, atol=0)
+    renormalize = AdaptiveCCELoss(background="renormalize")
+    assert_same(value_and_gradient(ACCE.build(), batch), value_and_gradient(renormalize, batch), rtol=0, atol=0)
 
 
 def test_abce_has_no_background_to_add() -> None:
@@ -278,7 +329,7 @@ def test_abce_has_no_background_to_add() -> None:
 
 @pytest.mark.parametrize("background", ["naive", "", "Ignore", None])
 def test_unknown_background_of_acce(background: Any) -> None:
-    with pytest.raises(ValueError, match=r"(?s)background.*renormalise.*ignore"):
+    with pytest.raises(ValueError, match=r"(?s)background.*renormalize.*ignore"):
         AdaptiveCCELoss(background=background)
 
 
@@ -320,9 +371,9 @@ Z, Y, KNOWN = torch.zeros(2, 3, 5, 4), torch.zeros(2, 1, 5, 4, dtype=torch.int64
         (Z, Y.expand(2, 3, 5, 4), KNOWN, "target"),  # one-hot
         (Z, Y[..., :3], KNOWN, "target"),  # another size
         (Z, Y[:1], KNOWN, "target"),  # another number of samples
-        (Z, Y, KNOWN[:1], "known"),  # another number of samples: must not be spread over the batch
-        (Z, Y, KNOWN[:, 1:], "known"),  # foreground only
-        (Z, Y, KNOWN[0], "known"),  # no sample axis
+        (Z, Y, KNOWN[:1], "class_mask"),  # another number of samples: must not be spread over the batch
+        (Z, Y, KNOWN[:, 1:], "class_mask"),  # foreground only
+        (Z, Y, KNOWN[0], "class_mask"),  # no sample axis
     ],
     ids=["no-channel", "one-hot", "size", "samples", "known-samples", "known-foreground", "known-vector"],
 )
@@ -343,9 +394,32 @@ def test_logits_that_are_none(variant: Variant, logits: torch.Tensor) -> None:
 
 
 @EACH
-def test_known_must_be_yes_or_no(variant: Variant) -> None:
-    with pytest.raises(ValueError, match=r"known is torch\.float32"):
+def test_class_mask_must_be_bool(variant: Variant) -> None:
+    with pytest.raises(PartialLabelError, match=r"class_mask is torch\.float32"):
         variant.build()(Z, Y, KNOWN.float())
+
+
+@EACH
+@pytest.mark.parametrize(
+    ("arguments", "culprit"),
+    [
+        ((Z, Y, KNOWN.tolist()), "class_mask is of type list"),
+        ((Z, Y, None), "class_mask is of type NoneType"),
+        ((Z, Y.numpy(), KNOWN), "target is of type ndarray"),
+        ((Z.tolist(), Y, KNOWN), "logits is of type list"),
+    ],
+)
+def test_arguments_must_be_tensors(variant: Variant, arguments: Any, culprit: str) -> None:
+    with pytest.raises(PartialLabelError, match=culprit):
+        variant.build()(*arguments)
+
+
+def test_the_mask_may_be_given_by_name() -> None:
+    batch = make_batch(44, (5, 4), mixed_known())
+    for variant in VARIANTS:
+        loss = variant.build()
+        by_name = loss(logits=batch.logits, target=batch.target, class_mask=batch.known)
+        assert by_name == loss(batch.logits, batch.target, batch.known)
 
 
 @EACH

@@ -203,7 +203,7 @@ def test_mean_of_acce_ignore_runs_over_the_voxels_that_carry_a_term() -> None:
     )
     for value in both_values(ACCE_IGNORE, batch, weight_dice=0.0):
         assert value == pytest.approx(math.log(3), abs=1e-12)
-    # The renormalised form counts all four: log 2 each.
+    # The renormalized form counts all four: log 2 each.
     for value in both_values(ACCE, batch, weight_dice=0.0):
         assert value == pytest.approx(math.log(2), abs=1e-12)
 

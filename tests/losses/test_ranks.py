@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from nnunet_partial.losses._distributed import sum_over_ranks, times_ranks
+from nnunet_partial.losses._terms import _ratio, sum_over_ranks
 
 
 @pytest.fixture
@@ -38,5 +38,5 @@ def test_without_a_gradient_it_is_the_sum_alone() -> None:
 
 
 @pytest.mark.usefixtures("three_ranks")
-def test_a_share_that_the_average_over_ranks_gives_back() -> None:
-    assert times_ranks(torch.tensor(2.0)).item() == 6
+def test_a_ratio_that_the_average_over_ranks_gives_back() -> None:
+    assert _ratio(torch.tensor(2.0), torch.tensor(2.0), ddp=True).item() == 0.5  # 3 * 2 / (2 + 10)

@@ -9,13 +9,11 @@ from typing import Any
 
 import pytest
 import torch
-from losses.situations import VARIANTS, Variant
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch.utils._python_dispatch import TorchDispatchMode
 from toy import Project
 from training.test_mixin import TRAINERS, pytestmark, run_epoch, trainer_of  # noqa: F401  (warnings of nnU-Net)
 
-from nnunet_partial.losses._terms import prepare
 from nnunet_partial.trainers.nnUNetTrainerMarginal import nnUNetTrainerMarginalLabelDropout
 
 #: On a GPU each of these waits until everything before it is done.
@@ -71,21 +69,6 @@ def test_an_iteration_waits_for_the_device_no_more_often(project: Project, train
     ours = waits_of(ready(project, trainer_class))
     stock = waits_of(ready(project, nnUNetTrainer))
     assert all(ours[name] <= stock[name] for name in ours), (ours, stock)
-
-
-@pytest.mark.parametrize("ignore_label", [None, 3])
-@pytest.mark.parametrize("variant", VARIANTS, ids=str)
-def test_a_loss_does_not_look_at_numbers_of_another_device(variant: Variant, ignore_label: int | None) -> None:
-    """On the meta device there are none: whatever had to wait for a number on a GPU is an error there."""
-    logits = torch.zeros(2, 3, 8, 8, device="meta", requires_grad=True)
-    target = torch.zeros(2, 1, 8, 8, dtype=torch.int16, device="meta")
-    known = torch.ones(2, 3, dtype=torch.bool, device="meta")
-    loss: Any = variant.build(ignore_label=ignore_label)
-    batch = prepare(logits, target, known, ignore_label)  # not loss(...): there is no autocast on this device
-    loss._combine(loss.sums(batch), batch.known).backward()
-    assert logits.grad is not None
-    with pytest.raises((RuntimeError, NotImplementedError)):
-        bool(known.all())
 
 
 def test_a_wait_would_be_counted() -> None:
