@@ -1,4 +1,4 @@
-"""The command `nnunet_partial`.
+"""Define the command `nnunet_partial`.
 
 One small module per subcommand, each with `add_parser(subparsers)` and `run(args) -> exit code`.
 """
@@ -35,11 +35,11 @@ RESUMING = ("convert", "merge", "scenario", "study")
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser with every subcommand; imports neither torch nor nnunetv2."""
+    """Return the parser with every subcommand, without importing torch or nnunetv2."""
     parser = argparse.ArgumentParser(
         prog="nnunet_partial",
-        description="Train nnU-Net v2 on data in which each case was annotated for some structures only.",
-        epilog="A first look, without data of your own: nnunet_partial demo",
+        description="Train nnU-Net v2 on partially labeled data: each case is annotated for some structures only.",
+        epilog="A first run without any data: nnunet_partial demo",
     )
     parser.add_argument("--version", action="version", version=f"nnunet-partial {nnunet_partial.__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -49,7 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _parse(given: list[str]) -> argparse.Namespace:
-    """What stands after -- is not ours: `more`, for the program that a command drives."""
+    """Parse the options; what follows `--` is stored in `more`, for the program that a command drives."""
     parser, end = build_parser(), given.index("--") if "--" in given else len(given)
     args = parser.parse_args(given[:end])
     args.more = given[end + 1 :]
@@ -59,7 +59,14 @@ def _parse(given: list[str]) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one subcommand and returns its exit code: 0 well, 1 something is wrong with the data, 2 with the call."""
+    """Run one subcommand.
+
+    Args:
+        argv: The arguments without the program's name; those of the process if None.
+
+    Returns:
+        The exit code: 0 if all is well, 1 if something is wrong with the data, 2 with the call, 130 if interrupted.
+    """
     args = _parse(list(sys.argv[1:] if argv is None else argv))
     try:
         return int(args.run(args))

@@ -1,4 +1,4 @@
-"""`nnunet_partial convert`: a public echo data set becomes a nnU-Net data set."""
+"""`nnunet_partial convert`: convert a public echo dataset to an nnU-Net dataset."""
 
 from __future__ import annotations
 
@@ -12,45 +12,51 @@ from nnunet_partial.dataset_conversion import DATASETS
 from nnunet_partial.dataset_conversion.base import Skipped
 from nnunet_partial.dataset_conversion.writer import REPORT_NAME, Report, convert
 
-#: So many skips and notes are shown at the end; the report has all of them.
+#: Number of skipped cases and notes shown at the end; the report has all of them.
 SHOWN = 10
 
 
 def add_parser(subparsers: Any) -> None:
+    """Add the command and its options."""
     parser = subparsers.add_parser(
         "convert",
-        help="make a nnU-Net data set of a public echo data set",
-        description="Makes a nnU-Net raw data set of a public echo data set that you have on disk, with a "
-        "partial_labels.json that says who annotated what. Nothing is downloaded, the source is only read. "
-        "Interrupted, the same command goes on where it stopped.",
+        help="convert a public echo dataset to an nnU-Net dataset",
+        description="Converts a public echo dataset that you have on disk to an nnU-Net raw dataset with a "
+        "partial_labels.json that says which structures each case is annotated for. Nothing is downloaded, "
+        "the source is only read. "
+        "If interrupted, the same command continues where it stopped.",
     )
-    names = parser.add_subparsers(dest="data_set", required=True, metavar="DATA_SET")
-    for name, data_set in DATASETS.items():
-        own = names.add_parser(name, help=data_set.title, description=data_set.description)
-        _common_options(own, data_set.default_name)
-        data_set.add_options(own)
+    names = parser.add_subparsers(dest="source_dataset", required=True, metavar="DATASET")
+    for name, dataset in DATASETS.items():
+        own = names.add_parser(name, help=dataset.title, description=dataset.description)
+        _common_options(own, dataset.default_name)
+        dataset.add_options(own)
         own.set_defaults(run=run)
 
 
 def _common_options(parser: argparse.ArgumentParser, default_name: str) -> None:
-    parser.add_argument("-i", dest="input", type=Path, required=True, metavar="FOLDER", help="the data set on disk")
-    parser.add_argument("-d", dest="id", type=int, required=True, metavar="ID", help="id of the new data set, 1 to 999")
+    parser.add_argument("-i", dest="input", type=Path, required=True, metavar="FOLDER", help="the dataset on disk")
+    parser.add_argument("-d", dest="id", type=int, required=True, metavar="ID", help="id of the new dataset, 1 to 999")
     parser.add_argument("--name", default=default_name, help="its name (default: %(default)s)")
     add_processes_option(parser)
     parser.add_argument(
-        "--limit", type=int, metavar="N", help="only the first N videos, patient views or pictures: a first look"
+        "--limit",
+        type=int,
+        metavar="N",
+        help="convert only the first N videos, patient views or images, for a first look",
     )
     parser.add_argument("--strict", action="store_true", help="stop at the first case that cannot be converted")
     parser.add_argument(
         "--overwrite",
         action="store_true",
-        help="replace the data set if it exists, and remove what nnU-Net preprocessed of the old one",
+        help="replace the dataset if it exists, and remove what nnU-Net preprocessed of the old one",
     )
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command and return its exit code."""
     report = convert(
-        DATASETS[args.data_set].from_options(args.input, args),
+        DATASETS[args.source_dataset].from_options(args.input, args),
         dataset_name(args.id, args.name),
         processes=args.processes,
         strict=args.strict,
@@ -64,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _tell(skipped: Skipped) -> None:
-    """Prints above the progress bar."""
+    """Print above the progress bar."""
     from tqdm import tqdm
 
     tqdm.write(f"skipped {skipped.case}: {skipped.reason}")

@@ -1,4 +1,4 @@
-"""`nnunet_partial declare`: say what was annotated in a data set that is in nnU-Net's format already."""
+"""`nnunet_partial declare`: declare which structures the cases of an nnU-Net dataset are annotated for."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from nnunet_partial.dataset.raw import find_dataset
 
 
 def add_parser(subparsers: Any) -> None:
+    """Add the command and its options."""
     parser = subparsers.add_parser(
         "declare",
-        help="say which structures were annotated in which cases of a nnU-Net data set",
-        description="Writes partial_labels.json for a data set in nnU-Net's format (2-D or 3-D, any modality) and "
+        help="declare which structures the cases of an nnU-Net dataset are annotated for",
+        description="Writes partial_labels.json for a dataset in nnU-Net's format (2-D or 3-D, any modality) and "
         "checks it against every label file.",
         epilog="Examples: nnunet_partial declare -d 220 --csv labels.csv; "
         "nnunet_partial declare -d 220 --match 'siteB_*' kidney; nnunet_partial declare -d 220 --from-masks",
     )
-    parser.add_argument("-d", "--dataset", required=True, metavar="DATASET", help="id or name of the data set")
+    parser.add_argument("-d", "--dataset", required=True, metavar="DATASET", help="id or name of the dataset")
     how = parser.add_mutually_exclusive_group(required=True)
     how.add_argument(
         "--csv",
@@ -34,23 +35,26 @@ def add_parser(subparsers: Any) -> None:
         nargs="+",
         action="append",
         metavar=("PATTERN", "CLASS"),
-        help="cases with such names were annotated for these classes only; may be given several times, the first match "
-        "wins; cases that match none were annotated for everything",
+        help="cases whose names match are annotated for these classes only; may be given several times, the "
+        "first match "
+        "wins; cases that match none are annotated for everything",
     )
     how.add_argument(
         "--from-masks",
         nargs="*",
         metavar="PATTERN",
-        help="guess: a class that is drawn in no case of a group is unknown there. Groups are cases whose names begin "
-        "alike (siteA_001, siteA_002), or those that match the patterns. Shows the guess and asks",
+        help="infer it: a class without a voxel in any case of a group is unknown there. A group is the "
+        "cases whose names "
+        "begin alike (siteA_001, siteA_002), or that match a pattern. Shows the result and asks",
     )
-    parser.add_argument("--yes", action="store_true", help="take the guess of --from-masks without asking")
+    parser.add_argument("--yes", action="store_true", help="accept the result of --from-masks without asking")
     parser.add_argument("--overwrite", action="store_true", help="replace partial_labels.json if it exists")
     add_processes_option(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command and return its exit code."""
     from nnunet_partial.dataset.declare import DatasetToDeclare, declare, require_target
     from nnunet_partial.dataset.declare_sources import (
         infer_annotations,
@@ -68,12 +72,12 @@ def run(args: argparse.Namespace) -> int:
     elif args.match:
         manifest, remarks = manifest_from_patterns(data, args.match)
     else:
-        guessed = infer_annotations(data, args.from_masks)
-        print(f"What the label files suggest:\n{guessed.text}\n")
+        inferred = infer_annotations(data, args.from_masks)
+        print(f"What the label files suggest:\n{inferred.text}\n")
         if not args.yes and not _agreed():
             print("nnunet_partial declare: nothing was written.", file=sys.stderr)
             return 1
-        manifest = guessed.manifest
+        manifest = inferred.manifest
     declared = declare(data, manifest, args.overwrite)
     print(f"Wrote {' and '.join(str(file) for file in declared.files)}\n")
     print(declared.overview)
@@ -85,6 +89,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _agreed() -> bool:
-    """Asks; without an answer (no terminal) the answer is no."""
-    print("Unknown means: nobody looked. Is that right for every group? [y/N] ", end="", flush=True)
+    """Ask the user; without an answer (no terminal) the answer is no."""
+    print("Classes listed as unknown will be excluded from the loss. Continue? [y/N] ", end="", flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")

@@ -1,4 +1,4 @@
-"""`nnunet_partial demo`: see in minutes, on drawn data, what training on partial labels is about."""
+"""`nnunet_partial demo`: show in minutes, on synthetic data, what partial-label losses change."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ LOSSES = ("marginal", "acce", "abce")
 
 
 def add_parser(subparsers: Any) -> None:
+    """Add the command and its options."""
     parser = subparsers.add_parser(
         "demo",
-        help="a first look on drawn data: five to ten minutes on two CPU cores",
-        description="Draws two small echo data sets, one of which has the left ventricle alone labelled, and takes "
-        "them through the real commands: convert, merge, check, nnU-Net's planning, training with nnU-Net's own loss "
-        "and with one for partial labels, prediction of unseen images. Prints every command before it runs, then the "
-        "Dice of both models, and saves a picture. An earlier demo in the same folder is replaced.",
+        help="a first run on synthetic data: five to ten minutes on two CPU cores",
+        description="Makes two small synthetic echo datasets, one of which is annotated for the left ventricle "
+        "only, and runs "
+        "the real commands on them: convert, merge, check, nnU-Net's planning, training with nnU-Net's own loss "
+        "and with a partial-label loss, prediction of unseen images. Prints every command before it runs, then the "
+        "Dice of both models, and saves a figure. An earlier demo in the same folder is replaced.",
     )
     parser.add_argument(
         "--loss", choices=LOSSES, default="marginal", help="the loss for partial labels (default: %(default)s)"
@@ -32,16 +34,17 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command and return its exit code."""
     from nnunet_partial.demo.run import demo
 
     try:
         demo(args.out, loss=args.loss, device=args.device, tell=_tell)
     except KeyboardInterrupt:
-        print("\nnnunet_partial demo: interrupted; the same command starts it afresh.", file=sys.stderr)
+        print("\nnnunet_partial demo: interrupted; the same command starts it again.", file=sys.stderr)
         return 130
     return 0
 
 
 def _tell(text: str) -> None:
-    """At once, so that text and progress bars keep their order in a file too."""
+    """Print at once, so that text and progress bars keep their order in a file too."""
     print(text, flush=True)

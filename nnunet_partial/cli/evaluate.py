@@ -1,4 +1,4 @@
-"""`nnunet_partial evaluate`: how good one or several models are, counting only what was annotated."""
+"""`nnunet_partial evaluate`: evaluate predictions over the annotated classes."""
 
 from __future__ import annotations
 
@@ -15,29 +15,31 @@ if TYPE_CHECKING:
 
 
 def add_parser(subparsers: Any) -> None:
+    """Add the command and its options."""
     parser = subparsers.add_parser(
         "evaluate",
-        help="measure predictions against what was annotated: metrics, statistics, warning signs",
-        description="Compares predictions with the labels of a data set, case by case, counting only the structures "
-        "that each case knows, and writes tables: per_case.csv, summary.csv, warning_signs.csv, MODEL/summary.json in "
+        help="evaluate predictions over the annotated classes: metrics, statistics, warning signs",
+        description="Compares predictions with the labels of a dataset, case by case, counting only the classes "
+        "that each case is annotated for, and writes tables: per_case.csv, summary.csv, warning_signs.csv, "
+        "MODEL/summary.json in "
         "nnU-Net's layout, for several models comparisons.csv and ranks.csv, and for apical views at ED and ES "
-        "biomarkers.csv and biomarker_agreement.csv. Exit code 0: all was evaluated; 1: something could not be, and is "
+        "biomarkers.csv and biomarker_agreement.csv. Exit code 0: every case was evaluated; 1: some were not, and are "
         "named.",
         epilog="Example: nnunet_partial evaluate -d 510 --pred naive=PRED1 --pred marginal=PRED2 -o results",
     )
-    parser.add_argument("-d", "--dataset", required=True, metavar="DATASET", help="id or name of the data set")
+    parser.add_argument("-d", "--dataset", required=True, metavar="DATASET", help="id or name of the dataset")
     parser.add_argument(
         "--pred",
         action="append",
         required=True,
         metavar="[NAME=]FOLDER",
-        help="predictions of one model; again for each further model (name: the folder's, where none is given)",
+        help="predictions of one model; repeat the option for further models (default name: that of the folder)",
     )
     parser.add_argument(
         "--ref",
         default="labelsTs",
         metavar="FOLDER",
-        help="what they are compared with: labelsTs, labelsTr, labelsTr_full, or any folder (default: %(default)s)",
+        help="the reference labels: labelsTs, labelsTr, labelsTr_full, or any folder (default: %(default)s)",
     )
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="FOLDER", help="where the tables go")
     parser.add_argument(
@@ -45,7 +47,7 @@ def add_parser(subparsers: Any) -> None:
         type=float,
         default=2.0,
         metavar="T",
-        help="of the surface Dice; in pixels where the pixel size is not known (default: %(default)s)",
+        help="tolerance of the surface Dice in mm; in pixels where the spacing is unknown (default: %(default)s)",
     )
     parser.add_argument("--strict", action="store_true", help="stop at the first prediction that cannot be evaluated")
     add_processes_option(parser)
@@ -53,6 +55,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command and return its exit code."""
     from nnunet_partial.evaluation.evaluate import (
         evaluate_folders,
         find_predictions,
@@ -74,7 +77,8 @@ def run(args: argparse.Namespace) -> int:
     _show(evaluation, tables)
     if reference.interpolated:
         print(
-            f"\n{len(reference.interpolated)} case(s) with interpolated masks, which nobody drew, were not evaluated on"
+            f"\n{len(reference.interpolated)} case(s) with interpolated masks, which no human annotated, "
+            "were not evaluated on"
         )
     print(f"\nAll numbers: {args.output.resolve()}")
     return 1 if evaluation.findings else 0
@@ -83,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
 def _show(evaluation: Evaluation, tables: Tables) -> None:
     from nnunet_partial.evaluation import console
 
-    print("\nMeans over the cases that know the structure; (all) classes: over all pairs of case and class\n")
+    print("\nMeans over the cases annotated for the class; (all) classes: over all pairs of case and class\n")
     print(console.agreement_table(tables.summary), end="")
     print(console.about_intervals(tables.summary), end="")
     if tables.comparisons:
@@ -99,7 +103,7 @@ def _show(evaluation: Evaluation, tables: Tables) -> None:
         print(console.biomarker_table(tables.biomarkers.agreement), end="")
     _list("False positives", console.false_positives(evaluation.records))
     signs = [str(row["words"]) for row in tables.warning_signs if row["sign"]]
-    _list("Warning signs, where nobody drew the structure", signs)
+    _list("Warning signs, where the structure is not annotated", signs)
     _list("Not evaluated", evaluation.findings)
 
 

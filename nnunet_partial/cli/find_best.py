@@ -1,4 +1,4 @@
-"""`nnunet_partial find-best`: the best of several trained models, chosen over what was annotated."""
+"""`nnunet_partial find-best`: choose between trained models over the annotated classes."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ if TYPE_CHECKING:
 
 
 def add_parser(subparsers: Any) -> None:
+    """Add the command and its options."""
     parser = subparsers.add_parser(
         "find-best",
-        help="choose between trained models by cross-validation over what was annotated",
-        description="What nnUNetv2_find_best_configuration does, counting only the structures that each case knows: "
-        "puts the validation predictions of all folds together, compares trainers, plans, configurations and ensembles "
+        help="choose between trained models by cross-validation over the annotated classes",
+        description="Does what nnUNetv2_find_best_configuration does, counting only the classes that each case is "
+        "annotated "
+        "for: collects the validation predictions of all folds, compares trainers, plans, configurations and ensembles "
         "of two, chooses the post-processing of the best and writes the commands to predict with it. Exit code 1: "
         "something is missing, and is named.",
         epilog="Example: nnunet_partial find-best -d 510 -c 2d -tr nnUNetTrainerMarginal nnUNetTrainerACCE",
     )
-    parser.add_argument("-d", "--dataset", required=True, metavar="DATASET", help="id or name of the data set")
+    parser.add_argument("-d", "--dataset", required=True, metavar="DATASET", help="id or name of the dataset")
     parser.add_argument("-tr", nargs="+", metavar="TRAINER", help="trainers (default: all that were trained)")
     parser.add_argument(
         "-p", nargs="+", default=["nnUNetPlans"], metavar="PLANS", help="plans identifiers (default: nnUNetPlans)"
@@ -33,17 +35,18 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "-f", nargs="+", type=int, metavar="FOLD", help="folds (default: those of the cross-validation)"
     )
-    parser.add_argument("--disable_ensembling", action="store_true", help="compare single models only")
+    parser.add_argument("--disable-ensembling", action="store_true", help="compare single models only")
     parser.add_argument(
-        "--no_overwrite",
+        "--no-overwrite",
         action="store_true",
-        help="keep ensembled predictions that are there, also where the trainings are newer",
+        help="keep existing ensemble predictions, even if the trainings are newer",
     )
     add_processes_option(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command and return its exit code."""
     from nnunet_partial.model_selection.candidates import find_models, never_trained, validated_cases
     from nnunet_partial.model_selection.find_best import TABLES, find_best
 
@@ -54,25 +57,29 @@ def run(args: argparse.Namespace) -> int:
     models = find_models(results, args.tr, args.c, args.p)
     validation = validated_cases(dataset, preprocessed, args.f)
     notes = [*validation.not_counted(models), *never_trained(results, args.tr, args.c, args.p)]
-    found = find_best(validation, models, not args.disable_ensembling, not args.no_overwrite, args.processes)
-    _show(found)
+    best_model = find_best(validation, models, not args.disable_ensembling, not args.no_overwrite, args.processes)
+    _show(best_model)
     for note in notes:
         print(f"NOTE: {note}")
     print(
-        f"\n{found.instructions}\nThe same: {results / 'inference_instructions.txt'}; all numbers: {results / TABLES}"
+        f"\n{best_model.instructions}\nThe same: {results / 'inference_instructions.txt'}; all numbers: "
+        f"{results / TABLES}"
     )
     return 0
 
 
-def _show(found: BestModel) -> None:
+def _show(best_model: BestModel) -> None:
     from nnunet_partial.evaluation import console
     from nnunet_partial.utils.text import text_table
 
-    short, best = _short_names(found), found.best.name
-    print("\nMeans over the cases that know the structure; (all) classes: over all pairs of case and class\n")
-    print(console.agreement_table([{**row, "model": short[str(row["model"])]} for row in found.tables.summary]), end="")
-    print(console.about_intervals(found.tables.summary), end="")
-    against = [row for row in found.tables.comparisons if best in (row["model_a"], row["model_b"])]
+    short, best = _short_names(best_model), best_model.best.name
+    print("\nMeans over the cases annotated for the class; (all) classes: over all pairs of case and class\n")
+    print(
+        console.agreement_table([{**row, "model": short[str(row["model"])]} for row in best_model.tables.summary]),
+        end="",
+    )
+    print(console.about_intervals(best_model.tables.summary), end="")
+    against = [row for row in best_model.tables.comparisons if best in (row["model_a"], row["model_b"])]
     if against:
         print("\nThe best against each other one: Dice, paired by patient (Wilcoxon signed-rank, p corrected for all")
         print("pairs, rank-biserial effect: above 0 where a is better)\n")
@@ -80,16 +87,18 @@ def _show(found: BestModel) -> None:
         rows = [{**row, **{key: short.get(str(row[key]), "") for key in names}} for row in against]
         print(console.comparison_table(rows), end="")
     print("\nForeground mean Dice (mean of the structures' means)\n")
-    scores = [[short[name], f"{score:.4f}", "best" if name == best else ""] for name, score in found.scores.items()]
+    scores = [
+        [short[name], f"{score:.4f}", "best" if name == best else ""] for name, score in best_model.scores.items()
+    ]
     print(text_table(["candidate", "Dice", ""], scores), end="")
-    print(f"\nPost-processing of the best: {_steps(found)} (Dice then {found.postprocessed:.4f})")
+    print(f"\nPost-processing of the best: {_steps(best_model)} (Dice then {best_model.postprocessed:.4f})")
 
 
-def _short_names(found: BestModel) -> dict[str, str]:
-    """For the screen: of trainer, plans and configuration only what differs between the candidates."""
+def _short_names(best_model: BestModel) -> dict[str, str]:
+    """Shorten names for the screen: of trainer, plans and configuration only what differs between candidates."""
     parts = {
         candidate.name: [(model.trainer, model.plans, model.configuration) for model in candidate.members]
-        for candidate in found.candidates
+        for candidate in best_model.candidates
     }
     columns = zip(*(model for members in parts.values() for model in members), strict=True)
     differs = [len(set(column)) > 1 for column in columns]
@@ -100,12 +109,12 @@ def _short_names(found: BestModel) -> dict[str, str]:
     }
 
 
-def _steps(found: BestModel) -> str:
-    classes = found.evaluation.classes
+def _steps(best_model: BestModel) -> str:
+    classes = best_model.evaluation.classes
     steps = [
         "the largest component of all structures together"
         if isinstance(labels, list)
         else f"the largest component of {classes[labels - 1]}"
-        for labels in found.steps.labels
+        for labels in best_model.steps.labels
     ]
     return "keep " + ", then ".join(steps) if steps else "none helps"

@@ -1,4 +1,4 @@
-"""`nnunet_partial merge`: several data sets become one."""
+"""`nnunet_partial merge`: merge several datasets into one."""
 
 from __future__ import annotations
 
@@ -10,31 +10,34 @@ from nnunet_partial.dataset.raw import dataset_name, find_dataset
 
 
 def add_parser(subparsers: Any) -> None:
+    """Add the command and its options."""
     parser = subparsers.add_parser(
         "merge",
-        help="make one data set of several",
-        description="Makes one nnU-Net data set of several that have a partial_labels.json. The classes are the union; "
-        "each case still knows only what its own data set knew. Images are hard-linked where possible.",
+        help="merge several datasets into one",
+        description="Merges nnU-Net datasets that have a partial_labels.json. The classes are the union; each case "
+        "stays "
+        "annotated for the classes of its own dataset only. Images are hard-linked where possible.",
         epilog="Example: nnunet_partial merge -i 501 502 -d 510 --name Echo",
     )
     parser.add_argument(
-        "-i", "--input", nargs="+", required=True, metavar="DATASET", help="ids or names of the data sets, two or more"
+        "-i", "--input", nargs="+", required=True, metavar="DATASET", help="ids or names of the datasets, two or more"
     )
     parser.add_argument(
-        "-d", "--dataset-id", type=int, required=True, metavar="ID", help="id of the new data set, 1 to 999"
+        "-d", "--dataset-id", type=int, required=True, metavar="ID", help="id of the new dataset, 1 to 999"
     )
-    parser.add_argument("--name", default="Merged", help="name of the new data set (default: %(default)s)")
+    parser.add_argument("--name", default="Merged", help="name of the new dataset (default: %(default)s)")
     parser.add_argument(
         "--balance",
         action="store_true",
-        help="let training draw each domain with a probability like the square root of its number of training cases, "
-        "so that a small data set is not drowned by a large one (default: every case equally often)",
+        help="sample small datasets more often: each domain with a probability proportional to the square root of its "
+        "number of training cases (default: every case equally often)",
     )
     add_writing_options(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command and return its exit code."""
     from nnunet_partial.dataset_conversion.derived.merge import merge
 
     merged = merge(
@@ -50,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     print(merged.overview)
     if merged.weights:
         chances = ", ".join(f"{domain} {100 * weight:.0f} %" for domain, weight in merged.weights.items())
-        print(f"Training batches will be drawn from the domains like this: {chances}")
+        print(f"Training samples the domains with these probabilities: {chances}")
     for warning in merged.warnings:
         print(f"Warning: {warning}")
     return 0

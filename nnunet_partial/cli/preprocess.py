@@ -1,4 +1,4 @@
-"""`nnunet_partial preprocess`: a scenario gets the plans and preprocessed images of the data set it was made from."""
+"""`nnunet_partial preprocess`: preprocess a scenario with the plans and images of its source dataset."""
 
 from __future__ import annotations
 
@@ -10,23 +10,27 @@ from nnunet_partial.dataset.raw import find_dataset
 
 
 def add_parser(subparsers: Any) -> None:
+    """Add the command and its options."""
     parser = subparsers.add_parser(
         "preprocess",
-        help="preprocess a scenario with the plans and images of the data set it was made from",
-        description="In place of nnUNetv2_plan_and_preprocess for a scenario: takes over the plans of the data set "
-        "that it was made from, links the cases whose files are the same, and preprocesses, with nnU-Net, only those "
-        "whose labels changed. All scenarios of a data set then share network, pixel size and most of the disk space.",
+        help="preprocess a scenario with the plans and images of its source dataset",
+        description="Replaces nnUNetv2_plan_and_preprocess for a scenario: copies the plans of the dataset that it was "
+        "made from, links the cases whose files are equal, and preprocesses (with nnU-Net) only those whose labels "
+        "changed. All scenarios of a dataset then share network, spacing and most of the disk space.",
         epilog="Example: nnUNetv2_plan_and_preprocess -d 501 -c 2d; nnunet_partial preprocess -d 601 --like 501 -c 2d",
     )
     parser.add_argument("-d", "--dataset", required=True, metavar="DATASET", help="id or name of the scenario")
-    parser.add_argument("--like", required=True, metavar="DATASET", help="the data set it was made from, preprocessed")
-    parser.add_argument("-c", "--configuration", nargs="+", default=["2d"], help="(default: 2d)")
-    parser.add_argument("-p", "--plans", nargs="+", default=["nnUNetPlans"], help="(default: nnUNetPlans)")
+    parser.add_argument("--like", required=True, metavar="DATASET", help="its source dataset, preprocessed")
+    parser.add_argument("-c", "--configuration", nargs="+", default=["2d"], help="configurations (default: 2d)")
+    parser.add_argument(
+        "-p", "--plans", nargs="+", default=["nnUNetPlans"], help="plans identifiers (default: nnUNetPlans)"
+    )
     add_processes_option(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command and return its exit code."""
     from nnunet_partial.dataset.preprocess_like import preprocess_like
 
     scenario, source = find_dataset(args.dataset), find_dataset(args.like)

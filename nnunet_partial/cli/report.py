@@ -1,4 +1,4 @@
-"""`nnunet_partial report`: the results of an evaluation as one HTML page, or as tables for a paper."""
+"""`nnunet_partial report`: write an evaluation as one HTML page, or as tables for a paper."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ ENDINGS = {"html": ".html", "md": ".md", "latex": ".tex"}
 
 
 def add_parser(subparsers: Any) -> None:
+    """Add the command and its options."""
     parser = subparsers.add_parser(
         "report",
-        help="one HTML page of an evaluation with pictures, or its tables as Markdown or LaTeX",
-        description="Makes one HTML file that opens anywhere without a network, of the folder that `nnunet_partial "
-        "evaluate` wrote; its pictures also lie in RESULTS/pictures as PNG and PDF. With --format md or latex: the "
-        "tables for a paper, without pictures. Exit code 0: all is in it; 1: an image, a prediction or the labels "
-        "are gone or cannot be read: named, also in the page, and everything else is in it; or RESULTS is incomplete, "
-        "and nothing is written.",
+        help="write an evaluation as an HTML page with figures, or its tables as Markdown or LaTeX",
+        description="Writes the results of `nnunet_partial evaluate` as one HTML file that opens anywhere without a "
+        "network; "
+        "its figures also lie in RESULTS/pictures as PNG and PDF. With --format md or latex: the tables for a paper, "
+        "without figures. Exit code 0: complete; 1: an image, a prediction or a label file is missing or cannot be "
+        "read (named here and in the page, which has everything else), or RESULTS is incomplete and nothing is "
+        "written.",
         epilog="Example: nnunet_partial report results -o report.html",
     )
     parser.add_argument("results", type=Path, metavar="RESULTS", help="the folder that evaluate wrote")
@@ -28,18 +30,19 @@ def add_parser(subparsers: Any) -> None:
         "--output",
         type=Path,
         metavar="FILE",
-        help="where the report goes (default: report.html, .md or .tex in RESULTS)",
+        help="the report (default: report.html, .md or .tex in RESULTS)",
     )
     parser.add_argument(
         "--format",
         choices=ENDINGS,
         default="html",
-        help="a page with pictures, or tables for a paper (default: %(default)s)",
+        help="a page with figures, or tables for a paper (default: %(default)s)",
     )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command and return its exit code."""
     from nnunet_partial.report.evaluation_report import write_html, write_latex, write_markdown
     from nnunet_partial.report.results import read_results
 

@@ -1,4 +1,4 @@
-"""`nnunet_partial scenario`: hide labels on purpose, to see what training with partial labels makes of it."""
+"""`nnunet_partial scenario`: hide labels on purpose, to study partial-label training."""
 
 from __future__ import annotations
 
@@ -11,43 +11,49 @@ from nnunet_partial.dataset.raw import dataset_name, find_dataset
 
 
 def add_parser(subparsers: Any) -> None:
+    """Add the command and its options."""
     parser = subparsers.add_parser(
         "scenario",
         help="hide labels of some patients on purpose",
-        description="Makes a data set in which some patients lack some structures, from one that has them. Nothing is "
-        "copied: images are hard links, and only label files that change are written. The complete labels stay in "
+        description="Makes a dataset in which some patients lack the labels of some structures, from one that has "
+        "them. "
+        "Images are hard links, and only label files that change are written. The complete labels are kept in "
         "labelsTr_full, which nnU-Net never reads.",
         epilog="Example: nnunet_partial scenario -i 501 -d 601 --missing LA --fraction 0.5 --seed 0",
     )
-    parser.add_argument("-i", "--input", required=True, metavar="DATASET", help="id or name of the data set")
+    parser.add_argument("-i", "--input", required=True, metavar="DATASET", help="id or name of the source dataset")
     parser.add_argument(
-        "-d", "--dataset-id", type=int, required=True, metavar="ID", help="id of the new data set, 1 to 999"
+        "-d", "--dataset-id", type=int, required=True, metavar="ID", help="id of the new dataset, 1 to 999"
     )
     parser.add_argument(
         "--missing",
         nargs="+",
         required=True,
         metavar="CLASS",
-        help="the structures to hide; or 'random': of each chosen patient some, but not all",
+        help="the classes to hide; or 'random': a random part of the classes of each chosen patient",
     )
     parser.add_argument(
-        "--fraction", type=float, default=1.0, help="of the patients that lose them (default: 1, all patients)"
+        "--fraction", type=float, default=1.0, help="fraction of patients whose labels are hidden (default: 1)"
     )
     parser.add_argument(
-        "--seed", type=int, default=0, help="decides which patients; 0.25 of them are among 0.5 (default: %(default)s)"
+        "--seed",
+        type=int,
+        default=0,
+        help="random seed; smaller fractions are subsets of larger ones (default: %(default)s)",
     )
-    parser.add_argument("--domain", help="only patients of this domain lose labels (default: of every domain)")
+    parser.add_argument("--domain", help="hide labels of this domain only (default: of every domain)")
     parser.add_argument(
         "--keep-only-complete",
         action="store_true",
-        help="leave out the cases that would lose a label, in place of hiding it: a baseline",
+        help="leave out the cases that would lose a label instead of hiding it: the complete-case baseline",
     )
-    parser.add_argument("--name", help="name of the new data set (default: such as CAMUS_without_LA)")
+    parser.add_argument("--name", help="name of the new dataset (default: such as CAMUS_without_LA)")
     add_writing_options(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command and return its exit code."""
     from nnunet_partial.dataset_conversion.derived.scenario import scenario
     from nnunet_partial.dataset_conversion.derived.scenario_plan import ScenarioOptions
 
@@ -76,6 +82,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _name(source: str, missing: list[str]) -> str:
-    """CAMUS_without_LA; what a name of nnU-Net's cannot hold becomes '-'."""
+    """Return a name such as CAMUS_without_LA; characters that nnU-Net's names cannot hold become '-'."""
     text = "_".join([source.partition("_")[2] or source, "without", *missing])
     return re.sub(r"[^A-Za-z0-9_-]", "-", text)

@@ -1,4 +1,4 @@
-"""`nnunet_partial shrink`: a smaller network beside nnU-Net's plan, for computers without a graphics card."""
+"""`nnunet_partial shrink`: add a smaller network to nnU-Net's plans, for computers without a GPU."""
 
 from __future__ import annotations
 
@@ -10,25 +10,33 @@ from nnunet_partial.errors import DatasetError
 
 
 def add_parser(subparsers: Any) -> None:
+    """Add the command and its options."""
     parser = subparsers.add_parser(
         "shrink",
-        help="add a smaller network to a plan, for CPUs",
-        description="Adds the configuration NAME_small to nnU-Net's plans of a data set: the same preprocessed data, "
-        "fewer stages and features, smaller patches and batches. To see an idea work on two CPU cores in minutes.",
+        help="add a smaller network to nnU-Net's plans, for CPUs",
+        description="Adds the configuration NAME_small to nnU-Net's plans of a dataset: the same preprocessed data, "
+        "fewer stages and features, smaller patches and batches. Trains on two CPU cores in minutes.",
         epilog="Example: nnunet_partial shrink -d 501 --patch 96 96; nnUNetv2_train 501 2d_small 0 -device cpu ...",
     )
     parser.add_argument("-d", "--dataset", required=True, metavar="DATASET", help="id or name, planned by nnU-Net")
-    parser.add_argument("-c", "--configuration", default="2d", metavar="NAME", help="(default: %(default)s)")
-    parser.add_argument("-p", "--plans", default="nnUNetPlans", help="(default: %(default)s)")
     parser.add_argument(
-        "--features", type=int, nargs="+", default=[16, 32, 64, 64], help="of each stage (default: 16 32 64 64)"
+        "-c", "--configuration", default="2d", metavar="NAME", help="the configuration to copy (default: %(default)s)"
     )
-    parser.add_argument("--patch", type=int, nargs="+", help="in pixels (default: 96 along each axis)")
+    parser.add_argument("-p", "--plans", default="nnUNetPlans", help="plans identifier (default: %(default)s)")
+    parser.add_argument(
+        "--features",
+        type=int,
+        nargs="+",
+        default=[16, 32, 64, 64],
+        help="features of each stage (default: 16 32 64 64)",
+    )
+    parser.add_argument("--patch", type=int, nargs="+", help="patch size in pixels (default: 96 along each axis)")
     parser.add_argument("--batch", type=int, default=8, help="images per batch (default: %(default)s)")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command and return its exit code."""
     from nnunet_partial.dataset.plans import add_small_configuration
 
     dataset = find_dataset(args.dataset)

@@ -1,4 +1,4 @@
-"""`nnunet_partial study`: compare losses, scenarios, seeds and networks in one go, on one machine or a cluster."""
+"""`nnunet_partial study`: compare losses, scenarios, seeds and networks, on one machine or a cluster."""
 
 from __future__ import annotations
 
@@ -13,19 +13,21 @@ FORMATS = ("html", "md", "latex", "csv")
 
 
 class _Action(argparse.ArgumentParser):
-    """Tells of options that it does not know itself, with what to do; argparse leaves that to the command above."""
+    """Report unknown options with a hint; argparse would leave that to the command above."""
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
-        found, unknown = super().parse_known_args(args, namespace)
+        """Parse, and stop with an error at options that are not known."""
+        parsed, unknown = super().parse_known_args(args, namespace)
         if unknown:
             hint = (
                 "; Snakemake's options come after --, as in: -- --retries 2" if self.get_default("takes_more") else ""
             )
             self.error(f"unrecognized arguments: {' '.join(unknown)}{hint}")
-        return found, unknown
+        return parsed, unknown
 
 
 def add_parser(subparsers: Any) -> None:
+    """Add the command and its options."""
     parser = subparsers.add_parser(
         "study",
         help="compare losses over labelling scenarios: one file, one command, resumable",
@@ -34,19 +36,15 @@ def add_parser(subparsers: Any) -> None:
     )
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION", parser_class=_Action)
     _add_run(actions)
-    actions.add_parser("status", help="how far it is", description="How far a study is, step by step.")
+    actions.add_parser("status", help="show the progress", description="Shows the state of every step.")
     report = actions.add_parser(
         "report",
-        help="tables and pictures of what has finished",
-        description="Writes the report of what has finished so far; what has not is named in it.",
+        help="write tables and figures of what has finished",
+        description="Writes the report of what has finished so far, and names what has not.",
         epilog="Example: nnunet_partial study report study.yaml -o report.html",
     )
     report.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the report")
     report.add_argument("--format", choices=FORMATS, default="html", help="(default: %(default)s)")
-    graph = actions.add_parser(
-        "graph", help="a picture of the workflow", description="Draws which step needs which (Graphviz)."
-    )
-    graph.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help=".svg, .png, .pdf or .dot")
     for action in actions.choices.values():
         action.add_argument("study", type=Path, metavar="STUDY.yaml", help="what to compare; see docs/study.md")
     parser.set_defaults(run=run)
@@ -56,7 +54,7 @@ def _add_run(actions: Any) -> None:
     run_parser = actions.add_parser(
         "run",
         help="run what is not done yet",
-        description="Runs what is not done yet. What stands after -- goes to Snakemake, as in: -- --retries 2 "
+        description="Runs what is not done yet. Options after -- go to Snakemake, as in: -- --retries 2 "
         "--default-resources slurm_partition=gpu",
         epilog="Example: nnunet_partial study run study.yaml --executor slurm",
     )
@@ -75,13 +73,14 @@ def _add_run(actions: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command and return its exit code."""
     from nnunet_partial.study.checks import data_problems
     from nnunet_partial.study.config import Study
 
-    if args.action in ("report", "graph"):
+    if args.action == "report":
         require_output_file(args.output)
-    study = Study.read(args.study, data_problems if args.action in ("run", "graph") else None)
-    return {"run": _run, "status": _status, "report": _report, "graph": _graph}[args.action](study, args)
+    study = Study.read(args.study, data_problems if args.action == "run" else None)
+    return {"run": _run, "status": _status, "report": _report}[args.action](study, args)
 
 
 def _run(study: Any, args: argparse.Namespace) -> int:
@@ -101,13 +100,5 @@ def _report(study: Any, args: argparse.Namespace) -> int:
     from nnunet_partial.study.report import write_report
 
     write_report(study, args.study, args.output, args.format)
-    print(args.output)
-    return 0
-
-
-def _graph(study: Any, args: argparse.Namespace) -> int:
-    from nnunet_partial.study.graph import draw_graph
-
-    draw_graph(study, args.study, args.output)
     print(args.output)
     return 0

@@ -1,4 +1,4 @@
-"""`nnunet_partial trainers`: the trainers of this package, and where nnU-Net finds them."""
+"""`nnunet_partial trainers`: list the trainers of this package and the folder that holds them."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from typing import Any
 
 from nnunet_partial.utils.versions import trainers_folder
 
-#: Those of another length are not listed one by one.
+#: Trainers of other lengths are not listed one by one.
 _CLASS = re.compile(r"^class (nnUNetTrainer\w+?)(?<!epochs)\(", re.MULTILINE)
 
 
 def add_parser(subparsers: Any) -> None:
+    """Add the command and its options."""
     parser = subparsers.add_parser(
         "trainers",
-        help="list our trainers; --path prints the folder for nnUNet_extTrainer",
+        help="list the trainers; --path prints the folder for nnUNet_extTrainer",
         description="Lists the trainers for nnUNetv2_train -tr NAME. After a regular `pip install` nnU-Net finds them "
         'by itself; after `pip install -e` run: export nnUNet_extTrainer="$(nnunet_partial trainers --path)"',
     )
@@ -24,6 +25,7 @@ def add_parser(subparsers: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    """Run the command and return its exit code."""
     folder = trainers_folder()
     if args.path:
         print(folder)

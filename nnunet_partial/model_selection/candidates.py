@@ -215,7 +215,7 @@ class Validation:
                     f"{model.command(self.dataset.folder.name, folds, ' --val --npz')}"
                 )
         if lines:
-            lines.append("Train with --npz from the start, or compare without ensembles: --disable_ensembling.")
+            lines.append("Train with --npz from the start, or compare without ensembles: --disable-ensembling.")
             raise PartialLabelError("\n".join(lines))
 
     def not_counted(self, models: Sequence[TrainedModel]) -> list[str]:

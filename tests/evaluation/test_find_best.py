@@ -94,7 +94,7 @@ def test_the_best_over_what_is_known_is_not_nnunets_best(place: Place, capsys: p
     }
     assert theirs["best_model_or_ensemble"]["selected_model_or_models"][0]["trainer"] == "loses"
 
-    assert find_best("-c", "2d", "-tr", "finds", "loses", "--disable_ensembling") == 0
+    assert find_best("-c", "2d", "-tr", "finds", "loses", "--disable-ensembling") == 0
     ours = read(place.results / "inference_information.json")
     assert ours["all_results"] == {finds.name: 1.0, loses.name: pytest.approx((1 + 2 / 3) / 2)}
     assert ours["best_model_or_ensemble"]["selected_model_or_models"][0]["trainer"] == "finds"
@@ -110,7 +110,7 @@ def test_the_best_over_what_is_known_is_not_nnunets_best(place: Place, capsys: p
 
 def test_each_case_counts_once_by_the_fold_that_validated_it(place: Place) -> None:
     finds, loses = place.train("finds", FINDS), place.train("loses", LOSES)
-    assert find_best("--disable_ensembling") == 0  # without -tr and -c: all that were trained
+    assert find_best("--disable-ensembling") == 0  # without -tr and -c: all that were trained
     summary = summary_of(loses)
     assert [Path(entry["prediction_file"]).name for entry in summary["metric_per_case"]] == [
         f"{case}.nii.gz" for case in ("a1", "a2", "b3", "b4")
@@ -152,7 +152,7 @@ def test_an_ensemble_of_two_can_win(place: Place) -> None:
 
     (folder / "b3.nii.gz").unlink()
     shutil.copy(place.raw / "labelsTr" / "b3.nii.gz", folder / "a1.nii.gz")
-    assert find_best("--no_overwrite") == 0
+    assert find_best("--no-overwrite") == 0
     assert read_values(folder / "a1.nii.gz")[:4] == [1, 1, 0, 0]  # kept as it was found
     assert read_values(folder / "b3.nii.gz")[:4] == [1, 1, 0, 0]  # was missing
 
@@ -321,8 +321,8 @@ def test_probabilities_are_only_needed_for_ensembles(place: Place, capsys: pytes
     place.train("finds", FINDS)
     place.train("loses", LOSES)
     assert find_best() == 1
-    assert "compare without ensembles: --disable_ensembling" in capsys.readouterr().err
-    assert find_best("--disable_ensembling") == 0
+    assert "compare without ensembles: --disable-ensembling" in capsys.readouterr().err
+    assert find_best("--disable-ensembling") == 0
 
 
 def test_what_is_left_over_is_named_and_does_not_count(place: Place, capsys: pytest.CaptureFixture[str]) -> None:

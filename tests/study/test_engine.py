@@ -373,22 +373,12 @@ def test_without_a_graphics_card_the_file_must_say_cpu(file: Path, monkeypatch: 
         run(Study.read(file), file, "local", None, dry_run=True, more=[])
 
 
-def test_the_graph(file: Path, tmp_path: Path) -> None:
-    assert main(["study", "graph", str(file), "-o", str(tmp_path / "graph.dot")]) == 0
-    drawn = (tmp_path / "graph.dot").read_text()
-    assert drawn.startswith("digraph snakemake_dag")
-    assert drawn.count("train") == 8
-    with pytest.raises(SystemExit, match="2"):
-        main(["study", "graph", str(file)])
-    assert main(["study", "graph", str(file), "-o", str(tmp_path / "graph.jpg")]) == 1
-
-
 def test_a_study_that_is_being_run_is_left_alone(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = prepare_workflow(Study.read(file), file, hands_out=False, begin=True)
     before = folder.workflow.read_text()
     file.write_text(PLAIN_ALONE)
     with only_run(folder):
-        for action in (["run", str(file)], ["run", str(file), "--dry-run"], ["graph", str(file), "-o", "graph.dot"]):
+        for action in (["run", str(file)], ["run", str(file), "--dry-run"]):
             assert main(["study", *action]) == 1
             assert "This study is being run already" in capsys.readouterr().err
     assert folder.workflow.read_text() == before  # which jobs on a cluster read
