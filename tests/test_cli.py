@@ -28,7 +28,7 @@ HELP = {
     ("shrink",): ["-d DATASET", "--features", "--patch", "--batch"],
     ("find-best",): ["-d DATASET", "-tr", "-p", "-c", "-f", "--disable-ensembling", "--no-overwrite", "-np"],
     ("study",): ["run", "status", "report"],
-    ("study", "run"): ["STUDY.yaml", "--executor", "--jobs", "--dry-run", "stands after --"],
+    ("study", "run"): ["STUDY.yaml", "--executor", "--jobs", "--dry-run", "Options after -- go to Snakemake"],
     ("study", "report"): ["STUDY.yaml", "-o FILE", "--format"],
     ("demo",): ["--loss", "--device", "--out", "marginal", "real commands"],
 }  # fmt: skip
@@ -93,7 +93,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     [
         ([], "required: COMMAND"),
         (["segment"], "invalid choice: 'segment'"),
-        (["convert", "-i", "there", "-d", "501"], "argument DATA_SET: invalid choice"),
+        (["convert", "-i", "there", "-d", "501"], "argument DATASET: invalid choice"),
         (["convert", "mri", "-i", "there", "-d", "501"], "invalid choice: 'mri'"),
         (["convert", "camus", "-i", "there"], "required: -d"),
         (["convert", "camus", "-i", "there", "-d", "five"], "invalid int value: 'five'"),
