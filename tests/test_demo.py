@@ -51,7 +51,7 @@ def test_every_command_is_shown_and_ran(done: tuple[Path, str, Scores]) -> None:
     out, said, _ = done
     typed = [line[2:] for line in said.splitlines() if line.startswith("$ ")]
     images = f"{out}/nnUNet_raw/Dataset510_Echo/imagesTs"
-    assert typed == [
+    expected = [
         f"nnunet_partial convert camus -i {out}/sources/CAMUS_public -d 501",
         f"nnunet_partial convert echonet-dynamic -i {out}/sources/EchoNet-Dynamic -d 502",
         "nnunet_partial merge -i 501 502 -d 510 --name Echo",
@@ -64,6 +64,7 @@ def test_every_command_is_shown_and_ran(done: tuple[Path, str, Scores]) -> None:
             for trainer in (NAIVE, OURS)
         ),
     ]
+    assert typed == expected
     logs = [log.read_text().splitlines()[0][2:] for log in sorted((out / "logs").iterdir())]
     assert logs == typed
     for variable, value in {"raw": f"{out}/nnUNet_raw", "partial_epochs": "2", "partial_seed": "1"}.items():
@@ -137,7 +138,7 @@ def test_leaves_a_folder_alone_that_is_no_demos(tmp_path: Path, capsys: pytest.C
     (tmp_path / "truth").mkdir()
     (tmp_path / "truth" / "thesis.txt").write_text("years of work")
     assert main(["demo", "--out", str(tmp_path)]) == 1
-    assert "holds files that no demo made and is left as it is. Choose a new folder" in capsys.readouterr().err
+    assert f"{tmp_path} holds files" in capsys.readouterr().err
     assert [path.name for path in tmp_path.rglob("*")] == ["truth", "thesis.txt"]
 
 
@@ -184,7 +185,7 @@ def test_does_not_follow_a_link_out_of_its_folder(tmp_path: Path) -> None:
 
 def test_missing_device_is_said_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    with pytest.raises(PartialLabelError, match=r"no CUDA device on this computer. Use --device cpu"):
+    with pytest.raises(PartialLabelError, match=r"no CUDA device.* --device cpu"):
         demo(tmp_path / "out", device="cuda", tell=print, size=QUICK)
     assert not (tmp_path / "out").exists()
 
@@ -224,8 +225,8 @@ def test_command_is_told_shown_and_logged(tmp_path: Path) -> None:
 
 
 def test_failing_command_stops_with_its_output(tmp_path: Path) -> None:
-    script = "print('what went wrong'); raise SystemExit(3)"
-    with pytest.raises(PartialLabelError, match=r"failed with exit code 3:(?s:.*)\n  what went wrong\n(?s:.*)logs"):
+    script = "print('out of memory'); raise SystemExit(3)"
+    with pytest.raises(PartialLabelError, match=r"exit code 3:(?s:.*)\n  out of memory\n(?s:.*)logs"):
         commands(tmp_path, []).run(Path(sys.executable).name, "-c", script)
 
 
@@ -310,7 +311,7 @@ def test_network_with_few_stages_keeps_them(tmp_path: Path) -> None:
 
 
 def test_patch_that_cannot_be_halved(tmp_path: Path) -> None:
-    with pytest.raises(PartialLabelError, match="the patch is 10 pixels along axis 1; expected a multiple of 4"):
+    with pytest.raises(PartialLabelError, match=r"10 pixels along axis 1; .* multiple of 4"):
         add_small_configuration(plans(tmp_path), "tiny", features=(4, 8, 16), patch_size=(8, 10))
 
 
@@ -379,9 +380,9 @@ def test_table() -> None:
 
 
 def test_words_speak_of_what_was_not_labelled() -> None:
-    assert SCORES.words("plain", "ours") == [
-        "LA in images of b, where nobody labelled it for training: plain loses it, ours finds it (Dice 0.00 and 0.75)."
-    ]
+    (sentence,) = SCORES.words("plain", "ours")
+    assert sentence.startswith("LA in images of b,")
+    assert sentence.endswith(f": {compared('plain', 0.0, 'ours', 0.75)}")
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ def check_summary(results: Path) -> None:
     newest = max(results.glob("training_log_*.txt"), key=lambda log: log.stat().st_mtime)
     logged = re.findall(r"Mean Validation Dice:\s+(\S+)", newest.read_text())
     assert [float(value) for value in logged] == [pytest.approx(foreground)]
-    assert "where nobody drew the structure, beside its true size" in newest.read_text()  # the ring, in domain b
+    assert re.search(r"Mean predicted size .*\n.*\n.*\nb +MYO +2 ", newest.read_text())  # the ring, in two cases of b
 
 
 def test_train_validate_continue_and_pretrain(planned: Project, tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_train_validate_continue_and_pretrain(planned: Project, tmp_path: Path) 
     results = project.root / "results" / DATASET / "nnUNetTrainerMarginal__nnUNetPlans__2d" / "fold_0"
 
     said = project.train("701", "2d", "0", "-tr", "nnUNetTrainerMarginal", "--npz", nnUNet_partial_epochs="1")
-    assert "Run length: 1 epochs of 2 training and 2 validation iterations" in said
+    assert re.search(r"Run length: 1 epochs of 2 training and 2 validation", said)
     assert re.search(r"a +4 / 0 / 0 +4 / 0 / 0", said)  # domain, LV, MYO: annotated / absent / unknown
     assert re.search(r"b +4 / 0 / 0 +0 / 0 / 4", said)
     check_summary(results)

@@ -81,15 +81,15 @@ def test_a_domain_that_is_not_in_the_fold_takes_no_share() -> None:
 
 
 def test_a_domain_without_a_weight_is_an_error() -> None:
-    with pytest.raises(ManifestError, match=r"no weight for b under 'domain_weights'.*Give every domain a weight"):
+    with pytest.raises(ManifestError, match=r"no weight for b .*'domain_weights'"):
         case_probabilities(manifest_of({"a": 1}), ["a1", "b1"])
 
 
 @pytest.mark.parametrize(
     ("weights", "told"),
     [
-        ({"c": 1}, r"has weights for c under 'domain_weights', of which there is no case; its domains are a, b"),
-        ({"a": 0}, r"has the weight 0 for domain 'a'; expected a number above 0"),
+        ({"c": 1}, r"weights for c .* domains are a, b"),
+        ({"a": 0}, r"weight 0 for domain 'a'"),
         ({"a": -1}, "expected a number above 0"),
         ({"a": math.inf}, "expected a number above 0"),
         ({"a": math.nan}, "expected a number above 0"),
@@ -112,8 +112,9 @@ def test_batches_hold_the_domains_as_often_as_their_weights(project: Project) ->
     expected, deviation = 0.9 * number, math.sqrt(number * 0.9 * 0.1)
     assert abs(counted["a"] - expected) < 5 * deviation  # by chance once in two million
     assert counted["a"] + counted["b"] == number
-    log = next(Path(trainer.output_folder).glob("training_log*")).read_text()
-    assert "Probability of each domain in training batches (domain_weights): {'a': 0.9, 'b': 0.1}" in log
+    log = next(Path(trainer.output_folder).glob("training_log*")).read_text().splitlines()
+    (line,) = [line for line in log if "domain_weights" in line]
+    assert "{'a': 0.9, 'b': 0.1}" in line
 
 
 @pytest.mark.parametrize("fold", [0, "all"])

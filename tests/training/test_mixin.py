@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -248,7 +249,7 @@ def test_going_on_with_another_length_is_said_and_on_record(project: Project, mo
         resumed.on_train_start()
         assert [(entry["from_epoch"], entry["epochs"]) for entry in record_of(resumed)] == [(0, 1000), (5, 7)]
         said = Path(resumed.log_file).read_text()
-        assert "WARNING: this training goes on with other settings than before: epochs 1000 -> 7" in said
+        assert re.search(r"WARNING: .*: epochs 1000 -> 7\n", said)
 
 
 def test_a_checkpoint_of_an_earlier_version_goes_on_and_its_settings_are_kept(project: Project) -> None:
@@ -437,7 +438,7 @@ def test_a_class_that_no_training_case_knows_stops_the_start(project: Project) -
         }
     ]
     (project.preprocessed(DATASET) / SPLITS_NAME).write_text(json.dumps(splits))
-    with pytest.raises(ManifestError, match="No training case of this fold was annotated for MYO"):
+    with pytest.raises(ManifestError, match="annotated for MYO"):
         trainer_of(project).initialize()
 
 

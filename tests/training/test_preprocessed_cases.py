@@ -68,8 +68,7 @@ def test_labels_that_are_links_start(start: Start) -> None:
 
 @pytest.mark.parametrize("with_raw", [True, False])
 def test_half_a_preprocessing_is_no_data_set(start: Start, with_raw: bool) -> None:
-    said = r"3 case\(s\) are not preprocessed: B_0, B_1, B_2\. Preprocess again: nnUNetv2_plan_and_preprocess -d 220"
-    with pytest.raises(DatasetError, match=said):
+    with pytest.raises(DatasetError, match=r"3 case.*: B_0, B_1, B_2\. .*nnUNetv2_plan_and_preprocess -d 220"):
         start.labels(CASES[:3], with_raw)
 
 
@@ -78,25 +77,25 @@ def test_a_case_that_was_added_later_is_not_forgotten(start: Start) -> None:
     for case in ("A_0", "A_0_0000"):
         folder = start.raw.folder / ("imagesTr" if case.endswith("_0000") else "labelsTr")
         shutil.copy(folder / f"{case}.nii.gz", folder / f"{case.replace('A_0', 'A_9')}.nii.gz")
-    with pytest.raises(DatasetError, match=r"1 case\(s\) are not preprocessed: A_9"):
+    with pytest.raises(DatasetError, match=r"1 case.* not preprocessed: A_9"):
         start.labels()
 
 
 def test_a_case_that_was_removed_and_its_copy_that_nnunet_leaves(start: Start) -> None:
     (start.raw.folder / "labelsTr" / "B_2.nii.gz").unlink()
-    with pytest.raises(DatasetError, match=r"1 preprocessed case\(s\) are not in .*labelsTr: B_2"):
+    with pytest.raises(DatasetError, match=r"1 preprocessed case.*labelsTr: B_2"):
         start.labels()
     start.labels(CASES[:5])  # after preprocessing again
-    with pytest.raises(DatasetError, match="or, if they were removed from the data set, delete their files in"):
+    with pytest.raises(DatasetError, match=r"delete their files in .*gt_segmentations"):
         start.labels(CASES[:5], with_raw=False)
 
 
 def test_without_the_copies_the_way_out_is_said(start: Start) -> None:
     (start.preprocessed / GT_SEGMENTATIONS / "A_0.nii.gz").unlink()
-    with pytest.raises(DatasetError, match=r"gt_segmentations lacks 1 case\(s\): A_0\. Preprocess again"):
+    with pytest.raises(DatasetError, match=r"gt_segmentations lacks 1 case.*: A_0\."):
         start.labels()
     shutil.rmtree(start.preprocessed / GT_SEGMENTATIONS)
-    with pytest.raises(DatasetError, match="gt_segmentations does not exist: preprocessing did not end"):
+    with pytest.raises(DatasetError, match="gt_segmentations does not exist"):
         start.labels()
 
 
@@ -108,10 +107,7 @@ def test_a_structure_that_was_drawn_after_preprocessing_is_not_taught_as_backgro
     content = {"version": 1, "groups": [{"match": "*", **BOTH}], "cases": {}}
     for folder in (start.raw.folder, start.preprocessed):
         (folder / "partial_labels.json").write_text(json.dumps(content))
-    said = (
-        r"The label files of 3 case\(s\) changed since Dataset220_Sites was preprocessed: B_0, B_1, B_2\. Delete .*gt_"
-    )
-    with pytest.raises(DatasetError, match=said):
+    with pytest.raises(DatasetError, match=r"3 case.* Dataset220_Sites .*: B_0, B_1, B_2\. Delete .*gt_segmentations"):
         start.labels()
     shutil.rmtree(start.preprocessed / GT_SEGMENTATIONS)
     shutil.copytree(start.raw.folder / "labelsTr", start.preprocessed / GT_SEGMENTATIONS)
@@ -157,9 +153,9 @@ GROUPS = [{"match": "B_*", **LV}, {"match": "*", **BOTH}]
 @pytest.mark.parametrize(
     ("groups", "entries", "said"),
     [
-        (GROUPS[::-1], {}, r"the group 'B_\*' counts for no case, since '\*' stands before it"),
-        ([{"match": "B-*", **LV}, GROUPS[1]], {}, "the group 'B-\\*' matches no case"),
-        (GROUPS[1:], {f"B_{n}.nii.gz": LV for n in range(3)}, r"3 case\(s\) have an entry, but no image: B_0\.nii"),
+        (GROUPS[::-1], {}, r"'B_\*' counts for no case, since '\*'"),
+        ([{"match": "B-*", **LV}, GROUPS[1]], {}, r"'B-\*' matches no case"),
+        (GROUPS[1:], {f"B_{n}.nii.gz": LV for n in range(3)}, r"3 case\(s\) .* no image: B_0\.nii"),
     ],
 )
 def test_a_mistyped_manifest_stops_the_start(
@@ -177,7 +173,7 @@ def test_patterns_and_entries_of_test_cases_are_used(start: Start, tmp_path: Pat
     groups = [{"match": "odd*", **LV}, {"match": "gone*", "split": "test", **LV}]
     raw = write_dataset(tmp_path / "tested", "Dataset221_Tested", {"LV": 1}, cases, groups=groups)
     assert check_entries(raw.manifest, raw.folder, ["A_0"]) == []
-    assert check_entries(raw.manifest, None, ["A_0"]) == [
-        "the group 'odd*' matches no case",
-        "1 case(s) have an entry, but no image: new_0",
-    ]
+    group, entry = check_entries(raw.manifest, None, ["A_0"])
+    assert "'odd*'" in group
+    assert entry.startswith("1 case(s) ")
+    assert entry.endswith(": new_0")

@@ -60,7 +60,7 @@ def test_a_leaking_raw_split_is_not_taken(folders: tuple[Path, Path]) -> None:
 def test_a_split_that_forgets_a_case_is_refused(folders: tuple[Path, Path]) -> None:
     preprocessed, _ = folders
     (preprocessed / SPLITS_NAME).write_text(json.dumps([{"train": ["p0_a", "p0_b"], "val": ["p2_a"]}]))
-    with pytest.raises(SplitError, match=r"1 case\(s\) of the data set are in no fold: p1_a"):
+    with pytest.raises(SplitError, match=r"1 case.* in no fold: p1_a"):
         prepare_splits(preprocessed, None, MANIFEST, CASES, 0)
 
 
@@ -88,9 +88,7 @@ def test_one_patient_can_only_be_trained_with_fold_all(folders: tuple[Path, Path
 @pytest.mark.parametrize("fold", [0, "all"])
 def test_a_case_declared_for_testing_is_not_trained_on(folders: tuple[Path, Path], fold: int | str) -> None:
     cases = {**MANIFEST.cases, "p2_a": CaseLabels(("LV",), patient="p2", info={"split": "test"})}
-    with pytest.raises(
-        SplitError, match=r"1 training case\(s\) have split 'test' in partial_labels\.json: p2_a\. Move"
-    ):
+    with pytest.raises(SplitError, match=r"1 training case.* 'test' in partial_labels\.json: p2_a\."):
         prepare_splits(folders[0], None, Manifest(cases), CASES, fold)
     assert not (folders[0] / SPLITS_NAME).exists()
 

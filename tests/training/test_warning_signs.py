@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -71,10 +72,8 @@ def test_the_predicted_size_stands_beside_the_usual_one(tmp_path: Path) -> None:
     assert said[0].startswith("Mean predicted size (cm2)")
     # domain, class, cases, not predicted, predicted (50 + 40) / 2, usual, times usual, usual from, predicted there
     assert said[3].split() == ["b", "MYO", "2", "0", "45", "5", "9", "a", "6"]
-    assert said[4] == (
-        "WARNING SIGN: marginal: in b, MYO is predicted at 9 times its usual area in 2 case(s) that do not know it "
-        "(usual: as drawn in 1 case(s) of a)."
-    )
+    assert said[4].startswith("WARNING SIGN: marginal: in b, MYO ")
+    assert re.findall(r"\d+ times|\d+ case\(s\)(?: of \w)?", said[4]) == ["9 times", "2 case(s)", "1 case(s) of a"]
     assert len(said) == 5
 
 
@@ -82,7 +81,7 @@ def test_a_lost_structure_is_told_and_strangers_do_not_count(tmp_path: Path) -> 
     entries = [entry(tmp_path, "a1", (8, 10), (6, 5)), entry(tmp_path, "b1", (8, 10), (0, 0))]
     entries.append(entry(tmp_path, "b2", (8, 10), (5, 0)))
     said = text(tmp_path, entries, {"a1", "b1"})  # b2 was left in the folder by another split
-    assert "in b, MYO is not predicted at all in 1 of 1 case(s) that do not know it." in said
+    assert re.search(r"marginal: in b, MYO .* not .* 1 of 1 case", said)
 
 
 def test_where_the_file_has_no_size_it_is_a_share_of_the_image(tmp_path: Path) -> None:
@@ -125,10 +124,10 @@ def test_shares_of_patches_are_summed_by_domain() -> None:
         ["b1", "b2", "a1"],
         samples(([2, 2, 2, 2], [1, 0, 0, 0]), ([2, 2, 2, 2], [1, 0, 0, 0]), ([2, 0, 0, 0], [2, 0, 0, 0])),
     )
-    assert signs.sentence(ddp=False) == (
-        "Warning signs on validation patches: MYO in b at 4 times its usual share of a patch (100.00% in 2 samples "
-        "that do not know it, of which 2 show any; usual 25.00%, predicted there 25.00%)"
-    )
+    said = signs.sentence(ddp=False)
+    assert "MYO in b at 4 times" in said
+    # predicted share, samples that do not know it, those that show any; of a: drawn share, predicted share
+    assert re.findall(r"[\d.]+%?", said) == ["4", "100.00%", "2", "2", "25.00%", "25.00%"]
     assert signs.sentence(ddp=False) == ""  # begun anew
     assert "a1" not in repr(signs)
 
@@ -210,7 +209,7 @@ def test_the_trainers_log_tells_both(trainer: Any, tmp_path: Path, monkeypatch: 
     with trainer._masked_metrics():
         nnunet_trainer_module.compute_metrics_on_folder("", "", str(tmp_path / "summary.json"))
     said = Path(trainer.log_file).read_text()
-    assert "nnUNetTrainerMarginal: in b, MYO is predicted at 10 times its usual area" in said
+    assert re.search(r"WARNING SIGN: nnUNetTrainerMarginal: in b, MYO .* 10 times .* area ", said)
     written = json.loads((tmp_path / "summary.json").read_text())["metric_per_case"]
     assert [math.isnan(case["metrics"]["2"]["n_pred"]) for case in written] == [case.startswith("b") for case in cases]
 
