@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import SimpleITK as sitk
@@ -16,6 +17,9 @@ from nnunetv2.dataset_conversion.generate_dataset_json import generate_dataset_j
 
 from nnunet_partial.dataset.plans import shrink_network
 from nnunet_partial.labels import MANIFEST_NAME, CaseLabels, Manifest
+
+if TYPE_CHECKING:
+    import pytest
 
 CLASSES = ("LV", "MYO")
 TRAINERS = Path(__file__).resolve().parents[1] / "nnunet_partial" / "trainers"
@@ -45,6 +49,18 @@ class Project:
 
     def preprocessed(self, name: str) -> Path:
         return self.root / "preprocessed" / name
+
+    def copy(self, root: Path) -> Self:
+        """Copy all that is there into the folder `root`, for a test that changes it."""
+        shutil.copytree(self.root, root, dirs_exist_ok=True)
+        return replace(self, root=root)
+
+    def enter(self, patch: pytest.MonkeyPatch) -> None:
+        """Set nnU-Net's variables for this process too, loaders in the main process; remove ours that shorten runs."""
+        for variable, value in {**self.environment, "nnUNet_n_proc_DA": "0"}.items():
+            patch.setenv(variable, value)
+        for variable in ("epochs", "iterations", "val_iterations", "seed"):
+            patch.delenv(f"nnUNet_partial_{variable}", raising=False)
 
     def run(self, *command: str, timeout: float = 300, **variables: str) -> subprocess.CompletedProcess[str]:
         """Runs one of nnU-Net's or our commands from this environment's bin folder; output is captured as text."""
@@ -111,7 +127,7 @@ def write_toy(
 
 
 def shrink(plans_file: Path, configuration: str, features: int = 8, batch_size: int = 4) -> None:
-    """Makes a configuration of the plans small: at most three stages, few features, a batch that mixes the domains."""
+    """Make a configuration of the plans small: at most three stages, few features, a batch that mixes the domains."""
     plans: dict[str, Any] = json.loads(plans_file.read_text())
     chosen = plans["configurations"][configuration]
     chosen["batch_size"] = batch_size

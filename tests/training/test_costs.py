@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import pickle
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,32 @@ def ready(project: Project, trainer_class: type[Any]) -> Any:
     return trainer
 
 
+class Watched:
+    """A trainer after two iterations, of which the second was watched, and two epochs; its loader as it was before."""
+
+    def __init__(self, trainer: Any) -> None:
+        loader = trainer.dataloader_train.data_loader
+        self.loader = pickle.dumps(loader)
+        self.waits = waits_of(trainer)
+        for _ in range(2):
+            run_epoch(trainer)
+        self.trainer = trainer
+
+    def checkpoint(self) -> bytes:
+        file = Path(self.trainer.output_folder, "checkpoint_final.pth")
+        self.trainer.save_checkpoint(str(file))
+        return file.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def watched(planned: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[type[Any], Watched]]:
+    """Each of our trainers and the stock trainer."""
+    with pytest.MonkeyPatch.context() as patch:
+        project = planned.copy(tmp_path_factory.mktemp("costs"))
+        project.enter(patch)
+        yield {made: Watched(ready(project, made)) for made in (*OURS, nnUNetTrainer)}
+
+
 def waits_of(trainer: Any) -> collections.Counter[str]:
     """Of the second iteration: the first may make the optimiser's state. Without the loss, which on a CPU may look."""
     batches = [next(trainer.dataloader_train) for _ in range(2)]
@@ -65,9 +92,10 @@ def waits_of(trainer: Any) -> collections.Counter[str]:
 
 
 @pytest.mark.parametrize("trainer_class", OURS)
-def test_an_iteration_waits_for_the_device_no_more_often(project: Project, trainer_class: type[Any]) -> None:
-    ours = waits_of(ready(project, trainer_class))
-    stock = waits_of(ready(project, nnUNetTrainer))
+def test_an_iteration_waits_for_the_device_no_more_often(
+    watched: dict[type[Any], Watched], trainer_class: type[Any]
+) -> None:
+    ours, stock = watched[trainer_class].waits, watched[nnUNetTrainer].waits
     assert all(ours[name] <= stock[name] for name in ours), (ours, stock)
 
 
@@ -80,31 +108,23 @@ def test_a_wait_would_be_counted() -> None:
 
 
 @pytest.mark.parametrize("trainer_class", OURS)
-def test_a_checkpoint_is_no_larger_and_names_no_case(project: Project, trainer_class: type[Any]) -> None:
+def test_a_checkpoint_is_no_larger_and_names_no_case(
+    watched: dict[type[Any], Watched], trainer_class: type[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """After two epochs, beside the stock trainer by the same name, as nnU-Net stores the name in the checkpoint."""
-    namesake = type(trainer_class.__name__, (nnUNetTrainer,), {})
-    written = {}
-    for made in (trainer_class, namesake):
-        trainer = ready(project, made)
-        trainer.logger.local_logger.plot_progress_png = lambda folder: None  # takes a second
-        for _ in range(2):
-            run_epoch(trainer)
-        file = Path(trainer.output_folder, "checkpoint_final.pth")
-        trainer.save_checkpoint(str(file))
-        written[made] = file.read_bytes()
-    assert len(written[trainer_class]) <= len(written[namesake])
+    ours, stock = watched[trainer_class], watched[nnUNetTrainer]
+    monkeypatch.setattr(stock.trainer, "__class__", type(trainer_class.__name__, (nnUNetTrainer,), {}))
+    written = ours.checkpoint()
+    assert len(written) <= len(stock.checkpoint())
+    trainer = ours.trainer
     cases = list(trainer.dataset_class.get_identifiers(trainer.preprocessed_dataset_folder))
     assert len(cases) == 12
-    assert not [case for case in cases if case.encode() in written[trainer_class]]
+    assert not [case for case in cases if case.encode() in written]
 
 
-def test_what_a_loader_process_gets_holds_no_manifest(project: Project) -> None:
+def test_what_a_loader_process_gets_holds_no_manifest(watched: dict[type[Any], Watched]) -> None:
     """nnU-Net hands its loader to each worker: ours is the stock trainer's, with the same cases and nothing more."""
-    sent = {}
-    for made in (TRAINERS[0], nnUNetTrainer):
-        loader = ready(project, made).dataloader_train.data_loader
-        loader.transforms.transforms[0]._grid_cache.clear()  # filled where a rotation has been drawn
-        sent[made] = pickle.dumps(loader)
+    ours, stock = watched[TRAINERS[0]].loader, watched[nnUNetTrainer].loader
     for word in (b"CaseLabels", b"Manifest", b"AnnotatedClasses"):
-        assert word not in sent[TRAINERS[0]]
-    assert len(sent[TRAINERS[0]]) <= len(sent[nnUNetTrainer]) + 1024
+        assert word not in ours
+    assert len(ours) <= len(stock) + 1024

@@ -13,6 +13,7 @@ import pytest
 from toy import Project
 from training.killed_training import EPOCHS, STORIES
 
+pytestmark = pytest.mark.slow
 HERE = Path(__file__).resolve().parent
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +39,7 @@ SHAPES = {"2d": (32, 32), "3d_fullres": (16, 24, 24)}
 
 # nnU-Net's colour maps and learning-rate scheduler use what their libraries are about to drop
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.filterwarnings("ignore::FutureWarning"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step:UserWarning"),
@@ -92,15 +92,6 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return made
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Several share a sum among them as they come, and round it one way or the other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def labels(project: Project, configuration: str) -> dict[str, list[int]]:
     """Label values of each preprocessed case."""
     cases = nnUNetDatasetBlosc2(str(project.preprocessed(DATASET) / f"nnUNetPlans_{configuration}"))
@@ -140,19 +131,23 @@ def trainer_of(project: Project, configuration: str, trainer_class: type[Any]) -
     return OnTheGrid(plans, configuration, 0, dataset_json, device=torch.device("cpu"))
 
 
-def curve(project: Project, configuration: str, trainer_class: type[Any], patch: pytest.MonkeyPatch) -> list[Any]:
-    """A short training: losses in training and validation, what pseudo Dice counts, the bytes of the final weights."""
-    settings = {"nnUNet_n_proc_DA": "0", "nnUNet_partial_seed": "5", "nnUNet_results": str(project.root / "results")}
-    for variable, value in {**project.environment, **settings}.items():
-        patch.setenv(variable, value)
+def begin(project: Project, configuration: str, trainer_class: type[Any], patch: pytest.MonkeyPatch) -> Any:
+    project.enter(patch)
+    patch.setenv("nnUNet_partial_seed", "5")
     trainer = trainer_of(project, configuration, trainer_class)
     trainer.initialize()
+    return trainer
+
+
+def curve(project: Project, configuration: str, trainer_class: type[Any], patch: pytest.MonkeyPatch) -> list[Any]:
+    """A short training: losses in training and validation, what pseudo Dice counts, the bytes of the final weights."""
+    trainer = begin(project, configuration, trainer_class, patch)
     trainer.dataloader_train, trainer.dataloader_val = trainer.get_dataloaders()
     seen: list[Any] = []
     for epoch in range(2):
         trainer._reseed(epoch)
         trainer.network.train()
-        seen += [float(trainer.train_step(next(trainer.dataloader_train))["loss"]) for _ in range(4)]
+        seen += [float(trainer.train_step(next(trainer.dataloader_train))["loss"]) for _ in range(2)]
         trainer.network.eval()
         with torch.no_grad():
             result = trainer.validation_step(next(trainer.dataloader_val))
@@ -161,9 +156,9 @@ def curve(project: Project, configuration: str, trainer_class: type[Any], patch:
 
 
 def test_such_label_files_are_refused(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    curve(pair.clean, pair.configuration, nnUNetTrainerMarginal, monkeypatch)
+    begin(pair.clean, pair.configuration, nnUNetTrainerMarginal, monkeypatch)
     with pytest.raises(ManifestError, match=r"(?s)6 of 12 label files .*b_p1_0: MYO"):
-        curve(pair.drawn, pair.configuration, nnUNetTrainerMarginal, monkeypatch)
+        begin(pair.drawn, pair.configuration, nnUNetTrainerMarginal, monkeypatch)
 
 
 @pytest.mark.parametrize("trainer_class", TRAINERS)
@@ -173,11 +168,11 @@ def test_the_unknown_structure_changes_no_bit(
     monkeypatch.setattr(startup_checks, "check_label_files", lambda *args, **kwargs: None)
     clean, drawn = (curve(p, pair.configuration, trainer_class, monkeypatch) for p in (pair.clean, pair.drawn))
     assert clean == drawn
-    assert len(set(map(str, clean[:4]))) == 4  # the losses are those of a training, not a constant
+    assert len(set(map(str, clean[:2]))) == 2  # the losses are those of a training, not a constant
 
 
 def test_the_naive_loss_is_changed_by_it(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     """So the comparison can fail: nnU-Net's own loss learns what stands in the label files."""
     monkeypatch.setattr(startup_checks, "check_label_files", lambda *args, **kwargs: None)
     clean, drawn = (curve(p, pair.configuration, nnUNetTrainerNaive, monkeypatch) for p in (pair.clean, pair.drawn))
-    assert all(one != other for one, other in zip(clean[:4], drawn[:4], strict=True))
+    assert all(one != other for one, other in zip(clean[:2], drawn[:2], strict=True))
