@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from install.small_venv import SmallVenv
-from toy import Project, shrink, write_toy
+from toy import Project
 
+pytestmark = pytest.mark.install
 DATASET = "Dataset701_Toy"
 OURS = ("Marginal", "ACCE", "ABCE", "Naive")
 
@@ -155,11 +156,11 @@ class InstalledProject(Project):
         return self.small.run(*command, timeout=timeout, **{**self.environment, **variables})
 
 
-def test_train_and_predict_by_name(regular: SmallVenv, nnunet_editable: SmallVenv, tmp_path: Path) -> None:
+def test_train_and_predict_by_name(
+    regular: SmallVenv, nnunet_editable: SmallVenv, planned: Project, tmp_path: Path
+) -> None:
+    planned.copy(tmp_path)
     project = InstalledProject(tmp_path, nnunet_editable)
-    write_toy(project.raw(DATASET))
-    project.must("nnUNetv2_plan_and_preprocess", "-d", "701", "-c", "2d", "-np", "1", "-npfp", "1")
-    shrink(project.preprocessed(DATASET) / "nnUNetPlans.json", "2d")
     trainer = "nnUNetTrainerMarginal"
     said = project.train("701", "2d", "0", "-tr", trainer, nnUNet_partial_epochs="1")
     assert f"Using trainer '{trainer}' from: {nnunet_editable.site / 'nnunet_partial' / 'trainers'}" in said
