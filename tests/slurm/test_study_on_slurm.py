@@ -21,6 +21,7 @@ from toy import CLASSES, draw, write_toy
 
 from nnunet_partial.labels import MANIFEST_NAME, CaseLabels, Manifest
 
+pytestmark = pytest.mark.slurm
 pytest.importorskip("snakemake_executor_plugin_slurm", reason="snakemake-executor-plugin-slurm is not installed")
 
 STUDY = """\
@@ -29,7 +30,7 @@ datasets: {toy: 701}
 scenarios:
   - {from: toy, domain: a, missing: [MYO], fraction: 0.5}
 losses: [naive, marginal]
-seeds: [0, 1]
+seeds: [0]
 folds: [0]
 epochs: 2
 iterations: 5
@@ -39,7 +40,7 @@ device: cpu
 cpus_per_training: 2
 """
 SCENARIO = "toy-a-without-MYO-50"
-MODELS = {f"{SCENARIO}/{loss}/plain/seed{seed}" for loss in ("naive", "marginal") for seed in (0, 1)}
+MODELS = {f"{SCENARIO}/{loss}/plain/seed0" for loss in ("naive", "marginal")}
 KILLED = f"{SCENARIO}/marginal/plain/seed0"
 # nobody keeps accounts on this cluster, and it answers at once
 PATIENCE = (
@@ -148,7 +149,7 @@ def test_a_killed_job_is_repeated_and_nothing_else(tmp_path: Path, slurm: dict[s
     finished = run.done()
     assert {model for model in MODELS if f"evaluate/{model}" in finished} == MODELS - {KILLED}
     first = run.jobs()
-    assert len(first) == 1 + 1 + 4 + 3 + 3  # prepare, scenario, four trainings; three predicted and evaluated
+    assert len(first) == 1 + 1 + 2 + 1 + 1  # prepare, scenario, two trainings; one predicted and evaluated
 
     with run.running() as process:
         process.wait(timeout=900)
