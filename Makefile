@@ -1,15 +1,18 @@
-# `make demo` and `make test` set up .venv by themselves: Python 3.11 or newer, pip, make and a C++ compiler are enough.
+# `make demo`, `make test` and `make test-fast` set up .venv by themselves: Python 3.11 or newer, pip, make and a C++ compiler are enough.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint bench bench-conversion clean
+.PHONY: demo test test-fast lint bench bench-conversion clean
 
 demo: $(VENV)/installed
 	$(BIN)/nnunet_partial demo
 
 test: lint
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pytest --cov --cov-report=term:skip-covered
+
+test-fast: $(VENV)/installed
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pytest -m "not (slow or install or browser or slurm)"
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

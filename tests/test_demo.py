@@ -25,6 +25,8 @@ from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.utils.colors import COLORS
 from nnunet_partial.utils.process import Commands, Progress
 
+slow = pytest.mark.slow
+
 OURS = "nnUNetTrainerACCE"
 QUICK = Size(camus_patients=5, echonet_patients=5, pixels=32, epochs=2, iterations=2, val_iterations=1, features=(4, 8))
 
@@ -47,6 +49,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, Scores]:
     return out, "\n".join(said), scores
 
 
+@slow
 def test_every_command_is_shown_and_ran(done: tuple[Path, str, Scores]) -> None:
     out, said, _ = done
     typed = [line[2:] for line in said.splitlines() if line.startswith("$ ")]
@@ -73,6 +76,7 @@ def test_every_command_is_shown_and_ran(done: tuple[Path, str, Scores]) -> None:
     assert "Nothing is wrong." in said  # the output of our own commands is shown
 
 
+@slow
 def test_both_trainings_have_the_asked_for_length_and_small_network(done: tuple[Path, str, Scores]) -> None:
     out, _, _ = done
     for trainer in (NAIVE, OURS):
@@ -83,6 +87,7 @@ def test_both_trainings_have_the_asked_for_length_and_small_network(done: tuple[
         assert (fold / "checkpoint_final.pth").exists()
 
 
+@slow
 def test_table_tells_what_the_files_hold(done: tuple[Path, str, Scores]) -> None:
     """Dice again from the files on disk, by a count of its own."""
     out, said, scores = done
@@ -111,6 +116,7 @@ def test_table_tells_what_the_files_hold(done: tuple[Path, str, Scores]) -> None
     assert (out / "result.txt").read_text() in said
 
 
+@slow
 def test_picture_is_there(done: tuple[Path, str, Scores]) -> None:
     out, said, _ = done
     picture = imread(out / "picture.png")
@@ -119,6 +125,7 @@ def test_picture_is_there(done: tuple[Path, str, Scores]) -> None:
     assert str(out / "picture.png") in said
 
 
+@slow
 def test_sources_hold_the_ventricle_alone_on_scanner_b(done: tuple[Path, str, Scores]) -> None:
     out, _, scores = done
     labels = sorted((out / "nnUNet_raw/Dataset510_Echo/labelsTr").glob("echonet_*"))

@@ -12,6 +12,7 @@ import pytest
 
 from .story import HOSTILE, Story
 
+pytestmark = pytest.mark.browser
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 

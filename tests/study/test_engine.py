@@ -85,6 +85,7 @@ def said_by_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return calls
 
 
+@pytest.mark.slow
 def test_a_network_with_other_plans_may_be_added(
     file: Path, said_by_programs: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -113,6 +114,7 @@ def test_a_network_with_other_plans_may_be_added(
     assert "nnunet_partial scenario" not in said_by_programs.read_text()
 
 
+@pytest.mark.slow
 def test_a_setting_may_change_until_a_training_rests_on_it(
     file: Path, said_by_programs: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -423,6 +425,7 @@ def test_a_step_keeps_to_its_core(tmp_path: Path) -> None:
     assert done.stdout.splitlines()[-1] == "1"
 
 
+@pytest.mark.slow
 def test_a_plain_kill_ends_the_steps_too(file: Path) -> None:
     program = str(Path(sys.executable).with_name("nnunet_partial"))
     study, lock = file.parent / "small", file.parent / "small" / "locks" / "prepare" / "toy.lock"

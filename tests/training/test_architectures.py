@@ -187,6 +187,7 @@ def primus_of(project: Project, patch: list[int]) -> Any:
     return trainer_of(project, Primus)
 
 
+@pytest.mark.slow
 def test_primus_combines_with_a_loss_and_is_continued(project: Project) -> None:
     trainer = primus_of(project, [8, 32, 32])
     trainer.on_train_start()
