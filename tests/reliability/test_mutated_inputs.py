@@ -23,8 +23,7 @@ from nnunet_partial.dataset_conversion.echonet import read_file_list, read_traci
 from nnunet_partial.dataset_conversion.echonet_pediatric import read_clips, read_outlines
 from nnunet_partial.dataset_conversion.folder import read_cases
 from nnunet_partial.dataset_conversion.readers.images import require_whole_mhd
-from nnunet_partial.dataset_conversion.unity import Copy as UnityCopy
-from nnunet_partial.dataset_conversion.unity import chambers, read_labels
+from nnunet_partial.dataset_conversion.unity import UnityFolder, chambers, read_labels
 from nnunet_partial.dataset_conversion.writer import Outcome, read_log
 from source_folders import CFG, chords, tracing_text
 from unity_folder import CUP, OFF, name_of
@@ -153,7 +152,7 @@ def read_unity(path: Path) -> None:
 
 
 def read_sizes(path: Path) -> None:
-    for height, width in UnityCopy(path.parent).spacings_mm().values():
+    for height, width in UnityFolder(path.parent).spacings_mm().values():
         assert 0.05 <= height <= 1.5
         assert 0.05 <= width <= 1.5
 
