@@ -34,7 +34,8 @@ import numpy as np
 import SimpleITK as sitk
 from small_copies import COPIES  # beside this file
 
-from nnunet_partial.phantom import SCANNER_A, SCANNER_B, blend, write_camus, write_echonet_dynamic
+from nnunet_partial.phantom.scanner import SCANNER_A, SCANNER_B, blend
+from nnunet_partial.phantom.writers import write_camus, write_echonet_dynamic
 
 PIXELS = 48
 TRAINERS = {
