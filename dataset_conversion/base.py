@@ -205,7 +205,7 @@ def not_found(folder: Path, looked_for: str) -> ConversionError:
     return ConversionError(f"{printable(str(folder))}: looked for {looked_for}; found: {found}.{way}")
 
 
-#: From the top to the bottom row; docs/datasets.md says why, and how to check it on a copy of the data.
+#: From the top to the bottom row; docs/how-to/convert-datasets.md says why, and how to check it on a copy of the data.
 DEPTH_MM = 150.0
 
 

@@ -1,4 +1,4 @@
-"""The recipes of docs/extend.md work: each block of code is taken from the page and run."""
+"""The recipes of docs/how-to/extend.md work: each block of code is taken from the page and run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from nnunet_partial.cli import main
 from nnunet_partial.labels import Manifest
 from nnunet_partial.losses import MarginalLoss
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "extend.md"
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "how-to" / "extend.md"
 BLOCKS = dict(re.findall(r"^```python\n# (\S+)\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL))
 
 

@@ -43,7 +43,7 @@ def read_yaml(path: Path) -> tuple[Any, LineNumbers]:
         return _value(node, (), lines, path), lines
     except OSError as problem:
         why = problem.strerror
-        raise PartialLabelError(f"{path} cannot be read ({why}); expected a file as in docs/study.md") from None
+        raise PartialLabelError(f"{path} cannot be read ({why}); expected a file as in docs/how-to/compare-losses.md") from None
     except UnicodeDecodeError as problem:
         raise PartialLabelError(f"{path} cannot be read: {problem}. Expected text in UTF-8.") from None
     except (yaml.YAMLError, RecursionError) as problem:
@@ -227,7 +227,7 @@ class _Reader:
 
     def study(self, content: Any, home: Path) -> Study:
         if not isinstance(content, dict):
-            self.wrong((), "expected 'key: value' lines; see docs/study.md")
+            self.wrong((), "expected 'key: value' lines; see docs/how-to/compare-losses.md")
             content = {}
         self._only_known(content, (), _KEYS)
         for key in ("name", "datasets", "scenarios", "losses"):

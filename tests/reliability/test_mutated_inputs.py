@@ -1,6 +1,6 @@
 """Files that people and other programs write, broken at random: each is read, or refused with an error of ours.
 
-A hundred broken files per reader in an ordinary run; the count behind docs/reliability.md comes from
+A hundred broken files per reader in an ordinary run; the count behind docs/explanation/reliability.md comes from
 
     pytest tests/reliability/test_mutated_inputs.py --hypothesis-profile=thorough --hypothesis-show-statistics
 """
