@@ -46,7 +46,12 @@ def add_parser(subparsers: Any) -> None:
     report.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the report")
     report.add_argument("--format", choices=FORMATS, default="html", help="(default: %(default)s)")
     for action in actions.choices.values():
-        action.add_argument("study", type=Path, metavar="STUDY.yaml", help="what to compare; see docs/how-to/compare-losses.md")
+        action.add_argument(
+            "study",
+            type=Path,
+            metavar="STUDY.yaml",
+            help="what to compare; documented in docs/how-to/compare-losses.md",
+        )
     parser.set_defaults(run=run)
 
 

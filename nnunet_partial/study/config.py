@@ -43,7 +43,9 @@ def read_yaml(path: Path) -> tuple[Any, LineNumbers]:
         return _value(node, (), lines, path), lines
     except OSError as problem:
         why = problem.strerror
-        raise PartialLabelError(f"{path} cannot be read ({why}); expected a file as in docs/how-to/compare-losses.md") from None
+        raise PartialLabelError(
+            f"{path} cannot be read ({why}); expected a file as in docs/how-to/compare-losses.md"
+        ) from None
     except UnicodeDecodeError as problem:
         raise PartialLabelError(f"{path} cannot be read: {problem}. Expected text in UTF-8.") from None
     except (yaml.YAMLError, RecursionError) as problem:
