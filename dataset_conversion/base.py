@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from nnunet_partial.errors import ConversionError
 from nnunet_partial.labels import CaseLabels
-from nnunet_partial.utils.text import format_names, printable
+from nnunet_partial.utils.text import format_names, format_values, printable
 
 _IDENTIFIER = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,118}[A-Za-z0-9])?")
 
@@ -88,8 +88,7 @@ class ConvertedCase:
         strange = sorted({float(value) for value in np.unique(self.mask)} - allowed)
         if strange:
             meaning = ", ".join(f"{value} {name}" for value, name in enumerate(["background", *classes]))
-            listed = ", ".join(f"{value:g}" for value in strange[:10])
-            raise ConversionError(f"the mask holds the value(s) {listed}; expected only {meaning}")
+            raise ConversionError(f"the mask holds the value(s) {format_values(strange)}; expected only {meaning}")
 
 
 @dataclass(frozen=True)

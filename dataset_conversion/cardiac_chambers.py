@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 
 from nnunet_partial.errors import ConversionError
 from nnunet_partial.labels import CaseLabels
-from nnunet_partial.utils.text import format_names, printable
+from nnunet_partial.utils.text import format_names, format_values, printable
 
 from .base import (
     DEPTH_MM,
@@ -324,8 +324,7 @@ def _spacing_mm(image: NiftiVideo) -> tuple[float, float] | None:
 
 
 def _frames(numbers: Sequence[int]) -> str:
-    shown = ", ".join(map(str, numbers[:5])) + (f" and {len(numbers) - 5} more" if len(numbers) > 5 else "")
-    return f"frame {shown}" if len(numbers) == 1 else f"the frames {shown}"
+    return f"frame {numbers[0]}" if len(numbers) == 1 else f"the frames {format_values(numbers, 5)}"
 
 
 # --- finding files -------------------------------------------------------------------------------------------------

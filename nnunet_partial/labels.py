@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from nnunet_partial.errors import DatasetError, ManifestError
 from nnunet_partial.utils.files import read_json, write_json
-from nnunet_partial.utils.text import format_names
+from nnunet_partial.utils.text import first_lines, format_names
 
 
 def common_order(names: Iterable[str]) -> tuple[str, ...]:
@@ -247,8 +247,7 @@ class Manifest:
             except ManifestError as problem:
                 wrong.append(f"group {index} {problem}")
         if wrong:
-            more = f"\n... and {len(wrong) - 10} more" if len(wrong) > 10 else ""
-            raise ManifestError("\n".join(wrong[:10]) + more)
+            raise ManifestError("\n".join(first_lines(wrong)))
         scenario = _object(content, "scenario") or None
         domains = {labels.domain for labels in [*cases.values(), *(labels for _, labels in groups)]}
         return cls(cases, tuple(groups), scenario, _weights(content, domains))

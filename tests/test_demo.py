@@ -377,12 +377,12 @@ SCORES = Scores(
 
 def test_table() -> None:
     assert SCORES.table().splitlines() == [
-        "images of  cases  trainer  LV     LA",
+        "images of  cases  trainer     LV     LA",
         "---------  -----  -------  -----  -----",
-        "a          2      plain    0.75   0.50",  # the NaN is left out
-        "a          2      ours     1.00   0.50",
-        "b          1      plain    1.00   0.00*",
-        "b          1      ours     0.25   0.75*",
+        "a              2    plain  0.75   0.50",  # the NaN is left out
+        "a              2     ours  1.00   0.50",
+        "b              1    plain  1.00   0.00*",
+        "b              1     ours  0.25   0.75*",
     ]
 
 

@@ -22,14 +22,12 @@ from nnunet_partial.dataset.summary import dataset_summary, scale_warning
 from nnunet_partial.errors import DatasetError
 from nnunet_partial.labels import FULL_MANIFEST_NAME, FULL_SUBSET, CaseLabels, Manifest, common_order
 from nnunet_partial.utils.parallel import parallel_map
-from nnunet_partial.utils.text import format_names
+from nnunet_partial.utils.text import first_lines, format_names
 
 from ..duplicates import merge_duplicate_patients
 from ..staging import refuse_existing, staged_dataset, write_metadata
 from .files import File, bring
 from .source import NO_BACKGROUND, SUBSETS, InputDataset, conflicts, incomplete, lacks_a_class, unreadable
-
-_SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -191,9 +189,8 @@ def _remarks(sources: Sequence[InputDataset]) -> list[str]:
 
 
 def _first(problems: Sequence[str]) -> list[str]:
-    """The first problems, and how many more there are: twenty thousand alike help nobody."""
-    rest = len(problems) - _SHOWN
-    return [*problems[:_SHOWN], *([f"... and {rest} more (`nnunet_partial check` names them all)"] if rest > 0 else [])]
+    """Name the first problems only: twenty thousand alike help nobody."""
+    return first_lines(problems, where=" (`nnunet_partial check` names them all)")
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ from nnunet_partial.errors import DatasetError, SplitError
 from nnunet_partial.labels import FULL_MANIFEST_NAME, FULL_SUBSET, CaseLabels, Manifest
 from nnunet_partial.utils.files import read_json
 from nnunet_partial.utils.parallel import parallel_map
-from nnunet_partial.utils.text import format_names
+from nnunet_partial.utils.text import first_lines, format_names
 
 from .source import NO_BACKGROUND, InputDataset, incomplete, lacks_a_class, unreadable
 
@@ -231,9 +231,6 @@ def classes_without_annotation(splits: Sequence[Split], manifest: Manifest, clas
     return found
 
 
-_SHOWN = 10
-
-
 @dataclass(frozen=True)
 class RelabelledCase:
     """One label file of the scenario: the case, the folder it goes to ("Tr", "Ts", "Tr_full"), and its new values."""
@@ -420,8 +417,8 @@ def _planned(
 
 def _refuse(source: InputDataset, problems: Sequence[str]) -> None:
     if problems:
-        shown = [*problems[:_SHOWN], *([f"... and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else [])]
-        raise DatasetError(f"No scenario can be made from {source.name}; nothing was written.\n- " + "\n- ".join(shown))
+        lines = "\n- ".join(first_lines(problems))
+        raise DatasetError(f"No scenario can be made from {source.name}; nothing was written.\n- {lines}")
 
 
 def _with_classes(manifest: Manifest, cases: set[str], gone: set[str]) -> Manifest:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from nnunet_partial.dataset.images import Geometry, itk_name, require_whole_nifti, simpleitk
 from nnunet_partial.errors import ConversionError, DatasetError
-from nnunet_partial.utils.text import printable
+from nnunet_partial.utils.text import format_values, printable
 
 _LARGEST_HEADER = 1 << 16
 _BYTES = {"MET_UCHAR": 1, "MET_CHAR": 1, "MET_USHORT": 2, "MET_SHORT": 2, "MET_FLOAT": 4, "MET_DOUBLE": 8}
@@ -270,6 +270,5 @@ def renumbered(mask: OwnImage, meaning: Mapping[int, str], numbers: Mapping[str,
             strange.append(f"{value:g}" + (f" ({name}, which 'annotated' does not name)" if name else ""))
     if strange:
         expected = ", ".join(f"{value} {name}" for value, name in meaning.items())
-        more = f" and {len(strange) - 5} more" if len(strange) > 5 else ""
-        raise ConversionError(f"the mask holds {', '.join(strange[:5])}{more}; expected 0 background, {expected}")
+        raise ConversionError(f"the mask holds {format_values(strange, 5)}; expected 0 background, {expected}")
     return out

@@ -11,6 +11,7 @@ from nnunet_partial.dataset.raw import dataset_name
 from nnunet_partial.dataset_conversion import DATASETS
 from nnunet_partial.dataset_conversion.base import Skipped
 from nnunet_partial.dataset_conversion.writer import REPORT_NAME, Report, convert
+from nnunet_partial.utils.text import first_lines
 
 #: Number of skipped cases and notes shown at the end; the report has all of them.
 SHOWN = 10
@@ -95,7 +96,5 @@ def _list(title: str, lines: list[str]) -> None:
     if not lines:
         return
     print(f"{len(lines)} x {title}:")
-    for line in lines[:SHOWN]:
+    for line in first_lines(lines, SHOWN, " in the report"):
         print(f"  {line}")
-    if len(lines) > SHOWN:
-        print(f"  ... and {len(lines) - SHOWN} more in the report")

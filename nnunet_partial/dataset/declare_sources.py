@@ -16,11 +16,10 @@ from pathlib import Path
 from nnunet_partial.dataset.declare import DatasetToDeclare
 from nnunet_partial.errors import ManifestError
 from nnunet_partial.labels import COMMON_CLASSES, CaseLabels, Manifest
-from nnunet_partial.utils.text import format_names
+from nnunet_partial.utils.text import first_lines, format_names
 
 REQUIRED = ("case", "annotated")
 OPTIONAL = ("absent", "domain", "patient", "split")
-_SHOWN = 10
 
 
 def manifest_from_table(data: DatasetToDeclare, path: Path) -> Manifest:
@@ -49,8 +48,7 @@ def manifest_from_table(data: DatasetToDeclare, path: Path) -> Manifest:
     if forgotten:
         wrong.append(f"{len(forgotten)} case(s) have no row: {format_names(forgotten)}")
     if wrong:
-        more = f"\n... and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
-        raise ManifestError(f"{path}: nothing was written.\n" + "\n".join(wrong[:_SHOWN]) + more)
+        raise ManifestError(f"{path}: nothing was written.\n" + "\n".join(first_lines(wrong)))
     return Manifest({case: cases.get(case) or data.without_labels[case] for case in data.cases})
 
 

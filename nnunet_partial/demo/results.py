@@ -21,6 +21,7 @@ from nnunet_partial.dataset.raw import RawDataset
 from nnunet_partial.demo.folder import DemoFolder
 from nnunet_partial.utils.colors import class_colors
 from nnunet_partial.utils.files import link_or_copy
+from nnunet_partial.utils.text import text_table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -91,9 +92,7 @@ class Scores:
             for domain, labelled in self.labelled.items()
             for model in self.of
         ]
-        widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
-        lines = [head, ["-" * width for width in widths], *rows]
-        return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines)
+        return text_table(head, rows).rstrip("\n")
 
     def words(self, plain: str, partial: str) -> list[str]:
         """A sentence on each structure that was not labelled in a domain, comparing two models there."""

@@ -18,6 +18,7 @@ from nnunet_partial.evaluation.metrics import measure, without_thin_axes
 from nnunet_partial.evaluation.records import PredictedSize, Record, Subject
 from nnunet_partial.labels import CaseLabels, Manifest
 from nnunet_partial.utils.masks import Scale
+from nnunet_partial.utils.text import format_values
 
 
 @dataclass(frozen=True)
@@ -110,8 +111,7 @@ def _readable(task: Task, path: Path, reference: Geometry) -> NDArray[Any] | str
         return f"does not lie on the reference: {'; '.join(differences)} (the reference)"
     strange = [value for value in _values(array) if value not in range(len(task.classes) + 1)]
     if strange:
-        shown = ", ".join(f"{value:g}" for value in strange[:10])
-        return f"holds {shown}{' and more' if len(strange) > 10 else ''}; expected 0 to {len(task.classes)}"
+        return f"holds {format_values(strange)}; expected 0 to {len(task.classes)}"
     return array
 
 

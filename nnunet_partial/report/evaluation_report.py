@@ -51,7 +51,7 @@ from nnunet_partial.report.results import Results
 from nnunet_partial.report.tables import Table, to_markdown
 from nnunet_partial.report.training_info import TrainingInfo, training_info
 from nnunet_partial.utils.files import write_text
-from nnunet_partial.utils.text import format_names
+from nnunet_partial.utils.text import first_lines, format_names
 from nnunet_partial.utils.versions import versions
 
 #: Metrics that are drawn as boxes.
@@ -237,9 +237,8 @@ def _biomarkers(results: Results, pictures: ReportFigures) -> Section:
         if row["problem"]
     ]
     if remarks:
-        more = [f"... and {len(remarks) - REMARKS} more in biomarkers.csv"] if len(remarks) > REMARKS else []
         title = f"{len(remarks)} remark(s) on single values: why there is none, or what to know about it"
-        blocks.append(Details(title, [BulletList([*remarks[:REMARKS], *more])]))
+        blocks.append(Details(title, [BulletList(first_lines(remarks, REMARKS, " in biomarkers.csv"))]))
     return Section("Biomarkers", blocks)
 
 
