@@ -450,12 +450,12 @@ def _case(
         # the old release numbers the same people otherwise
         SAME_PEOPLE_AS: "camus" if source.prefix else None,
     }
-    labels = CaseLabels(
+    labels = CaseLabels.from_fields(
         annotated=annotated,
         absent=OUT_OF_VIEW.get(source.view, ()),  # 4CH shows the right heart, and nobody drew it
         domain="camus",
         patient=source.patient,
-        info={key: value for key, value in entry.items() if value is not None},
+        info=entry,
     )
     return ConvertedCase(source.identifier(moment), image[0], mask[0], image[1], labels)
 

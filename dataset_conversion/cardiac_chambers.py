@@ -253,7 +253,7 @@ class CardiacFamily(DataSet):
             picture, mask = picture.T, mask.T
             spacing_mm = None if spacing_mm is None else (spacing_mm[1], spacing_mm[0])
         pixel_mm = self.depth_mm / picture.shape[0]
-        entry = {
+        info = {
             "view": "4CH",
             "frame": frame,
             "interpolated": False,
@@ -263,11 +263,11 @@ class CardiacFamily(DataSet):
             FRAME_HASH: source.frame_hash,
             **source.info,
         }
-        labels = CaseLabels(
+        labels = CaseLabels.from_fields(
             annotated=tuple(name for value, name in enumerate(CLASSES, start=1) if (mask == value).any()),
             domain=self.name,
             patient=source.patient,
-            info={key: value for key, value in entry.items() if value is not None},
+            info=info,
         )
         return ConvertedCase(source.identifier(frame), picture, mask, spacing_mm or (pixel_mm, pixel_mm), labels)
 

@@ -352,7 +352,7 @@ class EchoNetDynamic(DataSet):
         mask: NDArray[np.bool_],
         irregular: bool,
     ) -> ConvertedCase:
-        entry = {
+        info = {
             "split": source.split,
             "view": "4CH",
             "phase": phase,
@@ -362,11 +362,11 @@ class EchoNetDynamic(DataSet):
             "ef": source.ef,
             "irregular": irregular or None,
         }
-        labels = CaseLabels(
+        labels = CaseLabels.from_fields(
             annotated=self.classes,
             domain="echonet",
             patient=source.patient,
-            info={key: value for key, value in entry.items() if value is not None},
+            info=info,
         )
         pixel_mm = self.depth_mm / image.shape[0]
         return ConvertedCase(identifier, image, mask.astype(np.uint8), (pixel_mm, pixel_mm), labels)

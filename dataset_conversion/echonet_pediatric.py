@@ -341,7 +341,7 @@ class EchoNetPediatric(DataSet):
         image: NDArray[np.uint8],
         mask: NDArray[np.bool_],
     ) -> ConvertedCase:
-        entry = {
+        info = {
             "split": source.split,
             "view": source.view,
             "phase": phase,
@@ -351,12 +351,12 @@ class EchoNetPediatric(DataSet):
             "ef": clip.ef,
             "fold": clip.fold,
         }
-        labels = CaseLabels(
+        labels = CaseLabels.from_fields(
             annotated=self.classes,
             absent=ABSENT[source.view],
             domain="pediatric",
             patient=f"pediatric_{clip.patient}",
-            info={key: value for key, value in entry.items() if value is not None},
+            info=info,
         )
         pixel_mm = self.depth_mm / image.shape[0]
         return ConvertedCase(identifier, image, mask.astype(np.uint8), (pixel_mm, pixel_mm), labels)

@@ -294,11 +294,11 @@ class Ted(DataSet):
             "ef": info.ef,
             SAME_PEOPLE_AS: "camus",
         }
-        return CaseLabels(
+        return CaseLabels.from_fields(
             annotated=drawn,
             domain="ted",
             patient=source.person.name if source.person else source.own_name,
-            info={key: value for key, value in entry.items() if value is not None},
+            info=entry,
         )
 
 

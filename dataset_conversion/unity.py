@@ -558,7 +558,7 @@ class Unity(DataSet):
         mask = np.zeros(image.shape, np.uint8)
         for name, pixels in masks.items():
             mask[pixels] = self.classes.index(name) + 1
-        entry = {
+        info = {
             "split": source.entry.split,
             "view": source.view,
             "frame": source.entry.frame,
@@ -566,12 +566,12 @@ class Unity(DataSet):
             "spacing_known": source.spacing_mm is not None,
             OFF: self.off,
         }
-        labels = CaseLabels(
+        labels = CaseLabels.from_fields(
             annotated=tuple(name for name in self.classes if name in masks),
             absent=self._absent(source),
             domain="unity",
             patient=f"unity_{source.entry.video}",
-            info={key: value for key, value in entry.items() if value is not None},
+            info=info,
         )
         pixel_mm = self.depth_mm / image.shape[0]
         return ConvertedCase(identifier, image, mask, source.spacing_mm or (pixel_mm, pixel_mm), labels)

@@ -181,11 +181,10 @@ def _remarks(sources: Sequence[InputDataset]) -> list[str]:
             found.append(
                 f"{source.name}: {len(gone)} entries name cases that are not there; left out: {format_names(gone)}"
             )
-    training = [labels for source in sources for case, labels in source.entries.items() if case in source.images["Tr"]]
-    for name in common_order(name for source in sources for name in source.dataset.classes):
-        if not any(name in labels.annotated for labels in training):
-            found.append(f"no training case is annotated for {name}; it cannot be learned")
-    return found
+    entries = Manifest({case: source.entries[case] for source in sources for case in source.images["Tr"]})
+    classes = common_order(name for source in sources for name in source.dataset.classes)
+    missing = entries.classes_without_annotation(entries.cases, classes)
+    return [*found, *(f"no training case is annotated for {name}; it cannot be learned" for name in missing)]
 
 
 def _first(problems: Sequence[str]) -> list[str]:

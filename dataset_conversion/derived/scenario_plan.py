@@ -93,20 +93,15 @@ def find_problems(
         return [f"dataset.json has no class {format_names(strange)}; its classes: {', '.join(classes)}"]
     found, way_out = [], "" if options.domain else ". Name the domain that loses it with --domain"
     for domain in sorted({manifest.labels_of(case).domain for case in scope}):
-        drawn = annotated(manifest, [case for case in scope if manifest.labels_of(case).domain == domain])
-        unknown = [name for name in options.missing if name not in drawn]
+        here = [case for case in scope if manifest.labels_of(case).domain == domain]
+        unknown = manifest.classes_without_annotation(here, options.missing)
         if unknown:
             found.append(
                 f"no training case of the domain {domain or NO_DOMAIN} is annotated for "
                 f"{format_names(unknown)} (only for "
-                f"{format_names(drawn)}), so it cannot be removed there{way_out}"
+                f"{format_names(manifest.annotated_classes(here))}), so it cannot be removed there{way_out}"
             )
     return found
-
-
-def annotated(manifest: Manifest, cases: Iterable[str]) -> set[str]:
-    """The classes that some of `cases` is annotated for."""
-    return {name for case in cases for name in manifest.labels_of(case).annotated}
 
 
 def domain_of(labels: CaseLabels) -> str:
@@ -171,7 +166,7 @@ def _n_patients(fraction: float, patients: int) -> int:
 
 def _random_classes(manifest: Manifest, cases: Sequence[str], patient: str, seed: int) -> tuple[str, ...]:
     """A non-empty proper subset of what was annotated; empty where there is none."""
-    classes = sorted({name for case in cases for name in manifest.labels_of(case).annotated})
+    classes = sorted(manifest.annotated_classes(cases))
     if len(classes) < 2:
         return ()
     bits = 1 + _random_key(seed, patient, "classes") % (2 ** len(classes) - 2)
@@ -212,23 +207,14 @@ def restrict_splits(splits: Sequence[Split], kept: Sequence[str], manifest: Mani
     return made, [f"fold {', '.join(empty)} of the source has no case left on one side: new folds were made", *warnings]
 
 
-def classes_without_annotation(splits: Sequence[Split], manifest: Manifest, classes: Sequence[str]) -> list[str]:
-    """A warning for each fold in whose training part no case is annotated for a class that others are annotated for."""
-    annotated: Mapping[str, frozenset[str]] = {
-        case: frozenset(manifest.labels_of(case).annotated)
-        for split in splits
-        for case in (*split["train"], *split["val"])
-    }
-    somewhere = frozenset().union(*annotated.values())
-    found = []
-    for index, split in enumerate(splits):
-        taught = frozenset().union(*(annotated[case] for case in split["train"]))
-        found += [
-            f"in fold {index} no training case is annotated for {name}: it cannot be learned there"
-            for name in classes
-            if name in somewhere - taught
-        ]
-    return found
+def fold_warnings(splits: Sequence[Split], manifest: Manifest, classes: Sequence[str]) -> list[str]:
+    """Warn of each fold in whose training part no case is annotated for a class that others are annotated for."""
+    somewhere = manifest.annotated_classes(case for split in splits for case in (*split["train"], *split["val"]))
+    return [
+        f"in fold {index} no training case is annotated for {name}: it cannot be learned there"
+        for index, split in enumerate(splits)
+        for name in manifest.classes_without_annotation(split["train"], [n for n in classes if n in somewhere])
+    ]
 
 
 @dataclass(frozen=True)
@@ -381,7 +367,7 @@ def _planned(
 ) -> ScenarioPlan:
     training = tuple(case for case in source.images["Tr"] if not (options.keep_only_complete and case in hidden))
     manifest = hide(before, hidden)
-    lost = annotated(before, source.images["Tr"]) - annotated(manifest, training)
+    lost = before.annotated_classes(source.images["Tr"]) - manifest.annotated_classes(training)
     taken = {name for names in hidden.values() for name in names}
     if not training:
         raise DatasetError(
@@ -412,7 +398,7 @@ def _planned(
         tuple(splits),
         (),
     )
-    return replace(plan, warnings=(*_remarks(plan), *warnings, *classes_without_annotation(splits, manifest, classes)))
+    return replace(plan, warnings=(*_remarks(plan), *warnings, *fold_warnings(splits, manifest, classes)))
 
 
 def _refuse(source: InputDataset, problems: Sequence[str]) -> None:
@@ -421,7 +407,7 @@ def _refuse(source: InputDataset, problems: Sequence[str]) -> None:
         raise DatasetError(f"No scenario can be made from {source.name}; nothing was written.\n- {lines}")
 
 
-def _with_classes(manifest: Manifest, cases: set[str], gone: set[str]) -> Manifest:
+def _with_classes(manifest: Manifest, cases: set[str], gone: Iterable[str]) -> Manifest:
     """The entries of `cases`, without the classes that the scenario does not have."""
     kept = {case: labels for case, labels in manifest.cases.items() if case in cases}
     return hide(Manifest(kept), dict.fromkeys(kept, tuple(gone)))

@@ -183,11 +183,9 @@ def _counts(dataset: RawDataset, manifest: Manifest, classes: Sequence[str], tra
     declared = dataset.dataset_json.get("numTraining")
     if declared != len(training):
         found.append(f"numTraining is {declared}; imagesTr holds {len(training)} case(s)")
-    entries = [labels for labels in map(manifest.find, training) if labels]
     return found + [
         f"the class {name} is annotated in no training case and cannot be learned"
-        for name in classes
-        if not any(name in labels.annotated for labels in entries)
+        for name in manifest.classes_without_annotation(training, classes)
     ]
 
 

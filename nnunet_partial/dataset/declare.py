@@ -195,13 +195,11 @@ def declare(data: DatasetToDeclare, manifest: Manifest, overwrite: bool = False)
             f"{len(problems)} label file(s) do not fit what was declared; nothing was written. "
             "Correct the one or the other.\n" + "\n".join(problems[:_SHOWN]) + more
         )
-    taught = {name for case in data.training for name in manifest.labels_of(case).annotated}
-    untaught = [name for name in data.classes if name not in taught]
-    if untaught:
+    missing = manifest.classes_without_annotation(data.training, data.classes)
+    if missing:
         raise ManifestError(
-            f"No training case is annotated for {format_names(untaught)}, so that it cannot be learned; "
-            "nothing was written. "
-            "Declare the cases in which it was drawn, or remove it from dataset.json."
+            f"No training case is annotated for {format_names(missing)}, so that it cannot be learned; nothing was "
+            "written. Declare the cases in which it was annotated, or remove it from dataset.json."
         )
     files = write_manifest(manifest, folder)
     table = dataset_summary(manifest, data.classes, data.training, data.test, _geometry(data))

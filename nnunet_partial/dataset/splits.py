@@ -136,15 +136,11 @@ def _by_patient(manifest: Manifest, cases: Sequence[str]) -> dict[str, list[str]
     return patients
 
 
-def _annotated(manifest: Manifest, cases: Sequence[str]) -> frozenset[str]:
-    return frozenset(name for case in cases for name in manifest.labels_of(case).annotated)
-
-
 def _sole_annotated_patients(manifest: Manifest, patients: Mapping[str, list[str]]) -> dict[str, list[str]]:
     """Patients who alone were annotated for a class, and those classes."""
     experts: dict[str, list[str]] = {}
     for patient, cases in patients.items():
-        for name in sorted(_annotated(manifest, cases)):
+        for name in sorted(manifest.annotated_classes(cases)):
             experts.setdefault(name, []).append(patient)
     only: dict[str, list[str]] = {}
     for name, names in experts.items():
@@ -157,7 +153,7 @@ def _assign_folds(manifest: Manifest, patients: Mapping[str, list[str]], seed: i
     """Shuffles the patients within each domain and label set and deals them out like cards: folds of equal size."""
     kinds: dict[tuple[str, ...], list[str]] = {}
     for patient, cases in patients.items():
-        kind = (manifest.labels_of(cases[0]).domain, *sorted(_annotated(manifest, cases)))
+        kind = (manifest.labels_of(cases[0]).domain, *sorted(manifest.annotated_classes(cases)))
         kinds.setdefault(kind, []).append(patient)
     shuffler = random.Random(seed)
     queue: list[str] = []
@@ -173,8 +169,8 @@ def _keep_in_training(
 ) -> tuple[list[str], list[str]]:
     """Moves patients from validation to training until training knows every class that the data set knows."""
     warnings = []
-    for name in sorted(_annotated(manifest, [case for cases in patients.values() for case in cases])):
-        experts = [p for p in patients if name in _annotated(manifest, patients[p])]
+    for name in sorted(manifest.annotated_classes([case for cases in patients.values() for case in cases])):
+        experts = [p for p in patients if name in manifest.annotated_classes(patients[p])]
         if all(expert in validating for expert in experts):
             validating = [p for p in validating if p != experts[0]]
             warnings.append(
@@ -205,7 +201,7 @@ def _official(manifest: Manifest, patients: Mapping[str, list[str]]) -> tuple[li
     if not validating or not training:
         return [], []
     fold = _split(patients, training, validating)
-    lost = _annotated(manifest, fold["val"]) - _annotated(manifest, fold["train"])
+    lost = manifest.annotated_classes(fold["val"]) - manifest.annotated_classes(fold["train"])
     warnings = [
         f"in the official split (the last fold) no training case is annotated for {name}: that fold cannot be trained"
         for name in sorted(lost)

@@ -170,11 +170,9 @@ def check_every_class_annotated(manifest: Manifest, classes: Sequence[str], trai
 
     Nothing of it could be learnt; where it is only declared absent, that it is never there.
     """
-    taught = {name for case in training_cases for name in manifest.labels_of(case).annotated}
-    untaught = [name for name in classes if name not in taught]
-    if untaught:
+    missing = manifest.classes_without_annotation(training_cases, classes)
+    if missing:
         raise ManifestError(
-            f"No training case of this fold was annotated for {format_names(untaught)}. Remove the class "
-            "from dataset.json "
-            "and plan again, add cases in which it was drawn, or choose another split."
+            f"No training case of this fold was annotated for {format_names(missing)}. Remove the class from "
+            "dataset.json and plan again, add cases in which it was annotated, or choose another split."
         )
