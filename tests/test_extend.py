@@ -113,7 +113,7 @@ def test_the_trainer_is_found_and_trains(project: Any, tmp_path: Path, monkeypat
     trainer = found(plans, "2d", 0, dataset_json, device=torch.device("cpu"))
     trainer.on_train_start()
     assert trainer.num_epochs == 200
-    assert trainer.loss_of_known.loss.weight_exclusion == 1.0
+    assert trainer.partial_loss.loss.weight_exclusion == 1.0
     batch = next(trainer.dataloader_train)
     losses = [float(trainer.train_step(batch)["loss"]) for _ in range(8)]
     assert all(math.isfinite(loss) for loss in losses)

@@ -16,10 +16,9 @@ from raw_folders import Drawn, write_dataset, write_image
 
 from nnunet_partial.dataset.label_check import (
     CACHE_NAME,
-    cache_is_valid,
+    LabelCache,
     check_label_files,
     find_undeclared_labels,
-    write_cache,
 )
 from nnunet_partial.dataset.raw import RawDataset
 from nnunet_partial.errors import ManifestError
@@ -167,13 +166,13 @@ def remembered(tmp_path: Path) -> tuple[Path, Path, Path, str]:
         dataset.folder / "labelsTr",
         ".nii.gz",
     )
-    assert not cache_is_valid(*where)
-    write_cache(*where)
+    assert not LabelCache(*where).is_valid()
+    LabelCache(*where).write()
     return where
 
 
 def test_what_was_checked_is_remembered(remembered: tuple[Path, Path, Path, str]) -> None:
-    assert cache_is_valid(*remembered)
+    assert LabelCache(*remembered).is_valid()
 
 
 def test_the_memory_names_no_case(remembered: tuple[Path, Path, Path, str]) -> None:
@@ -187,60 +186,68 @@ def test_other_cases_and_a_raw_folder_that_changed_are_looked_at_again(
 ) -> None:
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw" / "a.nii.gz").touch()
-    assert not cache_is_valid(*remembered, ["a"])
-    write_cache(*remembered, ["b", "a"], tmp_path / "raw")
-    assert cache_is_valid(*remembered, ["a", "b"], tmp_path / "raw")
-    assert not cache_is_valid(*remembered, ["a"], tmp_path / "raw")
-    assert not cache_is_valid(*remembered, ["a", "b"])
+    assert not LabelCache(*remembered, ["a"]).is_valid()
+    LabelCache(*remembered, ["b", "a"], tmp_path / "raw").write()
+    assert LabelCache(*remembered, ["a", "b"], tmp_path / "raw").is_valid()
+    assert not LabelCache(*remembered, ["a"], tmp_path / "raw").is_valid()
+    assert not LabelCache(*remembered, ["a", "b"]).is_valid()
     (tmp_path / "raw" / "a.nii.gz").write_bytes(b"longer")
-    assert not cache_is_valid(*remembered, ["a", "b"], tmp_path / "raw")
+    assert not LabelCache(*remembered, ["a", "b"], tmp_path / "raw").is_valid()
 
 
 def test_a_changed_manifest_is_looked_at_again(remembered: tuple[Path, Path, Path, str]) -> None:
     remembered[1].write_text(remembered[1].read_text() + "\n")
-    assert not cache_is_valid(*remembered)
+    assert not LabelCache(*remembered).is_valid()
 
 
 def test_changed_labels_in_dataset_json_are_looked_at_again(remembered: tuple[Path, Path, Path, str]) -> None:
     file = remembered[1].parent / "dataset.json"
     content = json.loads(file.read_text())
     file.write_text(json.dumps({**content, "description": "new"}))
-    assert cache_is_valid(*remembered)
+    assert LabelCache(*remembered).is_valid()
     file.write_text(json.dumps({**content, "labels": {"background": 0, "MYO": 1, "LV": 2}}))
-    assert not cache_is_valid(*remembered)
+    assert not LabelCache(*remembered).is_valid()
 
 
 def test_a_changed_label_file_is_looked_at_again(remembered: tuple[Path, Path, Path, str]) -> None:
     file = remembered[2] / "a.nii.gz"
     stat = file.stat()
     os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
-    assert not cache_is_valid(*remembered)
+    assert not LabelCache(*remembered).is_valid()
 
 
 def test_a_new_and_a_missing_label_file_are_noticed(remembered: tuple[Path, Path, Path, str]) -> None:
     (remembered[2] / "note.txt").write_text("no label file")
-    assert cache_is_valid(*remembered)
+    assert LabelCache(*remembered).is_valid()
     (remembered[2] / "b.nii.gz").write_bytes(b"")
-    assert not cache_is_valid(*remembered)
+    assert not LabelCache(*remembered).is_valid()
     (remembered[2] / "b.nii.gz").unlink()
     (remembered[2] / "a.nii.gz").unlink()
-    assert not cache_is_valid(*remembered)
+    assert not LabelCache(*remembered).is_valid()
+
+
+def test_a_file_that_changes_during_the_check_is_looked_at_again(remembered: tuple[Path, Path, Path, str]) -> None:
+    cache = LabelCache(*remembered, ["a"])
+    assert not cache.is_valid()
+    (remembered[2] / "a.nii.gz").write_bytes(b"longer than before")
+    cache.write()
+    assert not LabelCache(*remembered, ["a"]).is_valid()
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "null"])
 def test_a_broken_memory_is_none(remembered: tuple[Path, Path, Path, str], content: str) -> None:
     remembered[0].write_text(content)
-    assert not cache_is_valid(*remembered)
+    assert not LabelCache(*remembered).is_valid()
 
 
 def test_missing_folders_give_no_memory(tmp_path: Path) -> None:
     where = (tmp_path / CACHE_NAME, tmp_path / "partial_labels.json", tmp_path / "labelsTr", ".nii.gz")
-    assert not cache_is_valid(*where)
+    assert not LabelCache(*where).is_valid()
 
 
 def test_a_memory_that_cannot_be_written_is_no_error(remembered: tuple[Path, Path, Path, str], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way of a folder")
-    write_cache(tmp_path / "file" / CACHE_NAME, *remembered[1:])
+    LabelCache(tmp_path / "file" / CACHE_NAME, *remembered[1:]).write()
 
 
 def test_twenty_thousand_files_are_compared_in_well_under_a_second(tmp_path: Path) -> None:
@@ -251,9 +258,9 @@ def test_twenty_thousand_files_are_compared_in_well_under_a_second(tmp_path: Pat
     (tmp_path / "partial_labels.json").write_text("{}")
     (tmp_path / "dataset.json").write_text('{"labels": {"background": 0}}')
     where = (tmp_path / CACHE_NAME, tmp_path / "partial_labels.json", folder, ".nii.gz")
-    write_cache(*where)
+    LabelCache(*where).write()
     start = time.perf_counter()
-    assert cache_is_valid(*where)
+    assert LabelCache(*where).is_valid()
     assert time.perf_counter() - start < 1.0
 
 

@@ -18,7 +18,7 @@ from nnunet_partial.labels import MANIFEST_NAME, Manifest
 from nnunet_partial.utils.files import read_json, write_json
 from nnunet_partial.utils.parallel import parallel_map
 
-#: Name of the file, beside the preprocessed data, in which `write_cache` keeps its answer.
+#: Name of the file, beside the preprocessed data, in which `LabelCache` keeps its answer.
 CACHE_NAME = "partial_labels_checked.json"
 _VERSION = 2
 _SHOWN = 10
@@ -104,37 +104,60 @@ def check_label_files(
         )
 
 
-def cache_is_valid(
-    cache: Path,
-    manifest_file: Path,
-    label_folder: Path,
-    file_ending: str,
-    cases: Sequence[str] = (),
-    raw_folder: Path | None = None,
-) -> bool:
-    """Whether `write_cache` was told that exactly these files are right.
+class LabelCache:
+    """Remember that label files fit their manifest, until one of the files changes.
 
-    Compares the bytes of the manifest, the labels of the dataset.json beside it, the names of the `cases` that were
-    looked at, and names, sizes and times of the label files, in `raw_folder` too, where there is one; opens no label
-    file. Anything missing or broken gives False.
+    The file holds hashes only, since it lies beside data that people pass on, and names no case. They are computed
+    once, when they are first needed: what changes while the label files are looked into is looked into next time.
+
+    Args:
+        file: The cache, beside the preprocessed data.
+        manifest_file: The manifest; the labels of the dataset.json beside it count, too.
+        label_folder: Folder of the label files, of which names, sizes and times count; none is opened.
+        file_ending: Ending of the label files.
+        cases: Identifiers of the cases whose label files are looked into, in any order.
+        raw_folder: The label files of the raw dataset, where they are there to compare with.
     """
-    try:
-        return bool(read_json(cache) == _key(manifest_file, label_folder, file_ending, cases, raw_folder))
-    except (OSError, ValueError):
-        return False
 
+    def __init__(
+        self,
+        file: Path,
+        manifest_file: Path,
+        label_folder: Path,
+        file_ending: str,
+        cases: Sequence[str] = (),
+        raw_folder: Path | None = None,
+    ) -> None:
+        self._file = file
+        self._manifest_file = manifest_file
+        self._label_folder = label_folder
+        self._file_ending = file_ending
+        self._cases = cases
+        self._raw_folder = raw_folder
 
-def write_cache(
-    cache: Path,
-    manifest_file: Path,
-    label_folder: Path,
-    file_ending: str,
-    cases: Sequence[str] = (),
-    raw_folder: Path | None = None,
-) -> None:
-    """Writes down that the label files were found right. A folder that cannot be written only costs time later."""
-    with contextlib.suppress(OSError):
-        write_json(cache, _key(manifest_file, label_folder, file_ending, cases, raw_folder))
+    def is_valid(self) -> bool:
+        """Return whether exactly these files were found right before; False where anything is missing or broken."""
+        try:
+            return bool(self._key == read_json(self._file))
+        except (OSError, ValueError):
+            return False
+
+    def write(self) -> None:
+        """Write down that the label files were found right; a folder that cannot be written only costs time later."""
+        with contextlib.suppress(OSError):
+            write_json(self._file, self._key)
+
+    @functools.cached_property
+    def _key(self) -> dict[str, Any]:
+        dataset = read_json(self._manifest_file.parent / "dataset.json")
+        return {
+            "version": _VERSION,
+            "manifest_sha256": hashlib.sha256(self._manifest_file.read_bytes()).hexdigest(),
+            "labels": dataset["labels"] if isinstance(dataset, dict) and "labels" in dataset else None,
+            "cases_sha256": hash_names(self._cases),
+            "label_files_sha256": hash_files(self._label_folder, self._file_ending),
+            "raw_label_files_sha256": hash_files(self._raw_folder, self._file_ending) if self._raw_folder else None,
+        }
 
 
 def hash_files(folder: Path, file_ending: str) -> str:
@@ -151,18 +174,3 @@ def hash_files(folder: Path, file_ending: str) -> str:
 def hash_names(names: Iterable[str]) -> str:
     """A sum over names, whatever their order, that tells none of them."""
     return hashlib.sha256("\n".join(sorted(names)).encode(errors="surrogateescape")).hexdigest()
-
-
-def _key(
-    manifest_file: Path, label_folder: Path, file_ending: str, cases: Sequence[str], raw_folder: Path | None
-) -> dict[str, Any]:
-    """Sums only: the file lies beside what people pass on, and names no case."""
-    dataset = read_json(manifest_file.parent / "dataset.json")
-    return {
-        "version": _VERSION,
-        "manifest_sha256": hashlib.sha256(manifest_file.read_bytes()).hexdigest(),
-        "labels": dataset["labels"] if isinstance(dataset, dict) and "labels" in dataset else None,
-        "cases_sha256": hash_names(cases),
-        "label_files_sha256": hash_files(label_folder, file_ending),
-        "raw_label_files_sha256": hash_files(raw_folder, file_ending) if raw_folder else None,
-    }

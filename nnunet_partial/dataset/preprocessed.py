@@ -2,33 +2,44 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 from nnunet_partial.dataset.raw import RawDataset, dataset_id
 from nnunet_partial.errors import ManifestError
 from nnunet_partial.labels import MANIFEST_NAME, Manifest
-from nnunet_partial.utils.files import read_json, same_bytes, write_json
+from nnunet_partial.utils.files import atomic_path, same_bytes
 from nnunet_partial.utils.text import format_names
 
 
 def read_manifest(preprocessed: Path, raw: Path | None) -> Manifest:
-    """The manifest of a preprocessed data set, copied from the raw folder where it is not there yet.
+    """Read the manifest of a preprocessed dataset, after copying it from the raw folder where it is not there yet.
 
-    Raises ManifestError where neither folder has one, or where the two differ.
+    Args:
+        preprocessed: The dataset's folder in nnUNet_preprocessed.
+        raw: Its folder in nnUNet_raw, which may be missing; None where nnUNet_raw is not set.
+
+    Returns:
+        The manifest; each of the two files is read once.
+
+    Raises:
+        ManifestError: Neither folder has a manifest, one is broken, or the two say different things.
     """
-    ours = preprocessed / MANIFEST_NAME
-    theirs = raw / MANIFEST_NAME if raw is not None else None
-    if theirs is not None and theirs.exists():
-        if not ours.exists():
-            Manifest.read(theirs)
-            write_json(ours, read_json(theirs, ManifestError))
-        elif read_json(ours, ManifestError) != read_json(theirs, ManifestError):
-            raise ManifestError(
-                f"{theirs} and {ours} differ, so it is not clear what was annotated. Copy the raw one over "
-                "the other, and preprocess again if label files changed with it."
-            )
-    return Manifest.read(ours)
+    copy = preprocessed / MANIFEST_NAME
+    source = raw / MANIFEST_NAME if raw is not None else None
+    if source is None or not source.exists():
+        return Manifest.read(copy)
+    manifest = Manifest.read(source)
+    if not copy.exists():
+        with atomic_path(copy) as temporary:
+            shutil.copyfile(source, temporary)
+    elif Manifest.read(copy) != manifest:
+        raise ManifestError(
+            f"{source} and {copy} differ, so it is not clear what was annotated. Copy the raw one over "
+            "the other, and preprocess again if label files changed with it."
+        )
+    return manifest
 
 
 #: The folder of the copies, in the preprocessed folder of a data set.

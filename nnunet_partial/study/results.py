@@ -114,7 +114,7 @@ def _mean(values: Iterable[float]) -> float:
 
 _EPOCH = re.compile(r"\d: Epoch (\d+)\s*$")
 _LOSS = re.compile(r"(train_loss|val_loss) (-?\d[\d.eE+-]*|nan)\s*$")
-_PEAK = re.compile(r"Peak memory of the graphics card: ([\d.]+) GiB")
+_PEAK = re.compile(r"Peak memory of the GPU: ([\d.]+) GiB")
 
 
 @dataclass(frozen=True)

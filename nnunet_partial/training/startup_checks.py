@@ -1,17 +1,18 @@
-"""What a training reads before its first iteration: manifest, labels and split, each checked.
+"""Check what a training reads before its first iteration: manifest, preprocessed cases, labels and split.
 
-Did nnU-Net preprocess every case? One that was interrupted, or cases that came later, leave some out, and a training
-would take the others for the whole data set.
+`TrainingData` is built once per start and reads each file once; its four checks are called one after the other.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nnunet_partial.dataset.label_check import CACHE_NAME, cache_is_valid, check_label_files, write_cache
-from nnunet_partial.dataset.preprocessed import GT_SEGMENTATIONS, changed_labels, labels_of_images
+from nnunet_partial.dataset.label_check import CACHE_NAME, LabelCache, check_label_files, hash_names
+from nnunet_partial.dataset.out_of_view import off_as_absent
+from nnunet_partial.dataset.preprocessed import GT_SEGMENTATIONS, changed_labels, labels_of_images, read_manifest
 from nnunet_partial.dataset.raw import RawDataset, dataset_id
 from nnunet_partial.dataset.splits import (
     SPLITS_NAME,
@@ -27,152 +28,244 @@ from nnunet_partial.utils.files import read_json, write_json
 from nnunet_partial.utils.text import format_names
 
 
-def open_raw_dataset(raw: Path | None) -> RawDataset | None:
-    """The raw data set, where its label files are there to compare with; on a cluster it is often not."""
-    if raw is None or not (raw / "dataset.json").exists():
-        return None
-    dataset = RawDataset(raw)
-    listed = "dataset" in dataset.dataset_json  # nnU-Net then takes the files of each case from there
-    return dataset if not listed and any((raw / "labelsTr").glob(f"*{dataset.file_ending}")) else None
+@dataclass(frozen=True, repr=False)
+class TrainingData:
+    """The dataset that a training starts on, read once.
 
-
-def require_preprocessed(preprocessed: Path, raw: RawDataset | None, cases: Sequence[str], file_ending: str) -> None:
-    """Raises DatasetError where the preprocessed `cases` are not those of the data set, in words what to do.
-
-    The data set is what the raw folder holds, and without it what nnU-Net copied: the copies stay when a case is
-    removed and all is preprocessed again, so more of them are no mistake where the raw folder can be asked.
+    Args:
+        preprocessed: The dataset's folder in nnUNet_preprocessed.
+        raw_folder: Its folder in nnUNet_raw, which may be missing; None where nnUNet_raw is not set.
+        raw: The raw dataset, where its label files are there to compare with; else None.
+        dataset_json: Content of the preprocessed dataset.json.
+        manifest: Which classes each case is annotated for.
+        cases: Identifiers of the preprocessed cases.
+        training_cases: Those of the fold; empty before `with_fold`.
+        validation_cases: Those of the fold; empty before `with_fold`.
     """
-    again = f"nnUNetv2_plan_and_preprocess -d {dataset_id(preprocessed)}"
-    copies = preprocessed / GT_SEGMENTATIONS
-    if not copies.is_dir():
-        raise DatasetError(f"{copies} does not exist: preprocessing did not end. Preprocess again: {again}")
-    here = {path.name.removesuffix(file_ending) for path in copies.iterdir() if path.name.endswith(file_ending)}
-    wanted, done = set(raw.label_files()) if raw else here, set(cases)
-    if raw and wanted != done:
-        wanted = set(labels_of_images(raw))  # twice the time, so only where it matters
-    if wanted - done:
-        removed = "" if raw else f"; or, if they were removed from the data set, delete their files in {copies}"
-        raise DatasetError(
-            f"{len(wanted - done)} case(s) are not preprocessed: {format_names(wanted - done)}. Preprocess again: "
-            f"{again}{removed}"
+
+    preprocessed: Path
+    raw_folder: Path | None
+    raw: RawDataset | None
+    dataset_json: Mapping[str, Any]
+    manifest: Manifest
+    cases: tuple[str, ...]
+    training_cases: tuple[str, ...] = ()
+    validation_cases: tuple[str, ...] = ()
+
+    @classmethod
+    def from_folders(
+        cls, preprocessed: Path, raw_folder: Path | None, dataset_json: Mapping[str, Any], cases: Sequence[str]
+    ) -> TrainingData:
+        """Read the manifest and open the raw dataset.
+
+        Args:
+            preprocessed: The dataset's folder in nnUNet_preprocessed. The manifest is copied to it from the raw folder
+                where it is not there yet.
+            raw_folder: Its folder in nnUNet_raw, which may be missing; None where nnUNet_raw is not set.
+            dataset_json: Content of the preprocessed dataset.json.
+            cases: Identifiers of the preprocessed cases.
+
+        Returns:
+            The data, not checked yet.
+
+        Raises:
+            ManifestError: There is no manifest, it is broken, or the raw and the preprocessed one differ.
+            DatasetError: The raw dataset.json is broken.
+        """
+        manifest = read_manifest(preprocessed, raw_folder)
+        return cls(preprocessed, raw_folder, _open_raw_dataset(raw_folder), dataset_json, manifest, tuple(cases))
+
+    def __repr__(self) -> str:
+        # nnU-Net writes str() of a trainer's attributes beside the model, which must list no patient.
+        return f"TrainingData({self.preprocessed.name}, {len(self.cases)} cases)"
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the foreground classes in the order of their label values."""
+        return class_names(self.dataset_json)
+
+    @property
+    def training_cases_hash(self) -> str:
+        """Hash of the training cases of the fold, by which a checkpoint is known again; it names no case."""
+        return hash_names(self.training_cases)
+
+    def with_fold(self, training_cases: Sequence[str], validation_cases: Sequence[str]) -> TrainingData:
+        """Return the same data with the cases of a fold, as nnU-Net's `do_split` gives them."""
+        return replace(self, training_cases=tuple(training_cases), validation_cases=tuple(validation_cases))
+
+    # ---- the four checks, in this order ----------------------------------------------------------------------------
+
+    def check_entries(self) -> list[str]:
+        """Check that the manifest speaks of cases that exist, and speaks the truth of those of Unity.
+
+        Without the raw folder, which has the test cases, an entry without a case cannot be told from that of a test
+        case. What is declared to be of test cases is left out; they may be elsewhere.
+
+        Returns:
+            Warnings for the user; empty where all is well.
+
+        Raises:
+            ManifestError: A pattern or an entry names no case, as a mistyped one does, or cases of Unity were converted
+                by an earlier version, which took unlabelled structures for absent.
+        """
+        entries = {case: labels for case in self.cases if (labels := self.manifest.find(case))}
+        wrong = off_as_absent(entries)
+        if wrong:
+            raise ManifestError(f"{MANIFEST_NAME}: {'; '.join(wrong)}.")
+        warnings = _unused_entries(self.manifest, self.cases)
+        if not warnings or self.raw is None:
+            return warnings
+        wrong = _unused_entries(self.manifest, [*self.cases, *self.raw.image_files("Tr"), *self.raw.image_files("Ts")])
+        if wrong:
+            raise ManifestError(
+                f"{MANIFEST_NAME}: {'; '.join(wrong)}. The cases that they were meant for may count as something else: "
+                "correct the names in the raw and the preprocessed folder, or remove these entries."
+            )
+        return []
+
+    def check_labels(self, processes: int) -> None:
+        """Check that the preprocessed cases and labels are those of the dataset, and are what the manifest declares.
+
+        Looking into every label file is slow, so a clean result is cached until the manifest or a label file changes.
+
+        Args:
+            processes: Number of processes that read label files.
+
+        Raises:
+            ManifestError: A case has no entry, or its label file holds a class that it does not declare annotated.
+            DatasetError: The preprocessed cases or their labels are not those of the raw dataset.
+        """
+        self.manifest.require(self.cases, self.classes)
+        ending = self.dataset_json["file_ending"]
+        _check_all_preprocessed(self.preprocessed, self.raw, self.cases, ending)
+        folder = self.preprocessed / GT_SEGMENTATIONS
+        cache = LabelCache(
+            self.preprocessed / CACHE_NAME,
+            self.preprocessed / MANIFEST_NAME,
+            folder,
+            ending,
+            self.cases,
+            self.raw.folder / "labelsTr" if self.raw else None,
         )
-    if done - wanted and raw:
-        raise DatasetError(
-            f"{len(done - wanted)} preprocessed case(s) are not in {raw.folder / 'labelsTr'}: "
-            f"{format_names(done - wanted)}. "
-            f"Preprocess again: {again}"
-        )
-    if done - here:
-        raise DatasetError(
-            f"{copies} lacks {len(done - here)} case(s): {format_names(done - here)}. Preprocess again: {again}"
-        )
+        if cache.is_valid():
+            return
+        if self.raw:
+            _check_labels_unchanged(self.preprocessed, self.raw)
+        files = {case: folder / f"{case}{ending}" for case in self.cases}
+        label = ignore_label(self.dataset_json)
+        check_label_files(files, self.manifest, self.classes, label, processes, progress=True)
+        cache.write()
 
+    def prepare_splits(self, fold: int | str) -> list[str]:
+        """Make sure that splits_final.json lies in the preprocessed folder, leaks no patient and has the fold.
 
-def require_same_labels(preprocessed: Path, raw: RawDataset) -> None:
-    """Raises DatasetError where a label file is not as it was preprocessed. Reads them all, unless they are links."""
-    changed = changed_labels(labels_of_images(raw), preprocessed)
-    if changed:
-        raise DatasetError(
-            f"The label files of {len(changed)} case(s) changed since {preprocessed.name} was preprocessed: "
-            f"{format_names(changed)}. Delete {preprocessed / GT_SEGMENTATIONS}, of which nnU-Net renews "
-            "only what is older, and "
-            f"preprocess again: nnUNetv2_plan_and_preprocess -d {dataset_id(preprocessed)}"
-        )
+        Takes the raw folder's split where there is none yet, else makes one by patient.
 
+        Args:
+            fold: Number of the fold, or "all", for which no split is needed.
 
-def check_entries(manifest: Manifest, raw: Path | None, cases: Sequence[str]) -> list[str]:
-    """Raises ManifestError where a pattern or an entry of the manifest speaks of no case, as a mistyped one does.
+        Returns:
+            Warnings for the user; empty where all is well.
 
-    Without the raw folder, which has the test cases, nobody can tell: then it returns warnings for the user. What is
-    declared to be of test cases is left out, they may be elsewhere.
-    """
-    warnings, dataset = _unused(manifest, cases), open_raw_dataset(raw)
-    if not warnings or dataset is None:
+        Raises:
+            SplitError: The split leaks, forgets a case or lacks the fold, none can be made, or a training case is
+                declared to be a test case (for fold "all", too).
+        """
+        for_test = training_cases_for_test(self.manifest, self.cases)
+        if for_test:
+            raise SplitError(f"{test_split_message(for_test)}, and preprocess again.")
+        if fold == "all":
+            return []
+        file = self.preprocessed / SPLITS_NAME
+        source = self.raw_folder / SPLITS_NAME if self.raw_folder is not None else None
+        warnings = missing_patient_ids(self.manifest, self.cases)
+        is_new = not file.exists()
+        if not is_new:
+            splits = read_json(file, SplitError)
+        elif source is not None and source.exists():
+            splits = read_json(source, SplitError)
+        else:
+            splits, made = make_splits(self.manifest, self.cases)
+            warnings += made
+            if not splits:
+                raise SplitError("; ".join(made) + ". Train with fold 'all', or add patients.")
+        check_splits(splits, self.manifest, self.cases)
+        if is_new:
+            write_json(file, splits)
+        if not 0 <= int(fold) < len(splits):
+            raise SplitError(f"{file} has the folds 0 to {len(splits) - 1}; fold {fold} was asked for.")
         return warnings
-    wrong = _unused(manifest, [*cases, *dataset.image_files("Tr"), *dataset.image_files("Ts")])
-    if wrong:
-        raise ManifestError(
-            f"{MANIFEST_NAME}: {'; '.join(wrong)}. The cases that they were meant for may count as something else: "
-            "correct the names in the raw and the preprocessed folder, or remove these entries."
-        )
-    return []
+
+    def check_every_class_annotated(self) -> None:
+        """Check that each class is annotated in a training case of the fold.
+
+        Otherwise nothing of it could be learned; where it is only declared absent, that it is never there.
+
+        Raises:
+            ManifestError: A class is annotated in none of them.
+        """
+        missing = self.manifest.classes_without_annotation(self.training_cases, self.classes)
+        if missing:
+            raise ManifestError(
+                f"No training case of this fold was annotated for {format_names(missing)}. Remove the class from "
+                "dataset.json and plan again, add cases that are annotated for it, or choose another split."
+            )
 
 
-def _unused(manifest: Manifest, cases: Sequence[str]) -> list[str]:
+def _open_raw_dataset(folder: Path | None) -> RawDataset | None:
+    """Open the raw dataset where its label files are there to compare with; on a cluster they often are not."""
+    if folder is None or not (folder / "dataset.json").exists():
+        return None
+    dataset = RawDataset(folder)
+    lists_files = "dataset" in dataset.dataset_json  # nnU-Net then takes the files of each case from there
+    return dataset if not lists_files and any((folder / "labelsTr").glob(f"*{dataset.file_ending}")) else None
+
+
+def _unused_entries(manifest: Manifest, cases: Sequence[str]) -> list[str]:
+    """Return a line for each pattern without a case, and one for all entries without an image."""
     entries = unused_cases(manifest, cases, with_test=False)
     named = [f"{len(entries)} case(s) have an entry, but no image: {format_names(entries)}"] if entries else []
     return [*unused_groups(manifest, cases, with_test=False), *named]
 
 
-def check_labels(
-    preprocessed: Path,
-    manifest: Manifest,
-    dataset_json: Mapping[str, Any],
-    cases: Sequence[str],
-    processes: int,
-    raw: Path | None = None,
-) -> None:
-    """Raises ManifestError where a case has no entry or a label file holds a class that its case does not declare, and
-    DatasetError where the preprocessed `cases` or their labels are not those of the raw data set.
+def _check_all_preprocessed(preprocessed: Path, raw: RawDataset | None, cases: Sequence[str], file_ending: str) -> None:
+    """Raise DatasetError where the preprocessed cases are not those of the dataset.
 
-    Looking into every label file is slow, so a clean result is remembered until the manifest or a label file changes.
+    A preprocessing that was interrupted, or cases that were added later, would leave some out unseen. The dataset is
+    what the raw folder holds, and without it what nnU-Net copied: the copies stay when a case is removed and all is
+    preprocessed again, so more of them are no mistake where there is a raw folder.
     """
-    classes = class_names(dataset_json)
-    manifest.require(cases, classes)
-    ending, dataset = dataset_json["file_ending"], open_raw_dataset(raw)
-    require_preprocessed(preprocessed, dataset, cases, ending)
-    folder = preprocessed / GT_SEGMENTATIONS
-    memory = (preprocessed / CACHE_NAME, preprocessed / MANIFEST_NAME, folder, ending, cases)
-    raw_folder = dataset.folder / "labelsTr" if dataset else None
-    if cache_is_valid(*memory, raw_folder):
-        return
-    if dataset:
-        require_same_labels(preprocessed, dataset)
-    files = {case: folder / f"{case}{ending}" for case in cases}
-    check_label_files(files, manifest, classes, ignore_label(dataset_json), processes, progress=True)
-    write_cache(*memory, raw_folder)
+    again = f"nnUNetv2_plan_and_preprocess -d {dataset_id(preprocessed)}"
+    copies = preprocessed / GT_SEGMENTATIONS
+    if not copies.is_dir():
+        raise DatasetError(f"{copies} does not exist: preprocessing did not end. Preprocess again: {again}")
+    copied = {path.name.removesuffix(file_ending) for path in copies.iterdir() if path.name.endswith(file_ending)}
+    expected, done = set(raw.label_files()) if raw else copied, set(cases)
+    if raw and expected != done:
+        expected = set(labels_of_images(raw))  # takes twice the time, so only where it matters
+    if expected - done:
+        removed = "" if raw else f"; or, if they were removed from the dataset, delete their files in {copies}"
+        raise DatasetError(
+            f"{len(expected - done)} case(s) are not preprocessed: {format_names(expected - done)}. Preprocess again: "
+            f"{again}{removed}"
+        )
+    if done - expected and raw:
+        raise DatasetError(
+            f"{len(done - expected)} preprocessed case(s) are not in {raw.folder / 'labelsTr'}: "
+            f"{format_names(done - expected)}. Preprocess again: {again}"
+        )
+    if done - copied:
+        raise DatasetError(
+            f"{copies} lacks {len(done - copied)} case(s): {format_names(done - copied)}. Preprocess again: {again}"
+        )
 
 
-def prepare_splits(
-    preprocessed: Path, raw: Path | None, manifest: Manifest, cases: Sequence[str], fold: int | str
-) -> list[str]:
-    """Makes sure that splits_final.json lies in the preprocessed folder, leaks no patient and has fold `fold`.
-
-    Takes the raw folder's split where there is none yet, else makes one by patient. Returns warnings for the user.
-    Raises SplitError, for fold "all" only where a case is declared to be a test case.
-    """
-    for_test = training_cases_for_test(manifest, cases)
-    if for_test:
-        raise SplitError(f"{test_split_message(for_test)}, and preprocess again.")
-    if fold == "all":
-        return []
-    file = preprocessed / SPLITS_NAME
-    warnings = missing_patient_ids(manifest, cases)
-    if not file.exists():
-        if raw is not None and (raw / SPLITS_NAME).exists():
-            splits = read_json(raw / SPLITS_NAME, SplitError)
-        else:
-            splits, more = make_splits(manifest, cases)
-            warnings += more
-            if not splits:
-                raise SplitError("; ".join(more) + ". Train with fold 'all', or add patients.")
-        check_splits(splits, manifest, cases)
-        write_json(file, splits)
-    splits = read_json(file, SplitError)
-    check_splits(splits, manifest, cases)
-    if not 0 <= int(fold) < len(splits):
-        raise SplitError(f"{file} has the folds 0 to {len(splits) - 1}; fold {fold} was asked for.")
-    return warnings
-
-
-def check_every_class_annotated(manifest: Manifest, classes: Sequence[str], training_cases: Sequence[str]) -> None:
-    """Raises ManifestError for a class that no training case of the fold was annotated for.
-
-    Nothing of it could be learnt; where it is only declared absent, that it is never there.
-    """
-    missing = manifest.classes_without_annotation(training_cases, classes)
-    if missing:
-        raise ManifestError(
-            f"No training case of this fold was annotated for {format_names(missing)}. Remove the class from "
-            "dataset.json and plan again, add cases in which it was annotated, or choose another split."
+def _check_labels_unchanged(preprocessed: Path, raw: RawDataset) -> None:
+    """Raise DatasetError where a label file is not as it was preprocessed; reads all of them that are not links."""
+    changed = changed_labels(labels_of_images(raw), preprocessed)
+    if changed:
+        raise DatasetError(
+            f"The label files of {len(changed)} case(s) changed since {preprocessed.name} was preprocessed: "
+            f"{format_names(changed)}. Delete {preprocessed / GT_SEGMENTATIONS}, of which nnU-Net renews only what is "
+            f"older, and preprocess again: nnUNetv2_plan_and_preprocess -d {dataset_id(preprocessed)}"
         )

@@ -1,23 +1,20 @@
-"""After the final validation: how large is a structure predicted where nobody drew it, beside its usual size?
+"""Restrict nnU-Net's validation to what each case is annotated for, and warn of implausible predicted sizes.
 
-The final validation's summary.json, in nnU-Net's format, counting only what each case was annotated for.
-
-While a network trains: how large is a structure predicted on validation patches in which nobody drew it?
-
-A first glance at what `evaluation.warning_signs` measures on whole images. The counts are those of the pseudo Dice, so
-that looking costs a training nothing.
+In the final validation, `mask_unknown` changes the content of summary.json, and `size_warnings_text` says how large a
+structure is predicted in the cases that are not annotated for it, beside its usual size. While a network trains,
+`SizeMonitor` does the same on validation patches: a first glance at what `evaluation.warning_signs` measures on whole
+images. Its counts are those of the pseudo Dice, so it costs a training nothing.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from nnunet_partial.dataset.images import header, spacing_is_known
 from nnunet_partial.dataset.summary import NO_DOMAIN
@@ -26,7 +23,7 @@ from nnunet_partial.evaluation.metrics import without_thin_axes
 from nnunet_partial.evaluation.records import PredictedSize
 from nnunet_partial.evaluation.warning_signs import LARGE, LOST, SMALL, Row, warning_signs
 from nnunet_partial.labels import CaseLabels, Manifest
-from nnunet_partial.utils.masks import Scale
+from nnunet_partial.utils.masks import Floats, Scale
 from nnunet_partial.utils.text import text_table
 
 
@@ -38,17 +35,27 @@ def size_warnings_text(
     cases: Collection[str],
     model: str,
 ) -> str:
-    """A table and a sentence for each warning sign; empty where every case knows every class.
+    """Compare the size of each structure in cases that are not annotated for it with its usual size.
 
-    `summary`: what nnU-Net's `compute_metrics_on_folder` returns, not masked yet; cases outside `cases`, and those
-    whose masks nobody drew, are left out. `model`: what the sentences call it. See `evaluation.warning_signs`.
+    Args:
+        summary: What nnU-Net's `compute_metrics_on_folder` returns, not masked yet.
+        manifest: Which classes each case is annotated for.
+        classes: Names of the foreground classes in the order of their label values.
+        file_ending: Ending of the prediction files.
+        cases: Identifiers of the cases that count; others (left in the folder by another split) are left out, and so
+            are interpolated ones.
+        model: What the text calls the model.
+
+    Returns:
+        A table, and a line for each warning sign (see `evaluation.warning_signs`); empty where every case knows every
+        class.
     """
     rows = warning_signs(list(_sizes(summary, manifest, classes, file_ending, cases, model)), classes)
     if not rows:
         return ""
     unit = rows[0]["unit"]
     return (
-        f"Mean predicted size ({unit}) where nobody drew the structure, beside its true size where it was drawn\n"
+        f"Mean predicted size ({unit}) of structures in cases not annotated for them, beside their annotated size\n"
         + _table(rows)
         + "".join(f"WARNING SIGN: {row['words']}\n" for row in rows if row["sign"])
     )
@@ -82,7 +89,7 @@ def _sizes(
     cases: Collection[str],
     model: str,
 ) -> Iterator[PredictedSize]:
-    """The size of every class in every case, from nnU-Net's own counts of voxels."""
+    """Yield the size of every class in every case, from nnU-Net's own counts of voxels."""
     for entry in summary["metric_per_case"]:
         case = Path(entry["prediction_file"]).name.removesuffix(file_ending)
         labels = manifest.find(case) if case in cases else None
@@ -106,7 +113,7 @@ def _sizes(
 
 
 def _scale(reference: Path, labels: CaseLabels) -> Scale:
-    """What a voxel of the case measures; a header that only nnU-Net can read counts as unknown."""
+    """Return what a voxel of the case measures; a header that only nnU-Net can read counts as unknown."""
     try:
         geometry = header(reference)
     except OSError:
@@ -119,13 +126,17 @@ def _scale(reference: Path, labels: CaseLabels) -> Scale:
 def mask_unknown(
     summary: dict[str, Any], manifest: Manifest, classes: Sequence[str], file_ending: str, cases: Collection[str]
 ) -> None:
-    """Sets every metric of a class that a case does not know to NaN and computes the means again without them.
+    """Set every metric of a class that a case does not know to NaN, and compute the means again without them.
 
-    So is every metric of a case whose mask nobody drew (interpolated).
+    So is every metric of an interpolated case, whose mask was computed from those of other frames. A mean over nothing
+    is NaN; the foreground mean is the mean over the classes that have one.
 
-    `summary`: what nnU-Net's `compute_metrics_on_folder` returns, label values as keys; changed in place. Cases outside
-    `cases` (left in the folder by another split) are dropped. A mean over nothing is NaN; the foreground mean is the
-    mean over the classes that have one.
+    Args:
+        summary: What nnU-Net's `compute_metrics_on_folder` returns, label values as keys; changed in place.
+        manifest: Which classes each case is annotated for.
+        classes: Names of the foreground classes in the order of their label values.
+        file_ending: Ending of the prediction files.
+        cases: Identifiers of the cases that count; others (left in the folder by another split) are dropped.
     """
     kept = []
     for entry in summary["metric_per_case"]:
@@ -150,59 +161,75 @@ def _mean(values: Sequence[float]) -> float:
     return sum(present) / len(present) if present else math.nan
 
 
-#: Epochs that are summed up before the signs are looked at: one epoch holds too few patches of a small domain.
-INTERVAL = 10
+#: Epochs between two looks at the sizes: one epoch holds too few patches of a small domain.
+INTERVAL_EPOCHS = 10
 
-#: What is summed for each (domain, class): samples that do not know the class, those of them in which it is predicted,
-#: its predicted share of the patch there; samples in which it was annotated, those of them that show it, its true share
-#: and its predicted share there.
-UNKNOWN, PREDICTED, SHARE, DRAWN, SHOWN, TRUE_SHARE, DRAWN_SHARE = range(7)
-
-Floats = NDArray[np.float64]
+#: What is summed for each (domain, class). Over the samples that do not know the class: their number, those in which it
+#: is predicted, and its predicted share of the patch. Over those in which it is annotated: their number, those that
+#: show it, its true share, and its predicted share.
+N_UNKNOWN, N_PREDICTED, UNKNOWN_SHARE, N_ANNOTATED, N_SHOWN, TRUE_SHARE, ANNOTATED_SHARE = range(7)
 
 
 class SizeMonitor:
-    """Sums over validation samples, until they are looked at."""
+    """Sum predicted and true sizes over validation samples, until they are looked at.
+
+    Args:
+        manifest: Which classes each case is annotated for.
+        classes: Names of the foreground classes in the order of their label values.
+        cases: Identifiers of the validation cases.
+    """
 
     def __init__(self, manifest: Manifest, classes: Sequence[str], cases: Sequence[str]) -> None:
         labels = {case: manifest.labels_of(case) for case in cases}
         self.classes = tuple(classes)
         self.domains = sorted({entry.domain or NO_DOMAIN for entry in labels.values()})
-        self._domain = {case: self.domains.index(entry.domain or NO_DOMAIN) for case, entry in labels.items()}
+        self._domain_index = {case: self.domains.index(entry.domain or NO_DOMAIN) for case, entry in labels.items()}
         self._unknown = {case: ~manifest.known(case, classes)[1:] for case in cases}
-        self._drawn = {  # an interpolated mask was drawn by nobody
+        self._annotated = {  # an interpolated mask was annotated by no one
             case: np.array([name in entry.annotated and not entry.interpolated for name in classes])
             for case, entry in labels.items()
         }
-        self._sums = self._nothing()
+        self._sums = self._zero_sums()
 
     def __repr__(self) -> str:
         # nnU-Net writes str() of a trainer's attributes beside the model, which must list no patient.
-        return f"PatchSigns({len(self._domain)} cases)"
+        return f"SizeMonitor({len(self._domain_index)} cases)"
 
-    def _nothing(self) -> Floats:
+    def _zero_sums(self) -> Floats:
         return np.zeros((len(self.domains), len(self.classes), 7))
 
-    def add(self, cases: Any, counts: Floats) -> None:
-        """The samples of a batch; `counts` (4, B, classes): TP, FP, FN, TN of each sample."""
+    def add(self, cases: Iterable[Any], counts: Floats) -> None:
+        """Add the samples of a batch.
+
+        Args:
+            cases: Their case identifiers.
+            counts: True positives, false positives, false negatives and true negatives of each sample, (4, B, C - 1).
+        """
         names = [str(case) for case in cases]
-        unknown, drawn = (np.stack([of[name] for name in names]) for of in (self._unknown, self._drawn))  # (B, classes)
-        tp, fp, fn, _ = counts / np.maximum(counts.sum(0), 1)  # shares of the patch
+        unknown, annotated = (np.stack([rows[name] for name in names]) for rows in (self._unknown, self._annotated))
+        tp, fp, fn, _ = counts / np.maximum(counts.sum(0), 1)  # shares of the patch, (B, C - 1)
         predicted, true = tp + fp, tp + fn
         where_unknown = unknown[..., None] * np.stack([unknown, predicted > 0, predicted], -1)
-        where_drawn = drawn[..., None] * np.stack([drawn, true > 0, true, predicted], -1)
-        domain = [self._domain[name] for name in names]
-        np.add.at(self._sums, domain, np.concatenate([where_unknown, where_drawn], -1))
+        where_annotated = annotated[..., None] * np.stack([annotated, true > 0, true, predicted], -1)
+        index = [self._domain_index[name] for name in names]
+        np.add.at(self._sums, index, np.concatenate([where_unknown, where_annotated], -1))
 
-    def sentence(self, ddp: bool) -> str:
-        """The signs since the last call, in words; empty where there are none. In DDP all processes must call it."""
-        phrases = patch_size_warnings(self._take(ddp), self.domains, self.classes)
+    def warning_text(self, ddp: bool) -> str:
+        """Name the implausible sizes since the last call.
+
+        Args:
+            ddp: Whether several processes train; then all of them must call this, and their sums are added up.
+
+        Returns:
+            One line; empty where no size is implausible.
+        """
+        phrases = patch_size_warnings(self._pop_sums(ddp), self.domains, self.classes)
         start = "Warning signs on validation patches: " if phrases else ""
         return start + "; ".join(phrases)
 
-    def _take(self, ddp: bool) -> Floats:
-        """The sums so far, of all processes together, (domains, classes, 7); begins anew."""
-        sums, self._sums = self._sums, self._nothing()
+    def _pop_sums(self, ddp: bool) -> Floats:
+        """Return the sums so far, of all processes together, (domains, classes, 7), and start again at 0."""
+        sums, self._sums = self._sums, self._zero_sums()
         if not ddp:
             return sums
         gathered: list[Any] = [None] * torch.distributed.get_world_size()
@@ -211,30 +238,40 @@ class SizeMonitor:
 
 
 def patch_size_warnings(sums: Floats, domains: Sequence[str], classes: Sequence[str]) -> list[str]:
-    """A phrase for each class and domain that looks wrong; `sums` (domains, classes, 7).
+    """Find the classes that are predicted at implausible sizes on the patches of a domain.
 
-    The predicted share over the samples that do not know a class is set beside its usual one: the true share over those
-    in which it was annotated, of the same domain where there are any that show it, else of all others. A sign: at least
-    LARGE times it, less than SMALL, or predicted in at most LOST of the part of the samples that would show it.
+    The mean predicted share of the patch, over the samples that do not know a class, is compared with its usual one:
+    the true share over those in which it is annotated, of the same domain where there are any that show it, else of all
+    others. It is implausible at LARGE times the usual share or more, at less than SMALL times, and where the class is
+    predicted in at most LOST of the part of the samples that would show it.
+
+    Args:
+        sums: What `SizeMonitor` sums up, (domains, classes, 7).
+        domains: Names of the domains.
+        classes: Names of the foreground classes.
+
+    Returns:
+        A phrase for each class and domain of implausible size; empty where there is none.
     """
     phrases = []
     for index, domain in enumerate(domains):
         for column, name in enumerate(classes):
-            here = sums[index, column]
-            usual = here if here[TRUE_SHARE] else sums[:, column].sum(0)
-            if here[UNKNOWN] and usual[TRUE_SHARE]:
-                phrases += _phrase(f"{name} in {domain}", here, usual)
+            own = sums[index, column]
+            usual = own if own[TRUE_SHARE] else sums[:, column].sum(0)
+            if own[N_UNKNOWN] and usual[TRUE_SHARE]:
+                phrases += _size_phrase(f"{name} in {domain}", own, usual)
     return phrases
 
 
-def _phrase(where: str, here: Floats, usual: Floats) -> list[str]:
-    share, true = here[SHARE] / here[UNKNOWN], usual[TRUE_SHARE] / usual[DRAWN]
-    times = share / true
-    lost = here[PREDICTED] / here[UNKNOWN] <= LOST * usual[SHOWN] / usual[DRAWN]
-    if not lost and SMALL <= times < LARGE:
+def _size_phrase(subject: str, own: Floats, usual: Floats) -> list[str]:
+    """Return a phrase where the share `own` is implausible beside the `usual` one, (7,) each; else nothing."""
+    share, true_share = own[UNKNOWN_SHARE] / own[N_UNKNOWN], usual[TRUE_SHARE] / usual[N_ANNOTATED]
+    ratio = share / true_share
+    lost = own[N_PREDICTED] / own[N_UNKNOWN] <= LOST * usual[N_SHOWN] / usual[N_ANNOTATED]
+    if not lost and SMALL <= ratio < LARGE:
         return []
     return [
-        f"{where} at {times:.2g} times its usual share of a patch ({share:.2%} in {here[UNKNOWN]:.0f} samples that do "
-        f"not know it, of which {here[PREDICTED]:.0f} show any; usual {true:.2%}, predicted there "
-        f"{usual[DRAWN_SHARE] / usual[DRAWN]:.2%})"
+        f"{subject} at {ratio:.2g} times its usual share of a patch ({share:.2%} in {own[N_UNKNOWN]:.0f} samples not "
+        f"annotated for it, of which {own[N_PREDICTED]:.0f} show any; usual {true_share:.2%}, predicted there "
+        f"{usual[ANNOTATED_SHARE] / usual[N_ANNOTATED]:.2%})"
     ]

@@ -15,7 +15,7 @@ from raw_folders import Drawn, read_values, write_dataset
 from source_folders import camus_view
 
 from nnunet_partial.dataset.check import check
-from nnunet_partial.dataset.label_check import cache_is_valid, write_cache
+from nnunet_partial.dataset.label_check import LabelCache
 from nnunet_partial.dataset.raw import RawDataset
 
 YEAR = 365 * 24 * 3600
@@ -74,10 +74,10 @@ def test_a_source_that_is_older_than_before_starts_the_merge_afresh(raw: Path, m
 def test_a_label_file_that_is_older_than_before_is_looked_into_again(tmp_path: Path) -> None:
     dataset = write_dataset(tmp_path, "Dataset001_A", {"LV": 1}, [Drawn("a1", (1,), {"annotated": ["LV"]})])
     files = (tmp_path / "checked.json", dataset.folder / "partial_labels.json", dataset.folder / "labelsTr", ".nii.gz")
-    write_cache(*files)
-    assert cache_is_valid(*files)
+    LabelCache(*files).write()
+    assert LabelCache(*files).is_valid()
     shift(dataset.folder / "labelsTr", -YEAR)
-    assert not cache_is_valid(*files)
+    assert not LabelCache(*files).is_valid()
 
 
 def test_no_module_of_ours_asks_for_the_date() -> None:

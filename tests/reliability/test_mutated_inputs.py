@@ -30,7 +30,7 @@ from unity_folder import CUP, OFF, name_of
 
 from nnunet_partial.dataset.declare import DatasetToDeclare
 from nnunet_partial.dataset.declare_sources import manifest_from_table
-from nnunet_partial.dataset.label_check import cache_is_valid, write_cache
+from nnunet_partial.dataset.label_check import LabelCache
 from nnunet_partial.dataset.raw import RawDataset
 from nnunet_partial.dataset.splits import check_splits, make_splits
 from nnunet_partial.errors import PartialLabelError, SplitError
@@ -115,9 +115,9 @@ def read_memory(path: Path) -> None:
     (path.parent / "dataset.json").write_bytes(as_json(DATASET))
     MANIFEST.write(path.parent / "partial_labels.json")
     (path.parent / "labels").mkdir(exist_ok=True)
-    answer = cache_is_valid(path, path.parent / "partial_labels.json", path.parent / "labels", ".nii.gz")
+    answer = LabelCache(path, path.parent / "partial_labels.json", path.parent / "labels", ".nii.gz").is_valid()
     content = path.read_bytes()
-    write_cache(path, path.parent / "partial_labels.json", path.parent / "labels", ".nii.gz")
+    LabelCache(path, path.parent / "partial_labels.json", path.parent / "labels", ".nii.gz").write()
     if answer:
         assert json.loads(content.decode("utf-8-sig")) == json.loads(path.read_bytes())
 

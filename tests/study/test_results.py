@@ -236,7 +236,7 @@ def test_time_memory_and_learning_from_the_logs(study: Study) -> None:
     assert [cell.text for cell in table.cells[0]][2:] == ["1", "1.5", "1.5-1.5", "2.0"]
     assert [losses for _, losses in learning_curves(study)] == [[-0.1, -0.2]]
     with folder.log(step).open("a") as log:
-        log.write("2026-01-01 10:01:00.0: Peak memory of the graphics card: 3.25 GiB\n")
+        log.write("2026-01-01 10:01:00.0: Peak memory of the GPU: 3.25 GiB\n")
     table = cost_table(study)
     assert table is not None
     assert table.cells[0][-1].text == "3.2"

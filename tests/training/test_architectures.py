@@ -119,7 +119,7 @@ def test_swin_unetr_trains_and_validates_a_step_with_every_loss(monai: Any, proj
     trainer = trainer_of(project, getattr(nnUNetTrainerSwinUNETR, f"nnUNetTrainer{loss}SwinUNETR"))
     trainer.on_train_start()
     assert not trainer.enable_deep_supervision
-    assert trainer.loss is trainer.loss_of_known
+    assert trainer.loss is trainer.partial_loss
     assert isinstance(trainer.optimizer, torch.optim.AdamW)
     assert isinstance(trainer.network.network, monai.networks.nets.SwinUNETR)
     before = [weight.detach().clone() for weight in trainer.network.parameters()]
@@ -198,7 +198,7 @@ def test_primus_combines_with_a_loss_and_is_continued(project: Project) -> None:
     trained = trainer.train_step(batch)
     assert math.isfinite(trained["loss"])
     expected = [[True, True, str(key).startswith("a_")] for key in batch["keys"]]
-    assert trainer.loss_of_known.known.tolist() == expected
+    assert trainer.partial_loss.class_mask.tolist() == expected
     trainer.on_train_epoch_end([trained])
     with torch.no_grad():
         trainer.on_validation_epoch_end([trainer.validation_step(next(trainer.dataloader_val))])

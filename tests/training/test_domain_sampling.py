@@ -19,7 +19,7 @@ from nnunet_partial.dataset.domains import case_probabilities, square_root_weigh
 from nnunet_partial.errors import ManifestError
 from nnunet_partial.labels import MANIFEST_NAME, CaseLabels, Manifest
 from nnunet_partial.trainers.nnUNetTrainerMarginal import nnUNetTrainerMarginal
-from nnunet_partial.training.domain_sampling import weighted_by_domain
+from nnunet_partial.training.nnunet_patches import patch_domain_sampling
 
 DATASET = "Dataset701_Toy"
 
@@ -143,7 +143,7 @@ def test_a_trainer_with_loaders_of_its_own_is_refused_and_nnunets_class_is_as_be
     before = nnUNetDataLoader.__init__
     with (
         pytest.raises(NotImplementedError, match="does not use nnU-Net's data loader"),
-        weighted_by_domain(manifest_of({"a": 1, "b": 1}), ["a1", "b1"]),
+        patch_domain_sampling(manifest_of({"a": 1, "b": 1}), ["a1", "b1"]),
     ):
         assert nnUNetDataLoader.__init__ is not before
     assert nnUNetDataLoader.__init__ is before

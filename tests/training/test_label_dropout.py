@@ -55,4 +55,4 @@ def test_the_trainers_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("Marginal", "ACCE", "ABCE"):
         found = recursive_find_trainer_class_by_name(f"nnUNetTrainer{name}LabelDropout")
         assert found.label_dropout == 0.5
-        assert found.known_in_training.__qualname__ == "LabelDropoutMixin.known_in_training"
+        assert found.training_class_mask.__qualname__ == "LabelDropoutMixin.training_class_mask"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ from nnunetv2.training.nnUNetTrainer.variants.network_architecture.nnUNetTrainer
 )
 from toy import Project
 
+from nnunet_partial.dataset import label_check
+from nnunet_partial.dataset.raw import RawDataset
 from nnunet_partial.dataset.splits import SPLITS_NAME
 from nnunet_partial.errors import DatasetError, ManifestError, PartialLabelError, SplitError
 from nnunet_partial.labels import MANIFEST_NAME
@@ -29,9 +33,11 @@ from nnunet_partial.trainers.nnUNetTrainerMarginal import (
     nnUNetTrainerMarginalLabelDropout,
 )
 from nnunet_partial.trainers.nnUNetTrainerNaive import nnUNetTrainerNaive
-from nnunet_partial.training.loss_wrapper import PartialLabelLoss, UnmaskedLoss, confusion_counts, masked_counts
+from nnunet_partial.training import startup_checks
+from nnunet_partial.training.loss_wrapper import UnmaskedLoss, confusion_counts, masked_counts
 from nnunet_partial.training.mixin import PartialLabelMixin
-from nnunet_partial.training.run_record import OLD_LOG_KEY, RECORD_NAME
+from nnunet_partial.training.nnunet_patches import PartialLabelLoss
+from nnunet_partial.training.run_record import RECORD_NAME
 
 DATASET = "Dataset701_Toy"
 TRAINERS = [nnUNetTrainerMarginal, nnUNetTrainerACCE, nnUNetTrainerABCE, nnUNetTrainerNaive]
@@ -115,11 +121,11 @@ def test_counts_agree_with_nnunets_own_where_everything_is_known() -> None:
 
 def test_the_first_scale_is_counted_and_only_in_validation() -> None:
     loss = PartialLabelLoss(MarginalLoss(), None)
-    loss.known = torch.ones(1, 2, dtype=torch.bool)
+    loss.class_mask = torch.ones(1, 2, dtype=torch.bool)
     logits, target = torch.zeros(1, 2, 4, 4), torch.ones(1, 1, 4, 4, dtype=torch.long)
     loss(logits, target)
     assert loss.counts is None
-    loss.counting = True
+    loss.is_counting = True
     loss(logits, target)
     loss(logits[..., ::2, ::2], target[..., ::2, ::2])
     assert loss.counts is not None
@@ -139,7 +145,7 @@ def test_an_epoch_counts_only_known_pairs(project: Project, trainer_class: type[
     assert math.isfinite(log["ema_fg_dice"][0])
     settings = {"epochs": 1000, "iterations": 2, "val_iterations": 2, "seed": None}
     assert record_of(trainer) == [{"from_epoch": 0, **settings}]
-    assert isinstance(trainer.loss_of_known.loss, trainer_class.loss_class or UnmaskedLoss)
+    assert isinstance(trainer.partial_loss.loss, trainer_class.loss_class or UnmaskedLoss)
     written = Path(trainer.output_folder, "debug.json").read_text()
     assert "a_p0" not in written  # no case name beside the model
     assert "a_p0" not in str(torch.load(Path(trainer.output_folder, "checkpoint_best.pth"), weights_only=False).keys())
@@ -150,7 +156,7 @@ def test_known_follows_the_cases_of_the_batch(project: Project, monkeypatch: pyt
     trainer = trainer_of(project)
     trainer.on_train_start()
     told: list[Any] = []
-    trainer.loss_of_known.loss.register_forward_pre_hook(lambda loss, arguments: told.append(arguments[2].tolist()))
+    trainer.partial_loss.loss.register_forward_pre_hook(lambda loss, arguments: told.append(arguments[2].tolist()))
     seen = set()
     for _ in range(3):
         batch = next(trainer.dataloader_train)
@@ -170,20 +176,20 @@ def test_label_dropout_works_in_training_and_never_in_validation(project: Projec
     trainer = trainer_of(project, Forgetful)
     trainer.on_train_start()
     trainer.train_step(next(trainer.dataloader_train))
-    assert trainer.loss_of_known.known.tolist() == [[True, True, False]] * 4  # domain b does not know MYO
+    assert trainer.partial_loss.class_mask.tolist() == [[True, True, False]] * 4  # domain b does not know MYO
     batch = next(trainer.dataloader_val)
     with torch.no_grad():
         trainer.validation_step(batch)
-    assert trainer.loss_of_known.known[:, 2].tolist() == [str(key).startswith("a_") for key in batch["keys"]]
+    assert trainer.partial_loss.class_mask[:, 2].tolist() == [str(key).startswith("a_") for key in batch["keys"]]
 
 
 def test_what_is_unknown_in_validation_is_nan_and_leaves_the_average_alone(project: Project) -> None:
     trainer = trainer_of(project)
     trainer.on_train_start()
-    all_known = trainer.known_classes._rows
+    all_known = trainer.annotated_classes._known
 
     def know(*values: bool) -> None:
-        trainer.known_classes._rows = {case: torch.tensor(values) for case in all_known}
+        trainer.annotated_classes._known = {case: torch.tensor(values) for case in all_known}
 
     know(True, False, False)  # nothing known at first
     run_epoch(trainer)
@@ -254,24 +260,6 @@ def test_going_on_with_another_length_is_said_and_on_record(project: Project, mo
         assert re.search(r"WARNING: .*: epochs 1000 -> 7\b", said)
 
 
-def test_a_checkpoint_of_an_earlier_version_goes_on_and_its_settings_are_kept(project: Project) -> None:
-    """Version 0.1 and 0.2 kept them in the checkpoint, for each epoch; None: trained by another trainer."""
-    trainer = trainer_of(project)
-    trainer.initialize()
-    settings = {"epochs": 1000, "iterations": 2, "val_iterations": 2, "seed": 1}
-    log_of(trainer)[OLD_LOG_KEY] = [None, settings, dict(settings), {**settings, "seed": 2}]
-    trainer.current_epoch = 3
-    latest = str(Path(trainer.output_folder, "checkpoint_latest.pth"))
-    trainer.save_checkpoint(latest)
-
-    resumed = trainer_of(project)
-    resumed.load_checkpoint(latest)
-    resumed.on_train_start()
-    seeds = [(entry["from_epoch"], entry["seed"]) for entry in record_of(resumed)]
-    assert seeds == [(1, 1), (3, 2), (4, None)]
-    assert OLD_LOG_KEY not in log_of(resumed)  # nnU-Net would plot no epoch beyond it
-
-
 def test_a_kill_while_a_checkpoint_is_written_leaves_the_last_good_one(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -335,13 +323,13 @@ def test_the_mixin_combines_with_other_trainers(project: Project) -> None:
         loss_class = AdaptiveCCELoss
         epochs = 3
 
-        def make_loss(self, plain: torch.nn.Module) -> torch.nn.Module:
+        def build_partial_loss(self, default_loss: torch.nn.Module) -> torch.nn.Module:
             return AdaptiveCCELoss(background="ignore", batch_dice=self.configuration_manager.batch_dice)
 
     trainer = trainer_of(project, Mine)
     trainer.on_train_start()
     assert not trainer.enable_deep_supervision
-    assert trainer.loss is trainer.loss_of_known
+    assert trainer.loss is trainer.partial_loss
     assert all(math.isfinite(loss) for loss in run_epoch(trainer))
     assert trainer.num_epochs == 3
 
@@ -472,15 +460,80 @@ def test_wrong_run_settings_are_refused(project: Project, monkeypatch: pytest.Mo
         trainer_of(project)
 
 
-def test_labels_are_looked_into_once(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    import nnunet_partial.training.startup_checks as training_data
+def test_a_start_reads_each_file_once(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts: Counter[str] = Counter()
+    files = (MANIFEST_NAME, SPLITS_NAME, "dataset.json")
 
+    def count(owner: Any, name: str, key: Callable[..., str]) -> None:
+        original = getattr(owner, name)
+
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            counts[key(*args)] += 1
+            return original(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, counted)
+
+    count(Path, "read_text", lambda path: "/".join(path.parts[-3::2]) if path.name in files else "other")
+    count(RawDataset, "__init__", lambda *args: "raw datasets opened")
+    count(label_check, "hash_files", lambda *args: "folders of label files hashed")
+    count(startup_checks, "check_splits", lambda *args: "splits checked")
+    count(nnUNetTrainer, "do_split", lambda *args: "do_split")
+
+    steps = {"raw datasets opened": 1, "folders of label files hashed": 2, "splits checked": 1, "do_split": 1}
+    other = {"raw/dataset.json": 1, "preprocessed/dataset.json": 1}
+    trainer = trainer_of(project)
+    counts.clear()
+    trainer.initialize()  # copies the manifest and makes the split
+    counts.pop("other")
+    assert counts == {"raw/partial_labels.json": 1, **other, **steps}
+    trainer = trainer_of(project)
+    counts.clear()
+    trainer.initialize()  # compares the manifest with its copy and reads the split
+    counts.pop("other")
+    manifests = {"raw/partial_labels.json": 1, "preprocessed/partial_labels.json": 1}
+    assert counts == {**manifests, "preprocessed/splits_final.json": 1, **other, **steps}
+
+
+@pytest.mark.parametrize("weights", [None, {"a": 1, "b": 2}])
+def test_the_loaders_ask_for_the_split_once(
+    project: Project, monkeypatch: pytest.MonkeyPatch, weights: dict[str, float] | None
+) -> None:
+    edit(project.raw(DATASET) / MANIFEST_NAME, lambda m: m.update(domain_weights=weights))
+    trainer = trainer_of(project)
+    trainer.initialize()
+    original, calls = nnUNetTrainer.do_split, []
+    monkeypatch.setattr(nnUNetTrainer, "do_split", lambda self: calls.append(self) or original(self))
+    trainer.get_dataloaders()
+    assert len(calls) == 1  # nnU-Net's own
+
+
+def test_the_rank_in_the_whole_job_decides_where_there_is_one(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on the second node of nnU-Net's branch for several, where the local rank is 0 again."""
+    monkeypatch.setenv("nnUNet_partial_seed", "1")
+    trainer = trainer_of(project)
+    trainer.on_train_start()
+    trainer._seed_epoch(0)
+    first_seed = torch.initial_seed()
+    record = Path(trainer.output_folder, RECORD_NAME)
+    record.unlink()
+
+    second = trainer_of(project)
+    second.global_rank = 1
+    second.on_train_start()
+    second._seed_epoch(0)
+    assert torch.initial_seed() != first_seed
+    assert not record.exists()
+
+
+def test_labels_are_looked_into_once(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer_of(project).initialize()
 
     def fail(*args: Any, **kwargs: Any) -> None:
         raise AssertionError("the labels were read again")
 
-    monkeypatch.setattr(training_data, "check_label_files", fail)
+    monkeypatch.setattr(startup_checks, "check_label_files", fail)
     trainer_of(project).initialize()
     label = next((project.preprocessed(DATASET) / "gt_segmentations").glob("a_*"))
     label.write_bytes(label.read_bytes() + b" ")

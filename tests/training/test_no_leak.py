@@ -145,7 +145,7 @@ def curve(project: Project, configuration: str, trainer_class: type[Any], patch:
     trainer.dataloader_train, trainer.dataloader_val = trainer.get_dataloaders()
     seen: list[Any] = []
     for epoch in range(2):
-        trainer._reseed(epoch)
+        trainer._seed_epoch(epoch)
         trainer.network.train()
         seen += [float(trainer.train_step(next(trainer.dataloader_train))["loss"]) for _ in range(2)]
         trainer.network.eval()

@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 from raw_folders import Drawn, write_dataset
 
-from nnunet_partial.dataset.preprocessed import GT_SEGMENTATIONS, read_manifest
+from nnunet_partial.dataset.out_of_view import off_as_absent
+from nnunet_partial.dataset.preprocessed import GT_SEGMENTATIONS
 from nnunet_partial.dataset.raw import RawDataset
 from nnunet_partial.errors import DatasetError, ManifestError
 from nnunet_partial.labels import Manifest
 from nnunet_partial.training import startup_checks
-from nnunet_partial.training.startup_checks import check_entries, check_labels
+from nnunet_partial.training.startup_checks import TrainingData
 
 CASES = [f"{site}_{number}" for site in "AB" for number in range(3)]
 BOTH, LV = {"annotated": ["LV", "LA"]}, {"annotated": ["LV"]}
@@ -33,8 +34,7 @@ class Start:
     def labels(self, cases: list[str] = CASES, with_raw: bool = True) -> None:
         dataset_json = json.loads((self.preprocessed / "dataset.json").read_text())
         raw = self.raw.folder if with_raw else None
-        manifest = read_manifest(self.preprocessed, raw)
-        check_labels(self.preprocessed, manifest, dataset_json, cases, 1, raw)
+        TrainingData.from_folders(self.preprocessed, raw, dataset_json, cases).check_labels(processes=1)
 
 
 def write(root: Path, drawn_in_b: list[int], **others: Any) -> RawDataset:
@@ -117,7 +117,7 @@ def test_a_structure_that_was_drawn_after_preprocessing_is_not_taught_as_backgro
 def test_labels_are_compared_once(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     start.labels()
     compared: list[Path] = []
-    monkeypatch.setattr(startup_checks, "require_same_labels", lambda folder, raw: compared.append(folder))
+    monkeypatch.setattr(startup_checks, "_check_labels_unchanged", lambda folder, raw: compared.append(folder))
     start.labels()
     assert not compared
     os.utime(start.raw.folder / "labelsTr" / "A_0.nii.gz", ns=(1, 1))
@@ -147,6 +147,10 @@ def test_a_raw_folder_without_its_label_files_is_not_asked(start: Start) -> None
     start.labels()
 
 
+def check_entries(manifest: Manifest, raw: RawDataset | None, cases: list[str]) -> list[str]:
+    return TrainingData(Path("Dataset220_Sites"), None, raw, {}, manifest, tuple(cases)).check_entries()
+
+
 GROUPS = [{"match": "B_*", **LV}, {"match": "*", **BOTH}]
 
 
@@ -163,16 +167,27 @@ def test_a_mistyped_manifest_stops_the_start(
 ) -> None:
     manifest = Manifest.from_json({"version": 1, "groups": groups, "cases": entries})
     with pytest.raises(ManifestError, match=said) as caught:
-        check_entries(manifest, start.raw.folder, CASES)
+        check_entries(manifest, start.raw, CASES)
     (warning,) = check_entries(manifest, None, CASES)  # nobody can tell: they may be test cases
     assert warning in str(caught.value)
+
+
+def test_cases_of_unity_that_an_earlier_version_converted_stop_the_start() -> None:
+    case = f"unity_01-{'a' * 64}-0001"
+    entry = {"annotated": ["LV"], "absent": ["LA"]}  # the atrium was labelled off, and may be in the image
+    manifest = Manifest.from_json({"version": 1, "cases": {case: entry}})
+    with pytest.raises(ManifestError, match=case) as caught:
+        check_entries(manifest, None, [case])
+    assert off_as_absent(manifest.cases)[0] in str(caught.value)  # what `check` says
+    new = Manifest.from_json({"version": 1, "cases": {case: {**entry, "off": "absent"}}})
+    assert check_entries(new, None, [case]) == []
 
 
 def test_patterns_and_entries_of_test_cases_are_used(start: Start, tmp_path: Path) -> None:
     cases = [Drawn("A_0", [1], LV), Drawn("new_0", [1], LV, "Ts"), Drawn("odd", [1], None, "Ts")]
     groups = [{"match": "odd*", **LV}, {"match": "gone*", "split": "test", **LV}]
     raw = write_dataset(tmp_path / "tested", "Dataset221_Tested", {"LV": 1}, cases, groups=groups)
-    assert check_entries(raw.manifest, raw.folder, ["A_0"]) == []
+    assert check_entries(raw.manifest, raw, ["A_0"]) == []
     group, entry = check_entries(raw.manifest, None, ["A_0"])
     assert "'odd*'" in group
     assert entry.startswith("1 case(s) ")

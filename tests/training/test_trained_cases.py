@@ -12,7 +12,7 @@ from training.test_mixin import DATASET, trainer_of
 from nnunet_partial.dataset.label_check import hash_names
 from nnunet_partial.dataset.splits import SPLITS_NAME
 from nnunet_partial.errors import PartialLabelError, SplitError
-from nnunet_partial.training.run_record import TRAINED_NAME, check_training_cases, save_training_cases
+from nnunet_partial.training.run_record import TRAINING_CASES_NAME, check_training_cases, save_training_cases
 
 # nnU-Net's learning-rate scheduler uses what its libraries are about to drop
 pytestmark = [
@@ -28,7 +28,7 @@ def test_folds_that_changed_are_not_gone_on_with(project: Project) -> None:
     for name in ("checkpoint_latest.pth", "checkpoint_final.pth"):
         first.save_checkpoint(str(folder / name))
     trained, _ = first.do_split()
-    assert not any(case in (folder / TRAINED_NAME).read_text() for case in trained)
+    assert not any(case in (folder / TRAINING_CASES_NAME).read_text() for case in trained)
     trainer_of(project).load_checkpoint(str(folder / "checkpoint_latest.pth"))
 
     splits_file = project.preprocessed(DATASET) / SPLITS_NAME
@@ -61,8 +61,8 @@ def test_the_order_of_cases_is_none_and_an_older_checkpoint_passes(tmp_path: Pat
 @pytest.mark.parametrize("content", ["", "[]", '{"checkpoint_final.pth": 1}'])
 def test_a_broken_record_is_said_and_written_anew(tmp_path: Path, content: str) -> None:
     checkpoint = tmp_path / "checkpoint_final.pth"
-    (tmp_path / TRAINED_NAME).write_text(content)
-    with pytest.raises(PartialLabelError, match=TRAINED_NAME):
+    (tmp_path / TRAINING_CASES_NAME).write_text(content)
+    with pytest.raises(PartialLabelError, match=TRAINING_CASES_NAME):
         check_training_cases(checkpoint, "sum")
     save_training_cases(checkpoint, "sum")
     check_training_cases(checkpoint, "sum")

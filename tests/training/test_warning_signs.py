@@ -19,7 +19,7 @@ from toy import Project
 from nnunet_partial.labels import CaseLabels, Manifest
 from nnunet_partial.trainers.nnUNetTrainerMarginal import nnUNetTrainerMarginal
 from nnunet_partial.training.loss_wrapper import confusion_counts
-from nnunet_partial.training.mixin import patch_ema_logging
+from nnunet_partial.training.nnunet_patches import patch_ema_logging, patch_validation_metrics
 from nnunet_partial.training.validation import SizeMonitor, patch_size_warnings, size_warnings_text
 
 CLASSES = ("LV", "MYO")
@@ -119,16 +119,16 @@ def test_shares_of_patches_are_summed_by_domain() -> None:
     signs.add(["b1", "b2"], samples(([1, 2, 2, 2], [1, 0, 0, 0]), ([2, 2, 0, 0], [1, 0, 0, 3])))
     # MYO of b is unknown: predicted in 3 of 4 and in 2 of the 3 voxels that count, of a it is drawn in 2 of 4 (a2 is
     # interpolated), predicted in 1 of 4: (3/4 + 2/3) / 2 = 0.708 beside 0.5, no sign; LV is known everywhere
-    assert signs.sentence(ddp=False) == ""
+    assert signs.warning_text(ddp=False) == ""
     signs.add(
         ["b1", "b2", "a1"],
         samples(([2, 2, 2, 2], [1, 0, 0, 0]), ([2, 2, 2, 2], [1, 0, 0, 0]), ([2, 0, 0, 0], [2, 0, 0, 0])),
     )
-    said = signs.sentence(ddp=False)
+    said = signs.warning_text(ddp=False)
     assert "MYO in b at 4 times" in said
-    # predicted share, samples that do not know it, those that show any; of a: drawn share, predicted share
+    # predicted share, samples not annotated for it, those that show any; of a: annotated share, predicted share
     assert re.findall(r"[\d.]+%?", said) == ["4", "100.00%", "2", "2", "25.00%", "25.00%"]
-    assert signs.sentence(ddp=False) == ""  # begun anew
+    assert signs.warning_text(ddp=False) == ""  # begun anew
     assert "a1" not in repr(signs)
 
 
@@ -168,7 +168,7 @@ def test_processes_are_summed_up(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
     monkeypatch.setattr(torch.distributed, "all_gather_object", gather)
-    assert "MYO in b at 4 times" in here.sentence(ddp=True)
+    assert "MYO in b at 4 times" in here.warning_text(ddp=True)
 
 
 @pytest.fixture
@@ -207,7 +207,7 @@ def test_the_trainers_log_tells_both(trainer: Any, tmp_path: Path, monkeypatch: 
         "foreground_mean": dict.fromkeys(entries[0]["metrics"][1], 0.0),
     }
     monkeypatch.setattr(nnunet_trainer_module, "compute_metrics_on_folder", lambda *args, **kwargs: summary)
-    with trainer._masked_metrics():
+    with patch_validation_metrics(trainer._mask_summary):
         nnunet_trainer_module.compute_metrics_on_folder("", "", str(tmp_path / "summary.json"))
     said = Path(trainer.log_file).read_text()
     assert re.search(r"WARNING SIGN: nnUNetTrainerMarginal: in b, MYO .* 10 times .* area ", said)
