@@ -1,4 +1,4 @@
-"""nnUNetTrainerABCE: one sigmoid per structure, annotated pairs only."""
+"""Train with the adaptive binary cross-entropy loss (aBCE): one sigmoid per structure, annotated structures only."""
 
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
@@ -8,28 +8,40 @@ from nnunet_partial.training.mixin import PartialLabelMixin, ZeroBackgroundMixin
 
 
 class nnUNetTrainerABCE(ZeroBackgroundMixin, PartialLabelMixin, nnUNetTrainer):
+    """Train with aBCE."""
+
     loss_class = AdaptiveBCELoss
 
 
 class nnUNetTrainerABCE_5epochs(nnUNetTrainerABCE):
+    """Train with aBCE for 5 epochs."""
+
     epochs = 5
 
 
 class nnUNetTrainerABCE_20epochs(nnUNetTrainerABCE):
+    """Train with aBCE for 20 epochs."""
+
     epochs = 20
 
 
 class nnUNetTrainerABCE_50epochs(nnUNetTrainerABCE):
+    """Train with aBCE for 50 epochs."""
+
     epochs = 50
 
 
 class nnUNetTrainerABCE_100epochs(nnUNetTrainerABCE):
+    """Train with aBCE for 100 epochs."""
+
     epochs = 100
 
 
 class nnUNetTrainerABCE_250epochs(nnUNetTrainerABCE):
+    """Train with aBCE for 250 epochs."""
+
     epochs = 250
 
 
 class nnUNetTrainerABCELabelDropout(LabelDropoutMixin, nnUNetTrainerABCE):
-    pass
+    """Train with aBCE and label dropout."""

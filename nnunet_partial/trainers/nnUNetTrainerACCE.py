@@ -1,4 +1,4 @@
-"""nnUNetTrainerACCE: cross entropy and Dice over the annotated channels alone."""
+"""Train with the adaptive categorical cross-entropy loss (aCCE): softmax over the annotated classes only."""
 
 from typing import Any, ClassVar
 
@@ -10,34 +10,46 @@ from nnunet_partial.training.mixin import PartialLabelMixin
 
 
 class nnUNetTrainerACCE(PartialLabelMixin, nnUNetTrainer):
+    """Train with aCCE."""
+
     loss_class = AdaptiveCCELoss
 
 
 class nnUNetTrainerACCE_5epochs(nnUNetTrainerACCE):
+    """Train with aCCE for 5 epochs."""
+
     epochs = 5
 
 
 class nnUNetTrainerACCE_20epochs(nnUNetTrainerACCE):
+    """Train with aCCE for 20 epochs."""
+
     epochs = 20
 
 
 class nnUNetTrainerACCE_50epochs(nnUNetTrainerACCE):
+    """Train with aCCE for 50 epochs."""
+
     epochs = 50
 
 
 class nnUNetTrainerACCE_100epochs(nnUNetTrainerACCE):
+    """Train with aCCE for 100 epochs."""
+
     epochs = 100
 
 
 class nnUNetTrainerACCE_250epochs(nnUNetTrainerACCE):
+    """Train with aCCE for 250 epochs."""
+
     epochs = 250
 
 
 class nnUNetTrainerACCELabelDropout(LabelDropoutMixin, nnUNetTrainerACCE):
-    pass
+    """Train with aCCE and label dropout."""
 
 
 class nnUNetTrainerACCEIgnore(nnUNetTrainerACCE):
-    """The loss's other form: softmax over all classes, no cross entropy on the background of incomplete cases."""
+    """Train with aCCE in its other form: softmax over all classes, no cross entropy on background of partial cases."""
 
     loss_arguments: ClassVar[dict[str, Any]] = {"background": "ignore"}

@@ -1,4 +1,4 @@
-"""nnUNetTrainerMarginal: the background of a case may hide what nobody drew."""
+"""Train with the marginal loss: classes that a case is not annotated for are merged into its background."""
 
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
@@ -8,28 +8,40 @@ from nnunet_partial.training.mixin import PartialLabelMixin
 
 
 class nnUNetTrainerMarginal(PartialLabelMixin, nnUNetTrainer):
+    """Train with the marginal loss."""
+
     loss_class = MarginalLoss
 
 
 class nnUNetTrainerMarginal_5epochs(nnUNetTrainerMarginal):
+    """Train with the marginal loss for 5 epochs."""
+
     epochs = 5
 
 
 class nnUNetTrainerMarginal_20epochs(nnUNetTrainerMarginal):
+    """Train with the marginal loss for 20 epochs."""
+
     epochs = 20
 
 
 class nnUNetTrainerMarginal_50epochs(nnUNetTrainerMarginal):
+    """Train with the marginal loss for 50 epochs."""
+
     epochs = 50
 
 
 class nnUNetTrainerMarginal_100epochs(nnUNetTrainerMarginal):
+    """Train with the marginal loss for 100 epochs."""
+
     epochs = 100
 
 
 class nnUNetTrainerMarginal_250epochs(nnUNetTrainerMarginal):
+    """Train with the marginal loss for 250 epochs."""
+
     epochs = 250
 
 
 class nnUNetTrainerMarginalLabelDropout(LabelDropoutMixin, nnUNetTrainerMarginal):
-    pass
+    """Train with the marginal loss and label dropout."""

@@ -1,4 +1,4 @@
-"""nnUNetTrainer...PrimusM: every loss with nnU-Net's transformer for volumes, Primus-M."""
+"""Train with every loss and nnU-Net's transformer for volumes, Primus-M."""
 
 from typing import Any, ClassVar
 
@@ -11,32 +11,42 @@ from nnunet_partial.training.mixin import PartialLabelMixin, ZeroBackgroundMixin
 
 
 class nnUNetTrainerNaivePrimusM(PartialLabelMixin, PrimusMixin, nnUNet_Primus_M_Trainer):
+    """Train with nnU-Net's own loss and Primus-M."""
+
     loss_class = None
 
 
 class nnUNetTrainerMarginalPrimusM(PartialLabelMixin, PrimusMixin, nnUNet_Primus_M_Trainer):
+    """Train with the marginal loss and Primus-M."""
+
     loss_class = MarginalLoss
 
 
 class nnUNetTrainerACCEPrimusM(PartialLabelMixin, PrimusMixin, nnUNet_Primus_M_Trainer):
+    """Train with aCCE and Primus-M."""
+
     loss_class = AdaptiveCCELoss
 
 
 class nnUNetTrainerACCEIgnorePrimusM(nnUNetTrainerACCEPrimusM):
+    """Train with aCCE in its form `ignore` and Primus-M."""
+
     loss_arguments: ClassVar[dict[str, Any]] = {"background": "ignore"}
 
 
 class nnUNetTrainerABCEPrimusM(ZeroBackgroundMixin, PartialLabelMixin, PrimusMixin, nnUNet_Primus_M_Trainer):
+    """Train with aBCE and Primus-M."""
+
     loss_class = AdaptiveBCELoss
 
 
 class nnUNetTrainerMarginalLabelDropoutPrimusM(LabelDropoutMixin, nnUNetTrainerMarginalPrimusM):
-    pass
+    """Train with the marginal loss, label dropout and Primus-M."""
 
 
 class nnUNetTrainerACCELabelDropoutPrimusM(LabelDropoutMixin, nnUNetTrainerACCEPrimusM):
-    pass
+    """Train with aCCE, label dropout and Primus-M."""
 
 
 class nnUNetTrainerABCELabelDropoutPrimusM(LabelDropoutMixin, nnUNetTrainerABCEPrimusM):
-    pass
+    """Train with aBCE, label dropout and Primus-M."""

@@ -1,4 +1,4 @@
-"""nnUNetTrainer...SwinUNETR: every loss with the transformer SwinUNETR, in 2-D and 3-D."""
+"""Train with every loss and the transformer SwinUNETR, in 2-D and 3-D."""
 
 from typing import Any, ClassVar
 
@@ -11,32 +11,42 @@ from nnunet_partial.training.mixin import PartialLabelMixin, ZeroBackgroundMixin
 
 
 class nnUNetTrainerNaiveSwinUNETR(PartialLabelMixin, SwinUNETRMixin, nnUNetTrainer):
+    """Train with nnU-Net's own loss and SwinUNETR."""
+
     loss_class = None
 
 
 class nnUNetTrainerMarginalSwinUNETR(PartialLabelMixin, SwinUNETRMixin, nnUNetTrainer):
+    """Train with the marginal loss and SwinUNETR."""
+
     loss_class = MarginalLoss
 
 
 class nnUNetTrainerACCESwinUNETR(PartialLabelMixin, SwinUNETRMixin, nnUNetTrainer):
+    """Train with aCCE and SwinUNETR."""
+
     loss_class = AdaptiveCCELoss
 
 
 class nnUNetTrainerACCEIgnoreSwinUNETR(nnUNetTrainerACCESwinUNETR):
+    """Train with aCCE in its form `ignore` and SwinUNETR."""
+
     loss_arguments: ClassVar[dict[str, Any]] = {"background": "ignore"}
 
 
 class nnUNetTrainerABCESwinUNETR(ZeroBackgroundMixin, PartialLabelMixin, SwinUNETRMixin, nnUNetTrainer):
+    """Train with aBCE and SwinUNETR."""
+
     loss_class = AdaptiveBCELoss
 
 
 class nnUNetTrainerMarginalLabelDropoutSwinUNETR(LabelDropoutMixin, nnUNetTrainerMarginalSwinUNETR):
-    pass
+    """Train with the marginal loss, label dropout and SwinUNETR."""
 
 
 class nnUNetTrainerACCELabelDropoutSwinUNETR(LabelDropoutMixin, nnUNetTrainerACCESwinUNETR):
-    pass
+    """Train with aCCE, label dropout and SwinUNETR."""
 
 
 class nnUNetTrainerABCELabelDropoutSwinUNETR(LabelDropoutMixin, nnUNetTrainerABCESwinUNETR):
-    pass
+    """Train with aBCE, label dropout and SwinUNETR."""

@@ -225,7 +225,11 @@ class PartialLabelMixin(_Trainer):
         return loss
 
     def _build_loss(self) -> nn.Module:
-        """Put the partial loss where nnU-Net has its own; the weights of deep supervision stay nnU-Net's."""
+        """Put the partial loss where nnU-Net has its own; the weights of deep supervision stay nnU-Net's.
+
+        Returns:
+            The loss, called with logits and target, or lists of them under deep supervision.
+        """
         built: nn.Module = super()._build_loss()
         default_loss = built.loss if isinstance(built, DeepSupervisionWrapper) else built
         self.partial_loss = PartialLabelLoss(self.build_partial_loss(default_loss), self.label_manager.ignore_label)

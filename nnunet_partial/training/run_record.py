@@ -191,7 +191,14 @@ def check_training_cases(checkpoint: Path, cases_hash: str) -> None:
 
 
 def _read_training_cases(file: Path) -> dict[str, str]:
-    """Return the hash of each checkpoint; empty where there is no file."""
+    """Read the record of the training cases.
+
+    Returns:
+        The hash of the training cases of each checkpoint; empty where there is no file.
+
+    Raises:
+        PartialLabelError: The file is no such record.
+    """
     hashes = read_json(file) if file.exists() else {}
     if isinstance(hashes, dict) and all(isinstance(value, str) for value in hashes.values()):
         return hashes

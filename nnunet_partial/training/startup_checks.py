@@ -213,7 +213,11 @@ class TrainingData:
 
 
 def _open_raw_dataset(folder: Path | None) -> RawDataset | None:
-    """Open the raw dataset where its label files are there to compare with; on a cluster they often are not."""
+    """Open the raw dataset where its label files are there to compare with; on a cluster they often are not.
+
+    Returns:
+        The dataset, or None.
+    """
     if folder is None or not (folder / "dataset.json").exists():
         return None
     dataset = RawDataset(folder)
@@ -229,11 +233,14 @@ def _unused_entries(manifest: Manifest, cases: Sequence[str]) -> list[str]:
 
 
 def _check_all_preprocessed(preprocessed: Path, raw: RawDataset | None, cases: Sequence[str], file_ending: str) -> None:
-    """Raise DatasetError where the preprocessed cases are not those of the dataset.
+    """Check that the preprocessed cases are those of the dataset.
 
     A preprocessing that was interrupted, or cases that were added later, would leave some out unseen. The dataset is
     what the raw folder holds, and without it what nnU-Net copied: the copies stay when a case is removed and all is
     preprocessed again, so more of them are no mistake where there is a raw folder.
+
+    Raises:
+        DatasetError: Cases are missing, or there are too many.
     """
     again = f"nnUNetv2_plan_and_preprocess -d {dataset_id(preprocessed)}"
     copies = preprocessed / GT_SEGMENTATIONS
@@ -261,7 +268,11 @@ def _check_all_preprocessed(preprocessed: Path, raw: RawDataset | None, cases: S
 
 
 def _check_labels_unchanged(preprocessed: Path, raw: RawDataset) -> None:
-    """Raise DatasetError where a label file is not as it was preprocessed; reads all of them that are not links."""
+    """Check that the label files are as they were preprocessed; reads all of them that are not links.
+
+    Raises:
+        DatasetError: Some are not.
+    """
     changed = changed_labels(labels_of_images(raw), preprocessed)
     if changed:
         raise DatasetError(

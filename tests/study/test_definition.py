@@ -10,7 +10,7 @@ from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.study.config import ARCHITECTURES, Network, Scenario, Study
 from nnunet_partial.study.folder import StudyFolder
 from nnunet_partial.study.steps import derived_datasets, models, steps
-from nnunet_partial.training.architectures import CUBE
+from nnunet_partial.training.architectures import PRIMUS_CUBE_VOXELS
 
 GOOD = """\
 name: camus-echonet
@@ -155,4 +155,4 @@ def test_a_patch_that_cannot_be_cut_into_cubes(tmp_path: Path) -> None:
     read(tmp_path, primus + "network: {patch: [24, 32, 40]}\n")
     with pytest.raises(PartialLabelError, match=r"line 12: primus-m: .* 24 36 40; .* multiples of 8"):
         read(tmp_path, primus + "network: {patch: [24, 36, 40]}\n")
-    assert ARCHITECTURES["primus-m"].patch_multiple == CUBE
+    assert ARCHITECTURES["primus-m"].patch_multiple == PRIMUS_CUBE_VOXELS
