@@ -1,4 +1,4 @@
-"""Public echo data sets, and one's own, become nnU-Net data sets that say who annotated what."""
+"""Convert public echo datasets, and the user's own, to nnU-Net datasets with a manifest of who annotated what."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from .hmc_qu import HmcQu
 from .ted import Ted
 from .unity import Unity
 
-#: Every data set that `nnunet_partial convert NAME` knows. A new one is a subclass of DataSet and a line here.
+#: Every converter of `nnunet_partial convert NAME`. A new one is a subclass of DataSet and a line here.
 DATASETS: dict[str, type[DataSet]] = {
-    data_set.name: data_set
-    for data_set in (
+    dataset.name: dataset
+    for dataset in (
         Camus,
         EchoNetDynamic,
         EchoNetPediatric,

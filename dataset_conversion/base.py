@@ -1,8 +1,7 @@
-"""What every public data set must be able to tell: where its pictures are, who drew what, and in which units.
+"""Base class of the dataset converters, and the items that a converter hands to the writer.
 
-What a data set hands to the writer: pictures with their outlines, and what had to be left out, and why.
-
-A made-up image depth for pictures without a pixel size, so that nnU-Net brings all data sets to about one scale.
+A converter is a subclass of `DataSet`: it knows the names, labels and units of one public dataset, and yields
+`ConvertedCase`, `Skipped` and `Note`. `writer.convert` writes them. docs/extend.md shows how a converter is added.
 """
 
 from __future__ import annotations
@@ -25,36 +24,35 @@ from nnunet_partial.errors import ConversionError
 from nnunet_partial.labels import CaseLabels
 from nnunet_partial.utils.text import format_names, format_values, printable
 
+#: Nominal image depth from the top to the bottom row, for images without a spacing, so that nnU-Net brings all datasets
+#: to about one scale; docs/how-to/convert-datasets.md says why, and how to check it on a copy of the data.
+DEPTH_MM = 150.0
+
 _IDENTIFIER = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,118}[A-Za-z0-9])?")
-
-
-def require_identifier(name: str) -> str:
-    """`name`, if it may become a file name as it is. Raises ConversionError for anything but letters, digits, _ and -.
-
-    Nothing is mapped: two names must never become one, and none may lead out of the target folder (../, /etc).
-    """
-    if not _IDENTIFIER.fullmatch(name):
-        raise ConversionError(
-            f"{printable(name)!r} cannot name a case: expected at most 120 letters, digits, '_' and '-', the first and "
-            "the last a letter or digit. Rename it in the source."
-        )
-    return name
+_ARCHIVE_ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".7z")
 
 
 @dataclass(frozen=True)
 class SourceItem:
-    """One thing to open: a video, a patient's view. `name` shows it to the user and is unique in the data set."""
+    """Represent one thing to open, such as a video or one view of a patient.
+
+    Attributes:
+        name: Name shown to the user, unique in the dataset.
+    """
 
     name: str
 
 
 @dataclass(frozen=True)
 class ConvertedCase:
-    """One picture with its outlines, in memory.
+    """Hold one image with its mask, in memory.
 
-    `image`, `mask`: (rows, cols), or (slices, rows, cols) for a volume; mask 0 background, 1, 2, ... the classes of the
-    data set. `spacing_mm`: one number per axis, in that order. `labels.info["split"]` "test" sends the case to
-    imagesTs.
+    Attributes:
+        identifier: Case name, as in the file names of the nnU-Net dataset.
+        image: Gray values of shape (rows, cols), or (slices, rows, cols) for a volume.
+        mask: Label values of the same shape: 0 background, 1, 2, ... the converted classes of the dataset.
+        spacing_mm: One number per axis of `image` in mm, in the order of the axes.
+        labels: Manifest entry. `labels.info["split"]` "test" sends the case to imagesTs.
     """
 
     identifier: str
@@ -63,15 +61,14 @@ class ConvertedCase:
     spacing_mm: tuple[float, ...]
     labels: CaseLabels
 
-    @property
-    def part(self) -> str:
-        """Where the case goes: "Ts" (official test part) or "Tr"."""
-        return "Ts" if self.labels.split == "test" else "Tr"
+    def validate(self, classes: Sequence[str]) -> None:
+        """Check that identifier, image, mask, spacing and manifest entry fit together.
 
-    def require_sound(self, classes: Sequence[str]) -> None:
-        """Raises ConversionError where image, mask, spacing and declaration do not fit together.
+        Args:
+            classes: Names of the mask values 1, 2, ...
 
-        `classes`: what the mask values 1, 2, ... mean.
+        Raises:
+            ConversionError: If one of them does not fit; the message says which, and what was expected.
         """
         require_identifier(self.identifier)
         axes = ("rows", "cols") if len(self.spacing_mm) == 2 else ("slices", "rows", "cols")
@@ -83,144 +80,308 @@ class ConvertedCase:
             raise ConversionError("the image holds NaN or infinite values")
         if not all(np.isfinite(mm) and mm > 0 for mm in self.spacing_mm):
             count = "two" if len(axes) == 2 else "three"
-            raise ConversionError(f"the pixel size is {self.spacing_mm} mm, expected {count} numbers above 0")
+            raise ConversionError(f"the spacing is {self.spacing_mm} mm, expected {count} numbers above 0")
         allowed = {0, *(classes.index(name) + 1 for name in self.labels.annotated)}
-        strange = sorted({float(value) for value in np.unique(self.mask)} - allowed)
-        if strange:
+        unexpected = sorted({float(value) for value in np.unique(self.mask)} - allowed)
+        if unexpected:
             meaning = ", ".join(f"{value} {name}" for value, name in enumerate(["background", *classes]))
-            raise ConversionError(f"the mask holds the value(s) {format_values(strange)}; expected only {meaning}")
+            raise ConversionError(f"the mask holds the value(s) {format_values(unexpected)}; expected only {meaning}")
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """A case that cannot be converted. `known_defect`: the official release has this fault, nobody needs to act."""
+    """Report a case that cannot be converted.
+
+    Attributes:
+        case: Name of the case or of its source.
+        reason: Why it cannot be converted.
+        known_defect: Whether the official release has this fault, so that the user need not act.
+    """
 
     case: str
     reason: str
     known_defect: bool = False
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "case", printable(self.case))
-        object.__setattr__(self, "reason", printable(self.reason))
-
 
 @dataclass(frozen=True)
 class Note:
-    """Something odd that did not stop the conversion."""
+    """Report something unusual that did not stop the conversion.
+
+    Attributes:
+        about: Case, source, file or subject that the note is about.
+        text: What is unusual.
+    """
 
     about: str
     text: str
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "about", printable(self.about))
-        object.__setattr__(self, "text", printable(self.text))
+
+@dataclass(frozen=True)
+class SourceScan:
+    """Hold what one scan of the source folder found.
+
+    Attributes:
+        items: Everything to open, in a fixed order.
+        notes: What is unusual about the folder as a whole.
+        tables: Small files whose content decides the result. When one of them changes, an interrupted conversion
+            starts again.
+    """
+
+    items: Sequence[SourceItem]
+    notes: Sequence[Note] = ()
+    tables: Sequence[Path] = ()
 
 
 @dataclass(frozen=True)
 class DataSet(ABC):
-    """A public data set on disk. A subclass knows names, labels and units, yields cases, and writes nothing.
+    """Base class of a converter: a public dataset on disk, of which cases are yielded and nothing is written.
 
-    `root` is the folder that the user names; every further field of a subclass is an option with a default, and
-    `add_options` offers it on the command line under the same name. Instances are sent to worker processes, so they
-    hold options, not data.
+    Every field of a subclass beside `root` is an option with a default; `add_options` offers it on the command line
+    under the same name. Instances are sent to worker processes, so they hold options and no data.
+
+    Attributes:
+        root: Folder that the user names.
+        name: What the user types: `nnunet_partial convert NAME`.
+        title: One line for the list of datasets.
+        description: Where to ask for the dataset, under which terms, and which folder to give.
+        default_name: Default of `--name`.
+        classes: Classes that the dataset annotates, in the common order.
+        reference: Publication, for dataset.json.
+        license: Terms of use, for dataset.json.
     """
 
     root: Path
 
-    #: what the user types: `nnunet_partial convert NAME`
     name: ClassVar[str]
-    #: one line for the list of data sets
     title: ClassVar[str]
-    #: where to ask for it, under which terms, which folder to give
     description: ClassVar[str]
-    #: the default of --name
     default_name: ClassVar[str]
-    #: the classes it has drawn, in the common order; mask values are 1, 2, ...
     classes: ClassVar[tuple[str, ...]]
-    #: for dataset.json
     reference: ClassVar[str]
     license: ClassVar[str]
 
     @classmethod
     def add_options(cls, parser: argparse.ArgumentParser) -> None:
-        """Adds the options of this data set to its own subcommand; none by default."""
+        """Add the options of this dataset to its subcommand; none by default.
+
+        Args:
+            parser: Parser of `nnunet_partial convert NAME`.
+        """
         return None
 
     @classmethod
     def from_options(cls, root: Path, options: argparse.Namespace) -> DataSet:
-        """The data set with the options that `add_options` offered."""
-        own = [field.name for field in dataclasses.fields(cls) if field.name != "root"]
-        return cls(root, **{name: getattr(options, name) for name in own})
+        """Build the converter from parsed options.
 
-    @abstractmethod
+        Args:
+            root: Folder that the user names.
+            options: Values of the options that `add_options` added; lists become tuples.
+
+        Returns:
+            The converter.
+        """
+        values = {f.name: getattr(options, f.name) for f in dataclasses.fields(cls) if f.name != "root"}
+        return cls(root, **{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+
+    @property
+    def converted_classes(self) -> tuple[str, ...]:
+        """Return the classes of the nnU-Net dataset, the names of the mask values 1, 2, ...; `classes` by default."""
+        return self.classes
+
+    def scan(self) -> SourceScan:
+        """Scan the source folder once; quick, opens no image.
+
+        Returns:
+            What there is to open, notes about the folder, and the tables that decide the result.
+
+        Raises:
+            ConversionError: If the folder is not one of this dataset, or a table cannot be read.
+        """
+        return SourceScan(self.sources(), list(self.remarks()), self.tables())
+
     def sources(self) -> Sequence[SourceItem]:
-        """Everything to open, in a fixed order; quick, opens no picture. Raises ConversionError for a wrong folder."""
+        raise NotImplementedError
+
+    def remarks(self) -> Iterator[Note]:
+        yield from ()
+
+    def tables(self) -> Sequence[Path]:
+        return ()
 
     @abstractmethod
     def read(self, source: SourceItem) -> Iterator[ConvertedCase | Skipped | Note]:
-        """The cases of one source, and what was left out or looked odd.
+        """Read one source; called in a worker process.
 
-        A ConversionError from here means that the rest of the source cannot be converted; the writer names it.
+        Args:
+            source: One of the items of `scan`.
+
+        Returns:
+            An iterator over the cases of the source, what is skipped, and what is unusual.
+
+        Raises:
+            ConversionError: If the rest of the source cannot be converted. The writer names the source.
         """
 
-    def remarks(self) -> Iterator[Note]:
-        """What is odd about the folder as a whole; nothing by default."""
-        yield from ()
+    def summarise_notes(self, notes: Sequence[Note]) -> Sequence[Note]:
+        """Summarize the notes of all sources for the report, where many are alike; unchanged by default.
 
-    def gathered(self, notes: Sequence[Note]) -> Sequence[Note]:
-        """The notes of all sources as the report shows them; here one may be made of many that are alike."""
+        Args:
+            notes: Notes in the order of the sources.
+
+        Returns:
+            Notes for the report; empty if there is nothing to say.
+        """
         return notes
 
-    def tables(self) -> Sequence[Path]:
-        """Small files whose content decides the result: when one changes, interrupted work is not taken up again."""
-        return ()
+    def options_record(self, tables: Sequence[Path]) -> dict[str, Any]:
+        """Describe source, options and tables, so that the same record means the same result.
 
-    def made_with(self) -> dict[str, Any]:
-        """Source, options and tables as JSON values: the same means the same result."""
+        Args:
+            tables: The tables that `scan` found.
+
+        Returns:
+            JSON values; of each table the SHA-256 hash.
+        """
         options = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "root"}
         return {
             "data_set": self.name,
             "source": printable(str(self.root.resolve())),
             **{name: list(value) if isinstance(value, tuple) else value for name, value in options.items()},
-            "tables": {printable(path.name): hashlib.sha256(path.read_bytes()).hexdigest() for path in self.tables()},
+            "tables": {printable(path.name): hashlib.sha256(path.read_bytes()).hexdigest() for path in tables},
         }
 
 
+def require_identifier(name: str) -> str:
+    """Check that a name can be a file name as it is.
+
+    Nothing is replaced: two names must never become one, and none may lead out of the target folder (../, /etc).
+
+    Args:
+        name: Proposed identifier of a case.
+
+    Returns:
+        The same name.
+
+    Raises:
+        ConversionError: If it holds anything but letters, digits, _ and -, or is too long.
+    """
+    if not _IDENTIFIER.fullmatch(name):
+        raise ConversionError(
+            f"{printable(name)!r} cannot name a case: expected at most 120 letters, digits, '_' and '-', the first and "
+            "the last a letter or digit. Rename it in the source."
+        )
+    return name
+
+
 def require_folder(folder: Path) -> None:
-    """Raises ConversionError where `folder` is not a folder; knows the archive that was not unpacked."""
+    """Check that the source folder exists.
+
+    Args:
+        folder: Folder that the user names.
+
+    Raises:
+        ConversionError: If it does not exist, or is a file, such as an archive that was not unpacked.
+    """
     if folder.is_file():
-        way = "Unpack it and give the folder." if folder.suffix.lower() in (".zip", ".tar", ".gz", ".7z") else ""
-        raise ConversionError(f"{printable(str(folder))} is a file; expected the folder of the data set. {way}".strip())
+        advice = " Unpack it and give the folder." if folder.name.lower().endswith(_ARCHIVE_ENDINGS) else ""
+        raise ConversionError(f"{printable(str(folder))} is a file; expected the folder of the dataset.{advice}")
     if not folder.is_dir():
-        raise ConversionError(f"{printable(str(folder))} does not exist; expected the folder of the data set.")
+        raise ConversionError(f"{printable(str(folder))} does not exist; expected the folder of the dataset.")
 
 
 def not_found(folder: Path, looked_for: str) -> ConversionError:
-    """The error for a wrong folder: what was looked for, what is there, what to do."""
-    there = sorted(printable(path.name) for path in folder.iterdir())
-    zipped = [name for name in there if name.lower().endswith((".zip", ".tar", ".tar.gz", ".7z"))]
-    way = f" Unpack {format_names(zipped, 3)} first." if zipped else " Is it the right folder, and the right data set?"
-    found = format_names(there, 8) if there else "nothing, the folder is empty"
-    return ConversionError(f"{printable(str(folder))}: looked for {looked_for}; found: {found}.{way}")
+    """Build the error for a wrong folder: what was looked for, what is there, what to do.
+
+    Args:
+        folder: Existing folder.
+        looked_for: What was expected in it.
+
+    Returns:
+        The error, to be raised by the caller.
+    """
+    names = sorted(printable(path.name) for path in folder.iterdir())
+    archives = [name for name in names if name.lower().endswith(_ARCHIVE_ENDINGS)]
+    question = " Is it the right folder, and the right dataset?"
+    advice = f" Unpack {format_names(archives, 3)} first." if archives else question
+    content = format_names(names, 8) if names else "nothing, the folder is empty"
+    return ConversionError(f"{printable(str(folder))}: looked for {looked_for}; found: {content}.{advice}")
 
 
-#: From the top to the bottom row; docs/how-to/convert-datasets.md says why, and how to check it on a copy of the data.
-DEPTH_MM = 150.0
+def add_depth_option(parser: argparse.ArgumentParser, when: str = "the dataset has no spacing") -> None:
+    """Add the option --depth-mm.
 
-
-def add_depth_option(parser: argparse.ArgumentParser, when: str = "the data set has no pixel size") -> None:
-    """Adds --depth-mm."""
+    Args:
+        parser: Parser of the dataset's subcommand.
+        when: When the nominal depth is used, for the help text.
+    """
     parser.add_argument(
         "--depth-mm",
         type=float,
         default=DEPTH_MM,
         metavar="MM",
-        help=f"{when}: take images as this deep, top to bottom; marked in the manifest as not known "
+        help=f"{when}: image depth in mm, from the top to the bottom row; marked as nominal in the manifest "
         "(default: %(default)s)",
     )
 
 
 def require_depth(depth_mm: float) -> None:
-    """Raises ConversionError for a depth that is no number above 0."""
+    """Check a nominal image depth.
+
+    Args:
+        depth_mm: Depth in mm, from the top to the bottom row.
+
+    Raises:
+        ConversionError: If it is not a finite number above 0.
+    """
     if not (math.isfinite(depth_mm) and depth_mm > 0):
         raise ConversionError(f"the image depth is {depth_mm} mm, expected a number above 0, such as 150")
+
+
+def nominal_spacing_mm(depth_mm: float, rows: int) -> tuple[float, float]:
+    """Compute the spacing of an image of nominal depth, with square pixels.
+
+    Args:
+        depth_mm: Depth in mm, from the top to the bottom row.
+        rows: Number of rows of the image.
+
+    Returns:
+        Height and width of a pixel in mm.
+    """
+    return depth_mm / rows, depth_mm / rows
+
+
+def classes_in_mask(mask: NDArray[Any], classes: Sequence[str]) -> tuple[str, ...]:
+    """List the classes that have a pixel in a mask.
+
+    Args:
+        mask: Label values of any shape.
+        classes: Names of the values 1, 2, ...
+
+    Returns:
+        Names in the order of `classes`; empty if there is only background.
+    """
+    return tuple(name for value, name in enumerate(classes, start=1) if (mask == value).any())
+
+
+def without_none(**info: Any) -> dict[str, Any]:
+    """Keep the entries of a case that are known.
+
+    Args:
+        info: Entries of `CaseLabels.info`; None where the dataset does not say.
+
+    Returns:
+        The entries that are not None, in their order.
+    """
+    return {name: value for name, value in info.items() if value is not None}
+
+
+def format_values(values: Sequence[float]) -> str:
+    """Format mask values for a message.
+
+    Args:
+        values: Numbers in order.
+
+    Returns:
+        The first ten, separated by commas.
+    """
+    return ", ".join(f"{value:g}" for value in values[:10])

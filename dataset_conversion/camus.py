@@ -26,7 +26,7 @@ from nnunet_partial.utils.tables import parse_int, parse_number
 from nnunet_partial.utils.text import format_names, printable
 
 from .base import ConvertedCase, DataSet, Note, Skipped, SourceItem, not_found, require_folder, require_identifier
-from .readers.images import read_camus_image
+from .readers.images import read_image
 
 
 @dataclass(frozen=True)
@@ -201,7 +201,7 @@ FRAMES = ("ed-es", "half-sequence")
 
 #: As the cfg file of a view rates its pictures, from poor to good.
 QUALITIES = ("Poor", "Medium", "Good")
-#: Notes of this name are views left out for their quality; `gathered` counts them.
+#: Notes of this name are views left out for their quality; `summarise_notes` counts them.
 QUALITY = "quality"
 
 #: Mean difference in grey values up to which a still counts as the frame of the sequence that it was taken from.
@@ -326,7 +326,7 @@ class Camus(DataSet):
     def remarks(self) -> Iterator[Note]:
         yield from self._patients().remarks()
 
-    def gathered(self, notes: Sequence[Note]) -> Sequence[Note]:
+    def summarise_notes(self, notes: Sequence[Note]) -> Sequence[Note]:
         """The views that were left out for their quality as one note."""
         poorer = [note.text for note in notes if note.about == QUALITY]
         counted = [
@@ -378,7 +378,7 @@ class Camus(DataSet):
         if not wanted and not source.file(source.sequence).exists():
             return
         try:
-            images, spacing_mm = read_camus_image(source.file(source.sequence))
+            images, spacing_mm = read_image(source.file(source.sequence))
             if images.ndim != 3:
                 raise ConversionError(f"{source.file(source.sequence).name} has shape {images.shape}, expected frames")
         except ConversionError as problem:
@@ -406,7 +406,7 @@ def _missing(source: PatientView) -> Skipped | Note:
 
 
 def _pair(source: PatientView, what: str) -> tuple[Image, Image]:
-    return read_camus_image(source.file(what)), read_camus_image(source.file(f"{what}_gt"))
+    return read_image(source.file(what)), read_image(source.file(f"{what}_gt"))
 
 
 def _drawn(
@@ -495,7 +495,7 @@ def _between(
         yield Skipped(source.identifier(source.sequence), text)
         return
     try:
-        masks, _ = read_camus_image(source.file(f"{source.sequence}_gt"))
+        masks, _ = read_image(source.file(f"{source.sequence}_gt"))
         if masks.shape != images.shape:
             raise ConversionError(f"image and mask differ in shape: {images.shape} and {masks.shape}")
     except ConversionError as problem:

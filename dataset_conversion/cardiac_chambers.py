@@ -51,7 +51,7 @@ from .base import (
     require_identifier,
 )
 from .duplicates import FRAME_HASH, frame_hash, link_duplicates
-from .readers.nifti_video import NiftiVideo, nifti_video
+from .readers.nifti_video import NiftiVideo, read_nifti_header
 from .readers.orientation import AS_STORED, DOUBTFUL, TRANSPOSED, orientation
 
 #: The four chambers in the common order; written as 1, 2, 3, 4.
@@ -194,7 +194,7 @@ class CardiacFamily(DataSet):
         assert isinstance(source, ChamberVideo)
         if source.problem:
             raise ConversionError(source.problem)
-        image, label = nifti_video(source.image), nifti_video(source.label)
+        image, label = read_nifti_header(source.image), read_nifti_header(source.label)
         _require_same_size(image, label)
         require_identifier(source.identifier(0))
         if source.patient != source.own_patient:
@@ -275,7 +275,7 @@ class CardiacFamily(DataSet):
 def _hash(path: Path) -> str | None:
     """None where the file cannot be read; `read` says why."""
     try:
-        return frame_hash(nifti_video(path))
+        return frame_hash(read_nifti_header(path))
     except ConversionError:
         return None
 
@@ -284,7 +284,7 @@ def _require_same_size(image: NiftiVideo, label: NiftiVideo) -> None:
     if image.shape != label.shape:
         raise ConversionError(f"image and label differ in size: {image.shape} and {label.shape} (rows, columns)")
     if image.length != label.length:
-        each = " and ".join("a single picture" if v.flat else f"{v.length} frames" for v in (image, label))
+        each = " and ".join("a single picture" if v.is_image else f"{v.length} frames" for v in (image, label))
         raise ConversionError(f"image and label differ in length: {each}")
 
 

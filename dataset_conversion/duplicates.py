@@ -1,4 +1,4 @@
-"""Finding videos that are in a collection more than once, so that no patient is on both sides of a split."""
+"""Find recordings that occur more than once, so that no patient is on both sides of a split."""
 
 from __future__ import annotations
 
@@ -21,33 +21,42 @@ FRAME_HASH = "frame_hash"
 
 
 def frame_hash(video: NiftiVideo) -> str | None:
-    """A name for the video's first frame that shows anything: the same for equal pixels, however turned or mirrored.
+    """Hash the first frame of a video that is not blank.
 
-    None where no frame shows anything, or the file is broken before: blank frames must not make strangers one patient.
+    Args:
+        video: The recording.
+
+    Returns:
+        16 hexadecimal digits, equal for equal pixels however the frame is transposed or mirrored. None if all frames
+        are blank, or the file is broken before one that is not: blank frames must not link strangers.
     """
     try:
         for frame in video.frames():
             if frame.min() < frame.max():
-                return min(_digest(turned) for turned in _turned(to_smallest_dtype(frame)))
+                return min(_hash(stored) for stored in _orientations(to_smallest_dtype(frame)))
     except ConversionError:
         return None
     return None
 
 
-def _turned(frame: NDArray[Any]) -> Iterator[NDArray[Any]]:
-    """The frame (rows, cols) in all eight ways in which a file may store it."""
-    for way in (frame, frame.T):
-        yield from (way, way[::-1], way[:, ::-1], way[::-1, ::-1])
+def _orientations(frame: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """Yield the frame (rows, cols) in all eight orientations in which a file may store it."""
+    for stored in (frame, frame.T):
+        yield from (stored, stored[::-1], stored[:, ::-1], stored[::-1, ::-1])
 
 
-def _digest(frame: NDArray[Any]) -> str:
+def _hash(frame: NDArray[Any]) -> str:
     return hashlib.sha256(f"{frame.shape} {frame.dtype}".encode() + frame.tobytes()).hexdigest()[:16]
 
 
 def link_duplicates(links: Iterable[tuple[str, str | None]]) -> dict[str, str]:
-    """For each patient the first, in order, of all patients who are the same person; who stands alone is its own.
+    """Link patients that share a recording.
 
-    `links`: patient and frame hash, one pair per video; hashes that are None link nobody.
+    Args:
+        links: Patient and frame hash, one pair per video; None links to nobody.
+
+    Returns:
+        For each patient the first, in order, of all linked patients; a patient without a link maps to itself.
     """
     parent: dict[str, str] = {}
 
@@ -57,27 +66,38 @@ def link_duplicates(links: Iterable[tuple[str, str | None]]) -> dict[str, str]:
         return patient
 
     first: dict[str, str] = {}
-    for patient, found in links:
-        here = root(patient)
-        if found is not None:
-            one, other = sorted((root(first.setdefault(found, patient)), here))
-            parent[other] = one
+    for patient, frame in links:
+        own = root(patient)
+        if frame is not None:
+            kept, linked = sorted((root(first.setdefault(frame, patient)), own))
+            parent[linked] = kept
     return {patient: root(patient) for patient in parent}
 
 
 def patient_by_case(entries: Iterable[tuple[str, CaseLabels]]) -> dict[str, str]:
-    """For each patient of these (case, labels) the one name that all of the same person get; see `groups`."""
+    """Map each patient to the one name that all names of the same person get; see `link_duplicates`.
+
+    Args:
+        entries: Pairs of case and manifest entry.
+
+    Returns:
+        Common name by patient; by case where the entry has no patient.
+    """
     links = ((labels.patient or case, labels.info.get(FRAME_HASH)) for case, labels in entries)
-    return link_duplicates((patient, found if isinstance(found, str) else None) for patient, found in links)
+    return link_duplicates((patient, frame if isinstance(frame, str) else None) for patient, frame in links)
 
 
 def merge_duplicate_patients(entries: Mapping[str, CaseLabels]) -> tuple[dict[str, CaseLabels], list[str]]:
-    """The cases with one patient per person, where frame hashes show that several are the same; and a warning for it.
+    """Give duplicate patients one name, where frame hashes show that they are the same person.
 
-    `entries`: by case, of all data sets that are merged.
+    Args:
+        entries: Manifest entries by case, of all datasets that are merged.
+
+    Returns:
+        The entries with common patient names, and a list with one warning; empty if there are no duplicates.
     """
     person = patient_by_case(entries.items())
-    renamed = {patient: one for patient, one in person.items() if patient != one}
+    renamed = {patient: kept for patient, kept in person.items() if patient != kept}
     merged = {
         case: replace(labels, patient=renamed[labels.patient or case])
         if (labels.patient or case) in renamed
@@ -85,7 +105,7 @@ def merge_duplicate_patients(entries: Mapping[str, CaseLabels]) -> tuple[dict[st
         for case, labels in entries.items()
     }
     warning = (
-        f"{len(renamed)} patient(s) are there under another name too, with the same recording; they count as one, so "
-        f"that no split parts them: {format_names([f'{patient} = {one}' for patient, one in renamed.items()])}"
+        f"{len(renamed)} patient(s) have the same recording under another name; they count as one patient, so that "
+        f"no split separates them: {format_names([f'{patient} = {kept}' for patient, kept in renamed.items()])}"
     )
     return merged, [warning] if renamed else []

@@ -329,7 +329,7 @@ class EchoNetDynamic(DataSet):
             if frame in frames.why_missing:
                 yield Skipped(identifier, frames.why_missing[frame])
                 continue
-            image = frames.found[frame]
+            image = frames.images[frame]
             mask = polygon.fill_polygon(traced.points, (image.shape[0], image.shape[1]))
             pixels = int(mask.sum())
             if pixels == 0:

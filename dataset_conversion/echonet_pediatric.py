@@ -164,7 +164,7 @@ VIEWS = {"A4C": "4CH", "PSAX": "PSAX"}
 #: No atrium is in the short axis of the ventricle; the right ventricle is, and nobody drew it.
 ABSENT = {"4CH": (), "PSAX": ("LA", "RA")}
 
-#: Notes of this name are evidence of how frames are counted; `gathered` counts them.
+#: Notes of this name are evidence of how frames are counted; `summarise_notes` counts them.
 NUMBERS = "frame numbers"
 FROM_0, FROM_1 = "frame 0 is traced", "the traced frame is the number of frames"
 
@@ -274,7 +274,7 @@ class EchoNetPediatric(DataSet):
                 )
         yield from _about_folds(_folds_of_patients(listed), bool(self.val_folds or self.test_folds))
 
-    def gathered(self, notes: Sequence[Note]) -> Sequence[Note]:
+    def summarise_notes(self, notes: Sequence[Note]) -> Sequence[Note]:
         """What speaks for counting frames from 0 or from 1, as one note instead of one per video."""
         texts = [note.text for note in notes if note.about == NUMBERS]
         zero, one = texts.count(FROM_0), texts.count(FROM_1)
@@ -321,7 +321,7 @@ class EchoNetPediatric(DataSet):
             if frame in frames.why_missing:
                 yield Skipped(identifier, frames.why_missing[frame])
                 continue
-            image = frames.found[frame]
+            image = frames.images[frame]
             mask = polygon.fill_polygon(points, (image.shape[0], image.shape[1]))
             pixels = int(mask.sum())
             if pixels == 0:

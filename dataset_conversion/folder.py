@@ -30,7 +30,7 @@ from .base import (
     require_folder,
     require_identifier,
 )
-from .readers.images import ENDINGS, read_own_image, renumbered, require_same_place
+from .readers.images import IMAGE_ENDINGS, compare_geometry, read_own_image, relabel_mask
 
 COLUMNS = ("case", "image", "mask", "annotated", "absent", "domain", "patient")
 #: Kept where the table has them.
@@ -262,9 +262,9 @@ class OwnFolder(DataSet):
         require_identifier(source.name)
         image = read_own_image(self.root / IMAGES / source.image, self.volumes)
         mask = read_own_image(self.root / MASKS / source.mask, self.volumes)
-        for text in require_same_place(image, mask):
+        for text in compare_geometry(image, mask):
             yield Note(source.name, text)
-        if image.coloured:
+        if image.is_color:
             yield Note(source.name, f"{source.image} has colours; their brightness is taken")
         drawn = self._numbers(source.labels)
         labels = replace(source.labels, info={**source.labels.info, "spacing_known": image.spacing_mm is not None})
@@ -272,7 +272,7 @@ class OwnFolder(DataSet):
         case = ConvertedCase(
             source.name,
             image.array,
-            renumbered(mask, self.meaning(), drawn),
+            relabel_mask(mask, self.meaning(), drawn),
             image.spacing_mm or (pixel_mm, pixel_mm),
             labels,
         )
@@ -292,5 +292,5 @@ def _files(folder: Path) -> list[str]:
     return [
         path.relative_to(folder).as_posix()
         for path in folder.rglob("*")
-        if path.name.lower().endswith(ENDINGS) and not path.name.startswith(".")
+        if path.name.lower().endswith(IMAGE_ENDINGS) and not path.name.startswith(".")
     ]

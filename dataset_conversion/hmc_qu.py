@@ -332,7 +332,7 @@ class HmcQu(DataSet):
             if not mask.any():
                 yield Skipped(identifier, f"nothing is drawn in its mask (frame {frame})")
                 continue
-            image = frames.found[frame]
+            image = frames.images[frame]
             info = {"view": "4CH", "frame": frame, "interpolated": False, "spacing_known": False}
             labels = CaseLabels(annotated=self.classes, domain="hmcqu", patient=patient, info=info)
             pixel_mm = self.depth_mm / image.shape[0]

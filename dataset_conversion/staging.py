@@ -1,7 +1,7 @@
-"""Building a data set out of sight and showing it only when it is whole.
+"""Build a dataset in a hidden folder and publish it when it is complete.
 
-Everything is written to a hidden folder beside the final one. Interrupted, the work stays there and the next start goes
-on with it; finished, the folder is renamed. So `Dataset501_CAMUS` is either complete or not there.
+The hidden folder lies beside the final one. If interrupted, it stays, and the next start continues with it; at the end
+it is renamed. So `Dataset501_CAMUS` is either complete or absent.
 """
 
 from __future__ import annotations
@@ -26,31 +26,48 @@ FINGERPRINT_NAME = ".made_with.json"
 
 
 @contextlib.contextmanager
-def staged_dataset(name: str, made_with: Mapping[str, Any], overwrite: bool = False) -> Iterator[Path]:
-    """Yields the hidden folder in which data set `name` is built; it becomes nnUNet_raw/`name` if the block ends well.
+def staged_dataset(name: str, options: Mapping[str, Any], overwrite: bool = False) -> Iterator[Path]:
+    """Open the hidden folder in which a dataset is built, and publish it if the block ends without an error.
 
-    `made_with` (JSON-able: source, options) decides whether what an interrupted run left may be used: if it differs,
-    the folder starts empty. An error in the block leaves the folder for the next start. Raises DatasetError where the
-    data set exists and `overwrite` is off, where another data set has its id, where another process builds it, or for
-    an OSError: the disk is full, or may not be written to.
+    An error in the block leaves the folder for the next start.
+
+    Args:
+        name: Name of the nnU-Net dataset, such as Dataset501_CAMUS.
+        options: JSON values (source, options). If they differ from those of an interrupted run, the folder starts
+            empty.
+        overwrite: Replace the dataset if it exists.
+
+    Yields:
+        The hidden folder, which becomes nnUNet_raw/`name`.
+
+    Raises:
+        DatasetError: If the dataset exists and `overwrite` is off, another dataset has its id, another process builds
+            it, or the disk is full or write-protected.
     """
     root = nnunet_folder("nnUNet_raw")
-    with _disk_explained(name), _only_builder(root / f".{name}.lock", name):
+    with _explain_disk_errors(name), _exclusive_lock(root / f".{name}.lock", name):
         refuse_existing(name, overwrite)
         staging = root / f".building_{name}"
-        _start(staging, made_with)
+        _start(staging, options)
         yield staging
         sync_to_disk(staging)
-        # first: stopped between the two, the next start ends with both
-        _share_with_preprocessed(staging, name)
-        _show(staging, root / name)
+        # in this order: if stopped between the two, the next start does both
+        _copy_to_preprocessed(staging, name)
+        _publish(staging, root / name)
 
 
 def refuse_existing(name: str, overwrite: bool) -> None:
-    """Raises DatasetError where the data set, or what was preprocessed of it, exists and `overwrite` is off, or where
-    another one has its id.
+    """Check that the dataset may be written.
 
-    `staged_dataset` asks this itself; asked before the sources are read, nobody waits for the answer.
+    `staged_dataset` checks this itself; call it before reading the sources, to fail early.
+
+    Args:
+        name: Name of the nnU-Net dataset.
+        overwrite: Whether an existing dataset of this name is replaced.
+
+    Raises:
+        DatasetError: If the dataset, or what nnU-Net preprocessed of it, exists and `overwrite` is off, or another
+            dataset has its id.
     """
     root = nnunet_folder("nnUNet_raw")
     prefix = name.split("_")[0] + "_"
@@ -61,23 +78,23 @@ def refuse_existing(name: str, overwrite: bool) -> None:
             raise DatasetError(f"{prefix[:-1]} is taken by {others[0]} in {folder}. Choose another id with -d.")
     if (root / name).exists() and not overwrite:
         raise DatasetError(f"{root / name} exists. Choose another id with -d, or replace it with --overwrite.")
-    left = _preprocessed_cases(name)
-    if left and not overwrite:
+    preprocessed = _preprocessed_cases(name)
+    if preprocessed and not overwrite:
         raise DatasetError(
-            f"{left[0].parent} holds what nnU-Net preprocessed of an earlier {name} "
-            f"({format_names([p.name for p in left])}). "
+            f"{preprocessed[0].parent} holds what nnU-Net preprocessed of an earlier {name} "
+            f"({format_names([p.name for p in preprocessed])}). "
             "Choose another id with -d, or remove it with --overwrite."
         )
 
 
 def _preprocessed_cases(name: str) -> list[Path]:
-    """The folders of what nnU-Net preprocessed under this name."""
+    """List the folders of what nnU-Net preprocessed under this name."""
     folder = preprocessed_folder(name)
     return sorted(path for path in folder.iterdir() if path.is_dir()) if folder else []
 
 
 @contextlib.contextmanager
-def _disk_explained(name: str) -> Iterator[None]:
+def _explain_disk_errors(name: str) -> Iterator[None]:
     try:
         yield
     except OSError as problem:
@@ -88,8 +105,8 @@ def _disk_explained(name: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _only_builder(lock: Path, name: str) -> Iterator[None]:
-    """Holds a lock file; the system drops the lock when the process ends, however it ends."""
+def _exclusive_lock(lock: Path, name: str) -> Iterator[None]:
+    """Hold a lock file; the system drops the lock when the process ends, however it ends."""
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("w") as file:
         if not _locked(lock, file):
@@ -101,7 +118,7 @@ def _only_builder(lock: Path, name: str) -> Iterator[None]:
 
 
 def _locked(lock: Path, file: IO[str]) -> bool:
-    """Takes the lock. Who had it before removes the file: a lock on a file that is gone keeps nobody out."""
+    """Take the lock. Its last owner removes the file, and a lock on a removed file excludes nobody."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return os.path.samestat(os.fstat(file.fileno()), lock.stat())
@@ -109,18 +126,18 @@ def _locked(lock: Path, file: IO[str]) -> bool:
         return False
 
 
-def _start(staging: Path, made_with: Mapping[str, Any]) -> None:
+def _start(staging: Path, options: Mapping[str, Any]) -> None:
     stamp = staging / FINGERPRINT_NAME
-    if staging.exists() and not (stamp.exists() and read_json(stamp) == dict(made_with)):
+    if staging.exists() and not (stamp.exists() and read_json(stamp) == dict(options)):
         shutil.rmtree(staging)
     for sub in ("imagesTr", "labelsTr"):
         (staging / sub).mkdir(parents=True, exist_ok=True)
     for leftover in staging.rglob(".tmp_*"):
         leftover.unlink()
-    write_json(stamp, made_with)
+    write_json(stamp, options)
 
 
-def _show(staging: Path, final: Path) -> None:
+def _publish(staging: Path, final: Path) -> None:
     old = final.with_name(f".replaced_{final.name}")
     shutil.rmtree(old, ignore_errors=True)
     if final.exists():
@@ -130,11 +147,11 @@ def _show(staging: Path, final: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _share_with_preprocessed(staging: Path, name: str) -> None:
-    """Copies splits and manifest to nnUNet_preprocessed, so that even a stock training cannot make a leaking split.
+def _copy_to_preprocessed(staging: Path, name: str) -> None:
+    """Copy splits and manifest to nnUNet_preprocessed, so that even a stock training cannot make a leaking split.
 
-    What nnU-Net preprocessed of an earlier data set of this name is removed: new declarations over old labels would
-    teach what is unknown, and nnU-Net itself takes over an old fingerprint and old label files. Plans stay.
+    What nnU-Net preprocessed of an earlier dataset of this name is removed: new manifest entries beside old labels
+    would train on unknown classes, and nnU-Net itself reuses an old fingerprint and old label files. Plans stay.
     """
     if not os.environ.get("nnUNet_preprocessed"):
         return
@@ -157,20 +174,31 @@ def write_metadata(
     channel_names: Mapping[str, str],
     file_ending: str,
     ignore: bool = False,
-    **about: Any,
+    **description: Any,
 ) -> list[str]:
-    """Writes dataset.json (through nnU-Net's own generator), partial_labels.json and splits_final.json into `folder`.
+    """Write dataset.json (through nnU-Net's own generator), partial_labels.json and splits_final.json.
 
-    Training cases are counted from labelsTr on disk. `classes`: foreground names in the order of their values. `about`
-    goes to the generator (description, reference, license, ...). Returns warnings about the split for the user; where
-    no split is possible (a single patient) no split file is written.
+    Training cases are counted from labelsTr on disk. Where no split is possible (a single patient), no split file is
+    written.
+
+    Args:
+        folder: Folder with labelsTr.
+        manifest: Entries of all cases.
+        classes: Foreground classes in the order of their values.
+        channel_names: Name of each channel by its number.
+        file_ending: Of images and labels, such as .nii.gz.
+        ignore: Whether the dataset has an ignore label, the last value.
+        description: Further keywords of the generator (description, reference, license, ...).
+
+    Returns:
+        Warnings about the splits for the user; empty if there are none.
     """
     from nnunetv2.dataset_conversion.generate_dataset_json import generate_dataset_json
 
     cases = [path.name[: -len(file_ending)] for path in (folder / "labelsTr").glob(f"*{file_ending}")]
     labels = {name: value for value, name in enumerate(["background", *classes, *(["ignore"] if ignore else [])])}
-    about.setdefault("converted_by", "nnunet_partial")
-    generate_dataset_json(str(folder), dict(channel_names), labels, len(cases), file_ending, **about)
+    description.setdefault("converted_by", "nnunet_partial")
+    generate_dataset_json(str(folder), dict(channel_names), labels, len(cases), file_ending, **description)
     manifest.require(cases, classes)
     manifest.write(folder / MANIFEST_NAME)
     splits, warnings = make_splits(manifest, cases)

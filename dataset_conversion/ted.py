@@ -29,7 +29,7 @@ from nnunet_partial.labels import SAME_PEOPLE_AS, CaseLabels
 
 from .base import ConvertedCase, DataSet, Note, Skipped, SourceItem, not_found, require_folder, require_identifier
 from .camus import Patients, ViewInfo, find_patients, read_cfg
-from .readers.images import read_camus_image
+from .readers.images import read_image
 
 #: Side of the small pictures.
 SIDE = 64
@@ -123,7 +123,7 @@ def _pictures(patients: Patients, kinds: tuple[str, ...]) -> Iterator[tuple[str,
     for folder in patients.folders():
         for kind in kinds:
             try:
-                array, _ = read_camus_image(folder / f"{folder.name}_4CH_{kind}{patients.dialect.ending}")
+                array, _ = read_image(folder / f"{folder.name}_4CH_{kind}{patients.dialect.ending}")
             except ConversionError:
                 continue
             for frame in array if array.ndim == 3 else array[None]:
@@ -223,7 +223,7 @@ class Ted(DataSet):
                 "split. To use them together, convert TED with --camus FOLDER",
             )
 
-    def gathered(self, notes: Sequence[Note]) -> Sequence[Note]:
+    def summarise_notes(self, notes: Sequence[Note]) -> Sequence[Note]:
         """One note that says who everybody is in CAMUS, with a warning where the numbers there do not rise with TED's,
         as they should."""
         found = sorted((note.about, note.text) for note in notes if note.about.startswith(_FOUND))
@@ -302,7 +302,7 @@ class Ted(DataSet):
         )
 
 
-#: Notes whose name begins so say who a patient is; `gathered` makes one of them.
+#: Notes whose name begins so say who a patient is; `summarise_notes` makes one of them.
 _FOUND = "found: "
 
 
@@ -320,7 +320,7 @@ def find_patient_folders(root: Path) -> list[Path]:
 
 def _sequence(source: TedPatient, what: str) -> tuple[NDArray[Any], tuple[float, float]]:
     """(t, rows, cols) and the height and width of a pixel."""
-    array, spacing_mm = read_camus_image(source.file(what))
+    array, spacing_mm = read_image(source.file(what))
     return array[None] if array.ndim == 2 else array, spacing_mm
 
 

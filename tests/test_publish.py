@@ -104,7 +104,7 @@ def test_two_at_the_same_time(raw: Path) -> None:
     assert visible(raw) == [NAME]
 
 
-@pytest.mark.parametrize("step", ["_share_with_preprocessed", "rename"])
+@pytest.mark.parametrize("step", ["_copy_to_preprocessed", "rename"])
 def test_stopped_at_the_very_end_the_next_start_finishes(raw: Path, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
     build("old")
 

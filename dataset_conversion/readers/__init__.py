@@ -1,1 +1,1 @@
-"""Read images, videos and contours of source datasets."""
+"""Read images, videos and contours of the source datasets, and write images."""

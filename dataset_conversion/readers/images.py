@@ -1,8 +1,6 @@
-"""Reading a medical image file into an array with its pixel size, and writing one.
+"""Read medical image files (NIfTI, MetaImage, PNG) into arrays with their spacing, and write NIfTI.
 
-Reading one's own pictures: NIfTI, MetaImage or PNG, flat or volumes, grey or grey stored as colour.
-
-MHD images are two files, a header and the pixels: do they belong together, and is all of it there?
+An MHD image is two files, a header and the pixels; both are checked before reading.
 """
 
 from __future__ import annotations
@@ -24,70 +22,27 @@ from nnunet_partial.dataset.images import Geometry, itk_name, require_whole_nift
 from nnunet_partial.errors import ConversionError, DatasetError
 from nnunet_partial.utils.text import format_values, printable
 
-_LARGEST_HEADER = 1 << 16
-_BYTES = {"MET_UCHAR": 1, "MET_CHAR": 1, "MET_USHORT": 2, "MET_SHORT": 2, "MET_FLOAT": 4, "MET_DOUBLE": 8}
+#: MHD headers are text; no more than this is read.
+_MAX_MHD_HEADER_BYTES = 1 << 16
+_BYTES_PER_PIXEL = {"MET_UCHAR": 1, "MET_CHAR": 1, "MET_USHORT": 2, "MET_SHORT": 2, "MET_FLOAT": 4, "MET_DOUBLE": 8}
+#: Length of a NIfTI-1 header (https://nifti.nimh.nih.gov/nifti-1) with the four bytes that tell of extensions.
+_NIFTI_HEADER_BYTES = 352
 
 
-def require_whole_mhd(path: Path) -> None:
-    """Raises ConversionError where the header is broken, the file of pixels is missing, elsewhere, or too short.
+def read_image(path: Path) -> tuple[NDArray[Any], tuple[float, float]]:
+    """Read an image or mask of one number per pixel.
 
-    The file of pixels must lie beside its header: a name that leads elsewhere would show another patient's heart.
-    Compressed pixels are not counted.
-    """
-    if not path.is_file():
-        raise ConversionError(f"{path.name} does not exist")
-    values = _header(path)
-    name = values.get("elementdatafile", "")
-    if name.upper() == "LOCAL":
-        return
-    if not name or name != PurePosixPath(name).name or name.upper().startswith("LIST") or "\0" in name:
-        raise ConversionError(f"{path.name} has ElementDataFile {printable(name)!r}; expected one file beside it")
-    pixels = path.with_name(name)
-    if not pixels.is_file():
-        beside = path.with_suffix(".raw")
-        way = f"; {beside.name} is there: if that is it, correct the line" if beside.is_file() else ""
-        raise ConversionError(f"{path.name} says ElementDataFile = {printable(name)}, which does not exist{way}")
-    expected = _expected_bytes(values)
-    if values.get("compresseddata", "false").lower() != "true" and expected and pixels.stat().st_size != expected:
-        raise ConversionError(f"{printable(name)} has {pixels.stat().st_size} bytes; {path.name} asks for {expected}")
+    The third spacing of a sequence is no length and is left out.
 
+    Args:
+        path: NIfTI or MetaImage file.
 
-def _header(path: Path) -> dict[str, str]:
-    """`Key = value` lines up to the one that names the pixels."""
-    try:
-        with path.open("rb") as file:
-            text = file.read(_LARGEST_HEADER).decode("utf-8", "surrogateescape")
-    except OSError as problem:
-        raise ConversionError(f"{path.name} cannot be read: {problem}") from problem
-    values: dict[str, str] = {}
-    for line in text.splitlines():
-        key, equals, value = line.partition("=")
-        if equals:
-            values[key.strip().lower()] = value.strip()
-        if key.strip().lower() == "elementdatafile":
-            break
-    return values
+    Returns:
+        Array of shape (rows, cols), or (t, rows, cols) for a sequence; and the spacing (height, width) in mm. A single
+        frame that is stored as a sequence of one has shape (rows, cols).
 
-
-def _expected_bytes(values: dict[str, str]) -> int | None:
-    """Size of the pixels by the header; None where it cannot be told."""
-    size = values.get("dimsize", "").split()
-    width = _BYTES.get(values.get("elementtype", ""))
-    if width is None or not size or not all(n.isascii() and n.isdigit() and len(n) < 7 for n in size):
-        return None
-    channels = values.get("elementnumberofchannels", "1")
-    return math.prod(map(int, size)) * width if channels == "1" and values.get("headersize", "0") == "0" else None
-
-
-#: Of NIfTI-1 (https://nifti.nimh.nih.gov/nifti-1), with the four bytes that say whether more follows.
-_HEADER_BYTES = 352
-
-
-def read_camus_image(path: Path) -> tuple[NDArray[Any], tuple[float, float]]:
-    """An image or mask: array (rows, cols), for a sequence (t, rows, cols), and (height, width) of a pixel in mm.
-
-    A single frame that is stored as a sequence of one comes back as (rows, cols). The third spacing of a sequence is
-    no length and is left out. Raises ConversionError where the file is missing, cut off or no image.
+    Raises:
+        ConversionError: If the file is missing, cut off, or no image.
     """
     if not path.exists():
         raise ConversionError(f"{path.name} does not exist")
@@ -95,7 +50,7 @@ def read_camus_image(path: Path) -> tuple[NDArray[Any], tuple[float, float]]:
         require_whole_mhd(path)
     sitk = simpleitk()
     try:
-        require_whole_nifti(path)  # ITK fills a file that is cut off with zeros, without a word
+        require_whole_nifti(path)  # ITK silently fills a file that is cut off with zeros
         image = sitk.ReadImage(itk_name(path))
     except (OSError, EOFError, ValueError, ArithmeticError, RuntimeError, zlib.error) as problem:
         raise ConversionError(f"{path.name} cannot be read: {_last_line(problem)}") from problem
@@ -113,11 +68,18 @@ def read_camus_image(path: Path) -> tuple[NDArray[Any], tuple[float, float]]:
 
 
 def write_image(path: Path, array: NDArray[Any], spacing_mm: tuple[float, ...]) -> None:
-    """Writes (rows, cols) as 2-D .nii.gz with pixels of (height, width) mm, a volume as 3-D, as SimpleITK would.
+    """Write a 2-D image or a volume as .nii.gz, byte by byte as SimpleITK would.
 
-    For the hidden folder of a data set that is being built: a kill may leave half a file, which the next start finds,
-    and nothing is synced to disk before the end. Equal pictures give equal files, byte by byte. Raises DatasetError
-    where the disk does not take it (full, not writable).
+    For the hidden folder of a dataset that is being built: a killed process may leave half a file, which the next start
+    finds, and nothing is synced to disk before the end. Equal images give equal files.
+
+    Args:
+        path: File to write.
+        array: Array of shape (rows, cols), or (slices, rows, cols).
+        spacing_mm: One number per axis of `array`, in its order.
+
+    Raises:
+        DatasetError: If the disk is full or not writable.
     """
     pixels = np.ascontiguousarray(array)
     try:
@@ -133,10 +95,10 @@ def write_image(path: Path, array: NDArray[Any], spacing_mm: tuple[float, ...]) 
 
 @functools.lru_cache(maxsize=64)
 def _nifti_header(folder: Path, shape: tuple[int, ...], kind: str, spacing_mm: tuple[float, ...]) -> bytes:
-    """What SimpleITK writes before the pixels of such a picture: it depends on nothing else.
+    """Return what SimpleITK writes before the pixels of such an image; it depends on nothing else.
 
-    Written once and kept, since writing each small picture through SimpleITK takes three times as long. `folder`: where
-    a file may be for a moment.
+    Written once and kept, since writing each small image through SimpleITK takes three times as long. `folder`: where a
+    temporary file may lie.
     """
     sitk = simpleitk()
     image = sitk.GetImageFromArray(np.zeros(shape, np.dtype(kind)))
@@ -148,69 +110,90 @@ def _nifti_header(folder: Path, shape: tuple[int, ...], kind: str, spacing_mm: t
     finally:
         sample.unlink(missing_ok=True)
     length = len(content) - math.prod(shape) * np.dtype(kind).itemsize
-    if length < _HEADER_BYTES:
+    if length < _NIFTI_HEADER_BYTES:
         raise OSError("the file is shorter than it should be")  # ITK may not notice that the disk is full
     return content[:length]
 
 
 def _last_line(problem: Exception) -> str:
-    """Of an ITK error the last line says what happened."""
+    """Return the last line of an ITK error, which says what happened."""
     lines = str(problem).strip().splitlines()
     return lines[-1].strip().removeprefix("sitk::ERROR: ") if lines else type(problem).__name__
 
 
 def to_smallest_dtype(image: NDArray[Any]) -> NDArray[Any]:
-    """The same grey values as uint8 where all are whole numbers from 0 to 255, else as float32."""
+    """Convert gray values to the smallest type that holds them exactly.
+
+    Args:
+        image: Array of any shape.
+
+    Returns:
+        uint8 if all values are integers from 0 to 255, else float32.
+    """
     if image.dtype == np.uint8:
         return image
     whole = image.astype(np.uint8) if image.min() >= 0 and image.max() <= 255 else None
     return whole if whole is not None and np.array_equal(whole, image) else image.astype(np.float32)
 
 
-ENDINGS = (".nii", ".nii.gz", ".mha", ".mhd", ".png")
+#: Files of `read_own_image`.
+IMAGE_ENDINGS = (".nii", ".nii.gz", ".mha", ".mhd", ".png")
 
-#: Brightness of red, green and blue (ITU-R BT.601, https://www.itu.int/rec/R-REC-BT.601).
-BRIGHTNESS = (0.299, 0.587, 0.114)
+#: Weights of red, green and blue in the luma (ITU-R BT.601, https://www.itu.int/rec/R-REC-BT.601).
+LUMA_WEIGHTS = (0.299, 0.587, 0.114)
 
 
 @dataclass(frozen=True)
 class OwnImage:
-    """`array`: (rows, cols) or (slices, rows, cols). `geometry` is None for PNG, which has no size in mm.
+    """Hold an image of the user.
 
-    `coloured`: it held colours, of which the brightness was taken.
+    Attributes:
+        array: Array of shape (rows, cols), or (slices, rows, cols).
+        geometry: Size, spacing, origin and direction; None for PNG, which has no spacing.
+        is_color: Whether the file held colors, of which the luma was taken.
     """
 
     array: NDArray[Any]
     geometry: Geometry | None
-    coloured: bool
+    is_color: bool
 
     @property
     def spacing_mm(self) -> tuple[float, ...] | None:
-        """One number per axis of `array`, in its order; None where the file does not say."""
+        """Return one number per axis of `array` in mm, in its order; None where the file has no spacing."""
         return self.geometry.spacing_mm[: self.array.ndim][::-1] if self.geometry else None
 
 
 def read_own_image(path: Path, volumes: bool = False) -> OwnImage:
-    """Reads a file as a picture or, with `volumes`, as a volume. Raises ConversionError for anything else.
+    """Read an image of the user, which may be a volume or in color.
 
-    A single slice that is stored as a volume is a picture.
+    A single slice that is stored as a volume is a 2-D image.
+
+    Args:
+        path: NIfTI, MetaImage or PNG file.
+        volumes: Expect a volume instead of a 2-D image.
+
+    Returns:
+        The image.
+
+    Raises:
+        ConversionError: If the file is missing, cut off, of another format, or has another number of dimensions.
     """
-    if not path.name.lower().endswith(ENDINGS):
-        raise ConversionError(f"{path.name} is of a kind that is not read here; expected {', '.join(ENDINGS)}")
+    if not path.name.lower().endswith(IMAGE_ENDINGS):
+        raise ConversionError(f"{path.name} has an ending that is not supported; expected {', '.join(IMAGE_ENDINGS)}")
     if not path.is_file():
         raise ConversionError(f"there is no file {path.name} in {path.parent.name}")
     if path.suffix.lower() == ".mhd":
         require_whole_mhd(path)
-    image = _read(path)
-    array, coloured = _one_channel(path, simpleitk().GetArrayFromImage(image), image.GetNumberOfComponentsPerPixel())
+    image = _read_itk(path)
+    array, is_color = _to_gray(path, simpleitk().GetArrayFromImage(image), image.GetNumberOfComponentsPerPixel())
     while array.ndim > (3 if volumes else 2) and array.shape[0] == 1:
         array = array[0]
     _require_dimensions(path, array, volumes)
     geometry = Geometry(image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
-    return OwnImage(array, None if path.name.lower().endswith(".png") else geometry, coloured)
+    return OwnImage(array, None if path.name.lower().endswith(".png") else geometry, is_color)
 
 
-def _read(path: Path) -> Any:
+def _read_itk(path: Path) -> Any:
     try:
         require_whole_nifti(path)
         return simpleitk().ReadImage(itk_name(path))
@@ -219,8 +202,8 @@ def _read(path: Path) -> Any:
         raise ConversionError(f"{path.name} cannot be read: no image, damaged or cut off{reason}") from problem
 
 
-def _one_channel(path: Path, array: NDArray[Any], channels: int) -> tuple[NDArray[Any], bool]:
-    """Grey values, and whether there were colours. A fourth channel (how opaque a pixel is) does not count."""
+def _to_gray(path: Path, array: NDArray[Any], channels: int) -> tuple[NDArray[Any], bool]:
+    """Return gray values, and whether there were colors. A fourth channel (opacity) is ignored."""
     if channels == 1:
         return array, False
     if channels not in (3, 4):
@@ -228,7 +211,7 @@ def _one_channel(path: Path, array: NDArray[Any], channels: int) -> tuple[NDArra
     red = array[..., 0]
     if np.array_equal(red, array[..., 1]) and np.array_equal(red, array[..., 2]):
         return red, False
-    return np.rint(array[..., :3] @ np.array(BRIGHTNESS)).astype(array.dtype), True
+    return np.rint(array[..., :3] @ np.array(LUMA_WEIGHTS)).astype(array.dtype), True
 
 
 def _require_dimensions(path: Path, array: NDArray[Any], volumes: bool) -> None:
@@ -241,34 +224,110 @@ def _require_dimensions(path: Path, array: NDArray[Any], volumes: bool) -> None:
         )
 
 
-def require_same_place(image: OwnImage, mask: OwnImage) -> list[str]:
-    """Differences between the headers of image and mask that are odd but harmless.
+def compare_geometry(image: OwnImage, mask: OwnImage) -> list[str]:
+    """Compare the headers of image and mask.
 
-    Raises ConversionError where the axes point elsewhere: the mask is then mirrored or turned against the image.
+    Args:
+        image: Image of the user.
+        mask: Its mask.
+
+    Returns:
+        Differences that are unusual but harmless; empty if there are none, or one of the two has no header.
+
+    Raises:
+        ConversionError: If the directions differ: the mask is then mirrored or rotated against the image.
     """
     if image.geometry is None or mask.geometry is None or image.geometry.size != mask.geometry.size:
         return []
     differences = image.geometry.differences(mask.geometry)
-    turned = [text for text in differences if text.startswith("direction")]
-    if turned:
-        raise ConversionError(f"image and mask do not lie on each other: {turned[0]}. Save both in one orientation")
-    return [f"image and mask differ in their headers: {text}; that of the image counts" for text in differences]
+    direction = [text for text in differences if text.startswith("direction")]
+    if direction:
+        raise ConversionError(f"image and mask do not overlap: {direction[0]}. Save both in one orientation")
+    return [f"image and mask differ in their headers: {text}; the image header is used" for text in differences]
 
 
-def renumbered(mask: OwnImage, meaning: Mapping[int, str], numbers: Mapping[str, int]) -> NDArray[np.uint8]:
-    """The mask with the numbers of the data set. `meaning`: class by value of the file; `numbers`: value by class,
-    as far as the class was drawn in this case. Raises ConversionError for any other value."""
-    if mask.coloured:
-        raise ConversionError("the mask is a colour picture (or one with a palette); expected one number per pixel")
-    out = np.zeros(mask.array.shape, np.uint8)
-    strange = []
+def relabel_mask(mask: OwnImage, meaning: Mapping[int, str], new_values: Mapping[str, int]) -> NDArray[np.uint8]:
+    """Replace the values of a mask by those of the nnU-Net dataset.
+
+    Args:
+        mask: Mask as read.
+        meaning: Class by value of the file.
+        new_values: New value by class, for the classes that are annotated in this case.
+
+    Returns:
+        Mask of the same shape.
+
+    Raises:
+        ConversionError: If the mask has another value, or is a color image.
+    """
+    if mask.is_color:
+        raise ConversionError("the mask is a color image (or has a palette); expected one number per pixel")
+    result = np.zeros(mask.array.shape, np.uint8)
+    unexpected = []
     for value in np.unique(mask.array).tolist():
         name = meaning.get(value)
-        if name is not None and name in numbers:
-            out[mask.array == value] = numbers[name]
+        if name is not None and name in new_values:
+            result[mask.array == value] = new_values[name]
         elif value != 0:
-            strange.append(f"{value:g}" + (f" ({name}, which 'annotated' does not name)" if name else ""))
-    if strange:
+            unexpected.append(f"{value:g}" + (f" ({name}, which 'annotated' does not name)" if name else ""))
+    if unexpected:
         expected = ", ".join(f"{value} {name}" for value, name in meaning.items())
-        raise ConversionError(f"the mask holds {format_values(strange, 5)}; expected 0 background, {expected}")
-    return out
+        raise ConversionError(f"the mask holds {format_values(unexpected, 5)}; expected 0 background, {expected}")
+    return result
+
+
+def require_whole_mhd(path: Path) -> None:
+    """Check that an MHD header is readable and its pixel file is complete.
+
+    The pixel file must lie beside its header: a name that leads elsewhere would show another patient. The size of
+    compressed pixels is not checked.
+
+    Args:
+        path: The header.
+
+    Raises:
+        ConversionError: If the header is broken, or the pixel file is missing, elsewhere, or of another size.
+    """
+    if not path.is_file():
+        raise ConversionError(f"{path.name} does not exist")
+    values = _mhd_header(path)
+    name = values.get("elementdatafile", "")
+    if name.upper() == "LOCAL":
+        return
+    if not name or name != PurePosixPath(name).name or name.upper().startswith("LIST") or "\0" in name:
+        raise ConversionError(f"{path.name} has ElementDataFile {printable(name)!r}; expected one file beside it")
+    pixels = path.with_name(name)
+    if not pixels.is_file():
+        beside = path.with_suffix(".raw")
+        advice = f"; {beside.name} is there: if that is it, correct the line" if beside.is_file() else ""
+        raise ConversionError(f"{path.name} says ElementDataFile = {printable(name)}, which does not exist{advice}")
+    expected = _mhd_pixel_bytes(values)
+    if values.get("compresseddata", "false").lower() != "true" and expected and pixels.stat().st_size != expected:
+        raise ConversionError(f"{printable(name)} has {pixels.stat().st_size} bytes; {path.name} asks for {expected}")
+
+
+def _mhd_header(path: Path) -> dict[str, str]:
+    """Read the `Key = value` lines up to the one that names the pixel file."""
+    try:
+        with path.open("rb") as file:
+            text = file.read(_MAX_MHD_HEADER_BYTES).decode("utf-8", "surrogateescape")
+    except OSError as problem:
+        raise ConversionError(f"{path.name} cannot be read: {problem}") from problem
+    values: dict[str, str] = {}
+    for line in text.splitlines():
+        key, equals, value = line.partition("=")
+        if equals:
+            values[key.strip().lower()] = value.strip()
+        if key.strip().lower() == "elementdatafile":
+            break
+    return values
+
+
+def _mhd_pixel_bytes(values: dict[str, str]) -> int | None:
+    """Compute the size of the pixel file by the header; None where the header does not say."""
+    size = values.get("dimsize", "").split()
+    width = _BYTES_PER_PIXEL.get(values.get("elementtype", ""))
+    if width is None or not size or not all(n.isascii() and n.isdigit() and len(n) < 7 for n in size):
+        return None
+    channels = values.get("elementnumberofchannels", "1")
+    return math.prod(map(int, size)) * width if channels == "1" and values.get("headersize", "0") == "0" else None

@@ -1,7 +1,8 @@
-"""Running a reader that may crash its whole process on a damaged file in a process of its own, which is kept for more.
+"""Run a function in a reusable subprocess, so that a crash does not end the program.
 
-One such process per process of ours, started on first use and used for file after file; a crash costs one new start. It
-ends by itself with whoever started it, however that ends: its pipe closes.
+Some readers crash the whole process on a damaged file. There is one such subprocess per process, started on first use
+and used for file after file; after a crash, the next call starts another. It ends by itself when its parent ends,
+however that ends, because its pipe closes.
 """
 
 from __future__ import annotations
@@ -20,37 +21,47 @@ from nnunet_partial.errors import PartialLabelError
 Result = TypeVar("Result")
 
 #: A reader that needs longer is taken for one that hangs.
-SECONDS = 120.0
+TIMEOUT_S = 120.0
 
 _SERVE = "import sys; from nnunet_partial.dataset_conversion.readers.isolated import worker; worker(int(sys.argv[1]))"
 
 
 class Crashed(Exception):
-    """The process died, or did not answer in time."""
+    """Report that the subprocess died, or did not answer in time."""
 
 
 class IsolatedWorker:
-    """A process that calls functions for us."""
+    """Subprocess that calls functions."""
 
     def __init__(self) -> None:
+        """Start nothing yet; the first call starts the subprocess."""
         self._process: subprocess.Popen[bytes] | None = None
         self._pipe: Connection | None = None
 
     def call(self, function: Callable[..., Result], *arguments: Any) -> Result:
-        """`function(*arguments)`, a function of a module, with values that can be pickled.
+        """Call a function in the subprocess.
 
-        Raises PartialLabelError as the function does, and Crashed where the process did not survive or answer.
+        Args:
+            function: Function at the top level of a module.
+            arguments: Values that can be pickled.
+
+        Returns:
+            The value that the function returns.
+
+        Raises:
+            PartialLabelError: As the function raises it.
+            Crashed: If the subprocess did not survive, or did not answer in time.
         """
         try:
-            pipe = self._started()
+            pipe = self._start()
             pipe.send((function, arguments))
-            if not pipe.poll(SECONDS):
+            if not pipe.poll(TIMEOUT_S):
                 raise EOFError
             result, problem = pipe.recv()
-        except (EOFError, OSError) as gone:
+        except (EOFError, OSError) as error:
             self.end()
-            raise Crashed(f"{function.__name__} crashed or took longer than {SECONDS:g} s") from gone
-        except BaseException:  # interrupted: an answer that nobody waited for must not be the next one's
+            raise Crashed(f"{function.__name__} crashed or took longer than {TIMEOUT_S:g} s") from error
+        except BaseException:  # interrupted: the late answer must not be taken for that of the next call
             self.end()
             raise
         if problem is not None:
@@ -58,7 +69,7 @@ class IsolatedWorker:
         return result
 
     def end(self) -> None:
-        """Ends the process, if there is one; the next call starts another."""
+        """End the subprocess, if there is one; the next call starts another."""
         if self._pipe is not None:
             self._pipe.close()
         if self._process is not None:
@@ -66,22 +77,26 @@ class IsolatedWorker:
             self._process.wait()
         self._process = self._pipe = None
 
-    def _started(self) -> Connection:
+    def _start(self) -> Connection:
         if self._pipe is None:
-            self._pipe, theirs = Pipe()
-            with theirs:
-                fd = theirs.fileno()
+            self._pipe, worker_end = Pipe()
+            with worker_end:
+                fd = worker_end.fileno()
                 self._process = subprocess.Popen(
                     [sys.executable, "-c", _SERVE, str(fd)],
                     pass_fds=[fd],
-                    start_new_session=True,  # an interrupt is for whoever waits for the answer
+                    start_new_session=True,  # an interrupt is for the process that waits for the answer
                     stderr=subprocess.DEVNULL,  # what a crash prints; the caller names the file
                 )
         return self._pipe
 
 
 def worker(fd: int) -> None:
-    """What the process does until the pipe closes: receives (function, arguments), sends (result, error)."""
+    """Receive (function, arguments) and send (result, error) until the pipe closes; runs in the subprocess.
+
+    Args:
+        fd: File descriptor of the pipe.
+    """
     pipe = Connection(fd)
     with contextlib.suppress(EOFError, OSError):
         while True:
@@ -92,10 +107,22 @@ def worker(fd: int) -> None:
                 pipe.send((None, problem))
 
 
-_APART = IsolatedWorker()
-atexit.register(_APART.end)
+_WORKER = IsolatedWorker()
+atexit.register(_WORKER.end)
 
 
 def run_isolated(function: Callable[..., Result], *arguments: Any) -> Result:
-    """`Apart.call` in the one process that this process keeps for it."""
-    return _APART.call(function, *arguments)
+    """Call a function in the subprocess of this process; see `IsolatedWorker.call`.
+
+    Args:
+        function: Function at the top level of a module.
+        arguments: Values that can be pickled.
+
+    Returns:
+        The value that the function returns.
+
+    Raises:
+        PartialLabelError: As the function raises it.
+        Crashed: If the subprocess did not survive, or did not answer in time.
+    """
+    return _WORKER.call(function, *arguments)

@@ -1,4 +1,4 @@
-"""Reading a NIfTI video frame by frame: flat memory for long videos, and what is whole of one that is cut off."""
+"""Read a NIfTI video frame by frame, with constant memory, and the complete frames of a file that is cut off."""
 
 from __future__ import annotations
 
@@ -18,74 +18,100 @@ from nnunet_partial.errors import ConversionError
 from nnunet_partial.utils.text import printable
 
 #: NIfTI-1 data types with one number per pixel (https://nifti.nimh.nih.gov/nifti-1).
-_TYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
-_HEADER = 348
-#: No echo machine has such frames; a broken header may ask for them.
-_MOST_PIXELS = 1 << 26
+_DTYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
+_HEADER_BYTES = 348
+#: No echo frame is larger; a broken header may say so.
+_MAX_PIXELS = 1 << 26
 
-_READING = (OSError, EOFError, zlib.error)
+_READ_ERRORS = (OSError, EOFError, zlib.error)
 
 
 @dataclass(frozen=True)
 class NiftiVideo:
-    """A video by its header: `length` frames of `shape` (rows, cols); `spacing_mm` height and width of a pixel.
+    """Describe a video by its header. Frames lie as SimpleITK gives them, (t, rows, cols).
 
-    Frames lie as SimpleITK gives them, (t, rows, cols). A single picture is a video of one frame with `flat` True.
+    Attributes:
+        path: NIfTI-1 file, compressed or not.
+        length: Number of frames.
+        shape: Rows and columns of a frame.
+        spacing_mm: Height and width of a pixel in mm.
+        is_image: Whether the file holds a single image.
+        dtype: NumPy type of the stored numbers, with byte order.
+        offset: First byte of the pixels.
+        slope: Factor of the stored numbers.
+        intercept: Summand of the stored numbers.
     """
 
     path: Path
     length: int
     shape: tuple[int, int]
     spacing_mm: tuple[float, float]
-    flat: bool
+    is_image: bool
     dtype: str
     offset: int
     slope: float
     intercept: float
 
     def frames(self) -> Iterator[NDArray[Any]]:
-        """Each frame (rows, cols) in turn. Raises ConversionError at the first that is not all there."""
+        """Yield the frames in turn.
+
+        Yields:
+            Array of shape (rows, cols).
+
+        Raises:
+            ConversionError: At the first frame that is not complete.
+        """
         size = np.dtype(self.dtype).itemsize * math.prod(self.shape)
-        whole = 0
+        complete = 0
         try:
-            with _opened(self.path) as file:
+            with _open(self.path) as file:
                 _require(file.read(self.offset), self.offset)
-                while whole < self.length:
+                while complete < self.length:
                     frame = np.frombuffer(_require(file.read(size), size), self.dtype).reshape(self.shape)
-                    whole += 1
+                    complete += 1
                     yield frame if (self.slope, self.intercept) == (1, 0) else frame * self.slope + self.intercept
-                file.read(1)  # the end of a compressed file holds its check sum
-        except _READING as problem:
+                file.read(1)  # the end of a compressed file holds its checksum
+        except _READ_ERRORS as problem:
             raise ConversionError(
-                f"{printable(self.path.name)} is cut off or broken after {whole} of {self.length} frames: {problem}"
+                f"{printable(self.path.name)} is cut off or broken after {complete} of {self.length} frames: {problem}"
             ) from problem
 
 
-def nifti_video(path: Path) -> NiftiVideo:
-    """What the header of a NIfTI file, compressed or not, says. Raises ConversionError where it is no grey video."""
+def read_nifti_header(path: Path) -> NiftiVideo:
+    """Read the header of a NIfTI-1 file, compressed or not.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The video; its pixels are not read yet.
+
+    Raises:
+        ConversionError: If the file is missing, broken, or not a video with one number per pixel.
+    """
     shown = printable(path.name)
     try:
-        with _opened(path) as file:
-            start = _require(file.read(_HEADER), _HEADER)
+        with _open(path) as file:
+            start = _require(file.read(_HEADER_BYTES), _HEADER_BYTES)
     except FileNotFoundError:
         raise ConversionError(f"{shown} does not exist") from None
-    except _READING as problem:
+    except _READ_ERRORS as problem:
         raise ConversionError(f"{shown} cannot be read: {problem}") from problem
-    order = next((order for order in "<>" if struct.unpack_from(order + "i", start)[0] == _HEADER), None)
+    order = next((order for order in "<>" if struct.unpack_from(order + "i", start)[0] == _HEADER_BYTES), None)
     if order is None or start[344:347] != b"n+1":
         raise ConversionError(f"{shown} is no NIfTI-1 file")
     dimensions = struct.unpack_from(order + "8h", start, 40)
     axes, size = dimensions[0], dimensions[1:]
-    if not 2 <= axes <= 7 or min(size[:axes]) < 1 or math.prod(size[3:axes]) != 1 or size[0] * size[1] > _MOST_PIXELS:
+    if not 2 <= axes <= 7 or min(size[:axes]) < 1 or math.prod(size[3:axes]) != 1 or size[0] * size[1] > _MAX_PIXELS:
         raise ConversionError(
             f"{shown} has the size {' x '.join(map(str, size[: max(axes, 0)]))}, expected columns x rows x frames"
         )
     kind = struct.unpack_from(order + "h", start, 70)[0]
-    if kind not in _TYPES:
+    if kind not in _DTYPES:
         raise ConversionError(f"{shown} has NIfTI data type {kind}, expected one number per pixel")
     width, height = struct.unpack_from(order + "2f", start, 80)
     offset, slope, intercept = struct.unpack_from(order + "3f", start, 108)
-    if not _HEADER <= offset < 1 << 24:  # also where it is no number
+    if not _HEADER_BYTES <= offset < 1 << 24:  # also if it is NaN
         raise ConversionError(f"{shown} says that its pixels begin at byte {offset:g}, expected 352 or a little more")
     scaled = math.isfinite(slope) and math.isfinite(intercept) and slope != 0
     return NiftiVideo(
@@ -94,15 +120,15 @@ def nifti_video(path: Path) -> NiftiVideo:
         (size[1], size[0]),
         (float(height), float(width)),
         axes == 2 or size[2] == 1,
-        order + _TYPES[kind],
+        order + _DTYPES[kind],
         int(offset),
         slope if scaled else 1.0,
         intercept if scaled else 0.0,
     )
 
 
-def _opened(path: Path) -> BinaryIO | gzip.GzipFile:
-    """The file's content; compressed is what begins so, whatever its name says."""
+def _open(path: Path) -> BinaryIO | gzip.GzipFile:
+    """Open the file; it is decompressed if its first bytes say so, whatever its name."""
     with path.open("rb") as file:
         compressed = file.read(2) == b"\x1f\x8b"
     return gzip.open(path) if compressed else path.open("rb")

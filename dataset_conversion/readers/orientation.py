@@ -1,4 +1,4 @@
-"""Is the picture the right way up? The ultrasound sector is narrow at the top, where the probe is, and wide below."""
+"""Check whether an ultrasound image is upright: its sector is narrow at the top, where the probe is, and wide below."""
 
 from __future__ import annotations
 
@@ -20,9 +20,15 @@ MAX_TOP_WIDTH = 0.5
 
 
 def orientation(brightest: NDArray[Any]) -> str:
-    """Which way up a video is: AS_STORED, TRANSPOSED where exchanging rows and columns mends it, or DOUBTFUL.
+    """Determine the orientation of a video.
 
-    `brightest`: (rows, cols), the maximum over time. A mirrored picture looks the same; nobody can tell from this.
+    A mirrored video cannot be told from one that is not.
+
+    Args:
+        brightest: Maximum over time, of shape (rows, cols).
+
+    Returns:
+        AS_STORED, TRANSPOSED if exchanging rows and columns makes it upright, or DOUBTFUL.
     """
     if is_upright(brightest):
         return AS_STORED
@@ -30,11 +36,18 @@ def orientation(brightest: NDArray[Any]) -> str:
 
 
 def is_upright(brightest: NDArray[Any]) -> bool:
-    """Whether the sector in (rows, cols) is narrow in its first and wide in its last rows; False where all is dark."""
+    """Check whether the sector is narrow in its first and wide in its last rows.
+
+    Args:
+        brightest: Maximum over time, of shape (rows, cols).
+
+    Returns:
+        Whether it is; False for a dark image.
+    """
     inside = brightest > DARK_LEVEL * brightest.max() if brightest.size else np.zeros((0, 0), bool)
     rows = np.flatnonzero(inside.any(axis=1))
     if len(rows) == 0:
         return False
-    sector = inside[rows[0] : rows[-1] + 1]  # margins above and below are no part of it
+    sector = inside[rows[0] : rows[-1] + 1]  # without the margins above and below
     end = max(1, round(BAND_HEIGHT * len(sector)))
     return bool(sector[:end].sum() <= MAX_TOP_WIDTH * sector[-end:].sum())

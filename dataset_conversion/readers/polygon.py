@@ -1,4 +1,4 @@
-"""From an outline to the pixels inside it."""
+"""Fill a contour, and compute its area."""
 
 from __future__ import annotations
 
@@ -9,10 +9,20 @@ Points = NDArray[np.float64]
 
 
 def fill_polygon(points: Points, shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """The pixels inside a polygon: bool of `shape` (rows, cols). Points are (n, 2): x, y in pixels.
+    """Fill a polygon.
 
-    Points are rounded to whole pixels and may lie outside; the result, not the points, is clipped to the frame. So does
-    EchoNet-Dynamic's own code (https://github.com/echonet/dynamic, echonet/datasets/echo.py).
+    Vertices are rounded to integers and may lie outside; the result, not the vertices, is clipped to the image.
+    EchoNet-Dynamic's own code does the same.
+
+    Args:
+        points: Vertices of shape (n, 2): x, y in pixels.
+        shape: Rows and columns of the image.
+
+    Returns:
+        Boolean mask of `shape`.
+
+    References:
+        https://github.com/echonet/dynamic, echonet/datasets/echo.py
     """
     from skimage.draw import polygon
 
@@ -24,6 +34,13 @@ def fill_polygon(points: Points, shape: tuple[int, int]) -> NDArray[np.bool_]:
 
 
 def polygon_area(points: Points) -> float:
-    """The area inside a polygon that does not cross itself, in square pixels; points (n, 2), fewer than 3 give 0."""
+    """Compute the area of a polygon that does not cross itself.
+
+    Args:
+        points: Vertices of shape (n, 2): x, y in pixels.
+
+    Returns:
+        Area in square pixels; 0 for fewer than 3 vertices.
+    """
     x, y = points[:, 0], points[:, 1]
     return float(abs(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1))) / 2)

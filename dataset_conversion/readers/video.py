@@ -1,8 +1,9 @@
-"""Taking a few frames out of a video, decoding no more of it than needed."""
+"""Read a few frames of a video, decoding no more of it than needed."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import contextlib
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,111 +16,140 @@ from nnunet_partial.errors import ConversionError
 
 @dataclass(frozen=True)
 class Frames:
-    """Frames by number (from 0), each (rows, cols) uint8, grey values as stored; and why the others are missing."""
+    """Hold frames of a video.
 
-    found: dict[int, NDArray[np.uint8]]
-    why_missing: dict[int, str]
+    Attributes:
+        images: Frames by number (from 0), each (rows, cols) uint8, gray values as stored.
+        why_missing: Reason by number of each wanted frame that could not be read.
+    """
+
+    images: Mapping[int, NDArray[np.uint8]]
+    why_missing: Mapping[int, str]
 
 
 def read_frames(path: Path, wanted: Collection[int]) -> Frames:
-    """The frames `wanted`, by number from 0, in one pass that ends at the last of them.
+    """Read frames in one pass that ends at the last of them.
 
-    Where each frame is stored by itself (motion JPEG, as in EchoNet) only the wanted ones are decoded. A frame that is
-    beyond the end or broken is named in `why_missing`. Raises ConversionError where the file is no video.
+    Where each frame is stored by itself (motion JPEG, as in EchoNet), only the wanted ones are decoded.
+
+    Args:
+        path: Video file.
+        wanted: Numbers of the frames, from 0.
+
+    Returns:
+        The frames; one beyond the end, or broken, is named in `why_missing`.
+
+    Raises:
+        ConversionError: If the file is no video.
     """
+    with _open_video(path) as (container, stream):
+        stream.codec_context.thread_count = 1  # cases are converted in parallel
+        decode = _decode_wanted if stream.codec_context.codec.intra_only else _decode_all
+        return decode(container, stream, wanted)
+
+
+def frame_count(path: Path) -> int:
+    """Count the frames of a video by its packets; nothing is decoded, and the header is not trusted.
+
+    Args:
+        path: Video file.
+
+    Returns:
+        Number of frames.
+
+    Raises:
+        ConversionError: If the file is no video.
+    """
+    with _open_video(path) as (container, stream):
+        return sum(packet.size > 0 for packet in container.demux(stream))
+
+
+@contextlib.contextmanager
+def _open_video(path: Path) -> Iterator[tuple[Any, Any]]:
+    """Yield the container and its first video stream. Raises ConversionError where the file is no video."""
     import av
 
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:
                 raise ConversionError(f"{path.name} holds no video")
-            stream = container.streams.video[0]
-            stream.codec_context.thread_count = 1  # the cases are what runs in parallel
-            pick = _pick_packets if stream.codec_context.codec.intra_only else _decode_all
-            return pick(container, stream, wanted)
+            yield container, container.streams.video[0]
+    except ConversionError:
+        raise
     except (av.FFmpegError, OSError, ValueError) as problem:
-        if isinstance(problem, ConversionError):
-            raise
         raise ConversionError(f"{path.name} cannot be read as a video: {_reason(problem)}") from problem
 
 
-def _pick_packets(container: Any, stream: Any, wanted: Collection[int]) -> Frames:
-    """For videos in which a packet is a frame."""
+def _decode_wanted(container: Any, stream: Any, wanted: Collection[int]) -> Frames:
+    """Decode single packets, for videos in which a packet is a frame."""
     import av
 
     last, count = max(wanted, default=-1), 0
-    result = Frames({}, {})
+    decoded: dict[int, NDArray[np.uint8] | None] = {}
+    broken: dict[int, str] = {}
     for packet in container.demux(stream):
         if packet.size == 0:
             continue
         if count in wanted:
             try:
-                _keep(result, count, packet.decode())
+                decoded[count] = _gray(next(iter(packet.decode()), None))
             except av.FFmpegError as problem:
-                result.why_missing[count] = f"frame {count} cannot be decoded: {_reason(problem)}"
+                broken[count] = f"frame {count} cannot be decoded: {_reason(problem)}"
         count += 1
         if count > last:
             break
-    return _explain(result, wanted, f"the video has only {count} frames, numbered from 0")
+    return _frames(decoded, broken, wanted, f"the video has only {count} frames, numbered from 0")
 
 
 def _decode_all(container: Any, stream: Any, wanted: Collection[int]) -> Frames:
-    """For videos in which a frame builds on earlier ones."""
+    """Decode up to the last wanted frame, for videos in which a frame builds on earlier ones."""
     import av
 
     last, count = max(wanted, default=-1), 0
-    result = Frames({}, {})
+    decoded: dict[int, NDArray[np.uint8] | None] = {}
+    failure = ""
     try:
         for frame in container.decode(stream):
             if count in wanted:
-                _keep(result, count, [frame])
+                decoded[count] = _gray(frame)
             count += 1
             if count > last:
                 break
     except av.FFmpegError as problem:
-        return _explain(result, wanted, f"the video cannot be decoded after {count} frames: {_reason(problem)}")
-    return _explain(result, wanted, f"the video has only {count} frames, numbered from 0")
+        failure = f"the video cannot be decoded after {count} frames: {_reason(problem)}"
+    return _frames(decoded, {}, wanted, failure or f"the video has only {count} frames, numbered from 0")
 
 
-def _keep(result: Frames, number: int, frames: list[Any]) -> None:
-    if not frames or frames[0].is_corrupt:
-        result.why_missing[number] = f"frame {number} of the video is broken"
-    else:
-        result.found[number] = _grey(frames[0])
+def _frames(
+    decoded: Mapping[int, NDArray[np.uint8] | None], broken: Mapping[int, str], wanted: Collection[int], end: str
+) -> Frames:
+    """Collect the wanted frames, and a reason for each that is missing; `end`: why the video ended."""
+    images: dict[int, NDArray[np.uint8]] = {}
+    why_missing: dict[int, str] = {}
+    for number in wanted:
+        if number in broken:
+            why_missing[number] = broken[number]
+        elif number not in decoded:
+            why_missing[number] = f"there is no frame {number}: {end}"
+        elif (image := decoded[number]) is None:
+            why_missing[number] = f"frame {number} of the video is broken"
+        else:
+            images[number] = image
+    return Frames(images, why_missing)
 
 
-def _grey(frame: Any) -> NDArray[np.uint8]:
-    """(rows, cols): the brightness. Motion JPEG stores it as a plane of its own, in the whole range from 0 to 255."""
+def _gray(frame: Any) -> NDArray[np.uint8] | None:
+    """Return the luma (rows, cols); None for a frame that is missing or broken.
+
+    Motion JPEG stores it as a plane of its own, in the full range from 0 to 255.
+    """
+    if frame is None or frame.is_corrupt:
+        return None
     if not frame.format.name.startswith("yuvj"):
         return frame.to_ndarray(format="gray")
     plane = np.frombuffer(frame.planes[0], np.uint8).reshape(-1, frame.planes[0].line_size)
     return plane[: frame.height, : frame.width].copy()
 
 
-def _explain(result: Frames, wanted: Collection[int], reason: str) -> Frames:
-    for number in wanted:
-        if number not in result.found:
-            result.why_missing.setdefault(number, f"there is no frame {number}: {reason}")
-    return result
-
-
 def _reason(problem: Exception) -> str:
     return str(getattr(problem, "strerror", None) or problem or type(problem).__name__)
-
-
-def frame_count(path: Path) -> int:
-    """The number of frames, by counting packets: nothing is decoded, and what the header claims is not believed.
-
-    Raises ConversionError where the file is no video.
-    """
-    import av
-
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise ConversionError(f"{path.name} holds no video")
-            return sum(packet.size > 0 for packet in container.demux(container.streams.video[0]))
-    except (av.FFmpegError, OSError, ValueError) as problem:
-        if isinstance(problem, ConversionError):
-            raise
-        raise ConversionError(f"{path.name} cannot be read as a video: {_reason(problem)}") from problem

@@ -64,13 +64,13 @@ def run(args: argparse.Namespace) -> int:
         overwrite=args.overwrite,
         limit=args.limit,
         progress=True,
-        tell=_tell,
+        log=_log,
     )
     _show(report)
     return 1 if report.skipped else 0
 
 
-def _tell(skipped: Skipped) -> None:
+def _log(skipped: Skipped) -> None:
     """Print above the progress bar."""
     from tqdm import tqdm
 

@@ -31,7 +31,7 @@ def test_errors_for_the_user_arrive_as_they_are(tmp_path: object) -> None:
 
 
 def test_one_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(isolated, "SECONDS", 0.2)
+    monkeypatch.setattr(isolated, "TIMEOUT_S", 0.2)
     with pytest.raises(Crashed):
         run_isolated(time.sleep, 60)
     monkeypatch.undo()

@@ -353,7 +353,7 @@ def test_grey_values_of_a_video_whose_frames_build_on_each_other(tmp_path: Path)
     write_video(tmp_path / "v.mp4", 8, codec="mpeg4")
     frames = read_frames(tmp_path / "v.mp4", {1, 6, 9})
     # stored as 16 to 235; comes back as 0 to 255, to within the rounding of a lossy codec
-    assert {number: round(float(frame.mean()) / 10) for number, frame in frames.found.items()} == {1: 1, 6: 6}
+    assert {number: round(float(frame.mean()) / 10) for number, frame in frames.images.items()} == {1: 1, 6: 6}
     assert frames.why_missing == {9: says("no frame 9", "8 frames", "from 0")}
 
 
@@ -367,7 +367,7 @@ def test_a_broken_frame_is_named(tmp_path: Path) -> None:
     content[start:end] = bytes(end - start)
     (tmp_path / "v.avi").write_bytes(content)
     frames = read_frames(tmp_path / "v.avi", {2, 3, 4})
-    assert {number: int(frame[0, 0]) for number, frame in frames.found.items()} == {2: 20, 4: 40}
+    assert {number: int(frame[0, 0]) for number, frame in frames.images.items()} == {2: 20, 4: 40}
     assert list(frames.why_missing) == [3]
     assert "frame 3" in frames.why_missing[3]
 

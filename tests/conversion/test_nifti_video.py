@@ -11,7 +11,7 @@ import pytest
 import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nnunet_partial.dataset_conversion.readers.nifti_video import nifti_video
+from nnunet_partial.dataset_conversion.readers.nifti_video import read_nifti_header
 from source_folders import write_nifti
 
 from nnunet_partial.errors import ConversionError
@@ -24,8 +24,8 @@ FRAMES = np.arange(3 * 4 * 5).reshape(3, 4, 5)
 def test_as_simpleitk_reads_it(tmp_path: Path, kind: str, ending: str) -> None:
     path = tmp_path / f"video{ending}"
     write_nifti(path, FRAMES.astype(kind), (0.3, 0.2, 1.0))
-    video = nifti_video(path)
-    assert (video.length, video.shape, video.flat) == (3, (4, 5), False)
+    video = read_nifti_header(path)
+    assert (video.length, video.shape, video.is_image) == (3, (4, 5), False)
     assert video.spacing_mm == pytest.approx((0.2, 0.3))
     read = np.stack(list(video.frames()))
     assert read.dtype == kind
@@ -42,17 +42,17 @@ def test_other_byte_order_scaled_values_and_a_compressed_file_without_its_ending
     header[344:348] = b"n+1\0"
     path = tmp_path / "video.nii"
     path.write_bytes(header + FRAMES.astype(">i2").tobytes())
-    assert np.array_equal(np.stack(list(nifti_video(path).frames())), FRAMES * 0.5 + 10)
+    assert np.array_equal(np.stack(list(read_nifti_header(path).frames())), FRAMES * 0.5 + 10)
     assert np.array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(path))), FRAMES * 0.5 + 10)
     path.write_bytes(gzip.compress(path.read_bytes()))
-    assert np.array_equal(next(nifti_video(path).frames()), FRAMES[0] * 0.5 + 10)
+    assert np.array_equal(next(read_nifti_header(path).frames()), FRAMES[0] * 0.5 + 10)
 
 
 def test_the_frames_before_the_end_of_a_file_that_is_cut_off(tmp_path: Path) -> None:
     path = tmp_path / "video.nii"
     write_nifti(path, FRAMES.astype(np.uint8), (0.3, 0.3, 1.0))
     path.write_bytes(path.read_bytes()[: 352 + 2 * 20 + 19])
-    frames = nifti_video(path).frames()
+    frames = read_nifti_header(path).frames()
     assert [next(frames)[0, 0], next(frames)[0, 0]] == [0, 20]
     with pytest.raises(ConversionError, match=r"video\.nii is cut off .*2 of 3 frames"):
         next(frames)
@@ -65,7 +65,7 @@ def test_a_wrong_check_sum_is_noticed(tmp_path: Path) -> None:
     content[-8] ^= 1
     path.write_bytes(content)
     with pytest.raises(ConversionError, match=r"broken after 3 of 3 frames: CRC check failed"):
-        list(nifti_video(path).frames())
+        list(read_nifti_header(path).frames())
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_headers_of_something_else(
     struct.pack_into(form, content, offset, *values)
     path.write_bytes(content)
     with pytest.raises(ConversionError, match=f"video.nii {told}"):
-        nifti_video(path)
+        read_nifti_header(path)
 
 
 @settings(max_examples=300, deadline=None)
@@ -106,7 +106,7 @@ def test_whatever_bytes_only_conversion_errors_come_out(
         content[place] = value
     path.write_bytes(content[:length])
     try:
-        for frame in nifti_video(path).frames():
+        for frame in read_nifti_header(path).frames():
             assert frame.ndim == 2
     except ConversionError:
         pass

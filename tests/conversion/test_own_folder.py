@@ -307,7 +307,7 @@ def test_a_mask_in_colours_is_refused(tmp_path: Path) -> None:
     coloured[0, 0] = 255, 0, 0
     save(root / "masks" / "p1.png", coloured)
     report, _ = converted(root)
-    text = says("colour picture", "one number per pixel")
+    text = says("color image", "one number per pixel")
     assert skips(report) == {"case1": text}
 
 
@@ -317,8 +317,8 @@ def test_a_mask_that_is_mirrored_is_refused_and_one_with_another_pixel_size_is_n
     save(root / "masks" / "p2.nii.gz", drawn(1, 2), (1, 1))
     report, made = converted(root)
     assert list(skips(report)) == ["case1"]
-    assert skips(report)["case1"] == says("do not lie on each other", "direction")
-    assert notes(report) == [says("case2", "spacing 0.5 x 0.25 mm", "1 x 1 mm", "that of the image counts")]
+    assert skips(report)["case1"] == says("do not overlap", "direction")
+    assert notes(report) == [says("case2", "spacing 0.5 x 0.25 mm", "1 x 1 mm", "image header")]
     assert read_nifti(made.label_files()["case2"])[1] == pytest.approx((0.25, 0.5))
 
 

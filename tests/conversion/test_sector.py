@@ -7,7 +7,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from nnunet_partial.dataset_conversion.readers.images import read_camus_image
+from nnunet_partial.dataset_conversion.readers.images import read_image
 from nnunet_partial.dataset_conversion.readers.orientation import (
     AS_STORED,
     DOUBTFUL,
@@ -56,7 +56,7 @@ def test_pictures_without_a_sector_are_doubtful(picture: NDArray[np.float64]) ->
 
 def test_real_pictures_are_upright(real_echo: Path) -> None:
     camus = real_echo / "CAMUS_public" / "database_nifti" / "patient0001"
-    brightest = [read_camus_image(camus / "patient0001_2CH_half_sequence.nii.gz")[0].max(axis=0)]
+    brightest = [read_image(camus / "patient0001_2CH_half_sequence.nii.gz")[0].max(axis=0)]
     for path in sorted((real_echo / "EchoNet-Dynamic" / "Videos").glob("*.avi")):
         with av.open(str(path)) as container:
             brightest.append(np.stack([f.to_ndarray(format="gray") for f in container.decode(video=0)]).max(axis=0))

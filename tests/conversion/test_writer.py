@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
@@ -19,7 +19,15 @@ import pytest
 import SimpleITK as sitk
 from facts import says
 from nnunet_partial.dataset_conversion import DATASETS, staging, writer
-from nnunet_partial.dataset_conversion.base import ConvertedCase, DataSet, Note, Skipped, SourceItem, require_identifier
+from nnunet_partial.dataset_conversion.base import (
+    ConvertedCase,
+    DataSet,
+    Note,
+    Skipped,
+    SourceItem,
+    SourceScan,
+    require_identifier,
+)
 from nnunet_partial.dataset_conversion.camus import Camus
 from nnunet_partial.dataset_conversion.echonet import EchoNetDynamic
 from nnunet_partial.dataset_conversion.readers import images
@@ -48,8 +56,8 @@ class Toy(DataSet):
     reference: ClassVar[str] = "none"
     license: ClassVar[str] = "free"
 
-    def sources(self) -> Sequence[SourceItem]:
-        return [SourceItem(name) for name in STORY]
+    def scan(self) -> SourceScan:
+        return SourceScan([SourceItem(name) for name in STORY])
 
     def read(self, source: SourceItem) -> Iterator[ConvertedCase | Skipped | Note]:
         for found in STORY[source.name]:
@@ -163,7 +171,7 @@ def test_pictures_are_those_that_simpleitk_writes(
         (replace(case("toy_1"), image=np.zeros((1, 2))), says("shape", "(1, 2) and (1, 3)")),
         (replace(case("toy_1"), mask=np.array([[0, 0.5, 1]])), says("mask", "value(s) 0.5")),
         (replace(case("toy_1"), image=np.array([[0, 1, np.nan]])), says("image", "NaN or infinite")),
-        (replace(case("toy_1"), spacing_mm=(0.5, 0.0)), says("pixel size is (0.5, 0.0) mm")),
+        (replace(case("toy_1"), spacing_mm=(0.5, 0.0)), says("spacing is (0.5, 0.0) mm")),
         (replace(case("toy_1"), image=np.zeros((0, 3))), says("image has shape (0, 3)", "(rows, cols)")),
         (case("../toy_1"), says("'../toy_1' cannot name a case")),
     ],
@@ -187,7 +195,7 @@ def test_an_error_in_the_middle_of_a_source_keeps_what_came_before(
 ) -> None:
     STORY["first"] = [case("toy_1"), problem, case("toy_never")]
     told: list[Skipped] = []
-    report = convert(Toy(tmp_path), NAME, tell=told.append)
+    report = convert(Toy(tmp_path), NAME, log=told.append)
     assert told == report.skipped == [Skipped("first", reason)]
     assert list(RawDataset(report.folder).label_files()) == ["toy_1", "toy_2"]
 
@@ -202,7 +210,7 @@ def test_names_that_no_text_file_can_hold(tmp_path: Path) -> None:
 def test_known_defects_are_not_told(tmp_path: Path) -> None:
     STORY["first"] = [Skipped("toy_1", "never drawn", known_defect=True)]
     told: list[Skipped] = []
-    report = convert(Toy(tmp_path), NAME, tell=told.append, strict=True)
+    report = convert(Toy(tmp_path), NAME, log=told.append, strict=True)
     assert (told, report.skipped) == ([], [])
     assert report.known_defects == [Skipped("toy_1", "never drawn", known_defect=True)]
 
