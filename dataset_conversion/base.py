@@ -373,15 +373,3 @@ def without_none(**info: Any) -> dict[str, Any]:
         The entries that are not None, in their order.
     """
     return {name: value for name, value in info.items() if value is not None}
-
-
-def format_values(values: Sequence[float]) -> str:
-    """Format mask values for a message.
-
-    Args:
-        values: Numbers in order.
-
-    Returns:
-        The first ten, separated by commas.
-    """
-    return ", ".join(f"{value:g}" for value in values[:10])

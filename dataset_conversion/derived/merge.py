@@ -27,7 +27,15 @@ from nnunet_partial.utils.text import first_lines, format_names
 from ..duplicates import merge_duplicate_patients
 from ..staging import refuse_existing, staged_dataset, write_metadata
 from .files import File, bring
-from .source import NO_BACKGROUND, SUBSETS, InputDataset, conflicts, incomplete, lacks_a_class, unreadable
+from .source import (
+    NO_BACKGROUND,
+    SUBSETS,
+    InputDataset,
+    find_case_problems,
+    find_conflicts,
+    find_metadata_problems,
+    lacks_a_class,
+)
 
 
 @dataclass(frozen=True)
@@ -77,8 +85,8 @@ def plan_merge(
     if len(set(folders)) < 2 or len(set(folders)) < len(folders):
         raise DatasetError(f"Got {format_names([f.name for f in folders])}; expected at least two different data sets.")
     sources = tuple(InputDataset(RawDataset(folder)) for folder in folders)
-    _refuse([problem for source in sources for problem in unreadable(source)])
-    _refuse([*(p for s in sources for p in incomplete(s)), *conflicts(sources)])
+    _refuse([problem for source in sources for problem in find_metadata_problems(source)])
+    _refuse([*(p for s in sources for p in find_case_problems(s)), *find_conflicts(sources)])
     geometry, problems = _image_headers(sources, processes, progress)
     _refuse(problems)
     classes = common_order(name for source in sources for name in source.dataset.classes)
@@ -356,7 +364,7 @@ def _made_with(plan: MergePlan, balance: bool) -> dict[str, Any]:
     """Which files the merge is made of: another selection or a changed file starts it afresh."""
     return {
         "command": "merge",
-        "sources": [source.stamp(f"labels{FULL_SUBSET}", FULL_MANIFEST_NAME) for source in plan.sources],
+        "sources": [source.file_hashes(f"labels{FULL_SUBSET}", FULL_MANIFEST_NAME) for source in plan.sources],
         "unknown_as_ignore": plan.unknown_as_ignore,
         "balance": balance,
     }

@@ -96,7 +96,7 @@ def _write_folds(plan: ScenarioPlan, staging: Path) -> None:
 def _made_with(plan: ScenarioPlan) -> dict[str, Any]:
     """Which files and options the scenario is made of: others start it afresh."""
     more = (f"labels{FULL_SUBSET}", FULL_MANIFEST_NAME, SPLITS_NAME)
-    return {"command": "scenario", **_options(plan.options), "source": plan.source.stamp(*more)}
+    return {"command": "scenario", **_options(plan.options), "source": plan.source.file_hashes(*more)}
 
 
 def _options(options: ScenarioOptions) -> dict[str, Any]:

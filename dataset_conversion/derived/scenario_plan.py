@@ -35,7 +35,13 @@ from nnunet_partial.utils.files import read_json
 from nnunet_partial.utils.parallel import parallel_map
 from nnunet_partial.utils.text import first_lines, format_names
 
-from .source import NO_BACKGROUND, InputDataset, incomplete, lacks_a_class, unreadable
+from .source import (
+    NO_BACKGROUND,
+    InputDataset,
+    find_case_problems,
+    find_metadata_problems,
+    lacks_a_class,
+)
 
 #: In place of class names: each chosen patient loses some of its classes, drawn by lot.
 RANDOM = "random"
@@ -340,8 +346,8 @@ def preview_scenario(folder: Path, options: ScenarioOptions) -> ScenarioPlan:
     Raises DatasetError or SplitError that says what speaks against it.
     """
     source = InputDataset(RawDataset(folder))
-    _refuse(source, unreadable(source))
-    _refuse(source, incomplete(source))
+    _refuse(source, find_metadata_problems(source))
+    _refuse(source, find_case_problems(source))
     before = Manifest({case: source.dataset.manifest.labels_of(case) for case in sorted(source.cases)})
     scope = cases_in_scope(source, before, options)
     _refuse(source, find_problems(source, before, scope, options))

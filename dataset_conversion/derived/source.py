@@ -1,6 +1,7 @@
-"""One of the data sets that a merge brings together: its files, channels and what each of its cases knows.
+"""Read the datasets that a merge or a scenario starts from, and find what prevents it.
 
-What speaks against merging data sets, as dataset.json, the manifests and the lists of files show it.
+Only dataset.json, the manifests and the lists of files are read here; images and labels are read where a merge or a
+scenario is planned.
 """
 
 from __future__ import annotations
@@ -21,51 +22,67 @@ from nnunet_partial.utils.text import format_names
 
 from ..duplicates import patient_by_case
 
-#: What `unknown_as_ignore` may lead to.
+#: Warning for a dataset made with `unknown_as_ignore` in which no training case is annotated for every class.
 NO_BACKGROUND = (
-    "every training case is partially labelled, so the ignore label has replaced all background: nnUNetTrainer would "
-    "learn no background. Train with one of the trainers of this package, or add completely labelled cases"
+    "every training case is partially labeled, so the ignore label has replaced all background: nnUNetTrainer would "
+    "learn no background. Train with one of the trainers of this package, or add completely labeled cases"
 )
 
-
+#: Subsets of a raw dataset: training (imagesTr, labelsTr) and test (imagesTs, labelsTs).
 SUBSETS = ("Tr", "Ts")
-_KINDS = ("images", "labels")
+
+_MAX_PROBLEMS_SHOWN = 10
 
 
 @dataclass(frozen=True)
 class InputDataset:
-    """One data set to be merged, with its files listed once."""
+    """List the files and annotations of one source dataset once.
+
+    Attributes:
+        dataset: The raw dataset.
+    """
 
     dataset: RawDataset
 
     @property
     def name(self) -> str:
+        """Return the name of the dataset, such as Dataset501_CAMUS."""
         return self.dataset.folder.name
 
     @cached_property
     def images(self) -> dict[str, dict[str, list[Path]]]:
-        """Image files by part ("Tr", "Ts") and case.
+        """List the image files by subset ("Tr", "Ts") and case.
 
-        Raises DatasetError for TIFF volumes with their pixel sizes in files of their own, which would be lost.
+        Returns:
+            For each subset, the image files (one per channel) of each case, sorted; empty where there are none.
+
+        Raises:
+            DatasetError: The images are TIFF volumes with their spacing in separate JSON files, which would be lost.
         """
         if self.dataset.file_ending in TIFF and any((self.dataset.folder / "imagesTr").glob("*.json")):
             raise DatasetError(
-                f"{self.name} keeps its pixel sizes in json files beside the {self.dataset.file_ending} images; they "
-                "would be lost. Convert the images to .nii.gz first."
+                f"{self.name} keeps the spacing in json files beside the {self.dataset.file_ending} images; it would "
+                "be lost. Convert the images to .nii.gz first."
             )
-        return {part: self.dataset.image_files(part) for part in SUBSETS}
+        return {subset: self.dataset.image_files(subset) for subset in SUBSETS}
 
     @cached_property
     def labels(self) -> dict[str, dict[str, Path]]:
-        """Label file by part ("Tr", "Ts") and case."""
-        return {part: self.dataset.label_files(part) for part in SUBSETS}
+        """Return the label file by subset ("Tr", "Ts") and case; empty where there are none."""
+        return {subset: self.dataset.label_files(subset) for subset in SUBSETS}
 
     @property
     def cases(self) -> list[str]:
-        return [case for part in SUBSETS for case in self.images[part]]
+        """Return the identifiers of all cases that have an image, training cases first; empty where there are none."""
+        return [case for subset in SUBSETS for case in self.images[subset]]
 
     @property
     def channel_names(self) -> dict[str, str]:
+        """Return the channel names by their numbers ("0", "1", ...), in numeric order.
+
+        Raises:
+            DatasetError: dataset.json names no channels, or its keys are not numbers.
+        """
         names = self.dataset.dataset_json.get("channel_names")
         if not isinstance(names, dict) or not names:
             raise DatasetError('dataset.json has no \'channel_names\'; expected an object such as {"0": "ultrasound"}.')
@@ -75,31 +92,62 @@ class InputDataset:
 
     @cached_property
     def entries(self) -> dict[str, CaseLabels]:
-        """What each case knows: patterns resolved to cases; a case without a domain gets the name of its data set."""
-        domain = self.name.partition("_")[2] or self.name
-        found = {case: self.dataset.manifest.labels_of(case) for case in self.cases}
-        return {case: labels if labels.domain else replace(labels, domain=domain) for case, labels in found.items()}
+        """Return the manifest entry of each case, empty without cases.
 
-    def stamp(self, *more: str) -> dict[str, str]:
-        """Sums by which a changed file is noticed: content of dataset.json and manifest, names, sizes and times of
-        images and labels. `more`: further files or folders of the data set, as far as they are there."""
-        folder, sums = self.dataset.folder, {"name": self.name}
-        for name in ("dataset.json", MANIFEST_NAME, *(f"{kind}{part}" for kind in _KINDS for part in SUBSETS), *more):
+        Patterns are resolved to cases. A case without a domain gets the name of its dataset as domain.
+
+        Raises:
+            ManifestError: The manifest cannot be read, or a case has no entry in it.
+        """
+        domain = self.name.partition("_")[2] or self.name
+        entries = {case: self.dataset.manifest.labels_of(case) for case in self.cases}
+        return {case: labels if labels.domain else replace(labels, domain=domain) for case, labels in entries.items()}
+
+    def file_hashes(self, *more: str) -> dict[str, str]:
+        """Hash the files of the dataset, so that a change is noticed.
+
+        dataset.json and the manifest are hashed by content; folders of images and labels by the names, sizes and times
+        of their files.
+
+        Args:
+            more: Names of further files or folders of the dataset; those that do not exist are skipped.
+
+        Returns:
+            The hash by name of the file or folder, and the name of the dataset under "name".
+        """
+        folder, hashes = self.dataset.folder, {"name": self.name}
+        subfolders = [f"{kind}{subset}" for kind in ("images", "labels") for subset in SUBSETS]
+        for name in ("dataset.json", MANIFEST_NAME, *subfolders, *more):
             if (folder / name).is_dir():
-                sums[name] = hash_files(folder / name, self.dataset.file_ending)
+                hashes[name] = hash_files(folder / name, self.dataset.file_ending)
             elif (folder / name).exists():
-                sums[name] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
-        return sums
+                hashes[name] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        return hashes
 
 
 def lacks_a_class(labels: CaseLabels, classes: Sequence[str]) -> bool:
-    """Whether some class is unknown in the case, so that its background may belong to that class."""
+    """Check whether some class is unknown in the case, so that its background may belong to that class.
+
+    Args:
+        labels: Manifest entry of the case.
+        classes: Names of all foreground classes.
+
+    Returns:
+        True unless every class is annotated or absent in the case.
+    """
     return not labels.known.issuperset(classes)
 
 
-def unreadable(source: InputDataset) -> list[str]:
-    """What is wrong with dataset.json and the manifest of one data set, each on its own."""
-    found = []
+def find_metadata_problems(source: InputDataset) -> list[str]:
+    """Find what is wrong with the classes and channels of dataset.json and with the manifest, each on its own.
+
+    Args:
+        source: The dataset.
+
+    Returns:
+        One line per problem, beginning with the name of the dataset; empty where everything can be read.
+    """
+    problems: list[str] = []
     for read in (
         lambda: source.dataset.classes,
         lambda: source.channel_names,
@@ -108,44 +156,58 @@ def unreadable(source: InputDataset) -> list[str]:
         try:
             read()
         except PartialLabelError as problem:
-            if f"{source.name}: {problem}" not in found:
-                found.append(f"{source.name}: {problem}")
-    return found
+            line = f"{source.name}: {problem}"
+            if line not in problems:
+                problems.append(line)
+    return problems
 
 
-def incomplete(source: InputDataset) -> list[str]:
-    """Images without labels, labels without images, cases without entry or with a wrong one: as lists of files and
-    the manifest show it."""
-    found = []
-    images, labels = source.images, source.labels
+def find_case_problems(source: InputDataset) -> list[str]:
+    """Find images without labels, labels without images, and cases with a missing or wrong manifest entry.
+
+    Args:
+        source: The dataset, whose dataset.json and manifest can be read.
+
+    Returns:
+        One line per problem, beginning with the name of the dataset; empty where there is none.
+    """
+    problems = []
+    images, labels, manifest = source.images, source.labels, source.dataset.manifest
     if not images["Tr"]:
-        found.append(f"{source.name}: no training images in imagesTr")
-    unlabelled = set(images["Tr"]) - set(labels["Tr"])
-    if unlabelled:
-        found.append(
-            f"{source.name}: {len(unlabelled)} training image(s) without a label file: {format_names(unlabelled)}"
-        )
-    for part in SUBSETS:
-        alone = set(labels[part]) - set(images[part])
-        if alone:
-            found.append(
-                f"{source.name}: {len(alone)} label file(s) in labels{part} without an image: {format_names(alone)}"
+        problems.append("no training images in imagesTr")
+    unlabeled = set(images["Tr"]) - set(labels["Tr"])
+    if unlabeled:
+        problems.append(f"{len(unlabeled)} training image(s) without a label file: {format_names(unlabeled)}")
+    for subset in SUBSETS:
+        no_image = set(labels[subset]) - set(images[subset])
+        if no_image:
+            problems.append(
+                f"{len(no_image)} label file(s) in labels{subset} without an image: {format_names(no_image)}"
             )
-    twice = set(images["Tr"]) & set(images["Ts"])
-    if twice:
-        found.append(f"{source.name}: {len(twice)} case(s) in imagesTr and in imagesTs: {format_names(twice)}")
-    for_test = training_cases_for_test(source.dataset.manifest, list(images["Tr"]))
+    in_both = set(images["Tr"]) & set(images["Ts"])
+    if in_both:
+        problems.append(f"{len(in_both)} case(s) in imagesTr and in imagesTs: {format_names(in_both)}")
+    for_test = training_cases_for_test(manifest, list(images["Tr"]))
     if for_test:
-        found.append(f"{source.name}: {test_split_message(for_test)}")
-    manifest = source.dataset.manifest
-    found += [f"{source.name}: {p}" for p in manifest.problems(source.cases, source.dataset.classes)]
-    entries = {case: entry for case in source.cases if (entry := manifest.find(case))}
-    return found + [f"{source.name}: {p}" for p in off_as_absent(entries)]
+        problems.append(test_split_message(for_test))
+    problems += manifest.problems(source.cases, source.dataset.classes)
+    problems += off_as_absent({case: entry for case in source.cases if (entry := manifest.find(case))})
+    return [f"{source.name}: {problem}" for problem in problems]
 
 
-def conflicts(sources: Sequence[InputDataset]) -> list[str]:
-    """Where the data sets do not fit each other, as dataset.json, manifests and the lists of files show it."""
-    found = []
+def find_conflicts(sources: Sequence[InputDataset]) -> list[str]:
+    """Find where several datasets do not fit each other.
+
+    Compared are file endings, channels, image readers, spellings of class names, case identifiers, and the patients on
+    the training and test sides.
+
+    Args:
+        sources: The datasets to be merged, each of which is in order on its own.
+
+    Returns:
+        One line per conflict, with the names of the datasets; empty where there is none.
+    """
+    problems = []
     for what, values in (
         ("file endings", [source.dataset.file_ending for source in sources]),
         ("channels", [", ".join(source.channel_names.values()) for source in sources]),
@@ -153,18 +215,21 @@ def conflicts(sources: Sequence[InputDataset]) -> list[str]:
     ):
         if len(set(values)) > 1:
             each = "; ".join(f"{source.name}: {value}" for source, value in zip(sources, values, strict=True))
-            found.append(f"different {what}: {each}. Convert one of them so that they agree")
-    found += _alike_names(sources)
-    return found + _same_cases(sources) + _patients_on_both_sides(sources) + _people_under_other_names(sources)
+            problems.append(f"different {what}: {each}. Convert one of them so that they agree")
+    problems += _similar_class_names(sources)
+    problems += _shared_case_names(sources)
+    problems += _patients_on_both_sides(sources)
+    return problems + _shared_patients(sources)
 
 
-def _people_under_other_names(sources: Sequence[InputDataset]) -> list[str]:
-    """Data sets of the same people who are named differently, as the manifests say."""
+def _shared_patients(sources: Sequence[InputDataset]) -> list[str]:
+    """Find datasets of the same patients under different names, as the manifests say."""
     entries = {case: source.dataset.manifest.find(case) for source in sources for case in source.cases}
     return find_shared_patients({case: labels for case, labels in entries.items() if labels is not None})
 
 
-def _alike_names(sources: Sequence[InputDataset]) -> list[str]:
+def _similar_class_names(sources: Sequence[InputDataset]) -> list[str]:
+    """Find class names that differ only in case or surrounding spaces."""
     spelled: dict[str, list[str]] = {}
     for name in common_order(name for source in sources for name in source.dataset.classes):
         spelled.setdefault(name.casefold().strip(), []).append(name)
@@ -175,7 +240,8 @@ def _alike_names(sources: Sequence[InputDataset]) -> list[str]:
     ]
 
 
-def _same_cases(sources: Sequence[InputDataset]) -> list[str]:
+def _shared_case_names(sources: Sequence[InputDataset]) -> list[str]:
+    """Find case identifiers that several datasets use."""
     owners: dict[str, list[str]] = {}
     for source in sources:
         for case in dict.fromkeys(source.cases):
@@ -185,25 +251,29 @@ def _same_cases(sources: Sequence[InputDataset]) -> list[str]:
         if len(names) > 1:
             shared.setdefault(" and ".join(names), []).append(case)
     return [
-        f"{len(cases)} case(s) with the same identifier in {names}: {format_names(cases)}. Convert one data "
-        "set with other "
-        "identifiers, or leave it out"
+        f"{len(cases)} case(s) with the same identifier in {names}: {format_names(cases)}. Convert one "
+        "dataset with other identifiers, or leave it out"
         for names, cases in shared.items()
     ]
 
 
 def _patients_on_both_sides(sources: Sequence[InputDataset]) -> list[str]:
-    """Patients who train, in one data set or in another, and are test patients: their test would be too good to be
-    true."""
-    found = [
-        (s, part, case, s.dataset.manifest.find(case)) for s in sources for part in SUBSETS for case in s.images[part]
+    """Find patients who are in the training data of one dataset and in the test data of the same or another one.
+
+    Their test results would be too good: the network has seen these patients.
+    """
+    entries = [
+        (source, subset, case, labels)
+        for source in sources
+        for subset in SUBSETS
+        for case in source.images[subset]
+        if (labels := source.dataset.manifest.find(case)) is not None
     ]
-    entries = [(source, part, case, labels) for source, part, case, labels in found if labels is not None]
-    person = patient_by_case((case, labels) for _, _, case, labels in entries)
+    patient_of = patient_by_case((case, labels) for _, _, case, labels in entries)
     sides: dict[str, dict[str, set[str]]] = {}
-    for source, part, case, labels in entries:
-        side = "test" if part == "Ts" or labels.split == "test" else "training"
-        sides.setdefault(person[labels.patient or case], {}).setdefault(source.name, set()).add(side)
+    for source, subset, case, labels in entries:
+        side = "test" if subset == "Ts" or labels.split == "test" else "training"
+        sides.setdefault(patient_of[labels.patient or case], {}).setdefault(source.name, set()).add(side)
     leaking: dict[str, list[str]] = {}
     for patient, by_source in sides.items():
         if len(set.union(*by_source.values())) > 1:
@@ -211,6 +281,6 @@ def _patients_on_both_sides(sources: Sequence[InputDataset]) -> list[str]:
             leaking.setdefault(where, []).append(patient)
     return [
         f"{len(patients)} patient(s) on different sides of the official splits ({where}): {format_names(patients)}. "
-        "Leave their cases out on one side; if they are different people, give them different 'patient' entries"
+        "Leave their cases out on one side; if they are different patients, give them different 'patient' entries"
         for where, patients in leaking.items()
     ]

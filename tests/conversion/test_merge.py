@@ -698,9 +698,9 @@ def test_one_domain_cannot_be_balanced(raw: Path) -> None:
 
 @pytest.mark.parametrize("command", ["merge -i 1 2 -d 3", "scenario -i 1 -d 2 --missing LA", "convert camus -i x -d 1"])
 @pytest.mark.parametrize("processes", ["0", "-1", "two", "²"])
-def test_the_number_of_processes_is_a_whole_number_above_0(
+def test_the_number_of_processes_is_an_integer_above_0(
     command: str, processes: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit, match="2"):
         main([*command.split(), "-np", processes])
-    assert "expected a whole number above 0" in capsys.readouterr().err
+    assert "expected an integer above 0" in capsys.readouterr().err
