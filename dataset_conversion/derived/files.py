@@ -1,7 +1,4 @@
-"""Bringing one image or label file along into another data set: as a link, or with other numbers in it.
-
-Giving the structures in a label file their numbers in another data set.
-"""
+"""Put one image or label file into a derived dataset: as a link, or with other label values."""
 
 from __future__ import annotations
 
@@ -17,18 +14,26 @@ from nnunet_partial.utils.files import atomic_path, link_or_copy
 
 
 def relabel(source: Path, target: Path, new_values: Mapping[int, int]) -> None:
-    """Writes `source` to `target` with each value replaced by `new_values[value]`; geometry stays.
+    """Write a label file with other label values and the same geometry.
 
-    `target` is replaced as a whole, never written into: it may be a hard link to somebody's data. Raises DatasetError
-    for a value that `new_values` does not name.
+    The values are stored as uint8, or as uint16 where a new value is 256 or more.
+
+    Args:
+        source: Label file to read.
+        target: File to write. It is replaced as a whole, never written into, because it may be a hard link to a file of
+            another dataset.
+        new_values: New label value by old label value.
+
+    Raises:
+        DatasetError: The file holds a value that `new_values` does not have.
     """
     sitk = simpleitk()
     image = sitk.ReadImage(str(source))
     old = sitk.GetArrayViewFromImage(image)
     values = np.unique(old).tolist()
-    strange = [value for value in values if value not in new_values]
-    if strange:
-        raise DatasetError(f"{source} holds the label value(s) {strange}; expected {sorted(new_values)}.")
+    unexpected = [value for value in values if value not in new_values]
+    if unexpected:
+        raise DatasetError(f"{source} holds the label value(s) {unexpected}; expected {sorted(new_values)}.")
     smallest = np.uint8 if max(new_values.values()) < 256 else np.uint16
     new = np.zeros(old.shape, smallest)
     for value in values:
@@ -40,19 +45,31 @@ def relabel(source: Path, target: Path, new_values: Mapping[int, int]) -> None:
 
 
 @dataclass(frozen=True)
-class File:
-    """One file to bring along; `new_values` (new label value by old) is None where it stays as it is."""
+class FileToWrite:
+    """Describe one file of a derived dataset and where it comes from.
+
+    Attributes:
+        source: File in the source dataset.
+        target: File in the derived dataset.
+        new_values: New label value by old label value; None where the file stays as it is.
+    """
 
     source: Path
     target: Path
     new_values: Mapping[int, int] | None = None
 
 
-def bring(file: File) -> None:
-    """Links (or copies) the file, or rewrites it where its numbers change.
+def link_or_relabel(file: FileToWrite) -> None:
+    """Link (or copy) the file, or rewrite it where its label values change.
 
-    A target that is there already stays: what an interrupted run left is whole, and `staged_dataset` made sure that it
-    comes from these very sources. Raises DatasetError for a label value without a new one.
+    A target that exists stays: files left by an interrupted run are complete, and `staged_dataset` has checked that
+    they were made from the same sources.
+
+    Args:
+        file: The file, its target and its new label values.
+
+    Raises:
+        DatasetError: The file holds a label value that `new_values` does not have.
     """
     if file.target.exists():
         return

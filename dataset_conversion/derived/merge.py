@@ -1,8 +1,7 @@
-"""Several data sets become one, in which each case still knows only what its own data set knew.
+"""Merge several datasets into one in which each case stays annotated for the classes of its own dataset only.
 
-What a merge of several data sets would look like, and what speaks against it, before anything is written.
-
-What scenarios among the merged data sets have hidden comes along, so that it can still be measured.
+A merge is planned before anything is written: whatever prevents it is found and named first. Where one of the datasets
+is a scenario, the labels that it hides are merged too (labelsTr_full), so that predictions can be compared with them.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from nnunet_partial.utils.text import first_lines, format_names
 
 from ..duplicates import merge_duplicate_patients
 from ..staging import refuse_existing, staged_dataset, write_metadata
-from .files import File, bring
+from .files import FileToWrite, link_or_relabel
 from .source import (
     NO_BACKGROUND,
     SUBSETS,
@@ -40,7 +39,17 @@ from .source import (
 
 @dataclass(frozen=True)
 class MergePlan:
-    """A merge that nothing speaks against: what will be written."""
+    """Describe a merge that is possible: what will be written.
+
+    Attributes:
+        sources: The datasets to be merged.
+        classes: Foreground classes of the merged dataset, in the order of their label values 1, 2, ...
+        manifest: Manifest entries of all cases.
+        geometry: Size and spacing of the first channel, by case.
+        changing: Cases whose label file needs other label values.
+        warnings: What the user should know, one line each.
+        unknown_as_ignore: Whether the background of partially labeled training cases becomes nnU-Net's ignore label.
+    """
 
     sources: tuple[InputDataset, ...]
     classes: tuple[str, ...]
@@ -52,17 +61,34 @@ class MergePlan:
 
     @property
     def has_ignore(self) -> bool:
+        """Return whether the merged dataset has an ignore label."""
         return self.unknown_as_ignore or any(source.dataset.ignore_label is not None for source in self.sources)
 
     def new_values(self, source: InputDataset, case: str) -> dict[int, int]:
-        """The label value in the merged data set for each value in a case of a source."""
+        """Map the label values of a case to those of the merged dataset.
+
+        Args:
+            source: Dataset of the case.
+            case: Identifier of the case.
+
+        Returns:
+            Label value in the merged dataset by label value in `source`, background 0 included: it maps to the ignore
+            label in a training case that lacks a class, with `unknown_as_ignore`.
+        """
         values = self.same_classes(source)
         if self.unknown_as_ignore and case in source.images["Tr"] and self.lacks_a_class(case):
             values[0] = len(self.classes) + 1
         return values
 
     def same_classes(self, source: InputDataset) -> dict[int, int]:
-        """The same, where background stays background."""
+        """Map the label values of a dataset to those of the merged dataset; background stays background.
+
+        Args:
+            source: One of the datasets to be merged.
+
+        Returns:
+            Label value in the merged dataset by label value in `source`, background 0 and the ignore label included.
+        """
         values = {0: 0}
         for value, name in enumerate(source.dataset.classes, start=1):
             values[value] = self.classes.index(name) + 1
@@ -71,19 +97,36 @@ class MergePlan:
         return values
 
     def lacks_a_class(self, case: str) -> bool:
-        """Whether some class of the merged data set is unknown in the case."""
+        """Check whether some class of the merged dataset is unknown in the case.
+
+        Args:
+            case: Identifier of the case.
+
+        Returns:
+            True unless every class is annotated or absent in the case.
+        """
         return lacks_a_class(self.manifest.labels_of(case), self.classes)
 
 
 def plan_merge(
     folders: Sequence[Path], processes: int = 1, progress: bool = False, unknown_as_ignore: bool = False
 ) -> MergePlan:
-    """Looks at the data sets in `folders` (headers of the images, content of the labels) and plans their merge.
+    """Plan the merge of several datasets; reads the image headers and the label files, writes nothing.
 
-    Raises DatasetError that names everything that speaks against it.
+    Args:
+        folders: Raw folders of the datasets, two or more.
+        processes: Number of processes that read files.
+        progress: Whether to print the progress.
+        unknown_as_ignore: Whether the background of partially labeled training cases becomes nnU-Net's ignore label.
+
+    Returns:
+        The plan of the merged dataset.
+
+    Raises:
+        DatasetError: The datasets do not fit together; the message names everything that prevents the merge.
     """
     if len(set(folders)) < 2 or len(set(folders)) < len(folders):
-        raise DatasetError(f"Got {format_names([f.name for f in folders])}; expected at least two different data sets.")
+        raise DatasetError(f"Got {format_names([f.name for f in folders])}; expected at least two different datasets.")
     sources = tuple(InputDataset(RawDataset(folder)) for folder in folders)
     _refuse([problem for source in sources for problem in find_metadata_problems(source)])
     _refuse([*(p for s in sources for p in find_case_problems(s)), *find_conflicts(sources)])
@@ -91,8 +134,8 @@ def plan_merge(
     _refuse(problems)
     classes = common_order(name for source in sources for name in source.dataset.classes)
     entries = {case: labels for source in sources for case, labels in sorted(source.entries.items())}
-    entries, same = merge_duplicate_patients(entries)
-    remarks = (*_remarks(sources), *same)
+    entries, duplicates = merge_duplicate_patients(entries)
+    remarks = (*_remarks(sources), *duplicates)
     plan = MergePlan(sources, classes, Manifest(entries), geometry, frozenset(), remarks, unknown_as_ignore)
     changing, problems = _look_into_labels(plan, processes, progress)
     _refuse(problems)
@@ -106,27 +149,27 @@ def plan_merge(
 
 
 def _refuse(problems: Sequence[str]) -> None:
+    """Raise DatasetError with one line per problem, if there is any."""
     if problems:
-        raise DatasetError("These data sets cannot be merged; nothing was written.\n- " + "\n- ".join(problems))
+        raise DatasetError("These datasets cannot be merged; nothing was written.\n- " + "\n- ".join(problems))
 
 
 def _image_headers(
     sources: Sequence[InputDataset], processes: int, progress: bool
 ) -> tuple[dict[str, Geometry], list[str]]:
-    """Geometry of each case's first channel, and what the headers show: unreadable files, missing channels, 2-D with
-    3-D."""
+    """Read the geometry of each case's first channel; find unreadable files, missing channels, 2-D mixed with 3-D."""
     tasks = [(source, case, paths) for source in sources for p in SUBSETS for case, paths in source.images[p].items()]
-    read = parallel_map(
+    headers_by_case = parallel_map(
         _headers, [paths for _, _, paths in tasks], processes, "reading image headers" if progress else None
     )
     geometry: dict[str, Geometry] = {}
     problems: list[str] = []
     dimensions: dict[int, dict[str, list[str]]] = {}
-    for (source, case, paths), headers in zip(tasks, read, strict=True):
+    for (source, case, paths), headers in zip(tasks, headers_by_case, strict=True):
         if isinstance(headers, str):
             problems.append(f"{source.name}: {headers}")
             continue
-        channels = sum(one.components for one in headers)
+        channels = sum(image.components for image in headers)
         if channels != len(source.channel_names):
             problems.append(
                 f"{source.name}: case {case} has {channels} channel(s) in {len(paths)} file(s); dataset.json names "
@@ -140,23 +183,23 @@ def _image_headers(
             + ", ".join(f"{len(cases)} case(s) of {name} ({format_names(cases, 3)})" for name, cases in where.items())
             for n, where in sorted(dimensions.items())
         ]
-        problems.append("2-D and 3-D images do not go together. " + "; ".join(kinds))
+        problems.append("2-D and 3-D images cannot be merged. " + "; ".join(kinds))
     return geometry, _first(problems)
 
 
 def _headers(paths: Sequence[Path]) -> list[Geometry] | str:
-    """The headers of one case's images, or which file cannot be read and why."""
-    found = []
+    """Read the headers of one case's images; return the message where a file cannot be read."""
+    headers = []
     for path in paths:
         try:
-            found.append(header(path))
+            headers.append(header(path))
         except OSError as problem:
             return f"{path.parent.name}/{path.name} cannot be read: {problem}"
-    return found
+    return headers
 
 
 def _look_into_labels(plan: MergePlan, processes: int, progress: bool) -> tuple[list[str], list[str]]:
-    """The cases whose label file needs other numbers, and what is wrong with label files."""
+    """Find the cases whose label file needs other label values, and what is wrong with label files."""
     tasks = [
         (source, case, path) for source in plan.sources for p in SUBSETS for case, path in source.labels[p].items()
     ]
@@ -180,14 +223,15 @@ def _look_into_labels(plan: MergePlan, processes: int, progress: bool) -> tuple[
 
 
 def _remarks(sources: Sequence[InputDataset]) -> list[str]:
-    """What is left behind by a merge, for the user to know."""
+    """Collect what the user should know about the manifests and the classes, one line each."""
     found = []
     for source in sources:
         manifest = source.dataset.manifest
-        gone = set(manifest.cases) - set(source.cases)
-        if gone:
+        no_image = set(manifest.cases) - set(source.cases)
+        if no_image:
             found.append(
-                f"{source.name}: {len(gone)} entries name cases that are not there; left out: {format_names(gone)}"
+                f"{source.name}: {len(no_image)} case(s) in the manifest have no image; "
+                f"left out: {format_names(no_image)}"
             )
     entries = Manifest({case: source.entries[case] for source in sources for case in source.images["Tr"]})
     classes = common_order(name for source in sources for name in source.dataset.classes)
@@ -196,55 +240,70 @@ def _remarks(sources: Sequence[InputDataset]) -> list[str]:
 
 
 def _first(problems: Sequence[str]) -> list[str]:
-    """Name the first problems only: twenty thousand alike help nobody."""
+    """Keep the first problems only."""
     return first_lines(problems, where=" (`nnunet_partial check` names them all)")
 
 
 @dataclass(frozen=True)
-class Complete:
-    """Complete labels of all training cases of a merge: `manifest` says what they (and the test labels) know.
+class CompleteLabels:
+    """Describe the complete labels of all training cases of a merge.
 
-    `paths`: label file by data set and case; `changing`: cases whose file needs other numbers.
+    Attributes:
+        paths: Label file by dataset and case.
+        manifest: What the complete labels, and the test labels, are annotated for.
+        changing: Cases whose label file needs other label values.
     """
 
     paths: Mapping[str, Mapping[str, Path]]
     manifest: Manifest
     changing: frozenset[str]
 
-    def files(self, plan: MergePlan, staging: Path) -> Iterator[File]:
-        """What to bring along."""
+    def files(self, plan: MergePlan, staging: Path) -> Iterator[FileToWrite]:
+        """List the label files to be written.
+
+        Args:
+            plan: The merge.
+            staging: Folder in which the merged dataset is built.
+
+        Yields:
+            Each label file of labelsTr_full.
+        """
         for source in plan.sources:
             for case, path in self.paths[source.name].items():
                 new_values = plan.same_classes(source) if case in self.changing else None
-                yield File(path, staging / f"labels{FULL_SUBSET}" / path.name, new_values)
+                yield FileToWrite(path, staging / f"labels{FULL_SUBSET}" / path.name, new_values)
 
 
-def complete_labels(plan: MergePlan, processes: int = 1, progress: bool = False) -> Complete | None:
-    """The complete labels: those that a scenario keeps apart, of other data sets the labels themselves.
+def plan_complete_labels(plan: MergePlan, processes: int = 1, progress: bool = False) -> CompleteLabels | None:
+    """Plan the complete labels: labelsTr_full of a scenario, labelsTr of any other dataset.
 
-    None where no data set is a scenario. Raises DatasetError where labels that a scenario keeps apart are missing or
-    hold what they should not.
+    Args:
+        plan: The merge.
+        processes: Number of processes that read label files.
+        progress: Whether to print the progress.
+
+    Returns:
+        The complete labels; None where no dataset is a scenario.
+
+    Raises:
+        DatasetError: Complete labels of a scenario are missing or do not fit their manifest.
     """
-    apart = {source.name: source.dataset.label_files(FULL_SUBSET) for source in plan.sources}
-    if not any(apart.values()):
+    full = {source.name: source.dataset.label_files(FULL_SUBSET) for source in plan.sources}
+    if not any(full.values()):
         return None
-    paths, knows = {}, dict(plan.manifest.cases)
+    paths, cases = {}, dict(plan.manifest.cases)
     for source in plan.sources:
-        paths[source.name] = apart[source.name] or source.labels["Tr"]
-        if apart[source.name]:
-            entries = _entries(source, apart[source.name])
-            knows.update({case: _as_known(plan.manifest.cases[case], labels) for case, labels in entries.items()})
-    complete = Complete(paths, Manifest(knows), frozenset())
+        paths[source.name] = full[source.name] or source.labels["Tr"]
+        if full[source.name]:
+            for case, labels in _full_entries(source, full[source.name]).items():
+                cases[case] = replace(cases[case], annotated=labels.annotated, absent=labels.absent)
+    complete = CompleteLabels(paths, Manifest(cases), frozenset())
     return replace(complete, changing=frozenset(_changing(plan, complete, processes, progress)))
 
 
-def _as_known(entry: CaseLabels, complete: CaseLabels) -> CaseLabels:
-    """The entry of the merge, with what the complete labels know."""
-    return replace(entry, annotated=complete.annotated, absent=complete.absent)
-
-
-def _entries(source: InputDataset, apart: Mapping[str, Path]) -> dict[str, CaseLabels]:
-    missing = set(source.images["Tr"]) - set(apart)
+def _full_entries(source: InputDataset, full: Mapping[str, Path]) -> dict[str, CaseLabels]:
+    """Read what the complete labels `full` of a scenario are annotated for, by training case."""
+    missing = set(source.images["Tr"]) - set(full)
     if missing:
         raise DatasetError(
             f"{source.name} is a scenario, and its labels{FULL_SUBSET} lacks {len(missing)} training case(s): "
@@ -255,7 +314,8 @@ def _entries(source: InputDataset, apart: Mapping[str, Path]) -> dict[str, CaseL
     return {case: manifest.labels_of(case) for case in source.images["Tr"]}
 
 
-def _changing(plan: MergePlan, complete: Complete, processes: int, progress: bool) -> Iterator[str]:
+def _changing(plan: MergePlan, complete: CompleteLabels, processes: int, progress: bool) -> Iterator[str]:
+    """Find the cases whose complete label file needs other label values."""
     tasks = [(source, case, path) for source in plan.sources for case, path in complete.paths[source.name].items()]
     seen = parallel_map(
         functools.partial(inspect_image, with_values=True),
@@ -275,9 +335,13 @@ def _changing(plan: MergePlan, complete: Complete, processes: int, progress: boo
 
 @dataclass(frozen=True)
 class MergeResult:
-    """A merged data set: where it lies, its tables as text, and what the user should know.
+    """Describe a merged dataset that was written.
 
-    `weights`: with which probability training draws from each domain; None where every case is as likely.
+    Attributes:
+        folder: Its raw folder.
+        overview: Its tables as text.
+        warnings: What the user should know, one line each.
+        weights: Probability with which training samples each domain; None where every case is sampled equally often.
     """
 
     folder: Path
@@ -296,24 +360,38 @@ def merge(
     processes: int = 1,
     progress: bool = False,
 ) -> MergeResult:
-    """Writes the data set nnUNet_raw/`name` with all cases of the raw data sets in `folders`.
+    """Merge datasets into the new dataset nnUNet_raw/`name`.
 
-    Classes are the union, in the common order LV, MYO, LA, RV, RA, others behind them, an ignore label last. Images are
-    hard-linked (copied where the file system cannot), labels too unless their numbers change. `unknown_as_ignore`: the
-    background of training cases that do not know every class becomes nnU-Net's ignore label. `balance`: weights are
-    written by which training draws from each domain, like the square root of its number of training cases. What a
-    scenario among them hid comes along in labelsTr_full, which holds the complete labels of all then. Raises
-    DatasetError, before anything is written, where the data sets do not fit together.
+    The classes are the union, in the common order LV, MYO, LA, RV, RA, then all others, then an ignore label. Images
+    are hard-linked (copied where the file system has no links), labels too unless their values change. If one of the
+    datasets is a scenario, labelsTr_full holds the complete labels of all training cases.
+
+    Args:
+        folders: Raw folders of the datasets, two or more.
+        name: Name of the new dataset, such as Dataset510_Echo.
+        unknown_as_ignore: Whether the background of training cases in which a class is unknown becomes nnU-Net's ignore
+            label.
+        balance: Whether to write domain weights, by which training samples each domain with a probability
+            proportional to the square root of its number of training cases.
+        overwrite: Whether to replace an existing dataset of this name.
+        processes: Number of processes that read and write files.
+        progress: Whether to print the progress.
+
+    Returns:
+        The merged dataset.
+
+    Raises:
+        DatasetError: The datasets do not fit together, or the new one exists; nothing was written.
     """
     if nnunet_folder("nnUNet_raw") / name in folders:
-        raise DatasetError(f"{name} is one of the data sets to be merged. Choose another id for the result with -d.")
+        raise DatasetError(f"{name} is one of the datasets to be merged. Choose another id for the result with -d.")
     refuse_existing(name, overwrite)
     plan = plan_merge(folders, processes, progress, unknown_as_ignore)
-    complete = complete_labels(plan, processes, progress)
-    weights, remarks = _weights(plan, balance)
-    with staged_dataset(name, _made_with(plan, balance), overwrite) as staging:
-        files = [*_files(plan, staging), *(complete.files(plan, staging) if complete else ())]
-        for _ in parallel_map(bring, files, processes, "linking and relabelling" if progress else None):
+    complete = plan_complete_labels(plan, processes, progress)
+    weights, weight_warnings = _domain_weights(plan, balance)
+    with staged_dataset(name, _options_record(plan, balance), overwrite) as staging:
+        files = [*_files_to_write(plan, staging), *(complete.files(plan, staging) if complete else ())]
+        for _ in parallel_map(link_or_relabel, files, processes, "linking and relabelling" if progress else None):
             pass
         warnings = write_metadata(
             staging,
@@ -322,46 +400,47 @@ def merge(
             channel_names=plan.sources[0].channel_names,
             file_ending=plan.sources[0].dataset.file_ending,
             ignore=plan.has_ignore,
-            **_about(plan, name),
+            **_dataset_json_entries(plan, name),
         )
         if complete:
             complete.manifest.write(staging / FULL_MANIFEST_NAME)
-    training, test = ([case for s in plan.sources for case in s.images[part]] for part in SUBSETS)
+    training, test = ([case for s in plan.sources for case in s.images[subset]] for subset in SUBSETS)
     scale = scale_warning(plan.manifest, [*training, *test], plan.geometry)
     return MergeResult(
         nnunet_folder("nnUNet_raw") / name,
         dataset_summary(plan.manifest, plan.classes, training, test, plan.geometry),
-        (*plan.warnings, *remarks, *([scale] if scale else []), *warnings),
+        (*plan.warnings, *weight_warnings, *([scale] if scale else []), *warnings),
         weights,
     )
 
 
-def _files(plan: MergePlan, staging: Path) -> Iterator[File]:
+def _files_to_write(plan: MergePlan, staging: Path) -> Iterator[FileToWrite]:
+    """List the images and labels of the merged dataset."""
     for source in plan.sources:
-        for part in SUBSETS:
-            for paths in source.images[part].values():
-                yield from (File(path, staging / f"images{part}" / path.name) for path in paths)
-            for case, path in source.labels[part].items():
+        for subset in SUBSETS:
+            for paths in source.images[subset].values():
+                yield from (FileToWrite(path, staging / f"images{subset}" / path.name) for path in paths)
+            for case, path in source.labels[subset].items():
                 new_values = plan.new_values(source, case) if case in plan.changing else None
-                yield File(path, staging / f"labels{part}" / path.name, new_values)
+                yield FileToWrite(path, staging / f"labels{subset}" / path.name, new_values)
 
 
-def _weights(plan: MergePlan, balance: bool) -> tuple[dict[str, float] | None, list[str]]:
-    """How likely training draws from each domain, None for every case equally often; and what the user should know."""
+def _domain_weights(plan: MergePlan, balance: bool) -> tuple[dict[str, float] | None, list[str]]:
+    """Compute the sampling probability of each domain (None: every case equally often), and warnings."""
     if not balance:
         return None, [
-            f"{source.name}: its domain weights do not hold for the merged data set; left out (--balance makes new)"
+            f"{source.name}: its domain weights do not apply to the merged dataset; left out (--balance makes new ones)"
             for source in plan.sources
             if source.dataset.manifest.domain_weights
         ]
     sizes = Counter(plan.manifest.labels_of(case).domain for source in plan.sources for case in source.images["Tr"])
     if len(sizes) < 2:
-        return None, [f"--balance has nothing to balance: every training case is of the domain {next(iter(sizes))}"]
+        return None, [f"--balance has no effect: all training cases are of the domain {next(iter(sizes))}"]
     return square_root_weights(sizes), []
 
 
-def _made_with(plan: MergePlan, balance: bool) -> dict[str, Any]:
-    """Which files the merge is made of: another selection or a changed file starts it afresh."""
+def _options_record(plan: MergePlan, balance: bool) -> dict[str, Any]:
+    """Record the source files and options; an interrupted merge is only resumed if they are the same."""
     return {
         "command": "merge",
         "sources": [source.file_hashes(f"labels{FULL_SUBSET}", FULL_MANIFEST_NAME) for source in plan.sources],
@@ -371,22 +450,22 @@ def _made_with(plan: MergePlan, balance: bool) -> dict[str, Any]:
 
 
 def _scenarios(plan: MergePlan) -> dict[str, Any] | None:
-    """The scenarios of the sources, by data set; None where there are none."""
-    found = {s.name: dict(s.dataset.manifest.scenario) for s in plan.sources if s.dataset.manifest.scenario}
-    return found or None
+    """Collect the scenario entries of the sources, by dataset; None where there are none."""
+    return {s.name: dict(s.dataset.manifest.scenario) for s in plan.sources if s.dataset.manifest.scenario} or None
 
 
-def _about(plan: MergePlan, name: str) -> dict[str, Any]:
-    """Entries of dataset.json: where the data came from, and each source's terms and references."""
-    about: dict[str, Any] = {
+def _dataset_json_entries(plan: MergePlan, name: str) -> dict[str, Any]:
+    """Build the entries of dataset.json that name the sources, their licenses and their references."""
+    entries: dict[str, Any] = {
         "dataset_name": name.partition("_")[2],
         "description": "Merged from " + ", ".join(source.name for source in plan.sources),
     }
-    for ours, theirs in (("license", "licence"), ("reference", "reference")):
-        each = [f"{s.name}: {s.dataset.dataset_json[theirs]}" for s in plan.sources if theirs in s.dataset.dataset_json]
+    # nnU-Net's generator of dataset.json takes `license` and writes 'licence'
+    for argument, key in (("license", "licence"), ("reference", "reference")):
+        each = [f"{s.name}: {s.dataset.dataset_json[key]}" for s in plan.sources if key in s.dataset.dataset_json]
         if each:
-            about[ours] = "; ".join(each)
+            entries[argument] = "; ".join(each)
     reader = plan.sources[0].dataset.dataset_json.get("overwrite_image_reader_writer")
     if reader:
-        about["overwrite_image_reader_writer"] = reader
-    return about
+        entries["overwrite_image_reader_writer"] = reader
+    return entries

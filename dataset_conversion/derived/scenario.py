@@ -19,7 +19,7 @@ from nnunet_partial.utils.files import write_json
 from nnunet_partial.utils.parallel import parallel_map
 
 from ..staging import refuse_existing, staged_dataset, write_metadata
-from .files import File, bring
+from .files import FileToWrite, link_or_relabel
 from .scenario_plan import ScenarioOptions, ScenarioPlan, plan_scenario
 from .source import SUBSETS
 
@@ -60,7 +60,7 @@ def scenario(
     plan = plan_scenario(source, options, processes, progress)
     with staged_dataset(name, _made_with(plan), overwrite) as staging:
         for _ in parallel_map(
-            bring, list(_files(plan, staging)), processes, "linking and relabelling" if progress else None
+            link_or_relabel, list(_files(plan, staging)), processes, "linking and relabelling" if progress else None
         ):
             pass
         write_metadata(
@@ -77,13 +77,15 @@ def scenario(
     return ScenarioResult(nnunet_folder("nnUNet_raw") / name, _summary(plan), plan.warnings)
 
 
-def _files(plan: ScenarioPlan, staging: Path) -> Iterator[File]:
+def _files(plan: ScenarioPlan, staging: Path) -> Iterator[FileToWrite]:
     for part, cases in zip(SUBSETS, (plan.training, plan.test), strict=True):
         for case in cases:
-            yield from (File(path, staging / f"images{part}" / path.name) for path in plan.source.images[part][case])
+            yield from (
+                FileToWrite(path, staging / f"images{part}" / path.name) for path in plan.source.images[part][case]
+            )
     for file in plan.label_files():
         new_values = file.new_values if (file.part, file.case) in plan.changing else None
-        yield File(file.path, staging / f"labels{file.part}" / file.path.name, new_values)
+        yield FileToWrite(file.path, staging / f"labels{file.part}" / file.path.name, new_values)
 
 
 def _write_folds(plan: ScenarioPlan, staging: Path) -> None:

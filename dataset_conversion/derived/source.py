@@ -31,8 +31,6 @@ NO_BACKGROUND = (
 #: Subsets of a raw dataset: training (imagesTr, labelsTr) and test (imagesTs, labelsTs).
 SUBSETS = ("Tr", "Ts")
 
-_MAX_PROBLEMS_SHOWN = 10
-
 
 @dataclass(frozen=True)
 class InputDataset:

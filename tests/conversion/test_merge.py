@@ -303,15 +303,15 @@ def test_interrupted_and_resumed_gives_the_same_files(raw: Path, monkeypatch: py
     camus(raw), uda(raw)
     whole = snapshot(merged(raw).folder)
     subprocess.run(["rm", "-r", str(raw / "Dataset510_Echo")], check=True)
-    bring, brought = merge_module.bring, []
+    link_or_relabel, written = merge_module.link_or_relabel, []
 
     def stop_after_eight(file: Any) -> None:
-        if len(brought) == 8:
+        if len(written) == 8:
             raise KeyboardInterrupt
-        brought.append(file)
-        bring(file)
+        written.append(file)
+        link_or_relabel(file)
 
-    monkeypatch.setattr(merge_module, "bring", stop_after_eight)
+    monkeypatch.setattr(merge_module, "link_or_relabel", stop_after_eight)
     with pytest.raises(KeyboardInterrupt):
         merged(raw)
     assert not (raw / "Dataset510_Echo").exists()
@@ -370,7 +370,7 @@ def test_a_source_is_never_the_target(raw: Path) -> None:
 def test_fewer_than_two_data_sets(raw: Path) -> None:
     camus(raw)
     for names in (["Dataset501_CAMUS"], ["Dataset501_CAMUS"] * 2):
-        with pytest.raises(DatasetError, match="expected at least two different data sets"):
+        with pytest.raises(DatasetError, match="expected at least two different datasets"):
             merged(raw, *names)
 
 
@@ -546,7 +546,7 @@ def test_what_is_left_behind_is_said(raw: Path) -> None:
     first.image_files()["camus_p1_2CH"][0].unlink()
     first.label_files()["camus_p1_2CH"].unlink()
     out = merge([raw / "Dataset501_CAMUS", raw / "Dataset502_UDA"], "Dataset510_Echo")
-    assert says("Dataset501_CAMUS", "1 entries", "left out", "camus_p1_2CH") in out.warnings
+    assert says("Dataset501_CAMUS", "1 case(s)", "left out", "camus_p1_2CH") in out.warnings
     assert "camus_p1_2CH" not in RawDataset(out.folder).manifest.cases
 
 

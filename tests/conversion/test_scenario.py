@@ -533,16 +533,16 @@ def test_of_a_scenario_the_first_labels_are_kept(raw: Path) -> None:
 def test_interrupted_and_resumed_gives_the_same_files(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = camus(raw)
     whole = {name: content for name, (_, content) in snapshot(made(source, "LA", fraction=0.5).folder).items()}
-    bring, brought = scenario_module.bring, []
+    link_or_relabel, written = scenario_module.link_or_relabel, []
 
     def stop_after_twelve(file: Any) -> None:
-        if len(brought) == 12:
+        if len(written) == 12:
             raise KeyboardInterrupt
-        brought.append(file)
-        bring(file)
+        written.append(file)
+        link_or_relabel(file)
 
     with monkeypatch.context() as patched:
-        patched.setattr(scenario_module, "bring", stop_after_twelve)
+        patched.setattr(scenario_module, "link_or_relabel", stop_after_twelve)
         with pytest.raises(KeyboardInterrupt):
             make(source, "LA", fraction=0.5, overwrite=True)
     resumed = snapshot(made(source, "LA", fraction=0.5, overwrite=True).folder)
