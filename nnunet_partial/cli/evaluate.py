@@ -102,7 +102,7 @@ def _show(evaluation: Evaluation, tables: Tables) -> None:
         print("\nBiomarkers of patients, prediction against reference; lengths and areas: biomarker_agreement.csv\n")
         print(console.biomarker_table(tables.biomarkers.agreement), end="")
     _list("False positives", console.false_positives(evaluation.records))
-    signs = [str(row["words"]) for row in tables.warning_signs if row["sign"]]
+    signs = [str(row["message"]) for row in tables.warning_signs if row["warning"]]
     _list("Warning signs, where the structure is not annotated", signs)
     _list("Not evaluated", evaluation.findings)
 

@@ -10,9 +10,8 @@ from statistics import fmean
 import numpy as np
 
 from nnunet_partial.biomarkers.definitions import BIOMARKERS
-from nnunet_partial.evaluation.records import ALL
+from nnunet_partial.evaluation.records import ALL, Row
 from nnunet_partial.evaluation.statistics import FEWEST, Floats
-from nnunet_partial.evaluation.tables import Row
 
 #: The limits of agreement are this many SD from the bias.
 LIMITS = 1.96

@@ -15,14 +15,13 @@ from nnunet_partial.biomarkers.measure import STRUCTURES, CaseMeasurements, Imag
 from nnunet_partial.dataset.images import spacing_is_known
 from nnunet_partial.evaluation import biomarker_agreement
 from nnunet_partial.evaluation.evaluate import Evaluation
-from nnunet_partial.evaluation.records import write_csv
-from nnunet_partial.evaluation.tables import Row
+from nnunet_partial.evaluation.records import Row, write_csv
 from nnunet_partial.labels import CaseLabels
 from nnunet_partial.utils.text import format_names
 
 COLUMNS = ("model", "domain", "patient", "biomarker", "unit", "method", "reference", "prediction", "problem")
 #: The method of the rows that compare with the EF that came with the data set.
-REPORTED_BY_DATASET = "data set's own"
+REPORTED_BY_DATASET = "reported by dataset"
 
 #: A value (NaN where there is none), and why there is none or what to know about it.
 _Value = tuple[float, list[str]]

@@ -7,9 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from nnunet_partial.evaluation.metrics import CORRECTLY_EMPTY, FALSE_POSITIVE, OVERLAPS
-from nnunet_partial.evaluation.records import ALL, Record
+from nnunet_partial.evaluation.records import ALL, Record, Row
 from nnunet_partial.evaluation.statistics import FEW, FEWEST, LEVEL
-from nnunet_partial.evaluation.tables import Row
 from nnunet_partial.utils.text import format_names, text_table
 
 #: The usual levels of significance, and their stars.
@@ -25,7 +24,7 @@ def agreement_table(summary: Sequence[Row]) -> str:
     for row in summary:
         key = (str(row["model"]), str(row["domain"]), str(row["class"]))
         cells.setdefault(key, {}).setdefault(str(row["metric"]), []).append(row)
-    known = {key: int(of_metric["dice"][0]["n_known"]) for key, of_metric in cells.items()}
+    known = {key: int(of_metric["dice"][0]["n_evaluated"]) for key, of_metric in cells.items()}
     head = ["model", "domain", "class", "Dice [95 % CI]", "surface Dice", "HD95", "ASSD", "cases", "patients"]
     rows = []
     for (model, domain, structure), of_metric in cells.items():

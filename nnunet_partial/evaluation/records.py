@@ -13,7 +13,11 @@ from nnunet_partial.evaluation.metrics import DISTANCES, METRICS, Measured
 from nnunet_partial.utils.files import write_text
 from nnunet_partial.utils.masks import Scale
 
+#: In the columns domain and class: all of them together.
 ALL = "(all)"
+
+#: A line of a table, by column.
+Row = dict[str, str | float | int]
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,12 @@ from nnunet_partial.evaluation import warning_signs
 from nnunet_partial.evaluation.biomarker_tables import Biomarkers
 from nnunet_partial.evaluation.evaluate import Evaluation, Predictions, Reference, is_plain
 from nnunet_partial.evaluation.metrics import METRICS
-from nnunet_partial.evaluation.records import Record, mean, write_csv
+from nnunet_partial.evaluation.records import Record, Row, mean, write_csv
 from nnunet_partial.evaluation.statistics import FEWEST
 from nnunet_partial.evaluation.tables import (
     COMPARISON_COLUMNS,
     RANK_COLUMNS,
     SUMMARY_COLUMNS,
-    Row,
     compare_models,
     rank_models,
     summarise,

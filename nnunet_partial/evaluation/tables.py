@@ -23,7 +23,7 @@ from nnunet_partial.evaluation.metrics import (
     OUTCOMES,
     OVERLAPS,
 )
-from nnunet_partial.evaluation.records import ALL, Record
+from nnunet_partial.evaluation.records import ALL, Record, Row
 from nnunet_partial.evaluation.statistics import (
     DIFFERENCE,
     DISTANCE,
@@ -54,14 +54,12 @@ SUMMARY_COLUMNS = (
         "ci95_low",
         "ci95_high",
     ),
-    *("n_values", "n_cases", "n_patients", "n_infinite", "n_known", "n_missed", "n_false_positive"),
+    *("n_values", "n_cases", "n_patients", "n_infinite", "n_evaluated", "n_missed", "n_false_positive"),
     "n_correctly_empty",
 )
 
 #: What the means are over, in the column mean_over: of one structure, and of all of them together.
-CASES, PAIRS = "cases", "pairs of case and class"
-
-Row = dict[str, str | float | int]
+CASES, PAIRS = "cases", "case-class pairs"
 
 
 def summarise(records: Sequence[Record], classes: Sequence[str]) -> list[Row]:
@@ -71,7 +69,7 @@ def summarise(records: Sequence[Record], classes: Sequence[str]) -> list[Row]:
     predicted where there is none) are in no mean; n_infinite says how many there are. Values in different units are
     never mixed, nor surface Dice at different tolerances: "(all)" has a row for each. mean_over: what the mean is over;
     over all structures it is every pair, so it differs from the mean of the structures' means, which nnU-Net's
-    summary.json has as foreground_mean. n_known pairs were known, of which n_missed, n_false_positive and
+    summary.json has as foreground_mean. n_evaluated pairs were known, of which n_missed, n_false_positive and
     n_correctly_empty came out so; n_cases and n_patients are those of the n_values numbers.
     """
     rows = []
@@ -86,7 +84,7 @@ def summarise(records: Sequence[Record], classes: Sequence[str]) -> list[Row]:
                         "class": structure,
                         "mean_over": PAIRS if structure == ALL else CASES,
                         **_described(chosen, metric, unit),
-                        "n_known": len(chosen),
+                        "n_evaluated": len(chosen),
                         "n_missed": outcomes[MISSED],
                         "n_false_positive": outcomes[FALSE_POSITIVE],
                         "n_correctly_empty": outcomes[CORRECTLY_EMPTY],
@@ -142,7 +140,7 @@ COMPARISON_COLUMNS = (
     *("metric", "unit", "domain", "class", "model_a", "model_b", "mean_a", "mean_b", "median_difference", "better"),
     *("p", "p_holm", "n_tests", "rank_biserial", "n_patients", "n_differ", "n_cases"),
 )
-RANK_COLUMNS = ("metric", "unit", "domain", "class", "model", "mean_rank", "place", "n_models", "n_patients")
+RANK_COLUMNS = ("metric", "unit", "domain", "class", "model", "mean_rank", "rank", "n_models", "n_patients")
 
 Floats = NDArray[np.float64]
 
@@ -290,5 +288,5 @@ def _better(row: Row, more_is_better: bool) -> str:
 
 
 def _place(model: str, ranks: Mapping[str, float]) -> Row:
-    place = 1 + sum(other < ranks[model] for other in ranks.values())
-    return {"model": model, "mean_rank": ranks[model], "place": place, "n_models": len(ranks)}
+    rank = 1 + sum(other < ranks[model] for other in ranks.values())
+    return {"model": model, "mean_rank": ranks[model], "rank": rank, "n_models": len(ranks)}

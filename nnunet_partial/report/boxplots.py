@@ -136,7 +136,7 @@ def _significant(results: Results, metric: str, unit: str, structure: str) -> li
     best = {
         row["domain"]: row["model"]
         for row in results.ranks
-        if (row["metric"], row["unit"], row["class"], row["place"]) == (metric, unit, structure, "1")
+        if (row["metric"], row["unit"], row["class"], row["rank"]) == (metric, unit, structure, "1")
     }
     return [pair for pair in found if best.get(pair[0]) in pair[1:3]]
 

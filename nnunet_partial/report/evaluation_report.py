@@ -258,7 +258,7 @@ def _warning_signs(results: Results) -> Section:
 
 
 def _signs(results: Results) -> list[str]:
-    return [row["words"] for row in results.warning_signs if row["sign"]]
+    return [row["message"] for row in results.warning_signs if row["warning"]]
 
 
 def _false_positives(results: Results) -> list[Block]:

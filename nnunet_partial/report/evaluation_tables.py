@@ -12,6 +12,7 @@ from nnunet_partial.evaluation.console import p_text, stars, with_unit
 from nnunet_partial.evaluation.metrics import CORRECTLY_EMPTY, FALSE_POSITIVE, FOUND, MISSED, OVERLAPS
 from nnunet_partial.evaluation.records import ALL
 from nnunet_partial.evaluation.statistics import LEVEL
+from nnunet_partial.evaluation.warning_signs import FRACTION_OF_IMAGE
 from nnunet_partial.report.formatting import (
     ABOUT_INTERVALS,
     Biomarker,
@@ -174,21 +175,21 @@ def warning_table(results: Results) -> Table:
             row["domain"],
             row["class"],
             row["model"],
-            row["n_unknown"],
+            row["n_unannotated"],
             row["n_not_predicted"],
-            _size(row, "predicted_unknown"),
-            _size(row, "usual"),
-            f"{row['n_usual']}" + (f" of {row['usual_from']}" if row["usual_from"] else ""),
-            decimal(number(row, "times_usual"), 2),
-            row["sign"] or "\N{EN DASH}",
+            _size(row, "predicted_size_unannotated"),
+            _size(row, "reference_size"),
+            f"{row['n_reference']}" + (f" of {row['reference_source']}" if row["reference_source"] else ""),
+            decimal(number(row, "size_ratio"), 2),
+            row["warning"] or "\N{EN DASH}",
         ]
         for row in sorted(results.warning_signs, key=lambda row: (row["domain"], row["class"]))
     ]
-    head = ["cases", "not predicted", "mean predicted", "usual", "usual from", "times usual", "sign"]
+    head = ["cases", "not predicted", "mean predicted", "reference", "reference from", "ratio", "warning"]
     return Table(
         ["domain", "structure", "model", *head],
         rows,
-        "Predicted size where a structure is unknown, beside its usual size where it was drawn",
+        "Predicted size where a structure is not annotated, beside its reference size where it is",
         "No measure of quality: where nobody annotated a structure there is no reference. These cases are in no mean.",
         left=3,
         rules=rules_between(rows),
@@ -217,7 +218,7 @@ def hardest_table(results: Results) -> Table:
 
 def _size(row: Row, column: str) -> str:
     value = number(row, column)
-    if row["unit"] == "share of image":
+    if row["unit"] == FRACTION_OF_IMAGE:
         return f"{100 * value:.1f} %" if value == value else "\N{EN DASH}"
     return f"{decimal(value, 1)} {pretty_unit(row['unit'])}"
 
@@ -246,7 +247,7 @@ def _cells(results: Results) -> dict[tuple[str, str], dict[str, dict[str, list[R
     for row in results.summary:
         of_model = cells.setdefault((row["domain"], row["class"]), {}).setdefault(row["model"], {})
         of_model.setdefault(row["metric"], []).append(row)
-    known = {key: {model: m["dice"][0]["n_known"] for model, m in cell.items()} for key, cell in cells.items()}
+    known = {key: {model: m["dice"][0]["n_evaluated"] for model, m in cell.items()} for key, cell in cells.items()}
     order = [*results.domains, ALL]
     kept = [key for key in cells if not _same_as_a_part(key, known)]
     return {key: cells[key] for key in sorted(kept, key=lambda key: order.index(key[0]))}
@@ -306,7 +307,7 @@ def _best(cell: _Cell, metric: str) -> str | None:
     if len(cell) < 2 or any(len(of_model[metric]) > 1 for of_model in cell.values()):
         return None
     rows = {model: of_model[metric][0] for model, of_model in cell.items()}
-    if len({row["n_known"] for row in rows.values()}) > 1:
+    if len({row["n_evaluated"] for row in rows.values()}) > 1:
         return None
     means = {m: math.inf if row["n_infinite"] not in ("", "0") else number(row, "mean") for m, row in rows.items()}
     finite = {model: mean for model, mean in means.items() if math.isfinite(mean)}

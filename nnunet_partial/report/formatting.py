@@ -40,10 +40,10 @@ def pretty_unit(unit: str) -> str:
 
 
 def biomarker_name(biomarker: Biomarker) -> str:
-    """'EDV (biplane)', 'EF (reference: the data set's own)'; without a method the name alone."""
+    """'EDV (biplane)', 'EF (reference: reported by dataset)'; without a method the name alone."""
     name, _, method = biomarker
     if method == REPORTED_BY_DATASET:
-        return f"{name} (reference: the {method})"
+        return f"{name} (reference: {method})"
     return f"{name} ({method})" if method else name
 
 

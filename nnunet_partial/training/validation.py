@@ -20,8 +20,8 @@ from nnunet_partial.dataset.images import header, spacing_is_known
 from nnunet_partial.dataset.summary import NO_DOMAIN
 from nnunet_partial.evaluation.case import subject_of
 from nnunet_partial.evaluation.metrics import without_thin_axes
-from nnunet_partial.evaluation.records import PredictedSize
-from nnunet_partial.evaluation.warning_signs import LARGE, LOST, SMALL, Row, warning_signs
+from nnunet_partial.evaluation.records import PredictedSize, Row
+from nnunet_partial.evaluation.warning_signs import MAX_EMPTY_FRACTION, MAX_SIZE_RATIO, MIN_SIZE_RATIO, warning_signs
 from nnunet_partial.labels import CaseLabels, Manifest
 from nnunet_partial.utils.masks import Floats, Scale
 from nnunet_partial.utils.text import text_table
@@ -57,20 +57,20 @@ def size_warnings_text(
     return (
         f"Mean predicted size ({unit}) of structures in cases not annotated for them, beside their annotated size\n"
         + _table(rows)
-        + "".join(f"WARNING SIGN: {row['words']}\n" for row in rows if row["sign"])
+        + "".join(f"WARNING SIGN: {row['message']}\n" for row in rows if row["warning"])
     )
 
 
 def _table(rows: Sequence[Row]) -> str:
-    head = ["domain", "class", "cases", "not predicted", "predicted", "usual", "times usual", "usual from"]
+    head = ["domain", "class", "cases", "not predicted", "predicted", "reference", "ratio", "reference from"]
     return text_table(
         [*head, "predicted there"],
         [
             [
-                *(str(row[key]) for key in ("domain", "class", "n_unknown", "n_not_predicted")),
-                *(_number(row[key]) for key in ("predicted_unknown", "usual", "times_usual")),
-                str(row["usual_from"]) or "-",
-                _number(row["predicted_where_known"]),
+                *(str(row[key]) for key in ("domain", "class", "n_unannotated", "n_not_predicted")),
+                *(_number(row[key]) for key in ("predicted_size_unannotated", "reference_size", "size_ratio")),
+                str(row["reference_source"]) or "-",
+                _number(row["predicted_size_annotated"]),
             ]
             for row in rows
         ],
@@ -242,8 +242,8 @@ def patch_size_warnings(sums: Floats, domains: Sequence[str], classes: Sequence[
 
     The mean predicted share of the patch, over the samples that do not know a class, is compared with its usual one:
     the true share over those in which it is annotated, of the same domain where there are any that show it, else of all
-    others. It is implausible at LARGE times the usual share or more, at less than SMALL times, and where the class is
-    predicted in at most LOST of the part of the samples that would show it.
+    others. It is implausible at MAX_SIZE_RATIO times the usual share or more, at less than MIN_SIZE_RATIO times, and where the class is
+    predicted in at most MAX_EMPTY_FRACTION of the part of the samples that would show it.
 
     Args:
         sums: What `SizeMonitor` sums up, (domains, classes, 7).
@@ -267,8 +267,8 @@ def _size_phrase(subject: str, own: Floats, usual: Floats) -> list[str]:
     """Return a phrase where the share `own` is implausible beside the `usual` one, (7,) each; else nothing."""
     share, true_share = own[UNKNOWN_SHARE] / own[N_UNKNOWN], usual[TRUE_SHARE] / usual[N_ANNOTATED]
     ratio = share / true_share
-    lost = own[N_PREDICTED] / own[N_UNKNOWN] <= LOST * usual[N_SHOWN] / usual[N_ANNOTATED]
-    if not lost and SMALL <= ratio < LARGE:
+    lost = own[N_PREDICTED] / own[N_UNKNOWN] <= MAX_EMPTY_FRACTION * usual[N_SHOWN] / usual[N_ANNOTATED]
+    if not lost and MIN_SIZE_RATIO <= ratio < MAX_SIZE_RATIO:
         return []
     return [
         f"{subject} at {ratio:.2g} times its usual share of a patch ({share:.2%} in {own[N_UNKNOWN]:.0f} samples not "

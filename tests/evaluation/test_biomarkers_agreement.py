@@ -8,7 +8,7 @@ from dataclasses import asdict
 import pytest
 
 from nnunet_partial.evaluation.biomarker_agreement import agreement, agreement_rows
-from nnunet_partial.evaluation.tables import Row
+from nnunet_partial.evaluation.records import Row
 
 
 def test_by_hand() -> None:
@@ -84,7 +84,7 @@ def test_rows_by_domain_and_method_and_who_is_left_out() -> None:
             row("a", "2", 60, nan),  # no prediction: counted as such
             row("a", "3", nan, 70),  # no reference: nowhere
             row("b", "4", 40, 40),
-            row("b", "4", 44, 40, method="data set's own"),
+            row("b", "4", 44, 40, method="reported by dataset"),
             row("b", "4", 90, 95, biomarker="EDV", unit="mL"),
         ]
     )
@@ -93,10 +93,10 @@ def test_rows_by_domain_and_method_and_who_is_left_out() -> None:
         ("a", "EF", "biplane", 1, 2, 1),
         ("b", "EDV", "biplane", 1, 1, 0),
         ("b", "EF", "biplane", 1, 1, 0),
-        ("b", "EF", "data set's own", 1, 1, 0),
+        ("b", "EF", "reported by dataset", 1, 1, 0),
         ("(all)", "EDV", "biplane", 1, 1, 0),
         ("(all)", "EF", "biplane", 2, 3, 1),
-        ("(all)", "EF", "data set's own", 1, 1, 0),
+        ("(all)", "EF", "reported by dataset", 1, 1, 0),
     ]
     assert (rows[5]["mean_reference"], rows[5]["bias"]) == (45, 1)
 

@@ -110,7 +110,7 @@ def test_every_biomarker_of_a_whole_patient(clinic: Clinic, capsys: pytest.Captu
         ("EDV", "mL", "biplane"): edv,
         ("ESV", "mL", "biplane"): esv,
         ("EF", "%", "biplane"): 100 * (1 - esv / edv),
-        ("EF", "%", "data set's own"): 57,
+        ("EF", "%", "reported by dataset"): 57,
         **{("LV length ED", "mm", view): 66 for view in ("2CH", "4CH")},
         **{("LV length ES", "mm", view): 60 for view in ("2CH", "4CH")},
         **{("LA area", "cm2", view): math.pi / 2 * 2.8 * 1.6 for view in ("2CH", "4CH")},
@@ -124,9 +124,9 @@ def test_every_biomarker_of_a_whole_patient(clinic: Clinic, capsys: pytest.Captu
         assert float(found[what]["reference"]) == pytest.approx(value, rel=0.025), what
     for what, row in found.items():
         assert row["problem"] == ""
-        if what[2] != "data set's own":
+        if what[2] != "reported by dataset":
             assert row["prediction"] == row["reference"]
-    assert found["EF", "%", "data set's own"]["prediction"] == found["EF", "%", "biplane"]["prediction"]
+    assert found["EF", "%", "reported by dataset"]["prediction"] == found["EF", "%", "biplane"]["prediction"]
     shown = capsys.readouterr().out
     assert "Biomarkers of patients, prediction against reference" in shown
     assert "LV length" not in shown
@@ -217,7 +217,7 @@ def test_unknown_pixel_size_gives_an_ef_of_one_view_and_nothing_in_ml(clinic: Cl
     edv, esv = (Bullet(long, wide, long / 2).cavity_ml for long, wide in (BIG, SMALL))
     ef = clinic.only(biomarker="EF", method="single-plane 4CH")
     assert float(ef["reference"]) == pytest.approx(100 * (1 - esv / edv), rel=0.02)
-    assert clinic.only(biomarker="EF", method="data set's own")["reference"] == "60"
+    assert clinic.only(biomarker="EF", method="reported by dataset")["reference"] == "60"
     volume = clinic.only(biomarker="EDV")
     assert (volume["reference"], volume["prediction"], volume["problem"]) == ("", "", "the pixel size is not known")
     assert not clinic.table(biomarker="LA area")  # nobody drew it, and there is no unit for it
@@ -291,7 +291,7 @@ def test_an_empty_prediction_is_named(clinic: Clinic) -> None:
     clinic.predict()
     clinic.save(clinic.root / "m" / "p1_4CH_ES.nii.gz", np.zeros(SHAPE, np.uint8))
     assert clinic.evaluate() == 0
-    for method in ("biplane", "data set's own"):
+    for method in ("biplane", "reported by dataset"):
         row = clinic.only(biomarker="EF", method=method)
         assert (row["prediction"], row["problem"]) == ("", "prediction 4CH ES: LV is empty")
     assert clinic.only(biomarker="LA area", method="4CH")["problem"] == "prediction 4CH ES: LA is empty"
@@ -304,7 +304,7 @@ def test_an_empty_prediction_is_named_also_where_nobody_drew_the_ventricle(clini
     clinic.save(clinic.root / "m" / "p1_4CH_ES.nii.gz", np.zeros(SHAPE, np.uint8))
     assert clinic.evaluate() == 0
     row = clinic.only(biomarker="EF")
-    assert (row["method"], row["reference"], row["prediction"]) == ("data set's own", "55", "")
+    assert (row["method"], row["reference"], row["prediction"]) == ("reported by dataset", "55", "")
     assert row["problem"] == "prediction 4CH ES: LV is empty"
 
 
@@ -331,7 +331,7 @@ def test_an_ef_that_contradicts_itself_is_none(clinic: Clinic, given: tuple[obje
     clinic.write()
     clinic.predict()
     clinic.evaluate()
-    row = clinic.only(biomarker="EF", method="data set's own")
+    row = clinic.only(biomarker="EF", method="reported by dataset")
     assert row["reference"] == ""
     assert re.fullmatch(f"'ef' .* is {found}; expected .* 0 to 100", row["problem"])
     assert float(row["prediction"]) > 0
@@ -344,7 +344,7 @@ def test_an_ef_without_both_phases_is_named(clinic: Clinic) -> None:
     clinic.predict()
     clinic.evaluate()
     row = clinic.only(biomarker="EF")
-    assert (row["method"], row["reference"], row["prediction"]) == ("data set's own", "60", "")
+    assert (row["method"], row["reference"], row["prediction"]) == ("reported by dataset", "60", "")
     assert re.fullmatch("no view .* both ED and ES", row["problem"])
 
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from nnunet_partial.evaluation.console import comparison_table, p_text, stars
 from nnunet_partial.evaluation.metrics import Counts, Measured
-from nnunet_partial.evaluation.records import Record, Subject
-from nnunet_partial.evaluation.tables import Row, compare_models
+from nnunet_partial.evaluation.records import Record, Row, Subject
+from nnunet_partial.evaluation.tables import compare_models
 from nnunet_partial.utils.masks import Scale
 
 

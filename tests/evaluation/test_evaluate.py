@@ -70,7 +70,7 @@ def test_declared_drawn_but_empty_in_both_is_not_the_same_as_unknown(place: Plac
     rows = table(place, "per_case")
     assert only(rows, case="b_p3_ED", class_="MYO")["outcome"] == "correctly empty"
     summary = only(table(place, "summary"), domain="echonet", class_="MYO", metric="dice")
-    assert (summary["n_known"], summary["n_correctly_empty"], summary["n_values"], summary["mean"]) == (
+    assert (summary["n_evaluated"], summary["n_correctly_empty"], summary["n_values"], summary["mean"]) == (
         "1",
         "1",
         "0",
@@ -148,7 +148,7 @@ def test_the_two_overall_means_are_told_apart(place: Place) -> None:
     assert "summary.csv" in content["how_averaged"]
     rows = table(place, "summary")
     row = only(rows, domain="(all)", class_="(all)", metric="dice")
-    assert (float(row["mean"]), row["mean_over"]) == (pytest.approx(6.93333 / 12, abs=1e-5), "pairs of case and class")
+    assert (float(row["mean"]), row["mean_over"]) == (pytest.approx(6.93333 / 12, abs=1e-5), "case-class pairs")
     assert {row["mean_over"] for row in rows if row["class"] != "(all)"} == {"cases"}
 
 
@@ -162,9 +162,9 @@ def test_the_summary_by_hand(place: Place) -> None:
     assert (float(row["median"]), row["n_values"], row["n_cases"], row["n_patients"]) == (0.8, "3", "3", "2")
     assert (row["ci95_low"], row["ci95_high"]) == ("", "")  # of two patients
     missed = only(table(place, "summary"), domain="camus", class_="MYO", metric="assd")
-    assert (missed["n_known"], missed["n_missed"], missed["n_infinite"], missed["mean"]) == ("3", "3", "3", "")
+    assert (missed["n_evaluated"], missed["n_missed"], missed["n_infinite"], missed["mean"]) == ("3", "3", "3", "")
     every = only(table(place, "summary"), domain="(all)", class_="(all)", metric="dice")
-    assert (every["n_known"], every["n_values"], every["n_false_positive"], every["n_correctly_empty"]) == (
+    assert (every["n_evaluated"], every["n_values"], every["n_false_positive"], every["n_correctly_empty"]) == (
         "13",
         "12",
         "1",
@@ -250,7 +250,7 @@ def test_models_are_compared_on_the_same_patients(place: Place, capsys: pytest.C
     assert all(float(row["p_holm"]) >= float(row["p"]) for row in rows)
     ranks = table(place, "ranks")
     assert only(ranks, metric="assd", domain="camus", class_="LV", model="good")["mean_rank"] == "1"
-    assert only(ranks, metric="assd", domain="camus", class_="LV", model="poor")["place"] == "2"
+    assert only(ranks, metric="assd", domain="camus", class_="LV", model="poor")["rank"] == "2"
     shown = capsys.readouterr().out
     assert "good - poor" in shown
     assert "p (Holm)" in shown
@@ -293,15 +293,15 @@ def test_a_structure_that_was_handed_the_background_is_named(place: Place, capsy
     rows = table(place, "warning_signs")
     assert {(row["domain"], row["class"]) for row in rows} == {("echonet", "MYO")}
     poor = only(rows, model="poor")
-    assert (poor["unit"], poor["n_unknown"], poor["n_usual"], poor["usual_from"]) == (
-        "share of image",
+    assert (poor["unit"], poor["n_unannotated"], poor["n_reference"], poor["reference_source"]) == (
+        "fraction of image",
         "2",
         "3",
         "camus",
     )
-    assert float(poor["predicted_unknown"]) == pytest.approx(5.5 / 8)
-    assert (float(poor["times_usual"]), poor["sign"]) == (5.5, "too large")
-    assert (float(only(rows, model="good")["times_usual"]), only(rows, model="good")["sign"]) == (1, "")
+    assert float(poor["predicted_size_unannotated"]) == pytest.approx(5.5 / 8)
+    assert (float(poor["size_ratio"]), poor["warning"]) == (5.5, "too large")
+    assert (float(only(rows, model="good")["size_ratio"]), only(rows, model="good")["warning"]) == (1, "")
     shown = capsys.readouterr().out
     assert re.search(r"poor: in echonet, MYO .* 5\.5 times .*area in 2 ", shown)
     assert re.search("poor: LA .* 1 of 2 .* echonet .*: b_p4_ED", shown)
@@ -310,7 +310,7 @@ def test_a_structure_that_was_handed_the_background_is_named(place: Place, capsy
 
 def test_a_structure_that_was_lost_is_named(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluate(place, f"lost={place.predict('p', TRUTH)}") == 0
-    assert only(table(place, "warning_signs"))["sign"] == "not predicted"
+    assert only(table(place, "warning_signs"))["warning"] == "not predicted"
     assert re.search("in echonet, MYO .*not predicted .* 2 of 2 ", capsys.readouterr().out)
 
 
@@ -525,8 +525,8 @@ def test_a_warning_sign_about_volumes_is_in_their_own_unit() -> None:
         PredictedSize("m", away, "LV", 30.0, 0.1, "mL", None, None),
     ]
     (row,) = warning_signs(sizes, ["LV"])
-    assert (row["unit"], row["usual"], row["predicted_where_known"], row["times_usual"]) == ("mL", 10, 11, 3)
-    assert re.fullmatch(r"m: in b, LV .* 3 times .*volume in 1 .* 1 case.* of a\)\.", str(row["words"]))
+    assert (row["unit"], row["reference_size"], row["predicted_size_annotated"], row["size_ratio"]) == ("mL", 10, 11, 3)
+    assert re.fullmatch(r"m: in b, LV .* 3 times .*volume in 1 .* 1 case.* of a\)\.", str(row["message"]))
 
 
 @pytest.mark.parametrize(
@@ -547,7 +547,7 @@ def test_a_share_of_volumes_is_no_area(units: tuple[str, str], said: str) -> Non
         PredictedSize("m", Subject("b1", "b", "b1"), "LV", 30.0, 0.3, units[1], None, None),
     ]
     (row,) = warning_signs(sizes, ["LV"])
-    assert f"predicted at 3 times its usual {said} in 1 case(s)" in str(row["words"])
+    assert f"predicted at 3 times its reference {said}" in str(row["message"])
 
 
 def test_a_structure_nobody_drew_anywhere_has_no_usual_size() -> None:
@@ -557,4 +557,5 @@ def test_a_structure_nobody_drew_anywhere_has_no_usual_size() -> None:
     (row,) = warning_signs(
         [PredictedSize("m", Subject("b", "b", "b"), "RV", 3.0, 0.1, "cm2", None, None)], ["LV", "RV"]
     )
-    assert (row["n_usual"], math.isnan(float(row["times_usual"])), row["sign"], row["words"]) == (0, True, "", "")
+    assert (row["n_reference"], row["warning"], row["message"]) == (0, "", "")
+    assert math.isnan(float(row["size_ratio"]))

@@ -95,7 +95,7 @@ def test_models_that_err_alike_in_other_cases_of_a_patient_do_not_differ() -> No
     assert (row["n_patients"], row["n_differ"], row["p"], row["rank_biserial"], row["better"]) == (10, 0, 1, 0, "")
     assert row["median_difference"] == 0
     ranks = rank_models([*records("a", off), *records("b", other)], ["LV"])
-    assert {(row["mean_rank"], row["place"]) for row in ranks if row["metric"] == "hd95"} == {(1.5, 1)}
+    assert {(row["mean_rank"], row["rank"]) for row in ranks if row["metric"] == "hd95"} == {(1.5, 1)}
 
 
 four_cases = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=4, max_size=4)

@@ -38,7 +38,7 @@ def measured(model: str, case: str, dice: float | str, outcome: str = "found", *
 def summarised(model: str, **numbers: str) -> list[dict[str, str]]:
     """Four rows of summary.csv: Dice, surface Dice, HD95 and ASSD with the same numbers but for Dice and HD95."""
     common = dict.fromkeys(("mean", "ci95_low", "ci95_high"), "1") | {"n_infinite": "0", "n_values": "4"}
-    common |= {"n_cases": "4", "n_patients": "20", "n_known": "4", "n_missed": "0", "n_false_positive": "0"}
+    common |= {"n_cases": "4", "n_patients": "20", "n_evaluated": "4", "n_missed": "0", "n_false_positive": "0"}
     return [
         {"model": model, "domain": "x", "class": "LV", "metric": metric, "unit": unit, **common}
         | {key.removeprefix(f"{metric}_"): value for key, value in numbers.items() if key.startswith(f"{metric}_")}
@@ -97,7 +97,7 @@ def test_in_tests_and_ranks_bold_is_who_is_called_better() -> None:
     """The lower mean of the better ranks is not bold where its p is 1."""
     ranks = [
         {"metric": "dice", "unit": "", "domain": "x", "class": "LV", "model": model, "n_patients": "5"}
-        | {"mean_rank": mean_rank, "place": place}
+        | {"mean_rank": mean_rank, "rank": place}
         for model, mean_rank, place in (("a", "1.4", "1"), ("b", "1.6", "2"))
     ]
     for better in ("a", ""):
@@ -126,7 +126,7 @@ def test_a_fine_distance_of_who_missed_a_case_is_not_bold() -> None:
     assert [cell.best for cell in both] == [False, False]
 
 
-@pytest.mark.parametrize("other", [{"dice_mean": "0.9"}, {"dice_mean": "0.8", "dice_n_known": "3"}])
+@pytest.mark.parametrize("other", [{"dice_mean": "0.9"}, {"dice_mean": "0.8", "dice_n_evaluated": "3"}])
 def test_nothing_is_bold_where_models_are_equal_or_saw_different_cases(other: dict[str, str]) -> None:
     dice = cells(summarised("a", dice_mean="0.9"), summarised("b", **other), comparisons=[against("a")])["Dice"]
     assert [cell.best for cell in dice] == [False, False]
@@ -148,7 +148,7 @@ def test_units_are_told_apart_in_every_table() -> None:
     column = cells(rows)["surface Dice"]
     assert [cell.text for cell in column] == ["0.900 (2 mm) / 0.400 (2 pixels)"]
     assert cells(summarised("a"))["surface Dice (2 mm)"][0].text == "1.000"
-    where = {"domain": "(all)", "metric": "surface_dice", "class": "LV", "n_patients": "5", "place": "1"}
+    where = {"domain": "(all)", "metric": "surface_dice", "class": "LV", "n_patients": "5", "rank": "1"}
     units = ("2 mm", "2 pixels")
     ranks = [where | {"unit": u, "model": m, "mean_rank": "1.5"} for u in units for m in "ab"]
     found = results(ranks=ranks, comparisons=[against("", "surface_dice", unit, domain="(all)") for unit in units])
@@ -162,7 +162,8 @@ def test_units_are_told_apart_in_every_table() -> None:
 
 
 def test_the_overall_mean_is_labelled_as_that_over_all_pairs() -> None:
-    rows = [row | {"class": name} for name in ("LV", "LA", "(all)") for row in summarised("a", dice_n_known=name[:2])]
+    names = ("LV", "LA", "(all)")
+    rows = [row | {"class": name} for name in names for row in summarised("a", dice_n_evaluated=name[:2])]
     assert [cell.text for cell in cells(rows)["structure"]] == ["LV", "LA", "(all pairs)"]
 
 

@@ -145,7 +145,7 @@ def test_every_picture_is_there_for_screen_and_print(reported: Story) -> None:
 @pytest.mark.parametrize(
     ("parts", "name"),
     [
-        (("bland_altman", "EF", "%", "data set's own"), "bland_altman_EF_percent_data-set-s-own"),
+        (("bland_altman", "EF", "%", "reported by dataset"), "bland_altman_EF_percent_reported-by-dataset"),
         (("bland_altman", "EF", "%", ""), "bland_altman_EF_percent"),
         (("overlay", "../site A.b", "LV"), "overlay_site-A-b_LV"),
         (("overlay", "|$", "LV"), "overlay_unnamed_LV"),

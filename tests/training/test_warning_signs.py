@@ -70,7 +70,7 @@ def test_the_predicted_size_stands_beside_the_usual_one(tmp_path: Path) -> None:
     ]
     said = text(tmp_path, entries, set(MANIFEST.cases)).splitlines()
     assert said[0].startswith("Mean predicted size (cm2)")
-    # domain, class, cases, not predicted, predicted (50 + 40) / 2, usual, times usual, usual from, predicted there
+    # domain, class, cases, not predicted, predicted (50 + 40) / 2, reference, ratio, reference from, predicted there
     assert said[3].split() == ["b", "MYO", "2", "0", "45", "5", "9", "a", "6"]
     assert said[4].startswith("WARNING SIGN: marginal: in b, MYO ")
     assert re.findall(r"\d+ times|\d+ case\(s\)(?: of \w)?", said[4]) == ["9 times", "2 case(s)", "1 case(s) of a"]
@@ -88,7 +88,7 @@ def test_where_the_file_has_no_size_it_is_a_share_of_the_image(tmp_path: Path) -
     entries = [entry(tmp_path, "a1", (8, 10), (6, 5)), entry(tmp_path, "b1", (8, 10), (5, 0))]
     entries[1]["reference_file"] = str(tmp_path / "gone.nii.gz")
     said = text(tmp_path, entries, {"a1", "b1"})
-    assert "Mean predicted size (share of image)" in said
+    assert "Mean predicted size (fraction of image)" in said
     assert "0.05  0.05" in " ".join(said.split()).replace(" ", "  ")
     assert "WARNING" not in said
 
