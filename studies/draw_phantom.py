@@ -1,11 +1,11 @@
-"""Draws the data of the phantom studies: the same kind of heart under two scanners, all structures labelled.
+"""Make the data of the phantom studies: the same kind of heart under two scanners, all structures annotated.
 
     export nnUNet_raw=... nnUNet_preprocessed=...
     python studies/draw_phantom.py phantom_sources
 
-writes pictures, masks and tables below `phantom_sources`, and makes of them, with the project's own commands, the data
-sets 901 (scanner A), 902 (scanner B) and 910 (both). `--shift` says how far B's pictures are from A's (0 alike, 1 the
-full difference); other ids let several strengths stand side by side. No patient, no scanner.
+writes synthetic images, masks and tables below `phantom_sources`, and converts them with the project's own commands
+into the datasets 901 (scanner A), 902 (scanner B) and 910 (both). `--shift` says how far B's images are from A's (0:
+the same, 1: the full difference); other ids let several strengths exist side by side. No patient data is used.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ COLUMNS = ("case", "image", "mask", "annotated", "absent", "domain", "patient", 
 
 
 def main() -> None:
+    """Write the images of both scanners, and convert and merge them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--shift", type=float, default=1.0, help="strength of the domain shift (default: %(default)s)")
@@ -46,7 +47,14 @@ def main() -> None:
 
 
 def draw(folder: Path, domain: str, scanner: Scanner, seed: list[int]) -> None:
-    """Every patient in four chambers, at end-diastole and end-systole; the first TRAINING of them for training."""
+    """Write every patient in the 4CH view at ED and ES; the first TRAINING patients are for training.
+
+    Args:
+        folder: receives images, masks and cases.csv.
+        domain: name of the scanner, the first part of every case name.
+        scanner: the simulated scanner.
+        seed: the patient's number is appended for each patient.
+    """
     for name in ("images", "masks"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     with (folder / "cases.csv").open("w", newline="", encoding="utf-8") as file:
@@ -68,12 +76,23 @@ def draw(folder: Path, domain: str, scanner: Scanner, seed: list[int]) -> None:
 
 
 def write(path: Path, array: np.ndarray) -> None:
+    """Write an image or mask with the spacing of the study.
+
+    Args:
+        path: of the NIfTI file.
+        array: uint8 (rows, cols).
+    """
     image = sitk.GetImageFromArray(array)
     image.SetSpacing((DEPTH_MM / PIXELS, DEPTH_MM / PIXELS))
     sitk.WriteImage(image, str(path))
 
 
 def run(*command: str) -> None:
+    """Print and run a command of nnunet_partial; exit with its code if it fails.
+
+    Args:
+        command: its arguments.
+    """
     print("$ nnunet_partial", *command, flush=True)
     code = main_of_the_command(command)
     if code:

@@ -379,7 +379,7 @@ def test_echonet_refuses_truth_inside_the_data_set_and_broken_shapes(tmp_path: P
 def test_tracing_of_a_rectangle_is_known() -> None:
     labels = np.zeros((60, 50), np.uint8)
     labels[10:50, 20:31] = LV  # 40 rows, columns 20 to 30
-    rows = writers.tracing(labels, ((25.0, 9.5), (25.0, 49.5)))
+    rows = writers.trace_ventricle(labels, ((25.0, 9.5), (25.0, 49.5)))
     assert rows.shape == (21, 4)
     np.testing.assert_allclose(rows[0], [25.0, 9.5, 25.0, 49.5])
     np.testing.assert_allclose(rows[1:, 1], np.arange(20) * 2 + 10.5)  # every 40 / 20 = 2 rows
@@ -389,7 +389,7 @@ def test_tracing_of_a_rectangle_is_known() -> None:
 
 
 def test_tracing_of_nothing_has_chords_of_length_zero() -> None:
-    rows = writers.tracing(np.zeros((20, 20), np.uint8), ((10.0, 2.0), (10.0, 18.0)))
+    rows = writers.trace_ventricle(np.zeros((20, 20), np.uint8), ((10.0, 2.0), (10.0, 18.0)))
     np.testing.assert_array_equal(rows[1:, :2], rows[1:, 2:])
 
 

@@ -1,4 +1,4 @@
-"""The drawn scanner: turns a heart into an ultrasound picture, with speckle, haze and all else that differs by make."""
+"""Simulate the scanner: turn a synthetic heart into an ultrasound image with speckle, haze and vendor differences."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nnunet_partial.errors import PartialLabelError
-from nnunet_partial.phantom.anatomy import Floats, HeartModel, Mask, View, parts_of_heart, pixel_grid
+from nnunet_partial.phantom.anatomy import Floats, HeartModel, Mask, View, heart_masks, pixel_grid
 
 LV, MYO, LA = 1, 2, 3
 Bytes = npt.NDArray[np.uint8]
@@ -18,7 +18,7 @@ PROBE_HEIGHT = 0.06  # how far above the top row the sides of the sector meet
 
 @dataclass(frozen=True)
 class Scanner:
-    """What one make of scanner does to every picture: the domain. Echo strengths run from 0 (silent) to about 1."""
+    """Describe how a type of scanner changes every image (the domain). Echo strengths run from 0 (silent) to 1."""
 
     half_angle_deg: float  # of the sector
     blood: float  # echo strength inside the chambers
@@ -75,9 +75,18 @@ SCANNER_B = Scanner(
 
 
 def blend(a: Scanner, b: Scanner, strength: float) -> Scanner:
-    """The scanner `strength` of the way from `a` (0) to `b` (1): the strength of a domain shift as one number.
+    """Interpolate between two scanners, so that the strength of a domain shift is one number.
 
-    Every setting moves in a straight line; 0 gives exactly `a`, 1 exactly `b`. PartialLabelError outside [0, 1].
+    Args:
+        a: scanner at strength 0.
+        b: scanner at strength 1.
+        strength: from 0 to 1; every setting is interpolated linearly.
+
+    Returns:
+        The scanner; exactly `a` at 0 and `b` at 1.
+
+    Raises:
+        PartialLabelError: for a strength outside [0, 1].
     """
     if not 0.0 <= strength <= 1.0:
         raise PartialLabelError(
@@ -96,40 +105,62 @@ def draw_heart(
     view: View = "4CH",
     contraction: float = 0.0,
 ) -> tuple[Bytes, Bytes]:
-    """One picture and its truth, both uint8 (rows, cols); labels: 0 everything else, 1 LV, 2 MYO, 3 LA.
+    """Simulate one image and its complete label map.
 
-    contraction is 0 at end-diastole and 1 at end-systole, anything between is a frame in between. The 4CH view also
-    shows a right ventricle and atrium, which are not labelled. Speckle is drawn from `rng`, the outlines are not: the
-    same heart gives the same labels, whatever the scanner, as long as the sector shows it. Labels stop at the sector.
+    Speckle depends on `rng`, the labels do not: the same heart gives the same labels for every scanner, as far as the
+    sector shows it. Labels end at the sector. The 4CH view also shows a right ventricle and atrium, which are not
+    labeled.
+
+    Args:
+        rng: source of the speckle, haze and texture.
+        anatomy: the patient.
+        scanner: the domain.
+        shape: of the image, (rows, cols).
+        view: "2CH" or "4CH".
+        contraction: 0 at end-diastole, 1 at end-systole, or between.
+
+    Returns:
+        Image and labels, both uint8 (rows, cols); labels: 0 background, 1 LV, 2 MYO, 3 LA.
+
+    Raises:
+        PartialLabelError: for another view, or a contraction outside [0, 1].
     """
     x, y = pixel_grid(shape)
     sector, rho, theta = _sector(x, y, scanner)
-    parts = parts_of_heart(x, y, anatomy, view, contraction)
+    parts = heart_masks(x, y, anatomy, view, contraction)
     labels = np.zeros(shape, np.uint8)
     for value, name in ((LV, "lv"), (MYO, "myo"), (LA, "la")):
         labels[parts[name] & sector] = value
     strength = _strength(rng, parts, scanner, theta)
-    strength = _smooth(strength, scanner.blur * shape[0]) * _beam(rng, rho, theta, scanner)
-    echo = np.maximum(strength, 0.0) * _loss(rho, theta, scanner) + _haze(rng, rho, scanner)
+    strength = _smooth(strength, scanner.blur * shape[0]) * _speckle(rng, rho, theta, scanner)
+    echo = np.maximum(strength, 0.0) * _attenuation(rho, theta, scanner) + _haze(rng, rho, scanner)
     grey = np.log1p(scanner.compression * echo) / np.log1p(scanner.compression)
     image = np.clip(255.0 * scanner.gain * grey**scanner.gamma, 0, 255)
     return np.where(sector, image, 0.0).astype(np.uint8), labels
 
 
 def sector_mask(shape: tuple[int, int], scanner: Scanner) -> Mask:
-    """Where the scanner looks, bool (rows, cols): narrow at the top, wide below; every picture is black outside."""
+    """Return the field of view of a scanner: narrow at the top, wide at the bottom; every image is black outside.
+
+    Args:
+        shape: of the image, (rows, cols).
+        scanner: sets the opening angle.
+
+    Returns:
+        A mask (rows, cols), True inside the sector.
+    """
     return _sector(*pixel_grid(shape), scanner)[0]
 
 
 def _sector(x: Floats, y: Floats, scanner: Scanner) -> tuple[Mask, Floats, Floats]:
-    """Inside or not, distance from the probe (0 to 1), angle (-1 to 1 from edge to edge)."""
+    """Return the sector mask, the distance from the probe (0 to 1) and the angle (-1 to 1 from edge to edge)."""
     rho = np.hypot(x, y + PROBE_HEIGHT) / (1.0 + PROBE_HEIGHT)
     theta = np.arctan2(x, y + PROBE_HEIGHT) / np.deg2rad(scanner.half_angle_deg)
     return (rho <= 1.0) & (np.abs(theta) <= 1.0), rho, theta
 
 
 def _strength(rng: np.random.Generator, parts: dict[str, Mask], scanner: Scanner, theta: Floats) -> Floats:
-    """How strongly each point echoes, before the beam has its way."""
+    """Return how strongly each point echoes, before the beam acts on it."""
     rows = theta.shape[0]
     uneven = _smooth(rng.standard_normal(theta.shape), 0.05 * rows)
     uneven = 1.0 + 0.45 * uneven / max(float(uneven.std()), 1e-6)
@@ -144,8 +175,8 @@ def _strength(rng: np.random.Generator, parts: dict[str, Mask], scanner: Scanner
     return np.where(parts["valve"], 1.3 * wall, strength)
 
 
-def _beam(rng: np.random.Generator, rho: Floats, theta: Floats, scanner: Scanner) -> Floats:
-    """Speckle, mean about 1: Rayleigh noise with grains that lie across the beam and widen with depth."""
+def _speckle(rng: np.random.Generator, rho: Floats, theta: Floats, scanner: Scanner) -> Floats:
+    """Return speckle with a mean of about 1: Rayleigh noise with grains across the beam that widen with depth."""
     rows, cols = rho.shape
     real, imaginary = (
         _smooth(rng.standard_normal((rows, cols)), scanner.grain_axial * rows, scanner.grain_lateral * cols)
@@ -153,16 +184,16 @@ def _beam(rng: np.random.Generator, rho: Floats, theta: Floats, scanner: Scanner
     )
     speckle = np.hypot(real, imaginary)
     speckle /= speckle.mean()
-    return 1.0 + scanner.speckle * (_look_up(speckle, rho * (rows - 1), (theta + 1.0) / 2.0 * (cols - 1)) - 1.0)
+    return 1.0 + scanner.speckle * (_interpolate(speckle, rho * (rows - 1), (theta + 1.0) / 2.0 * (cols - 1)) - 1.0)
 
 
-def _loss(rho: Floats, theta: Floats, scanner: Scanner) -> Floats:
-    """What is left of the strength at each depth and side."""
+def _attenuation(rho: Floats, theta: Floats, scanner: Scanner) -> Floats:
+    """Return the fraction of the strength that is left at each depth and side."""
     return (1.0 - scanner.attenuation * rho) * (1.0 + scanner.shading * np.clip(theta, -1.0, 1.0))
 
 
 def _haze(rng: np.random.Generator, rho: Floats, scanner: Scanner) -> Floats:
-    """Clutter: bright near the probe, and a veil that comes and goes."""
+    """Return clutter: bright near the probe, plus a veil that varies over the image."""
     veil = _smooth(rng.standard_normal(rho.shape), 0.12 * rho.shape[0])
     veil = np.clip(veil / max(float(veil.std()), 1e-6), 0.0, 2.0)
     grain = 0.7 + 0.3 * rng.random(rho.shape)
@@ -170,8 +201,8 @@ def _haze(rng: np.random.Generator, rho: Floats, scanner: Scanner) -> Floats:
     return scanner.haze * grain * (near + 0.35 * veil)
 
 
-def _look_up(field: Floats, row: Floats, col: Floats) -> Floats:
-    """Bilinear values of `field` at fractional positions; the border is repeated."""
+def _interpolate(field: Floats, row: Floats, col: Floats) -> Floats:
+    """Interpolate `field` bilinearly at fractional positions; the border is repeated."""
     row, col = np.clip(row, 0, field.shape[0] - 1.001), np.clip(col, 0, field.shape[1] - 1.001)
     i, j = row.astype(np.intp), col.astype(np.intp)
     a, b = row - i, col - j
@@ -181,7 +212,7 @@ def _look_up(field: Floats, row: Floats, col: Floats) -> Floats:
 
 
 def _smooth(field: Floats, sigma_rows: float, sigma_cols: float | None = None) -> Floats:
-    """Gaussian blur, sigma in pixels, wrapping around at the border (which is outside the sector or noise)."""
+    """Apply a Gaussian filter, sigma in pixels, that wraps around at the border (outside the sector, or noise)."""
     rows, cols = field.shape
     sigma_cols = sigma_rows if sigma_cols is None else sigma_cols
     by_row = np.exp(-2.0 * (np.pi * sigma_rows * np.fft.fftfreq(rows)) ** 2)

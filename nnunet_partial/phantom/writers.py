@@ -1,6 +1,6 @@
-"""Writes drawn echo images in the folder layouts of two public data sets, to try everything without a patient.
+"""Write synthetic echo images in the folder layouts of two public datasets, to try everything without patient data.
 
-This is drawn data, not patient data: only names, folders and file formats are those of CAMUS (Leclerc et al. 2019,
+Only names, folders and file formats are those of CAMUS (Leclerc et al. 2019,
 https://doi.org/10.1109/TMI.2019.2900516) and EchoNet-Dynamic (Ouyang et al. 2020,
 https://doi.org/10.1038/s41586-020-2145-8). The same seed always gives the same files.
 """
@@ -27,8 +27,10 @@ from nnunet_partial.phantom.scanner import (
 )
 
 VIEWS: tuple[View, ...] = ("2CH", "4CH")
-CHORDS = 20
-NOTE = "Drawn by nnunet-partial in the folder layout of CAMUS: no patient, no scanner. Free to use and to pass on.\n"
+N_CHORDS = 20
+CAMUS_NOTE = (
+    "Synthetic data made by nnunet-partial in the folder layout of CAMUS: no patient data. Free to use and share.\n"
+)
 
 
 def write_camus(
@@ -43,15 +45,29 @@ def write_camus(
     val_fraction: float = 0.1,
     test_fraction: float = 0.2,
 ) -> dict[str, list[str]]:
-    """Draws `patients` patients, both views, as `root/database_nifti` and `root/database_split`, like CAMUS_public.
+    """Write synthetic patients as `root/database_nifti` and `root/database_split`, like CAMUS_public.
 
-    Stills are 2-D (rows, cols) with square pixels in mm; half sequences 2-D+t, whose third spacing is no length, run
-    from ED (first frame) to ES (last) and contain the stills. Without `half_sequence` only the cfg speaks of them.
-    Labels 1 LV, 2 MYO, 3 LA. The first patients are for training, the last for testing; validation and testing get at
-    least one each where their fraction is above 0. ImageQuality is true: Medium and Poor are hazier. The EF in both cfg
-    files is biplane, from the drawn outlines.
+    Still images are 2-D (rows, cols) with square pixels in mm. Half sequences are 2-D+t (their third spacing is no
+    length), run from ED (first frame) to ES (last) and contain the still images. Labels: 1 LV, 2 MYO, 3 LA.
+    ImageQuality is real: Medium and Poor images are hazier. The EF in both cfg files is biplane, from the synthetic
+    contours.
 
-    Returns the patient ids of "training", "validation" and "testing". PartialLabelError: see `_split`, half_frames < 2.
+    Args:
+        root: folder to write; created where missing.
+        patients: number of patients. The first ones are for training, the last ones for testing.
+        seed: of everything random.
+        scanner: the domain.
+        shape: of the images, (rows, cols).
+        half_sequence: whether to write the half sequences; without them only the cfg files mention them.
+        half_frames: frames of a half sequence, at least 2.
+        val_fraction: fraction of patients for validation; above 0 at least one patient.
+        test_fraction: fraction of patients for testing; above 0 at least one patient.
+
+    Returns:
+        The patient ids of "training", "validation" and "testing".
+
+    Raises:
+        PartialLabelError: for half_frames below 2, a negative fraction, or no patient left for training.
     """
     if half_frames < 2:
         raise PartialLabelError(f"write_camus: half_frames is {half_frames}, expected at least 2 (ED and ES)")
@@ -66,7 +82,7 @@ def write_camus(
     lists.mkdir(parents=True, exist_ok=True)
     for part, names in split.items():
         (lists / f"subgroup_{part}.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
-    (lists / "information.txt").write_text(NOTE, encoding="utf-8")
+    (lists / "information.txt").write_text(CAMUS_NOTE, encoding="utf-8")
     return split
 
 
@@ -83,16 +99,31 @@ def write_echonet_dynamic(
     test_fraction: float = 0.2,
     truth_dir: Path | None = None,
 ) -> dict[str, list[str]]:
-    """Draws `patients` videos (4CH) as `root/FileList.csv`, `root/VolumeTracings.csv` and `root/Videos/*.avi`.
+    """Write synthetic 4CH videos as `root/FileList.csv`, `root/VolumeTracings.csv` and `root/Videos/*.avi`.
 
-    Each video is a beating heart, motion JPEG, `frames` frames; two of them, one at ED and one at ES in either order,
-    are traced: a long axis and 20 chords of the LV in pixels, frame numbers from 0. Volumes (mL) are those of the
-    chords, taking the image as 150 mm deep; the layout itself has no pixel size.
+    Each video is a beating heart as motion JPEG. Two of its frames, one at ED and one at ES in either order, are
+    traced: a long axis and 20 chords of the LV in pixels, frame numbers from 0. Volumes (mL) are those of the chords at
+    an image depth of 150 mm; the layout itself has no spacing.
 
-    With `truth_dir`, which must lie outside `root`, the whole truth of the traced frames (1 LV, 2 MYO, 3 LA) is
-    written there as `<stem>_<frame>.nii.gz`, for measuring what the tracings do not tell.
+    Args:
+        root: folder to write; created where missing.
+        patients: number of videos.
+        seed: of everything random.
+        scanner: the domain.
+        shape: of the frames, (rows, cols), even numbers.
+        frames: of a video, at least 8.
+        fps: frames per second.
+        val_fraction: fraction of videos for validation; above 0 at least one video.
+        test_fraction: fraction of videos for testing; above 0 at least one video.
+        truth_dir: where to write the complete labels of the traced frames (1 LV, 2 MYO, 3 LA) as
+            `<stem>_<frame>.nii.gz`, to measure what the tracings do not contain; must lie outside `root`.
 
-    Returns the stems of "TRAIN", "VAL" and "TEST". PartialLabelError: see `_split`; fewer than 8 frames; odd shape.
+    Returns:
+        The file stems of "TRAIN", "VAL" and "TEST".
+
+    Raises:
+        PartialLabelError: for fewer than 8 frames, an odd shape, truth_dir inside root, a negative fraction, or no
+            video left for training.
     """
     _check_video(root, shape, frames, truth_dir)
     rng = np.random.default_rng([seed, 0])
@@ -103,7 +134,7 @@ def write_echonet_dynamic(
     files: list[Sequence[object]] = []
     tracings: list[Sequence[object]] = []
     for number, stem in enumerate(stems, start=1):
-        images, lines, labels = _beating(np.random.default_rng([seed, number]), scanner, shape, frames)
+        images, lines, labels = _beating_heart(np.random.default_rng([seed, number]), scanner, shape, frames)
         _write_video(root / "Videos" / f"{stem}.avi", images, fps)
         edv, esv = sorted((_volume_ml(rows, rows, 150.0 / shape[0]) for rows in lines.values()), reverse=True)
         ef = 100.0 * (1.0 - esv / edv)
@@ -119,45 +150,51 @@ def write_echonet_dynamic(
     return split
 
 
-def tracing(labels: Bytes, axis: Line) -> Floats:
-    """The LV of `labels` (rows, cols) as EchoNet-Dynamic traces it: (21, 4) rows of x1, y1, x2, y2 in pixels.
+def trace_ventricle(labels: Bytes, axis: Line) -> Floats:
+    """Trace the LV as EchoNet-Dynamic does: the long axis and 20 chords across it.
 
-    Row 1 is the long axis, apex first; then 20 chords across it, evenly spaced from apex to base, from the left
-    edge of the cavity to the right. A level at which the cavity has no pixel gives a chord of length 0 on the axis.
+    Args:
+        labels: label map (rows, cols) with LV = 1.
+        axis: apex and base, each (x, y) in pixels.
+
+    Returns:
+        (21, 4) rows of x1, y1, x2, y2 in pixels. Row 0 is the long axis, apex first; then the chords, evenly spaced
+        from apex to base, from the left edge of the cavity to the right. A level without a pixel of the cavity gives a
+        chord of length 0 on the axis.
     """
     apex, base = np.asarray(axis[0]), np.asarray(axis[1])
     along = base - apex
     across = np.array([along[1], -along[0]]) / np.hypot(*along)
     reach = np.arange(-max(labels.shape), max(labels.shape), 0.25)
     rows = [np.concatenate([apex, base])]
-    for level in (np.arange(CHORDS) + 0.5) / CHORDS:
-        centre = apex + level * along
-        points = centre + reach[:, None] * across
+    for level in (np.arange(N_CHORDS) + 0.5) / N_CHORDS:
+        center = apex + level * along
+        points = center + reach[:, None] * across
         cols_rows = np.rint(points).astype(int)
         inside = np.all((cols_rows >= 0) & (cols_rows < labels.shape[::-1]), axis=1)
         points, cols_rows = points[inside], cols_rows[inside]
         hit = points[labels[cols_rows[:, 1], cols_rows[:, 0]] == LV]
-        rows.append(np.concatenate([hit[0], hit[-1]] if len(hit) else [centre, centre]))
+        rows.append(np.concatenate([hit[0], hit[-1]] if len(hit) else [center, center]))
     return np.stack(rows)
 
 
 def _volume_ml(tracing_a: Floats, tracing_b: Floats, spacing_mm: float) -> float:
-    """Volume of the LV by discs: elliptic ones from two views, round ones where both tracings are the same."""
+    """Compute the volume of the LV by discs: elliptic ones from two views, round ones if both tracings are the same."""
     length, _ = _lengths(tracing_a)
     diameters = _lengths(tracing_a)[1] * _lengths(tracing_b)[1]
-    return float(np.pi / 4.0 * diameters.sum() * length / CHORDS * spacing_mm**3 / 1000.0)
+    return float(np.pi / 4.0 * diameters.sum() * length / N_CHORDS * spacing_mm**3 / 1000.0)
 
 
 def _lengths(rows: Floats) -> tuple[float, Floats]:
-    """Length of the long axis and of the chords (20,)."""
+    """Return the lengths of the long axis and of the chords (20,)."""
     lengths = np.hypot(rows[:, 2] - rows[:, 0], rows[:, 3] - rows[:, 1])
     return float(lengths[0]), lengths[1:]
 
 
 def _split(ids: list[str], val: float, test: float, names: tuple[str, str, str]) -> dict[str, list[str]]:
-    """Training, validation and test part of `ids`, in this order; a fraction above 0 gives at least one.
+    """Split `ids` in order into training, validation and test; a fraction above 0 gives at least one.
 
-    PartialLabelError where nothing is left to train on, or a fraction is negative.
+    Raises PartialLabelError if none is left for training, or a fraction is negative.
     """
     n_val, n_test = (max(1, round(f * len(ids))) if f > 0 else 0 for f in (val, test))
     n_train = len(ids) - n_val - n_test
@@ -172,26 +209,26 @@ def _split(ids: list[str], val: float, test: float, names: tuple[str, str, str])
 def _write_camus_patient(
     rng: np.random.Generator, folder: Path, scanner: Scanner, shape: tuple[int, int], half_frames: int, sequence: bool
 ) -> None:
-    """Both views of one patient and their cfg files."""
+    """Write both views of one patient and their cfg files."""
     heart, spacing_mm = HeartModel.random(rng), float(rng.uniform(140.0, 165.0)) / shape[0]
     sex, age, rate = str(rng.choice(["F", "M"])), int(rng.integers(25, 90)), float(rng.uniform(45, 65))
     tracings: dict[tuple[View, str], Floats] = {}
     quality = {view: str(rng.choice(["Good", "Medium", "Poor"], p=[0.5, 0.35, 0.15])) for view in VIEWS}
     for view in VIEWS:
-        veiled = replace(scanner, haze=scanner.haze * {"Good": 1.0, "Medium": 1.3, "Poor": 1.7}[quality[view]])
-        moments = np.linspace(0.0, 1.0, half_frames) if sequence else np.array([0.0, 1.0])
-        drawn = [
-            draw_heart(rng, anatomy=heart, scanner=veiled, shape=shape, view=view, contraction=float(moment))
-            for moment in moments
+        hazy = replace(scanner, haze=scanner.haze * {"Good": 1.0, "Medium": 1.3, "Poor": 1.7}[quality[view]])
+        contractions = np.linspace(0.0, 1.0, half_frames) if sequence else np.array([0.0, 1.0])
+        simulated = [
+            draw_heart(rng, anatomy=heart, scanner=hazy, shape=shape, view=view, contraction=float(contraction))
+            for contraction in contractions
         ]
         stem = f"{folder.name}_{view}"
-        for phase, (image, labels) in (("ED", drawn[0]), ("ES", drawn[-1])):
+        for phase, (image, labels) in (("ED", simulated[0]), ("ES", simulated[-1])):
             _write_nifti(folder / f"{stem}_{phase}.nii.gz", image, spacing_mm)
             _write_nifti(folder / f"{stem}_{phase}_gt.nii.gz", labels, spacing_mm)
             axis = long_axis(heart, view, float(phase == "ES"), shape)
-            tracings[view, phase] = tracing(labels, axis)
+            tracings[view, phase] = trace_ventricle(labels, axis)
         if sequence:
-            for suffix, stack in zip(("", "_gt"), zip(*drawn, strict=True), strict=True):
+            for suffix, stack in zip(("", "_gt"), zip(*simulated, strict=True), strict=True):
                 _write_nifti(folder / f"{stem}_half_sequence{suffix}.nii.gz", np.stack(stack), spacing_mm)
     edv, esv = (_volume_ml(tracings["2CH", phase], tracings["4CH", phase], spacing_mm) for phase in ("ED", "ES"))
     for view in VIEWS:
@@ -202,14 +239,14 @@ def _write_camus_patient(
 
 
 def _write_nifti(path: Path, array: Bytes, spacing_mm: float) -> None:
-    """(rows, cols) or (t, rows, cols) with square pixels; the spacing along t is a plain 1.0."""
+    """Write (rows, cols) or (t, rows, cols) with square pixels; the spacing along t is 1.0."""
     image = sitk.GetImageFromArray(array)
     image.SetSpacing((spacing_mm, spacing_mm, 1.0)[: array.ndim])
     sitk.WriteImage(image, str(path))
 
 
 def _check_video(root: Path, shape: tuple[int, int], frames: int, truth_dir: Path | None) -> None:
-    """Raises PartialLabelError where a video cannot be written, or the truth would lie in the data set."""
+    """Raise PartialLabelError if a video cannot be written, or the complete labels would lie inside the dataset."""
     if frames < 8:
         raise PartialLabelError(f"write_echonet_dynamic: frames is {frames}, expected at least 8 for half a beat")
     if shape[0] % 2 or shape[1] % 2:
@@ -218,33 +255,34 @@ def _check_video(root: Path, shape: tuple[int, int], frames: int, truth_dir: Pat
         raise PartialLabelError(f"write_echonet_dynamic: truth_dir {truth_dir} lies in {root}, expected it outside")
 
 
-def _beating(
+def _beating_heart(
     rng: np.random.Generator, scanner: Scanner, shape: tuple[int, int], frames: int
 ) -> tuple[Bytes, dict[int, Floats], dict[int, Bytes]]:
-    """A video (t, rows, cols), and the tracing and the whole truth of its ED and its ES frame, by frame number."""
+    """Simulate a video (t, rows, cols); also return tracing and complete labels of its ED and ES frame, by number."""
     heart, half_beat = HeartModel.random(rng), min(20, frames // 3)
     first = int(rng.integers(0, frames - half_beat))
     start = first if rng.random() < 0.5 else first + half_beat  # an ED frame; ES comes first where it is the later one
-    moments = 0.5 - 0.5 * np.cos(np.pi * (np.arange(frames) - start) / half_beat)
-    moments = np.clip(np.round(moments, 9), 0.0, 1.0)
-    drawn = [
-        draw_heart(rng, anatomy=heart, scanner=scanner, shape=shape, view="4CH", contraction=float(moment))
-        for moment in moments
+    contractions = 0.5 - 0.5 * np.cos(np.pi * (np.arange(frames) - start) / half_beat)
+    contractions = np.clip(np.round(contractions, 9), 0.0, 1.0)
+    simulated = [
+        draw_heart(rng, anatomy=heart, scanner=scanner, shape=shape, view="4CH", contraction=float(contraction))
+        for contraction in contractions
     ]
-    labels = {frame: drawn[frame][1] for frame in (first, first + half_beat)}
+    labels = {frame: simulated[frame][1] for frame in (first, first + half_beat)}
     lines = {
-        frame: tracing(truth, long_axis(heart, "4CH", float(moments[frame]), shape)) for frame, truth in labels.items()
+        frame: trace_ventricle(truth, long_axis(heart, "4CH", float(contractions[frame]), shape))
+        for frame, truth in labels.items()
     }
-    return np.stack([image for image, _ in drawn]), lines, labels
+    return np.stack([image for image, _ in simulated]), lines, labels
 
 
 def _write_video(path: Path, images: Bytes, fps: int) -> None:
-    """(t, rows, cols) as motion JPEG in an AVI file, nearly lossless; brightness alone, the colour planes are flat."""
+    """Write (t, rows, cols) as motion JPEG in an AVI file, nearly lossless; only luma varies, chroma is constant."""
     import av  # only here: drawing and the CAMUS layout need no video library
     import av.video
 
     count, rows, cols = images.shape
-    grey = np.full((rows // 2, cols), 128, np.uint8)  # both colour planes of YUV 4:2:0
+    grey = np.full((rows // 2, cols), 128, np.uint8)  # both chroma planes of YUV 4:2:0
     with av.open(str(path), "w", format="avi", options={"fflags": "+bitexact"}) as container:
         stream = container.add_stream("mjpeg", rate=fps, options={"qmin": "1", "qmax": "1", "flags": "+bitexact"})
         stream.width, stream.height, stream.pix_fmt = cols, rows, "yuvj420p"
