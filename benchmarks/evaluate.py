@@ -75,7 +75,7 @@ def main() -> None:
         predictions = find_predictions([f"model={root / 'pred'}"], ".nii.gz")
         done = evaluate_folders(reference, predictions, 2.0, args.processes, progress=True)
         measured = time.perf_counter()
-        write_results(root / "out", done, Tables.of(done), reference, predictions)
+        write_results(root / "out", done, Tables.from_evaluation(done), reference, predictions)
         end = time.perf_counter()
     dice = np.mean([record.value("dice") for record in done.records])
     print(

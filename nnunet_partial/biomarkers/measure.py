@@ -246,7 +246,7 @@ class CaseMeasurements:
     predictions: dict[str, ImageMeasurements] = field(default_factory=dict)
 
     @classmethod
-    def of(
+    def from_reference(
         cls,
         case: str,
         labels: CaseLabels,

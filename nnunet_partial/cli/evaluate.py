@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
         reference, predictions, args.tolerance_mm, args.processes, strict=args.strict, progress=True
     )
     print("intervals and tests ...", flush=True)
-    tables = Tables.of(evaluation)
+    tables = Tables.from_evaluation(evaluation)
     write_results(args.output, evaluation, tables, reference, predictions)
     _show(evaluation, tables)
     if reference.interpolated:
@@ -89,7 +89,7 @@ def _show(evaluation: Evaluation, tables: Tables) -> None:
 
     print("\nMeans over the cases annotated for the class; (all) classes: over all pairs of case and class\n")
     print(console.agreement_table(tables.summary), end="")
-    print(console.about_intervals(tables.summary), end="")
+    print(console.interval_note(tables.summary), end="")
     if tables.comparisons:
         print(
             "\nDice, paired by patient (Wilcoxon signed-rank; better: where p (Holm) < 0.05, by effect and means; "

@@ -78,7 +78,7 @@ def _show(best_model: BestModel) -> None:
         console.agreement_table([{**row, "model": short[str(row["model"])]} for row in best_model.tables.summary]),
         end="",
     )
-    print(console.about_intervals(best_model.tables.summary), end="")
+    print(console.interval_note(best_model.tables.summary), end="")
     against = [row for row in best_model.tables.comparisons if best in (row["model_a"], row["model_b"])]
     if against:
         print("\nThe best against each other one: Dice, paired by patient (Wilcoxon signed-rank, p corrected for all")

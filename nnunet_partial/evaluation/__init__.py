@@ -1,1 +1,1 @@
-"""How good are predictions, measured only on what was annotated: metrics, statistics, tables, warning signs."""
+"""Evaluate predictions on what was annotated: metrics, statistics, tables and warning signs."""

@@ -1,4 +1,4 @@
-"""biomarker_agreement.csv: how well predicted biomarkers agree with those of the reference, patient by patient."""
+"""Compute how well predicted biomarkers agree with those of the reference: the rows of biomarker_agreement.csv."""
 
 from __future__ import annotations
 
@@ -11,21 +11,28 @@ import numpy as np
 
 from nnunet_partial.biomarkers.definitions import BIOMARKERS
 from nnunet_partial.evaluation.records import ALL, Row
-from nnunet_partial.evaluation.statistics import FEWEST, Floats
+from nnunet_partial.evaluation.statistics import MIN_PATIENTS
+from nnunet_partial.utils.masks import Floats
 
 #: The limits of agreement are this many SD from the bias.
-LIMITS = 1.96
+LIMITS_IN_SD = 1.96
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """`n` pairs of numbers; differences are prediction minus reference. Intervals (ci95) are of 95 %.
+    """Describe the agreement of `n` pairs of numbers.
 
-    bias, sd, loa_low, loa_high: mean and SD (n - 1) of the differences, and bias -+ 1.96 SD (Bland & Altman 1986,
-    https://doi.org/10.1016/S0140-6736(86)90837-8). Intervals by Student's t with n - 1 degrees of freedom; the standard
-    error is SD / sqrt(n) for the bias, SD sqrt(1 / n + 1.96^2 / (2 (n - 1))) for each limit (Bland & Altman 1999,
-    https://doi.org/10.1177/096228029900800204). mae: mean absolute difference. pearson_r: with Fisher's interval. ccc:
-    Lin's concordance correlation (1989, https://doi.org/10.2307/2532051), which also falls with bias and another slope.
+    Differences are prediction minus reference, ci95 are 95 % intervals.
+
+    bias, sd, loa_low, loa_high: mean and SD (n - 1) of the differences, and limits of agreement, bias -+ 1.96 SD (Bland
+    & Altman 1986). Intervals by Student's t with n - 1 degrees of freedom; the standard error is SD / sqrt(n) for the
+    bias, SD sqrt(1 / n + 1.96^2 / (2 (n - 1))) for each limit (Bland & Altman 1999). mae: mean absolute difference.
+    pearson_r: with Fisher's interval. ccc: Lin's concordance correlation (1989), which is also lowered by bias and by
+    another slope.
+
+    References:
+        Bland & Altman 1986, https://doi.org/10.1016/S0140-6736(86)90837-8 Bland & Altman 1999,
+        https://doi.org/10.1177/096228029900800204 Lin 1989, https://doi.org/10.2307/2532051
     """
 
     n: int
@@ -56,10 +63,15 @@ COLUMNS = (
 
 
 def agreement(reference: Sequence[float], prediction: Sequence[float]) -> Agreement:
-    """Agreement of n finite pairs.
+    """Compute the agreement of n finite pairs.
 
-    No pair: all NaN; one: no SD. Below FEWEST pairs no limits and no intervals. Correlations need three pairs, and two
-    different values on both sides; else they are NaN.
+    Args:
+        reference: (n,).
+        prediction: (n,), of the same patients in the same order.
+
+    Returns:
+        The agreement. No pair: all NaN; one: no SD. Below MIN_PATIENTS pairs no limits and no intervals. Correlations
+        need three pairs, and two different values on both sides; else they are NaN.
     """
     if not len(reference):
         return Agreement(0, *[math.nan] * 17)
@@ -67,8 +79,8 @@ def agreement(reference: Sequence[float], prediction: Sequence[float]) -> Agreem
     difference = y - x
     n, bias = len(x), float(difference.mean())
     sd = float(difference.std(ddof=1)) if n > 1 else math.nan
-    low, high = (bias + side * LIMITS * sd if n >= FEWEST else math.nan for side in (-1, 1))
-    of_bias, of_limit = (_half_width(n, sd, share) for share in (1 / n, 1 / n + LIMITS**2 / (2 * max(n - 1, 1))))
+    low, high = (bias + side * LIMITS_IN_SD * sd if n >= MIN_PATIENTS else math.nan for side in (-1, 1))
+    of_bias, of_limit = (_half_width(n, sd, share) for share in (1 / n, 1 / n + LIMITS_IN_SD**2 / (2 * max(n - 1, 1))))
     return Agreement(
         n,
         *(float(x.mean()), float(y.mean())),
@@ -82,10 +94,10 @@ def agreement(reference: Sequence[float], prediction: Sequence[float]) -> Agreem
 
 
 def _half_width(n: int, sd: float, share: float) -> float:
-    """Of a 95 % interval whose squared standard error is `share` of the variance."""
+    """Return the half-width of a 95 % interval whose squared standard error is `share` times the variance."""
     from scipy.stats import t
 
-    return float(t.ppf(0.975, n - 1)) * sd * math.sqrt(share) if n >= FEWEST else math.nan
+    return float(t.ppf(0.975, n - 1)) * sd * math.sqrt(share) if n >= MIN_PATIENTS else math.nan
 
 
 def _correlation(x: Floats, y: Floats) -> tuple[float, float, float]:
@@ -93,9 +105,9 @@ def _correlation(x: Floats, y: Floats) -> tuple[float, float, float]:
 
     if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return math.nan, math.nan, math.nan
-    found = pearsonr(x, y)
-    interval = found.confidence_interval(0.95) if len(x) >= FEWEST else (math.nan, math.nan)
-    return float(found.statistic), float(interval[0]), float(interval[1])
+    result = pearsonr(x, y)
+    interval = result.confidence_interval(0.95) if len(x) >= MIN_PATIENTS else (math.nan, math.nan)
+    return float(result.statistic), float(interval[0]), float(interval[1])
 
 
 def _concordance(x: Floats, y: Floats) -> float:
@@ -105,47 +117,53 @@ def _concordance(x: Floats, y: Floats) -> float:
 
 
 def agreement_rows(rows: Sequence[Row]) -> list[Row]:
-    """A row per model, domain, "(all)" included, biomarker, unit and method, for which the reference has a value.
+    """Compute the agreement per model, domain, biomarker, unit and method.
 
-    `rows`: of biomarkers.csv. n_reference: patients for whom the reference has a value; n_no_prediction: those of them
-    without a predicted one, who are in no other number. In "(all)" a patient of several domains counts once, by the
-    means of the references and of the predictions of the rows that have both.
+    n_reference: patients for whom the reference has a value; n_no_prediction: those of them without a predicted one,
+    who are in no other number. In the domain "(all)" a patient of several domains counts once, by the means of the
+    references and of the predictions of the rows that have both.
+
+    Args:
+        rows: Of biomarkers.csv.
+
+    Returns:
+        The rows of biomarker_agreement.csv; none where the reference has no value.
     """
-    known = [row for row in rows if not math.isnan(float(row["reference"]))]
-    found: list[Row] = []
-    for model in dict.fromkeys(row["model"] for row in known):
-        of_model = [row for row in known if row["model"] == model]
+    with_reference = [row for row in rows if not math.isnan(float(row["reference"]))]
+    result: list[Row] = []
+    for model in dict.fromkeys(row["model"] for row in with_reference):
+        of_model = [row for row in with_reference if row["model"] == model]
         for domain in [*sorted({str(row["domain"]) for row in of_model}), ALL]:
             groups: dict[tuple[str, str, str], list[Row]] = {}
             for row in of_model:
                 if domain in (row["domain"], ALL):
                     groups.setdefault((str(row["biomarker"]), str(row["unit"]), str(row["method"])), []).append(row)
-            for what in sorted(groups, key=_order):
-                found.append(_row((str(model), domain, *what), groups[what]))
-    return found
+            for key in sorted(groups, key=_order):
+                result.append(_row((str(model), domain, *key), groups[key]))
+    return result
 
 
-def _order(what: tuple[str, str, str]) -> tuple[int, str]:
-    return [biomarker.name for biomarker in BIOMARKERS].index(what[0]), what[2]
+def _order(key: tuple[str, str, str]) -> tuple[int, str]:
+    return [biomarker.name for biomarker in BIOMARKERS].index(key[0]), key[2]
 
 
-def _row(what: tuple[str, ...], rows: Sequence[Row]) -> Row:
+def _row(key: tuple[str, ...], rows: Sequence[Row]) -> Row:
     of_patient: dict[str, list[Row]] = {}
     for row in rows:
         of_patient.setdefault(str(row["patient"]), []).append(row)
     pairs = [pair for chosen in of_patient.values() if (pair := _mean_pair(chosen))]
-    found = agreement([x for x, _ in pairs], [y for _, y in pairs])
-    names = dict(zip(COLUMNS, what, strict=False))
+    result = agreement([x for x, _ in pairs], [y for _, y in pairs])
+    names = dict(zip(COLUMNS, key, strict=False))
     return {
         **names,
-        **asdict(found),
+        **asdict(result),
         "n_reference": len(of_patient),
         "n_no_prediction": len(of_patient) - len(pairs),
     }
 
 
 def _mean_pair(rows: Sequence[Row]) -> tuple[float, float] | None:
-    """Mean reference and mean prediction of one patient, over the rows that have a prediction; None without any."""
+    """Return mean reference and prediction of one patient over the rows that have a prediction; None without any."""
     pairs = [(float(row["reference"]), float(row["prediction"])) for row in rows]
-    whole = [pair for pair in pairs if not math.isnan(pair[1])]
-    return (fmean(x for x, _ in whole), fmean(y for _, y in whole)) if whole else None
+    complete = [pair for pair in pairs if not math.isnan(pair[1])]
+    return (fmean(x for x, _ in complete), fmean(y for _, y in complete)) if complete else None

@@ -1,7 +1,4 @@
-"""biomarkers.csv: what reference and prediction make of the pictures of each patient.
-
-Biomarkers of the left heart from masks of the apical views: per patient, and how well predictions agree.
-"""
+"""Compute the biomarkers of each patient from reference and prediction: the rows of biomarkers.csv."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ from nnunet_partial.labels import CaseLabels
 from nnunet_partial.utils.text import format_names
 
 COLUMNS = ("model", "domain", "patient", "biomarker", "unit", "method", "reference", "prediction", "problem")
-#: The method of the rows that compare with the EF that came with the data set.
+#: The method of the rows that compare with the EF that came with the dataset.
 REPORTED_BY_DATASET = "reported by dataset"
 
 #: A value (NaN where there is none), and why there is none or what to know about it.
@@ -30,12 +27,20 @@ _Value = tuple[float, list[str]]
 def biomarker_rows(
     labels: Mapping[str, CaseLabels], hearts: Sequence[CaseMeasurements], models: Sequence[str], classes: Sequence[str]
 ) -> list[Row]:
-    """A row per model, patient, biomarker and method; `labels`: of all cases of the reference, `hearts`: measured ones.
+    """Compute a row per model, patient, biomarker and method.
 
-    Only biomarkers of structures among `classes`, those of the data set.
-    reference: only where all pictures that the biomarker needs are annotated for all structures it needs. prediction:
-    also elsewhere. Both by the same method. NaN where there is no value; problem then names why, else what to know
-    about the value. A patient of whom a model predicted nothing has no row.
+    reference: only where all images that the biomarker needs are annotated for all structures it needs. prediction:
+    also elsewhere. Both by the same method. NaN where there is no value; problem then says why, else what to know about
+    the value.
+
+    Args:
+        labels: The manifest's entry of every case of the reference.
+        hearts: The cases that were measured.
+        models: In the order of the rows.
+        classes: Of the dataset; biomarkers of other structures are left out.
+
+    Returns:
+        The rows of biomarkers.csv; none for a patient of whom a model predicted nothing.
     """
     measured = {heart.case: heart for heart in hearts}
     biomarkers = [biomarker for biomarker in BIOMARKERS if biomarker.structures <= set(classes)]
@@ -50,7 +55,7 @@ def biomarker_rows(
 
 @dataclass(frozen=True)
 class _Rows:
-    """The rows of one model and patient."""
+    """Compute the rows of one model and patient."""
 
     model: str
     patient: Patient
@@ -58,13 +63,13 @@ class _Rows:
 
     def all(self, biomarkers: Sequence[Biomarker]) -> Iterator[Row]:
         for biomarker in biomarkers:
-            found = [self._row(biomarker, views) for views in self._groups(biomarker)]
-            yield from (row for row, annotated in found if annotated or not math.isnan(float(row["prediction"])))
+            rows = [self._row(biomarker, views) for views in self._groups(biomarker)]
+            yield from (row for row, annotated in rows if annotated or not math.isnan(float(row["prediction"])))
             if biomarker.name == EF:
-                yield from self._own_ef(found[0][0] if found else None)
+                yield from self._reported_ef(rows[0][0] if rows else None)
 
     def _groups(self, biomarker: Biomarker) -> list[list[str]]:
-        """The views that are measured together: the annotated ones, where nothing is annotated all there are."""
+        """Return the views that are measured together: the annotated ones, all where none is annotated."""
         views = self.patient.views(biomarker)
         if biomarker.one_view:
             return [[view] for view in views]
@@ -72,12 +77,12 @@ class _Rows:
         return [annotated or views] if views else []
 
     def _row(self, biomarker: Biomarker, views: Sequence[str]) -> tuple[Row, bool]:
-        """The row, and whether all that it needs is annotated."""
-        sized = [view for view in views if self._sized(biomarker, view)]
+        """Return the row, and whether all that it needs is annotated."""
+        sized = [view for view in views if self._has_spacing(biomarker, view)]
         used = sized or (list(views[:1]) if biomarker.ratio else views)
         annotated = self.patient.annotated(biomarker, used)
         reference: _Value = (math.nan, [])
-        predicted: _Value = (math.nan, ["the pixel size is not known"])
+        predicted: _Value = (math.nan, ["the spacing is not known"])
         if sized or biomarker.ratio:
             predicted = self._value(biomarker, used, "prediction")
             reference = self._value(biomarker, used, "reference") if annotated else reference
@@ -91,8 +96,8 @@ class _Rows:
         }
         return row, annotated
 
-    def _sized(self, biomarker: Biomarker, view: str) -> bool:
-        """Whether the pixel size of all its pictures in this view is known; without a file the manifest alone tells."""
+    def _has_spacing(self, biomarker: Biomarker, view: str) -> bool:
+        """Return whether the spacing of all its images in this view is known; without a file by the manifest alone."""
         return all(
             heart.scale.known
             if (heart := self.measured.get(case))
@@ -101,39 +106,37 @@ class _Rows:
         )
 
     def _value(self, biomarker: Biomarker, views: Sequence[str], side: str) -> _Value:
-        """The value, or NaN and why there is none; or with it, what to know about it."""
-        pictures: dict[str, list[ImageMeasurements]] = {phase: [] for phase in biomarker.parts}
+        """Return the value and what to know about it, or NaN and why there is none."""
+        images: dict[str, list[ImageMeasurements]] = {phase: [] for phase in biomarker.parts}
         missing, remarks = [], []
         for phase, parts in biomarker.parts.items():
             for view in views:
-                picture = self._picture(view, phase, side)
-                if isinstance(picture, str):
-                    missing.append(picture)
+                image = self._image(view, phase, side)
+                if isinstance(image, str):
+                    missing.append(image)
                     continue
-                pictures[phase].append(picture)
-                missing += [
-                    f"{side} {view} {phase}: {picture.why_not[part]}" for part in parts if part in picture.why_not
-                ]
-                remarks += [f"{side} {view} {phase}: {text}" for part in parts for text in picture.remarks(part)]
-        return (math.nan, missing) if missing else (biomarker.formula(pictures), remarks)
+                images[phase].append(image)
+                missing += [f"{side} {view} {phase}: {image.why_not[part]}" for part in parts if part in image.why_not]
+                remarks += [f"{side} {view} {phase}: {text}" for part in parts for text in image.remarks(part)]
+        return (math.nan, missing) if missing else (biomarker.formula(images), remarks)
 
-    def _picture(self, view: str, phase: str, side: str) -> ImageMeasurements | str:
+    def _image(self, view: str, phase: str, side: str) -> ImageMeasurements | str:
         cases = self.patient.places[view, phase]
         if len(cases) > 1:
-            return f"{len(cases)} pictures are {view} {phase}: {format_names(cases)}"
+            return f"{len(cases)} images are {view} {phase}: {format_names(cases)}"
         heart = self.measured.get(cases[0])
         if side == "reference":
             return heart.reference if heart else f"reference {view} {phase}: it could not be evaluated"
-        found = heart.predictions.get(self.model) if heart else None
-        return found or f"prediction {view} {phase}: there is none that can be evaluated"
+        predicted = heart.predictions.get(self.model) if heart else None
+        return predicted or f"prediction {view} {phase}: there is none that can be evaluated"
 
-    def _own_ef(self, row: Row | None) -> Iterator[Row]:
-        """The EF of the manifest beside the predicted one of `row`, by whichever method that is."""
+    def _reported_ef(self, row: Row | None) -> Iterator[Row]:
+        """Yield the EF of the manifest beside the predicted one of `row`, by whichever method that is."""
         given = [entry.info["ef"] for entry in self.patient.labels.values() if entry.info.get("ef") is not None]
         if not given:
             return
-        value, problems = _one_ef(given)
-        problems.append(str(row["problem"]) if row else "no view has a picture of both ED and ES")
+        value, problems = _single_ef(given)
+        problems.append(str(row["problem"]) if row else "no view has an image of both ED and ES")
         yield {
             "biomarker": EF,
             "unit": "%",
@@ -150,8 +153,8 @@ def _method(biomarker: Biomarker, views: Sequence[str]) -> str:
     return "biplane" if len(views) == 2 else f"single-plane {views[0]}"
 
 
-def _one_ef(given: Sequence[object]) -> _Value:
-    """The one number from 0 to 100 that all pictures of a patient give; else NaN and why."""
+def _single_ef(given: Sequence[object]) -> _Value:
+    """Return the one number from 0 to 100 that all images of a patient give; else NaN and why."""
     numbers = {float(ef) for ef in given if isinstance(ef, (int, float)) and not isinstance(ef, bool)}
     if len(numbers) == 1 and all(0 <= number <= 100 for number in numbers):
         return numbers.pop(), []
@@ -161,19 +164,34 @@ def _one_ef(given: Sequence[object]) -> _Value:
 
 @dataclass(frozen=True)
 class Biomarkers:
-    """The rows of biomarkers.csv and biomarker_agreement.csv; `why_none`: a sentence where there are none."""
+    """Hold the rows of biomarkers.csv and biomarker_agreement.csv; `why_none`: the reason where there are none."""
 
     rows: Sequence[Row]
     agreement: Sequence[Row]
     why_none: str = ""
 
     @classmethod
-    def of(cls, evaluation: Evaluation) -> Biomarkers:
+    def from_evaluation(cls, evaluation: Evaluation) -> Biomarkers:
+        """Compute the biomarkers of all patients and models.
+
+        Args:
+            evaluation: Of one or several models.
+
+        Returns:
+            Both tables; without rows where nothing can be measured, which `why_none` explains.
+        """
         rows = biomarker_rows(evaluation.labels, evaluation.hearts, evaluation.models, evaluation.classes)
         return cls(rows, biomarker_agreement.agreement_rows(rows), "" if rows else _why_none(evaluation))
 
     def write(self, folder: Path) -> None:
-        """Writes both tables; where there is nothing to write, removes those of an earlier evaluation."""
+        """Write both tables; where there are no rows, remove those of an earlier evaluation.
+
+        Args:
+            folder: The results folder.
+
+        Raises:
+            OSError: A file cannot be written.
+        """
         for name, rows, columns in (
             ("biomarkers.csv", self.rows, COLUMNS),
             ("biomarker_agreement.csv", self.agreement, biomarker_agreement.COLUMNS),
@@ -190,5 +208,5 @@ def _why_none(evaluation: Evaluation) -> str:
     if not patients_of(evaluation.labels):
         return "by the manifest, no case of the reference has 'view' 2CH or 4CH and 'phase' ED or ES"
     if not evaluation.hearts:
-        return "no picture of an apical view at ED or ES could be evaluated (volumes are not measured)"
-    return "no patient has the pictures and structures that one of them needs"
+        return "no image of an apical view at ED or ES could be evaluated (volumes are not measured)"
+    return "no patient has the images and annotations that one of them needs"

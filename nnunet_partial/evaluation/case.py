@@ -1,4 +1,4 @@
-"""One case: its truth is read once and compared with what each model predicted for it."""
+"""Evaluate one case: its reference is read once and compared with the prediction of each model."""
 
 from __future__ import annotations
 
@@ -23,7 +23,11 @@ from nnunet_partial.utils.text import format_values
 
 @dataclass(frozen=True)
 class Task:
-    """The files of one case, what it knows, and what to measure. `predictions`: file by model, or none."""
+    """Describe the evaluation of one case: its files, what it is annotated for, and the settings.
+
+    `predictions`: file by model, may be empty. `tolerance`: of the surface Dice, in mm (in pixels where the spacing is
+    not known).
+    """
 
     case: str
     reference: Path
@@ -36,9 +40,10 @@ class Task:
 
 @dataclass
 class CaseResult:
-    """What came of a case. `findings`: what was wrong, a sentence each; what is named there was not evaluated.
+    """Hold what was measured in a case.
 
-    `heart`: what biomarkers are computed from, None where the case is no apical view at ED or ES.
+    `findings`: problems, a sentence each; what is named there was not evaluated. `heart`: what biomarkers are computed
+    from, None where the case is no apical view at ED or ES.
     """
 
     records: list[Record] = field(default_factory=list)
@@ -49,7 +54,7 @@ class CaseResult:
 
 @dataclass(frozen=True)
 class _Truth:
-    """Label values (*S), the voxels that count (None: all), and what a voxel measures."""
+    """Hold label values (*S), the voxels to evaluate (None: all), and the scale."""
 
     values: NDArray[Any]
     counted: NDArray[np.bool_] | None
@@ -57,13 +62,28 @@ class _Truth:
 
 
 def subject_of(case: str, labels: CaseLabels) -> Subject:
-    """The case as the tables name it."""
+    """Describe a case for the tables.
+
+    Args:
+        case: Its identifier.
+        labels: Its entry of the manifest.
+
+    Returns:
+        The description; a case without a patient is a patient by itself.
+    """
     view, phase = (str(labels.info.get(key) or "") for key in ("view", "phase"))
     return Subject(case, labels.domain or NO_DOMAIN, labels.patient or case, view, phase)
 
 
 def evaluate_case(task: Task) -> CaseResult:
-    """Measures every known structure in each prediction; never raises for what is wrong with a file."""
+    """Measure every annotated class in each prediction of a case. Problems with files become findings, not exceptions.
+
+    Args:
+        task: The case.
+
+    Returns:
+        What was measured; without records where the reference cannot be used.
+    """
     result = CaseResult()
     try:
         geometry, array = read_array(task.reference)
@@ -82,13 +102,15 @@ def evaluate_case(task: Task) -> CaseResult:
         return result
     truth = _truth(task, geometry, array)
     ignored = None if truth.counted is None else ~truth.counted
-    result.heart = CaseMeasurements.of(task.case, task.labels, task.classes, truth.values, truth.scale, ignored)
+    result.heart = CaseMeasurements.from_reference(
+        task.case, task.labels, task.classes, truth.values, truth.scale, ignored
+    )
     for model, path in task.predictions.items():
-        found = _readable(task, path, geometry)
-        if isinstance(found, str):
-            result.findings.append(f"{task.case}: the prediction of {model} {found}")
+        values = _readable(task, path, geometry)
+        if isinstance(values, str):
+            result.findings.append(f"{task.case}: the prediction of {model} {values}")
         else:
-            _compare(task, model, found.reshape(truth.values.shape), truth, result)
+            _compare(task, model, values.reshape(truth.values.shape), truth, result)
     return result
 
 
@@ -99,24 +121,24 @@ def _truth(task: Task, geometry: Geometry, array: NDArray[Any]) -> _Truth:
 
 
 def _readable(task: Task, path: Path, reference: Geometry) -> NDArray[Any] | str:
-    """The values of a prediction, or what is wrong with it, worded to follow 'the prediction of ...'."""
+    """Return the values of a prediction, or its problem, worded to follow 'the prediction of ...'."""
     try:
         geometry, array = read_array(path)
     except OSError as problem:
         return f"cannot be read: {problem}"
     if geometry.components != 1:
-        return f"has {geometry.components} numbers per pixel (a colour picture?), not one"
+        return f"has {geometry.components} numbers per pixel (a color image?), not one"
     differences = geometry.differences(reference)
     if differences:
         return f"does not lie on the reference: {'; '.join(differences)} (the reference)"
-    strange = [value for value in _values(array) if value not in range(len(task.classes) + 1)]
-    if strange:
-        return f"holds {format_values(strange)}; expected 0 to {len(task.classes)}"
+    unexpected = [value for value in _values(array) if value not in range(len(task.classes) + 1)]
+    if unexpected:
+        return f"holds {format_values(unexpected)}; expected 0 to {len(task.classes)}"
     return array
 
 
 def _values(array: NDArray[Any]) -> tuple[float, ...]:
-    """The distinct values of a label file; fast for the small whole numbers that it should hold."""
+    """Return the distinct values of a label file; fast for the small integers that it should hold."""
     if array.dtype == np.uint8:
         return tuple(np.flatnonzero(np.bincount(array.ravel(), minlength=256)).tolist())
     return tuple(np.unique(array).tolist())

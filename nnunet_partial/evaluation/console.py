@@ -1,4 +1,4 @@
-"""The evaluation as text for the screen: tables, false positives and warning signs in words."""
+"""Format an evaluation for the terminal: tables, false positives and p values."""
 
 from __future__ import annotations
 
@@ -8,29 +8,35 @@ from collections.abc import Sequence
 
 from nnunet_partial.evaluation.metrics import CORRECTLY_EMPTY, FALSE_POSITIVE, OVERLAPS
 from nnunet_partial.evaluation.records import ALL, Record, Row
-from nnunet_partial.evaluation.statistics import FEW, FEWEST, LEVEL
+from nnunet_partial.evaluation.statistics import FEW_PATIENTS, LEVEL, MIN_PATIENTS
 from nnunet_partial.utils.text import format_names, text_table
 
-#: The usual levels of significance, and their stars.
+#: Levels of significance and their stars.
 LEVELS = ((0.001, "***"), (0.01, "**"), (LEVEL, "*"))
 
 
 def agreement_table(summary: Sequence[Row]) -> str:
-    """A line per model, domain and structure: means, the interval of Dice, and how many cases they rest on.
+    """Format means, the interval of Dice and the number of cases, a line per model, domain and class.
 
-    "(all)" is left out where it says the same as one of its parts.
+    "(all)" is left out where it holds the same as one of its parts.
+
+    Args:
+        summary: The rows of summary.csv.
+
+    Returns:
+        The table.
     """
     cells: dict[tuple[str, str, str], dict[str, list[Row]]] = {}
     for row in summary:
         key = (str(row["model"]), str(row["domain"]), str(row["class"]))
         cells.setdefault(key, {}).setdefault(str(row["metric"]), []).append(row)
-    known = {key: int(of_metric["dice"][0]["n_evaluated"]) for key, of_metric in cells.items()}
+    evaluated = {key: int(of_metric["dice"][0]["n_evaluated"]) for key, of_metric in cells.items()}
     head = ["model", "domain", "class", "Dice [95 % CI]", "surface Dice", "HD95", "ASSD", "cases", "patients"]
     rows = []
     for (model, domain, structure), of_metric in cells.items():
         parts = [key for key in cells if key[0] == model and domain == ALL != key[1] and key[2] == structure]
         parts += [key for key in cells if key[:2] == (model, domain) and structure == ALL != key[2]]
-        if any(known[part] == known[model, domain, structure] for part in parts):
+        if any(evaluated[part] == evaluated[model, domain, structure] for part in parts):
             continue
         (dice,) = of_metric["dice"]
         rows.append(
@@ -48,7 +54,15 @@ def agreement_table(summary: Sequence[Row]) -> str:
 
 
 def comparison_table(comparisons: Sequence[Row], metric: str = "dice") -> str:
-    """A line per pair of models, domain and structure, for one metric; "-" where neither is called better."""
+    """Format comparisons of models for one metric, a line per pair of models, domain and class.
+
+    Args:
+        comparisons: The rows of comparisons.csv.
+        metric: One of METRICS.
+
+    Returns:
+        The table; "-" where neither model is better.
+    """
     head = ["models", "domain", "class", "mean a", "mean b", "better", "effect", "p (Holm)", "patients"]
     return text_table(
         head,
@@ -69,39 +83,53 @@ def comparison_table(comparisons: Sequence[Row], metric: str = "dice") -> str:
 
 
 def biomarker_table(agreement: Sequence[Row]) -> str:
-    """A line per model, domain, biomarker and method; "(all)" is left out where it is a single domain.
+    """Format the agreement of biomarkers, a line per model, domain, biomarker and method.
 
-    Lengths and areas are left out where there is anything else.
+    Lengths and areas are left out where there is any other biomarker; "(all)" where it is a single domain.
+
+    Args:
+        agreement: The rows of biomarker_agreement.csv.
+
+    Returns:
+        The table.
     """
     head = ["model", "domain", "biomarker", "method", "patients", "reference", "prediction", "unit"]
-    domains = Counter(tuple(row[key] for key in _SAME) for row in agreement if row["domain"] != ALL)
+    domains = Counter(tuple(row[key] for key in _SAME_KEYS) for row in agreement if row["domain"] != ALL)
     return text_table(
         [*head, "bias [95 % limits]", "MAE", "r", "no prediction"],
         [
             [
                 *(str(row[key]) for key in ("model", "domain", "biomarker", "method", "n")),
-                *(_plain(row["mean_" + side]) for side in ("reference", "prediction")),
+                *(_number(row["mean_" + side]) for side in ("reference", "prediction")),
                 str(row["unit"]),
-                _plain(row["bias"]) + _between(_plain(row["loa_low"]), _plain(row["loa_high"])),
-                _plain(row["mae"]),
-                _plain(row["pearson_r"], 2),
+                _number(row["bias"]) + _between(_number(row["loa_low"]), _number(row["loa_high"])),
+                _number(row["mae"]),
+                _number(row["pearson_r"], 2),
                 str(row["n_no_prediction"]),
             ]
-            for row in [row for row in agreement if row["unit"] in _SHORT] or agreement
-            if row["domain"] != ALL or domains[tuple(row[key] for key in _SAME)] > 1
+            for row in [row for row in agreement if row["unit"] in _MAIN_UNITS] or agreement
+            if row["domain"] != ALL or domains[tuple(row[key] for key in _SAME_KEYS)] > 1
         ],
     )
 
 
-_SAME, _SHORT = ("model", "biomarker", "unit", "method"), ("mL", "%", "g")
+#: What the rows of one table line have in common; and the units of biomarkers that are no length or area.
+_SAME_KEYS, _MAIN_UNITS = ("model", "biomarker", "unit", "method"), ("mL", "%", "g")
 
 
-def _plain(value: str | float, digits: int = 1) -> str:
+def _number(value: str | float, digits: int = 1) -> str:
     return "-" if math.isnan(float(value)) else f"{round(float(value), digits) + 0.0:.{digits}f}"  # no "-0.0"
 
 
 def p_text(p: float) -> str:
-    """p as papers print it: three digits, never 0.000, and more where these would lie about its stars (0.0496)."""
+    """Format p as papers print it: three digits, never 0.000, and more where these would contradict its stars (0.0496).
+
+    Args:
+        p: From 0 to 1, or NaN.
+
+    Returns:
+        Such as "0.012" or "< 0.001"; "nan" for NaN.
+    """
     if p < 0.001:
         return "< 0.001"
     texts = (f"{p:.{digits}f}" for digits in range(3, 20))
@@ -109,27 +137,58 @@ def p_text(p: float) -> str:
 
 
 def stars(p: float) -> str:
-    """'*' where p < 0.05, '**' below 0.01, '***' below 0.001, else (also for NaN) nothing."""
+    """Return the stars of a p value.
+
+    Args:
+        p: From 0 to 1, or NaN.
+
+    Returns:
+        "*" where p < 0.05, "**" below 0.01, "***" below 0.001, else (also for NaN) an empty string.
+    """
     return next((text for level, text in LEVELS if p < level), "")
 
 
-def about_intervals(summary: Sequence[Row]) -> str:
-    """A line where intervals rest on few patients, or are left out for it; else empty."""
+def interval_note(summary: Sequence[Row]) -> str:
+    """Explain missing and uncertain intervals.
+
+    Args:
+        summary: The rows of summary.csv.
+
+    Returns:
+        A line where intervals rest on few patients, or are left out for that reason; else an empty string.
+    """
     patients = [int(row["n_patients"]) for row in summary if row["metric"] == "dice" and row["n_values"]]
-    if min(patients, default=FEW) >= FEW:
+    if min(patients, default=FEW_PATIENTS) >= FEW_PATIENTS:
         return ""
     return (
-        f"Below {FEWEST} patients there is no interval; below {FEW} it may hold the true mean less often than 95 %.\n"
+        f"Below {MIN_PATIENTS} patients there is no interval; "
+        f"below {FEW_PATIENTS} it may hold the true mean less often than 95 %.\n"
     )
 
 
 def with_unit(text: str, metric: str, unit: str) -> str:
-    """A number and its unit; of an overlap what it is measured at ("0.912 (2 mm)")."""
+    """Append the unit to a number.
+
+    Args:
+        text: The number.
+        metric: One of METRICS.
+        unit: May be empty; of the surface Dice its tolerance.
+
+    Returns:
+        "4.20 mm"; of an overlap with the tolerance in parentheses, "0.912 (2 mm)"; without a unit the text as it is.
+    """
     return f"{text} ({unit})" if unit and metric in OVERLAPS else f"{text} {unit}".rstrip()
 
 
 def false_positives(records: Sequence[Record]) -> list[str]:
-    """A sentence per model, domain and structure that was predicted in cases known not to show it."""
+    """Describe false positives: classes predicted in cases known not to show them.
+
+    Args:
+        records: Of all models.
+
+    Returns:
+        A sentence per model, domain and class; none without false positives.
+    """
     empty: dict[tuple[str, str, str], list[Record]] = {}
     for record in records:
         if record.outcome in (FALSE_POSITIVE, CORRECTLY_EMPTY):
@@ -146,7 +205,7 @@ def false_positives(records: Sequence[Record]) -> list[str]:
 
 
 def _with_interval(row: Row) -> str:
-    return _mean(row) + _between(*(_plain(row["ci95_" + end], 3) for end in ("low", "high")))
+    return _mean(row) + _between(*(_number(row["ci95_" + end], 3) for end in ("low", "high")))
 
 
 def _between(low: str, high: str) -> str:
@@ -155,4 +214,4 @@ def _between(low: str, high: str) -> str:
 
 def _mean(row: Row) -> str:
     metric = str(row["metric"])
-    return with_unit(_plain(row["mean"], 3 if metric in OVERLAPS else 2), metric, str(row["unit"]))
+    return with_unit(_number(row["mean"], 3 if metric in OVERLAPS else 2), metric, str(row["unit"]))

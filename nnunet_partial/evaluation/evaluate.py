@@ -1,6 +1,6 @@
-"""All cases of a reference folder against the folders of one or several models.
+"""Evaluate all cases of a reference folder for one or several models.
 
-What predictions are compared with: the label files of a data set, and who annotated what in them.
+A reference is a folder of label files of a dataset, with the manifest that says which classes each was annotated for.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from nnunet_partial.utils.files import read_json
 from nnunet_partial.utils.parallel import parallel_map
 from nnunet_partial.utils.text import format_names
 
-#: A scenario hides labels; the complete ones lie in this folder, with a manifest of their own.
+#: A scenario hides labels; the complete ones are in this folder, with a manifest of their own.
 FULL_FOLDER, FULL_MANIFEST = "labelsTr_full", "partial_labels_full.json"
 
 
 @dataclass(frozen=True)
 class Reference:
-    """Label files by case identifier, and the manifest that says what each of them knows.
+    """Hold label files by case identifier, and the manifest that says what each of them is annotated for.
 
-    `interpolated`: cases whose masks nobody drew, which are not among the files: nothing is evaluated on them.
+    `interpolated`: cases whose masks were interpolated, not annotated. They are not among the files and not evaluated.
     """
 
     folder: Path
@@ -42,11 +42,21 @@ class Reference:
 
 
 def find_reference(dataset_folder: Path, reference: str = "labelsTs") -> Reference:
-    """The label files in a folder of the data set (labelsTs, labelsTr, labelsTr_full), or in any folder.
+    """Find the label files to compare with, and their manifest.
 
     The manifest is the one beside the label folder: `partial_labels_full.json` for labelsTr_full where it exists, else
-    `partial_labels.json`, else that of the data set. Raises DatasetError where there is no label file, or where the
-    folder belongs to a data set with other classes.
+    `partial_labels.json`, else that of the dataset.
+
+    Args:
+        dataset_folder: The dataset that the predictions belong to.
+        reference: A folder of it (labelsTs, labelsTr, labelsTr_full), or the path of any folder.
+
+    Returns:
+        The reference; cases with interpolated masks are listed apart.
+
+    Raises:
+        DatasetError: There is no label file, or the folder belongs to a dataset with other classes.
+        ManifestError: The manifest is missing or invalid.
     """
     dataset = RawDataset(dataset_folder)
     folder = dataset_folder / reference
@@ -54,16 +64,16 @@ def find_reference(dataset_folder: Path, reference: str = "labelsTs") -> Referen
         folder = Path(reference)
     files = _label_files(folder, dataset.file_ending) if folder.is_dir() else {}
     if not files:
-        there = [path.name for path in dataset_folder.glob("labels*") if path.is_dir()]
+        folders = [path.name for path in dataset_folder.glob("labels*") if path.is_dir()]
         raise DatasetError(
             f"There is no label file (*{dataset.file_ending}) in {reference}, neither as a folder of {dataset_folder} "
-            f"nor by itself. Folders with labels there: {format_names(there)}. Give one of them, or a path, with --ref."
+            f"nor as a path. Folders with labels: {format_names(folders)}. Give one of them, or a path, with --ref."
         )
     home = folder.resolve().parent
     if (home / "dataset.json").exists() and RawDataset(home).classes != dataset.classes:
         raise DatasetError(
-            f"{home} has the classes {', '.join(RawDataset(home).classes)}; the data set that the predictions belong "
-            f"to has {', '.join(dataset.classes)}. Both must number them alike."
+            f"{home} has the classes {', '.join(RawDataset(home).classes)}; the dataset that the predictions belong "
+            f"to has {', '.join(dataset.classes)}. Both must have the same classes in the same order."
         )
     manifest_file = _manifest_file(folder.name, home, dataset_folder)
     manifest = Manifest.read(manifest_file)
@@ -81,10 +91,18 @@ def find_reference(dataset_folder: Path, reference: str = "labelsTs") -> Referen
 
 
 def find_predictions(given: list[str], file_ending: str) -> dict[str, dict[str, Path]]:
-    """Prediction files by model and case, from FOLDER or NAME=FOLDER; without a name, the folder's own.
+    """Find the prediction files of each model.
 
-    Raises PartialLabelError for a folder that is missing or has no prediction, a name twice, or one that is no plain
-    file name.
+    Args:
+        given: FOLDER or NAME=FOLDER for each model; without a name, that of the folder.
+        file_ending: Of the label files, such as ".nii.gz".
+
+    Returns:
+        File by model and case.
+
+    Raises:
+        PartialLabelError: A folder is missing or has no prediction, two models have one name, or a name is no plain
+            name.
     """
     models: dict[str, dict[str, Path]] = {}
     for text in given:
@@ -104,22 +122,36 @@ def find_predictions(given: list[str], file_ending: str) -> dict[str, dict[str, 
 
 
 def is_plain(name: str) -> bool:
-    """Whether a model's name can be that of a folder."""
+    """Check whether the name of a model can be that of a folder.
+
+    Args:
+        name: Of the model.
+
+    Returns:
+        False for an empty name and for one that is, or holds, a path.
+    """
     return name not in ("", ".", "..") and "/" not in name and "\\" not in name
 
 
 def require_same_classes(models: Mapping[str, Mapping[str, Path]], classes: tuple[str, ...]) -> None:
-    """Raises PartialLabelError for predictions of a network whose values mean other classes than the reference's.
+    """Check that each model was trained on the classes of the reference, so that label values mean the same.
 
-    nnU-Net writes the dataset.json of the network beside its predictions; where there is none, nothing is known.
+    nnU-Net writes the dataset.json of the network beside its predictions; without that file nothing can be checked.
+
+    Args:
+        models: File by model and case.
+        classes: Of the reference.
+
+    Raises:
+        PartialLabelError: A network was trained on other classes, or on the same in another order.
     """
     for model, files in models.items():
         file = next(iter(files.values())).parent / "dataset.json"
-        about = read_json(file) if file.exists() else {}
-        theirs = class_names(about) if "labels" in about else classes
-        if theirs != classes:
+        content = read_json(file) if file.exists() else {}
+        trained_on = class_names(content) if "labels" in content else classes
+        if trained_on != classes:
             raise PartialLabelError(
-                f"{model}: the network was trained on {', '.join(theirs)} (see {file}); the reference has "
+                f"{model}: the network was trained on {', '.join(trained_on)} (see {file}); the reference has "
                 f"{', '.join(classes)}. The same value would mean different structures; nothing was evaluated."
             )
 
@@ -148,10 +180,10 @@ Predictions = Mapping[str, Mapping[str, Path]]
 
 @dataclass
 class Evaluation:
-    """Everything that was measured, and everything that was wrong (a sentence each).
+    """Hold everything that was measured, and every problem (`findings`, a sentence each).
 
-    `labels`: what the manifest says of each case of the reference, also of those without a prediction; `hearts`: those
-    that biomarkers are computed from.
+    `labels`: the manifest's entry of each case of the reference, also of those without a prediction. `hearts`: the
+    measurements that biomarkers are computed from.
     """
 
     models: tuple[str, ...]
@@ -171,76 +203,99 @@ def evaluate_folders(
     strict: bool = False,
     progress: bool = False,
 ) -> Evaluation:
-    """Measures every known structure of every case in the predictions of every model.
+    """Measure every annotated class of every case in the predictions of every model.
 
-    `predictions`: file by model and case; `tolerance`: of the surface Dice, in mm (in pixels where the pixel size is
-    not known). What cannot be evaluated is named in `findings` and left out; with `strict` the first raises
-    PartialLabelError instead, as does a tolerance below 0 and a folder in which nothing at all can be evaluated.
+    What cannot be evaluated is named in `findings` and left out.
+
+    Args:
+        reference: What to compare with.
+        predictions: Predicted file by model and case.
+        tolerance: Of the surface Dice, at least 0, in mm (in pixels where the spacing is not known).
+        processes: How many cases to evaluate at a time.
+        strict: Raise for the first problem instead.
+        progress: Show a progress bar.
+
+    Returns:
+        What was measured; never without a record.
+
+    Raises:
+        PartialLabelError: The tolerance is below 0, nothing can be evaluated, the manifest names a class that
+            dataset.json does not have, or with `strict` something cannot be evaluated.
     """
     if not 0 <= tolerance < float("inf"):
         raise PartialLabelError(f"The tolerance is {tolerance} mm; expected a number from 0.")
     named = {case: labels for case in reference.files if (labels := reference.manifest.find(case)) is not None}
-    done = Evaluation(tuple(predictions), reference.classes, labels=named)
-    for finding in _pairing(reference, predictions):
-        _note(done, finding, strict)
+    evaluation = Evaluation(tuple(predictions), reference.classes, labels=named)
+    for finding in _pairing_problems(reference, predictions):
+        _add_finding(evaluation, finding, strict)
     tasks = _tasks(reference, predictions, tolerance)
     for result in parallel_map(evaluate_case, tasks, processes, "evaluating" if progress else None):
         for finding in result.findings:
-            _note(done, finding, strict)
-        done.records += result.records
-        done.sizes += result.sizes
-        done.hearts += [] if result.heart is None else [result.heart]
-    if not done.records:
-        reasons = [_nothing_known(reference)] if done.sizes else []
-        raise PartialLabelError("Nothing can be evaluated.\n" + "\n".join([*reasons, *done.findings[:20]]))
-    return done
+            _add_finding(evaluation, finding, strict)
+        evaluation.records += result.records
+        evaluation.sizes += result.sizes
+        evaluation.hearts += [] if result.heart is None else [result.heart]
+    if not evaluation.records:
+        reasons = [_nothing_annotated(reference)] if evaluation.sizes else []
+        raise PartialLabelError("Nothing can be evaluated.\n" + "\n".join([*reasons, *evaluation.findings[:20]]))
+    return evaluation
 
 
-def _note(done: Evaluation, finding: str, strict: bool) -> None:
+def _add_finding(evaluation: Evaluation, finding: str, strict: bool) -> None:
     if strict:
         raise PartialLabelError(f"{finding} (--strict: stopped)")
-    done.findings.append(finding)
+    evaluation.findings.append(finding)
 
 
-def _nothing_known(reference: Reference) -> str:
+def _nothing_annotated(reference: Reference) -> str:
     return (
-        f"No case that was predicted knows any of {', '.join(reference.classes)}: {reference.manifest_file} declares "
-        "them neither annotated nor absent there, so predictions can be compared with nothing. If somebody drew them, "
-        "say so in that file, under 'annotated'."
+        f"No case with a prediction is annotated for any of {', '.join(reference.classes)}: {reference.manifest_file} "
+        "lists them neither as annotated nor as absent there, so there is nothing to compare with. If they were "
+        "annotated, add them in that file under 'annotated'."
     )
 
 
 def _tasks(reference: Reference, predictions: Predictions, tolerance: float) -> list[Task]:
-    """A task per case with a prediction, and per apical view without one of a patient of whom another one has one:
-    biomarkers need all views of a reference."""
+    """Return a task per case with a prediction, and per further apical view of a patient of whom another view has one.
+
+    Biomarkers need all views of a reference.
+    """
     tasks = {}
     for case, path in reference.files.items():
         labels = reference.manifest.find(case)
-        here = {model: files[case] for model, files in predictions.items() if case in files}
-        if labels is not None and (here or view_and_phase_of(labels)):
-            tasks[case] = Task(case, path, here, labels, reference.classes, reference.ignore_label, tolerance)
-    seen = {patient_key(case, t.labels) for case, t in tasks.items() if t.predictions and view_and_phase_of(t.labels)}
-    return [task for case, task in tasks.items() if task.predictions or patient_key(case, task.labels) in seen]
+        of_case = {model: files[case] for model, files in predictions.items() if case in files}
+        if labels is not None and (of_case or view_and_phase_of(labels)):
+            tasks[case] = Task(case, path, of_case, labels, reference.classes, reference.ignore_label, tolerance)
+    predicted = {
+        patient_key(case, t.labels) for case, t in tasks.items() if t.predictions and view_and_phase_of(t.labels)
+    }
+    return [task for case, task in tasks.items() if task.predictions or patient_key(case, task.labels) in predicted]
 
 
-def _pairing(reference: Reference, predictions: Predictions) -> list[str]:
-    """Predictions without a reference, references without a prediction, and cases that no manifest entry names."""
-    found = []
+def _pairing_problems(reference: Reference, predictions: Predictions) -> list[str]:
+    """Return predictions without a reference, references without a prediction, and cases without a manifest entry.
+
+    Raises:
+        PartialLabelError: The manifest names a class that dataset.json does not have.
+    """
+    problems = []
     cases = set(reference.files)
     unnamed = {case for case in cases if reference.manifest.find(case) is None}
     if unnamed:
-        found.append(f"{len(unnamed)} case(s) have no entry in {reference.manifest_file.name}: {format_names(unnamed)}")
-    strange = {name for case in cases - unnamed for name in reference.manifest.labels_of(case).annotated}
-    strange -= set(reference.classes)
-    if strange:
+        problems.append(
+            f"{len(unnamed)} case(s) have no entry in {reference.manifest_file.name}: {format_names(unnamed)}"
+        )
+    unexpected = {name for case in cases - unnamed for name in reference.manifest.labels_of(case).annotated}
+    unexpected -= set(reference.classes)
+    if unexpected:
         raise PartialLabelError(
-            f"{reference.manifest_file} declares {format_names(strange)} annotated; dataset.json has "
+            f"{reference.manifest_file} declares {format_names(unexpected)} annotated; dataset.json has "
             f"{', '.join(reference.classes)}. `nnunet_partial check` tells where."
         )
     for model, files in predictions.items():
         missing, extra = cases - set(files), set(files) - cases - reference.interpolated
         if missing:
-            found.append(f"{model}: {len(missing)} of {len(cases)} predictions are missing: {format_names(missing)}")
+            problems.append(f"{model}: {len(missing)} of {len(cases)} predictions are missing: {format_names(missing)}")
         if extra:
-            found.append(f"{model}: {len(extra)} prediction(s) without a reference: {format_names(extra)}")
-    return found
+            problems.append(f"{model}: {len(extra)} prediction(s) without a reference: {format_names(extra)}")
+    return problems

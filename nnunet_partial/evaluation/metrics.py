@@ -1,17 +1,18 @@
-"""How well one drawn structure agrees with another: overlap, distance of the outlines, size.
+"""Measure how well a predicted structure agrees with the reference: overlap, contour distances and size.
 
-What is said of empty structures, everywhere in the evaluation (outcome in quotes):
+What the evaluation says of empty structures (outcome in quotes):
 
-| prediction | truth | outcome           | Dice, IoU, surface Dice | precision | recall | distances | size difference |
-|------------|-------|-------------------|-------------------------|-----------|--------|-----------|-----------------|
-| voxels     | some  | "found"           | 0 to 1                  | 0 to 1    | 0 to 1 | finite    | any             |
-| none       | some  | "missed"          | 0                       | NaN       | 0      | inf       | below 0         |
-| voxels     | none  | "false positive"  | 0                       | 0         | NaN    | inf       | above 0         |
-| none       | none  | "correctly empty" | NaN                     | NaN       | NaN    | NaN       | 0               |
+| prediction | truth  | outcome           | Dice, IoU, surface Dice | precision | recall | distances | size difference |
+|------------|--------|-------------------|-------------------------|-----------|--------|-----------|-----------------|
+| voxels     | voxels | "found"           | 0 to 1                  | 0 to 1    | 0 to 1 | finite    | any             |
+| empty      | voxels | "missed"          | 0                       | NaN       | 0      | inf       | below 0         |
+| voxels     | empty  | "false positive"  | 0                       | 0         | NaN    | inf       | above 0         |
+| empty      | empty  | "correctly empty" | NaN                     | NaN       | NaN    | NaN       | 0               |
 
-Overlap is as in nnU-Net's own summary. The distance to nothing is infinite; means leave it out and say how often that
-was, comparisons of models count it as the worst. A structure that nobody annotated in a case is no row of this table:
-it is not measured at all. One that is known to be absent is: predicted there, it is a false positive.
+Overlap is as in nnU-Net's own summary. The distance to an empty structure is infinite: means leave it out and report
+how many there are, comparisons of models count it as the worst. A structure that was not annotated in a case is not
+measured at all, so it is no row of this table. One that is known to be absent is: predicted there, it is a false
+positive.
 """
 
 from __future__ import annotations
@@ -33,14 +34,14 @@ OVERLAPS = ("dice", "iou", "surface_dice", "precision", "recall")
 DISTANCES = ("hausdorff", "hd95", "assd")
 METRICS = (*OVERLAPS, *DISTANCES, "size_difference")
 
-#: A distance of exactly the tolerance is within it: more than what float32, in which headers hold spacings, rounds off
-#: (6e-8, relative), less than any difference that was measured.
+#: Relative allowance by which a distance may exceed the tolerance, so that one of exactly the tolerance is within it:
+#: above the rounding of float32, in which headers hold spacings (6e-8), and below any real difference.
 ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Voxels that both have (tp), only the prediction (fp), only the truth (fn), neither (tn)."""
+    """Count voxels: in both (tp), in the prediction only (fp), in the reference only (fn), in neither (tn)."""
 
     tp: int
     fp: int
@@ -49,6 +50,7 @@ class Counts:
 
     @property
     def outcome(self) -> str:
+        """One of OUTCOMES, by which of the two masks is empty."""
         if self.tp + self.fn:
             return FOUND if self.tp + self.fp else MISSED
         return FALSE_POSITIVE if self.fp else CORRECTLY_EMPTY
@@ -56,7 +58,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class Measured:
-    """Everything about one structure in one case; units are those of the `Scale` it was measured with."""
+    """Hold all metrics of one structure in one case, in the units of the `Scale` it was measured with."""
 
     counts: Counts
     dice: float
@@ -72,20 +74,32 @@ class Measured:
 
     @property
     def size_difference(self) -> float:
-        """Prediction minus truth."""
+        """Predicted minus reference size."""
         return self.predicted_size - self.reference_size
 
 
 def measure(predicted: Mask, truth: Mask, scale: Scale, tolerance: float, counted: Mask | None = None) -> Measured:
-    """Compares two masks of the same shape (*S), one axis per number of `scale.spacing`.
-
-    `tolerance`: of the surface Dice, in `scale.distance_unit`, from 0. `counted` (*S): voxels outside count as
-    background in both and in none of the counts (nnU-Net's ignore label); None: all count. The table in this
-    module's first lines says what empty masks give. Raises ValueError where the shapes differ.
+    """Compute all metrics of one structure.
 
     Definitions: Dice 2 TP / (2 TP + FP + FN), IoU TP / (TP + FP + FN), precision TP / (TP + FP), recall TP / (TP + FN);
-    the distances are `contour_agreement`'s. See Maier-Hein, Reinke et al. 2024, Metrics reloaded,
-    https://doi.org/10.1038/s41592-023-02151-z.
+    the distances are those of `contour_agreement`.
+
+    Args:
+        predicted: Mask of the prediction (*S), one axis per number of `scale.spacing`.
+        truth: Mask of the reference (*S).
+        scale: Spacing and size of a voxel, with their units.
+        tolerance: Of the surface Dice, in `scale.distance_unit`, at least 0.
+        counted: Voxels to evaluate (*S); the others count as background in both masks and in none of the counts
+            (nnU-Net's ignore label). None: all.
+
+    Returns:
+        The metrics; the table at the top of this module says what empty masks give.
+
+    Raises:
+        ValueError: The shapes differ.
+
+    References:
+        Maier-Hein, Reinke et al. 2024, Metrics reloaded, https://doi.org/10.1038/s41592-023-02151-z
     """
     if predicted.shape != truth.shape or predicted.ndim != len(scale.spacing):
         raise ValueError(f"shapes {predicted.shape} and {truth.shape}, {len(scale.spacing)} spacing(s): must fit")
@@ -114,27 +128,42 @@ def measure(predicted: Mask, truth: Mask, scale: Scale, tolerance: float, counte
 def contour_agreement(
     predicted: Mask, truth: Mask, spacing: Sequence[float], tolerance: float
 ) -> tuple[float, float, float, float]:
-    """Surface Dice, Hausdorff distance, HD95 and average symmetric surface distance of two masks (*S).
+    """Compute surface Dice, Hausdorff distance, HD95 and average symmetric surface distance of two masks.
 
-    All four are about the outline voxels of both masks (`surface_points`: the image's border closes an outline) and the
-    distance of each to the nearest one of the other. Surface Dice: the share, of all of both, that lies within
-    `tolerance`; HD: the largest distance; HD95: the larger of the two 95th percentiles (linear interpolation); ASSD:
-    the sum of all distances divided by their number. Each outline voxel counts alike, whatever its spacing. Distances
-    are in the unit of `spacing`. One mask empty: 0, inf, inf, inf; both: NaN.
-    Sources: Metrics reloaded (as above); surface Dice: Nikolov et al. 2021, https://doi.org/10.2196/26151.
+    All four use the contour voxels of both masks (`surface_points`: the border of the image closes a contour) and the
+    distance of each to the nearest contour voxel of the other mask. Each contour voxel counts alike, whatever its
+    spacing.
+
+    Surface Dice: the fraction, of the contour voxels of both, that lies within `tolerance`. Hausdorff distance: the
+    largest distance. HD95: the larger of the two 95th percentiles (linear interpolation). ASSD: the sum of all
+    distances divided by their number.
+
+    Args:
+        predicted: Mask of the prediction (*S).
+        truth: Mask of the reference (*S).
+        spacing: One number per axis.
+        tolerance: Of the surface Dice, in the unit of `spacing`.
+
+    Returns:
+        Surface Dice, Hausdorff distance, HD95 and ASSD, distances in the unit of `spacing`. One mask empty: 0, inf,
+        inf, inf; both empty: NaN.
+
+    References:
+        Distances: Maier-Hein, Reinke et al. 2024, Metrics reloaded, https://doi.org/10.1038/s41592-023-02151-z Surface
+        Dice: Nikolov et al. 2021, https://doi.org/10.2196/26151
     """
-    outlines = surface_points(predicted, spacing), surface_points(truth, spacing)
-    if not len(outlines[0]) and not len(outlines[1]):
+    contours = surface_points(predicted, spacing), surface_points(truth, spacing)
+    if not len(contours[0]) and not len(contours[1]):
         return math.nan, math.nan, math.nan, math.nan
-    if not len(outlines[0]) or not len(outlines[1]):
+    if not len(contours[0]) or not len(contours[1]):
         return 0.0, math.inf, math.inf, math.inf
-    one_way, other_way = nearest(*outlines), nearest(outlines[1], outlines[0])
-    every: Floats = np.concatenate([one_way, other_way])
+    from_prediction, from_truth = nearest(*contours), nearest(contours[1], contours[0])
+    every: Floats = np.concatenate([from_prediction, from_truth])
     within = np.count_nonzero(every <= tolerance * (1 + ROUNDING))
     return (
         float(within / len(every)),
         float(every.max()),
-        float(max(np.percentile(one_way, 95), np.percentile(other_way, 95))),
+        float(max(np.percentile(from_prediction, 95), np.percentile(from_truth, 95))),
         float(every.mean()),
     )
 
@@ -142,9 +171,17 @@ def contour_agreement(
 def without_thin_axes(
     array: NDArray[np.integer], spacing_mm: Sequence[float]
 ) -> tuple[NDArray[np.integer], tuple[float, ...]]:
-    """A 3-D array with a single slice along an axis is a 2-D picture: that axis and its spacing are dropped.
+    """Drop axes of length 1 of a 3-D array, so that a volume of a single slice is measured as a 2-D image.
 
-    Otherwise every voxel of the slice would be on the outline, and an area would be called a volume. Two axes remain.
+    Otherwise every voxel of the slice would be on the contour, and an area would be reported as a volume. At least two
+    axes remain.
+
+    Args:
+        array: Label values (*S).
+        spacing_mm: One number per axis, in mm.
+
+    Returns:
+        The array and the spacing of the axes that remain; both unchanged for 2-D arrays and where no axis has length 1.
     """
     axes = [axis for axis, length in enumerate(array.shape) if length > 1]
     if array.ndim < 3 or len(axes) == array.ndim:

@@ -1,4 +1,4 @@
-"""One line per case, structure and model: what was measured, and the units it was measured in."""
+"""Hold what was measured per case, structure and model, and write tables as CSV."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Row = dict[str, str | float | int]
 
 @dataclass(frozen=True)
 class Subject:
-    """A case as the manifest describes it; what it does not say is empty."""
+    """Describe a case as the manifest does; what the manifest does not give is an empty string."""
 
     case: str
     domain: str
@@ -33,7 +33,10 @@ class Subject:
 
 @dataclass(frozen=True)
 class Record:
-    """One structure of one case that knows it, by one model. `state`: "annotated" or "absent", as the manifest says."""
+    """Hold one structure of one case that is annotated for it, in the prediction of one model.
+
+    `state`: "annotated" or "absent", as the manifest says. `tolerance`: of the surface Dice, in `scale.distance_unit`.
+    """
 
     model: str
     subject: Subject
@@ -45,14 +48,30 @@ class Record:
 
     @property
     def outcome(self) -> str:
+        """One of `metrics.OUTCOMES`."""
         return self.measured.counts.outcome
 
     def value(self, metric: str) -> float:
-        """One of METRICS; units: see `unit`."""
+        """Return a metric.
+
+        Args:
+            metric: One of METRICS.
+
+        Returns:
+            Its value, in the unit that `unit` gives; NaN where it is undefined.
+        """
         return float(getattr(self.measured, metric))
 
     def unit(self, metric: str) -> str:
-        """The unit of a metric; of the surface Dice its tolerance ("2 mm"); empty for the others from 0 to 1."""
+        """Return the unit of a metric.
+
+        Args:
+            metric: One of METRICS.
+
+        Returns:
+            "mm", "cm2", "mL", "pixels" or "voxels"; of the surface Dice its tolerance ("2 mm"); empty for the other
+            overlaps.
+        """
         if metric == "surface_dice":
             return f"{self.tolerance:g} {self.scale.distance_unit}"
         if metric in DISTANCES:
@@ -60,7 +79,7 @@ class Record:
         return self.scale.size_unit if metric == "size_difference" else ""
 
     def row(self) -> dict[str, str | float]:
-        """The line of per_case.csv."""
+        """Return the row of per_case.csv."""
         return {
             "model": self.model,
             "case": self.subject.case,
@@ -82,9 +101,10 @@ class Record:
 
 @dataclass(frozen=True)
 class PredictedSize:
-    """How large a structure is in one prediction, whether or not the case knows it; `reference` is None where not.
+    """Hold the predicted size of a structure, whether or not the case is annotated for it.
 
-    `share` and `reference_share`: of the picture, from 0 to 1.
+    `size` and `reference` are in `unit`; `share` and `reference_share` are fractions of the image, from 0 to 1. The
+    references are None where the case is not annotated for the structure.
     """
 
     model: str
@@ -98,7 +118,16 @@ class PredictedSize:
 
 
 def write_csv(path: Path, rows: Iterable[Mapping[str, str | float | int]], columns: Sequence[str]) -> None:
-    """Writes a table, whole or not at all. NaN stands as an empty field, infinity as 'inf'."""
+    """Write a table, completely or not at all. NaN becomes an empty field, infinity 'inf'.
+
+    Args:
+        path: The file, replaced if it exists.
+        rows: Values by column.
+        columns: The columns, in their order.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
@@ -113,6 +142,13 @@ def _field(value: str | float | int) -> str | int:
 
 
 def mean(values: Iterable[float]) -> float:
-    """The plain mean of the numbers that are finite; NaN where there is none."""
+    """Average the finite numbers.
+
+    Args:
+        values: Numbers, NaN and infinite ones among them.
+
+    Returns:
+        Their arithmetic mean; NaN if none is finite.
+    """
     finite = [value for value in values if math.isfinite(value)]
     return sum(finite) / len(finite) if finite else math.nan

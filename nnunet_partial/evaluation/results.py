@@ -1,6 +1,6 @@
-"""The results folder: every table of an evaluation, written whole or not at all.
+"""Write the results folder: every table of an evaluation, each written completely or not at all.
 
-summary.json as nnU-Net writes it, counting only what each case was annotated for.
+summary.json has nnU-Net's layout and counts only what each case was annotated for.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from nnunet_partial.evaluation.biomarker_tables import Biomarkers
 from nnunet_partial.evaluation.evaluate import Evaluation, Predictions, Reference, is_plain
 from nnunet_partial.evaluation.metrics import METRICS
 from nnunet_partial.evaluation.records import Record, Row, mean, write_csv
-from nnunet_partial.evaluation.statistics import FEWEST
+from nnunet_partial.evaluation.statistics import MIN_PATIENTS
 from nnunet_partial.evaluation.tables import (
     COMPARISON_COLUMNS,
     RANK_COLUMNS,
     SUMMARY_COLUMNS,
     compare_models,
     rank_models,
-    summarise,
+    summarize,
 )
 from nnunet_partial.utils.files import read_json, write_json
 from nnunet_partial.utils.versions import versions
 
-#: Says which overall mean the file has; nnU-Net's tools read the other keys.
+#: Which overall mean the file has; nnU-Net's tools read the other keys.
 HOW_AVERAGED = (
     "foreground_mean is the mean of the classes' means, as nnU-Net computes it. (all) in summary.csv is another "
-    "number: the mean over all pairs of case and class."
+    "number: the mean over all case-class pairs."
 )
 _METRICS = ("Dice", "FN", "FP", "IoU", "TN", "TP", "n_pred", "n_ref")
 
@@ -42,21 +42,30 @@ _METRICS = ("Dice", "FN", "FP", "IoU", "TN", "TP", "n_pred", "n_ref")
 def nnunet_summary(
     records: Sequence[Record], classes: Sequence[str], references: Mapping[str, Path], predictions: Mapping[str, Path]
 ) -> dict[str, Any]:
-    """The content of summary.json for the records of one model; label values as keys.
+    """Build the content of summary.json for one model.
 
-    A structure that a case does not know is NaN throughout. A mean leaves NaN out, and is NaN over nothing; the
-    foreground mean is over the structures that have one, as how_averaged says. Files by case.
+    A class that a case is not annotated for is NaN throughout. A mean leaves NaN out, and is NaN over nothing; the
+    foreground mean is over the classes that have one, as how_averaged says.
+
+    Args:
+        records: Of this model.
+        classes: In the order of their label values, from 1.
+        references: Label file by case.
+        predictions: Predicted file by case.
+
+    Returns:
+        The content, label values as keys.
     """
     of_case: dict[str, dict[str, Record]] = {}
     for record in records:
         of_case.setdefault(record.subject.case, {})[record.structure] = record
     cases: list[dict[str, Any]] = [
         {
-            "metrics": {str(value): _metrics(known.get(name)) for value, name in enumerate(classes, start=1)},
+            "metrics": {str(value): _metrics(of_class.get(name)) for value, name in enumerate(classes, start=1)},
             "prediction_file": str(predictions[case]),
             "reference_file": str(references[case]),
         }
-        for case, known in of_case.items()
+        for case, of_class in of_case.items()
     ]
     means = {
         str(value): {metric: mean(case["metrics"][str(value)][metric] for case in cases) for metric in _METRICS}
@@ -95,8 +104,11 @@ PER_CASE_COLUMNS = (
 
 @dataclass(frozen=True)
 class Tables:
-    """The rows of summary.csv, comparisons.csv, ranks.csv, warning_signs.csv and of the biomarkers' two tables; see the
-    modules that make them."""
+    """Hold the rows of all tables of an evaluation.
+
+    They are described by `tables.summarize`, `tables.compare_models`, `tables.rank_models`,
+    `warning_signs.warning_signs` and `biomarker_tables.Biomarkers`.
+    """
 
     summary: Sequence[Row]
     comparisons: Sequence[Row]
@@ -105,26 +117,47 @@ class Tables:
     biomarkers: Biomarkers
 
     @classmethod
-    def of(cls, evaluation: Evaluation) -> Tables:
+    def from_evaluation(cls, evaluation: Evaluation) -> Tables:
+        """Compute all tables.
+
+        Args:
+            evaluation: Of one or several models.
+
+        Returns:
+            The tables; comparisons and ranks have no rows for a single model.
+        """
         several = len(evaluation.models) > 1
         records, classes = evaluation.records, evaluation.classes
         return cls(
-            summarise(records, classes),
+            summarize(records, classes),
             compare_models(records, classes) if several else [],
             rank_models(records, classes) if several else [],
             warning_signs.warning_signs(evaluation.sizes, classes),
-            Biomarkers.of(evaluation),
+            Biomarkers.from_evaluation(evaluation),
         )
 
 
 def write_results(
     folder: Path, evaluation: Evaluation, tables: Tables, reference: Reference, predictions: Predictions
 ) -> None:
-    """Writes per_case.csv, summary.csv, warning_signs.csv, evaluation.json, MODEL/summary.json, and with several models
-    comparisons.csv and ranks.csv; with one model these two, left there by an earlier evaluation, are removed. Likewise
-    biomarkers.csv and biomarker_agreement.csv, where the data give biomarkers, and MODEL/summary.json of models that
-    only the earlier one had."""
-    _forget_other_models(folder, evaluation.models)
+    """Write the results folder, in place of those of an earlier evaluation.
+
+    Writes per_case.csv, summary.csv, warning_signs.csv, evaluation.json, MODEL/summary.json, with several models
+    comparisons.csv and ranks.csv, and where the data give biomarkers biomarkers.csv and biomarker_agreement.csv. Of
+    these files, those of an earlier evaluation that this one does not have are removed, as is MODEL/summary.json of
+    models that only the earlier one had.
+
+    Args:
+        folder: The results folder.
+        evaluation: What was measured.
+        tables: Made of the same evaluation.
+        reference: What it was compared with.
+        predictions: Predicted file by model and case.
+
+    Raises:
+        OSError: A file cannot be written.
+    """
+    _remove_other_models(folder, evaluation.models)
     write_csv(folder / "per_case.csv", [record.row() for record in evaluation.records], PER_CASE_COLUMNS)
     write_csv(folder / "summary.csv", tables.summary, SUMMARY_COLUMNS)
     write_csv(folder / "warning_signs.csv", tables.warning_signs, warning_signs.COLUMNS)
@@ -141,11 +174,11 @@ def write_results(
         of_model = [record for record in evaluation.records if record.model == model]
         content = nnunet_summary(of_model, evaluation.classes, reference.files, predictions[model])
         write_json(folder / model / "summary.json", content)
-    write_json(folder / "evaluation.json", _about(evaluation, reference, predictions))
+    write_json(folder / "evaluation.json", _settings(evaluation, reference, predictions))
 
 
-def _forget_other_models(folder: Path, models: Sequence[str]) -> None:
-    """Removes what an earlier evaluation wrote into folders of models that are not among these."""
+def _remove_other_models(folder: Path, models: Sequence[str]) -> None:
+    """Remove what an earlier evaluation wrote into folders of models that are not among these."""
     try:
         content = read_json(folder / "evaluation.json")
     except PartialLabelError:  # there is none
@@ -158,8 +191,8 @@ def _forget_other_models(folder: Path, models: Sequence[str]) -> None:
                 (folder / model).rmdir()
 
 
-def _about(evaluation: Evaluation, reference: Reference, predictions: Predictions) -> dict[str, object]:
-    """What was compared with what, and how: enough to repeat it."""
+def _settings(evaluation: Evaluation, reference: Reference, predictions: Predictions) -> dict[str, object]:
+    """Return what was compared with what, and how: enough to repeat it."""
     return {
         "nnunet_partial": nnunet_partial.__version__,
         "reference": str(reference.folder.absolute()),
@@ -168,7 +201,7 @@ def _about(evaluation: Evaluation, reference: Reference, predictions: Prediction
         "models": {model: str(next(iter(files.values())).parent.absolute()) for model, files in predictions.items()},
         "classes": list(evaluation.classes),
         "surface_dice_tolerance": next((record.tolerance for record in evaluation.records), None),
-        "interval": f"95 %, Student's t over patients (overlaps by logit, distances by log), none below {FEWEST}",
+        "interval": f"95 %, Student's t over patients (overlaps by logit, distances by log), none below {MIN_PATIENTS}",
         "findings": evaluation.findings,
         "versions": versions(),
     }

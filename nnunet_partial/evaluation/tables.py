@@ -1,7 +1,4 @@
-"""summary.csv: how good each model is, per domain and structure, with what each number rests on.
-
-comparisons.csv and ranks.csv: is one model better than another on the same patients?
-"""
+"""Summarize and compare models: the rows of summary.csv, comparisons.csv and ranks.csv."""
 
 from __future__ import annotations
 
@@ -36,6 +33,7 @@ from nnunet_partial.evaluation.statistics import (
     mean_ranks,
     signed_rank,
 )
+from nnunet_partial.utils.masks import Floats
 
 SUMMARY_COLUMNS = (
     *(
@@ -58,19 +56,26 @@ SUMMARY_COLUMNS = (
     "n_correctly_empty",
 )
 
-#: What the means are over, in the column mean_over: of one structure, and of all of them together.
+#: In the column mean_over: what the means are over, of one class and of all classes together.
 CASES, PAIRS = "cases", "case-class pairs"
 
 
-def summarise(records: Sequence[Record], classes: Sequence[str]) -> list[Row]:
-    """One row per model, domain, structure, metric and unit; "(all)" stands for all domains, or all structures.
+def summarize(records: Sequence[Record], classes: Sequence[str]) -> list[Row]:
+    """Summarize each metric per model, domain, class and unit; "(all)" stands for all domains, or all classes.
 
-    Each known (case, structure) pair that has a finite value counts once. Infinite distances (a structure missed, or
-    predicted where there is none) are in no mean; n_infinite says how many there are. Values in different units are
-    never mixed, nor surface Dice at different tolerances: "(all)" has a row for each. mean_over: what the mean is over;
-    over all structures it is every pair, so it differs from the mean of the structures' means, which nnU-Net's
-    summary.json has as foreground_mean. n_evaluated pairs were known, of which n_missed, n_false_positive and
-    n_correctly_empty came out so; n_cases and n_patients are those of the n_values numbers.
+    Each (case, class) pair that is annotated and has a finite value counts once. Infinite distances (a structure
+    missed, or predicted where there is none) are in no mean; n_infinite says how many there are. Values in different
+    units are never mixed, nor surface Dice at different tolerances: "(all)" has a row for each. mean_over: what the
+    mean is over; over all classes it is every pair, so it differs from the mean of the classes' means, which nnU-Net's
+    summary.json has as foreground_mean. n_evaluated pairs were evaluated, of which n_missed, n_false_positive and
+    n_correctly_empty had that outcome; n_cases and n_patients are those of the n_values numbers.
+
+    Args:
+        records: Of all models.
+        classes: In the order of the rows.
+
+    Returns:
+        The rows of summary.csv; none without records.
     """
     rows = []
     for model, domain, structure, chosen in rows_by_group(records, classes):
@@ -94,7 +99,15 @@ def summarise(records: Sequence[Record], classes: Sequence[str]) -> list[Row]:
 
 
 def rows_by_group(records: Sequence[Record], classes: Sequence[str]) -> Iterator[tuple[str, str, str, list[Record]]]:
-    """(model, domain, structure, its records), in this order, models as they come; "(all)" last each time."""
+    """Group records by model, domain and class.
+
+    Args:
+        records: Of all models.
+        classes: In the order of the groups.
+
+    Yields:
+        Model, domain, class and their records, in this order; models as they come, "(all)" last each time.
+    """
     chosen: dict[tuple[str, str, str], list[Record]] = {}
     for record in records:
         for domain in (record.subject.domain, ALL):
@@ -142,16 +155,17 @@ COMPARISON_COLUMNS = (
 )
 RANK_COLUMNS = ("metric", "unit", "domain", "class", "model", "mean_rank", "rank", "n_models", "n_patients")
 
-Floats = NDArray[np.float64]
-
-#: One (domain, structure): the records of each (case, structure) pair by model, in the order of the cases.
+#: One (domain, class): the records of each (case, class) pair by model, in the order of the cases.
 _Cell = list[dict[str, Record]]
 
 
 @dataclass(frozen=True)
 class _Table:
-    """A metric on n (case, structure) pairs: `values` (n, models), NaN where a model has none; where the prediction is
-    `empty` (n, models) and right to be; `patients` and `cases` (n,); the `best` value there is."""
+    """Hold a metric on n (case, class) pairs.
+
+    `values` (n, models): NaN where a model has none. `empty` (n, models): whether the prediction is correctly empty.
+    `patients`, `cases` (n,). `best`: the best possible value of the metric.
+    """
 
     values: Floats
     empty: NDArray[np.bool_]
@@ -160,9 +174,9 @@ class _Table:
     best: float
 
     def patient_means(self, columns: Sequence[int]) -> tuple[Floats, int]:
-        """Means (patients, columns) over the pairs for which all these models have a value, and the number of cases.
+        """Return means (patients, columns) over the pairs that all these models have, and the number of cases.
 
-        A correctly empty prediction has the best value where another one of these models' is not empty.
+        A correctly empty prediction has the best value where that of another one of these models is not empty.
         """
         values, empty = self.values[:, columns], self.empty[:, columns]
         against = np.asarray(empty.any(axis=1) & ~empty.all(axis=1))
@@ -175,16 +189,23 @@ class _Table:
 
 
 def compare_models(records: Sequence[Record], classes: Sequence[str]) -> list[Row]:
-    """Each pair of models, per metric, domain and structure, on patients that both have.
+    """Compare each pair of models, per metric, domain and class, on patients that both have.
 
-    Per patient the mean over the (case, structure) pairs for which both models have a value, then a Wilcoxon
-    signed-rank test and the rank-biserial effect (see `statistics.signed_rank`), positive where model_a is better.
-    p_holm: corrected over the n_tests tests of the metric. better: the model that both the effect and the means call
-    better, where p_holm < LEVEL; else empty. An infinite distance (missed, or predicted where nothing is) is the worst.
-    A correctly empty prediction has no value of its own; where the other model predicts something there it gets the
-    best one (overlap 1, distance and difference 0), so that a false positive counts against the other. Of the size
-    difference the absolute value is compared. mean_a and mean_b: means over the patients (inf where one is). "(all)" is
-    left out where it is a single domain or structure, which is tested already.
+    Per patient the mean over the (case, class) pairs for which both models have a value, then a Wilcoxon signed-rank
+    test and the rank-biserial effect (see `statistics.signed_rank`), positive where model_a is better. p_holm:
+    corrected over the n_tests tests of the metric. better: the model that both the effect and the means favor, where
+    p_holm < LEVEL; else empty. An infinite distance (missed, or predicted where nothing is) is the worst. A correctly
+    empty prediction has no value of its own; where the other model predicts something there it gets the best one
+    (overlap 1, distance and difference 0), so that a false positive counts against the other. Of the size difference
+    the absolute value is compared. mean_a and mean_b: means over the patients (inf where one is). "(all)" is left out
+    where it is a single domain or class, which is tested already.
+
+    Args:
+        records: Of all models.
+        classes: In the order of the rows.
+
+    Returns:
+        The rows of comparisons.csv; none for a single model.
     """
     cells, models = _cells(records, classes), tuple(dict.fromkeys(record.model for record in records))
     rows: list[Row] = []
@@ -203,9 +224,15 @@ def compare_models(records: Sequence[Record], classes: Sequence[str]) -> list[Ro
 
 
 def rank_models(records: Sequence[Record], classes: Sequence[str]) -> list[Row]:
-    """The mean rank of each model over the patients whom all models have, per metric, domain and structure.
+    """Rank the models per metric, domain and class over the patients that all models have.
 
-    1 is best; patients' means are made as in `compare_models`. place: the order of the mean ranks, equal ones alike.
+    Args:
+        records: Of all models.
+        classes: In the order of the rows.
+
+    Returns:
+        The rows of ranks.csv. mean_rank: 1 is best; patients' means are made as in `compare_models`. rank: the order of
+        the mean ranks, equal ones alike. No row without a patient that all models have.
     """
     cells, models = _cells(records, classes), tuple(dict.fromkeys(record.model for record in records))
     rows: list[Row] = []
@@ -215,26 +242,26 @@ def rank_models(records: Sequence[Record], classes: Sequence[str]) -> list[Row]:
             if n_cases:
                 of_model = {model: list(column) for model, column in zip(models, means.T, strict=True)}
                 ranks = mean_ranks(of_model, metric in OVERLAPS)
-                rows += [{**where, **_place(model, ranks), "n_patients": len(means)} for model in models]
+                rows += [{**where, **_rank(model, ranks), "n_patients": len(means)} for model in models]
     return rows
 
 
 def _cells(records: Sequence[Record], classes: Sequence[str]) -> dict[tuple[str, str], _Cell]:
-    """All (domain, structure) with records; "(all)" only where it is more than one of them."""
+    """Return all (domain, class) with records; "(all)" only where it is more than one of them."""
     pairs: dict[tuple[str, str], dict[str, Record]] = {}
     for record in sorted(records, key=lambda record: record.subject.case):
         pairs.setdefault((record.subject.case, record.structure), {})[record.model] = record
     domains = sorted({record.subject.domain for record in records})
     cells: dict[tuple[str, str], _Cell] = {key: [] for key in product([*domains, ALL], [*classes, ALL])}
     for pair in pairs.values():
-        one = next(iter(pair.values()))
-        for key in product((one.subject.domain, ALL), (one.structure, ALL)):
+        record = next(iter(pair.values()))
+        for key in product((record.subject.domain, ALL), (record.structure, ALL)):
             cells[key].append(pair)
     return {key: cell for key, cell in cells.items() if cell and not _is_one_of_its_parts(key, cells)}
 
 
 def _is_one_of_its_parts(key: tuple[str, str], cells: Mapping[tuple[str, str], _Cell]) -> bool:
-    """Whether an "(all)" holds the records of a single domain, or structure, alone."""
+    """Return whether an "(all)" holds the records of a single domain, or class, alone."""
     domain, structure = key
     parts = [other for other in cells if domain == ALL != other[0] and structure == other[1]]
     parts += [other for other in cells if structure == ALL != other[1] and domain == other[0]]
@@ -242,7 +269,7 @@ def _is_one_of_its_parts(key: tuple[str, str], cells: Mapping[tuple[str, str], _
 
 
 def _tables(cells: Mapping[tuple[str, str], _Cell], metric: str, models: Sequence[str]) -> Iterator[tuple[Row, _Table]]:
-    """What a row says of where it is, and its table; values in different units are never mixed."""
+    """Yield the columns that say where a row belongs, and its table; values in different units are never mixed."""
     for (domain, structure), cell in cells.items():
         by_unit: dict[str, _Cell] = {}
         for pair in cell:
@@ -265,7 +292,7 @@ def _table(cell: _Cell, metric: str, models: Sequence[str]) -> _Table:
 
 
 def _compared(means: Floats, more_is_better: bool) -> Row:
-    """The test of two models; `means`: (patients, 2)."""
+    """Return the test of two models; `means`: (patients, 2)."""
     of_a, of_b = means.T.tolist()
     tested = signed_rank(of_a, of_b)
     return {
@@ -280,13 +307,13 @@ def _compared(means: Floats, more_is_better: bool) -> Row:
 
 
 def _better(row: Row, more_is_better: bool) -> str:
-    """The model that both effect and means call better; the effect alone where both means are infinite."""
+    """Return the model that both effect and means favor; the effect alone decides where both means are infinite."""
     effect, means = float(row["rank_biserial"]), (float(row["mean_a"]), float(row["mean_b"]))
     gap = float(differences(means[:1], means[1:])[0]) * (1 if more_is_better else -1)
     clear = effect * gap > 0 or (effect != 0 and math.isinf(min(means)))
     return str(row["model_a"] if effect > 0 else row["model_b"]) if clear else ""
 
 
-def _place(model: str, ranks: Mapping[str, float]) -> Row:
+def _rank(model: str, ranks: Mapping[str, float]) -> Row:
     rank = 1 + sum(other < ranks[model] for other in ranks.values())
     return {"model": model, "mean_rank": ranks[model], "rank": rank, "n_models": len(ranks)}

@@ -102,13 +102,13 @@ def _warning(row: Row) -> str:
 
 
 def _quantity(sizes: Sequence[PredictedSize]) -> str:
-    """Name what the sizes are sizes of: a fraction of the image may be of an area, of a volume, or of both."""
+    """Return what the sizes are sizes of: a fraction of the image may be of an area, of a volume, or of both."""
     units = {size.unit for size in sizes}
     return "area" if units <= {"cm2", "pixels"} else "volume" if units == {"mL"} else "size"
 
 
 def _message(row: Row, warning: str, quantity: str) -> str:
-    """Say the warning in a sentence; empty without one."""
+    """Return the warning as a sentence; empty without one."""
     where = f"{row['model']}: in {row['domain']}, {row['class']}"
     cases = f"{row['n_unannotated']} case(s) not annotated for it"
     if warning == "not predicted":

@@ -168,7 +168,7 @@ def find_best(
         write_json(candidate.folder / "summary.json", summaries[candidate.name])
     best = _best(candidates, scores)
     steps, after = _postprocess(best, predictions[best.name], reference, summaries[best.name], processes)
-    tables = Tables.of(evaluation)
+    tables = Tables.from_evaluation(evaluation)
     write_results(folder / TABLES, evaluation, tables, reference, predictions)
     commands = instructions(dataset, validation.folds, best, processes, postprocessed=bool(steps.labels))
     write_text(folder / INSTRUCTIONS[0], commands)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from nnunet_partial.evaluation.statistics import FEWEST
+from nnunet_partial.evaluation.statistics import MIN_PATIENTS
 from nnunet_partial.report.figure_style import SavedFigure, file_name, new_figure, shortened, style
 from nnunet_partial.report.formatting import Biomarker, biomarker_name, decimal, pretty_unit
 from nnunet_partial.report.results import Results, Row, number
@@ -57,7 +57,7 @@ def draw_agreement(results: Results, key: Biomarker) -> SavedFigure | None:
         + "; ".join(_words(results, model, key, domains) for model in models),
         f"{biomarker_name(key)}: one point per patient{' and domain' if repeated else ''}. Solid line: mean difference"
         f"{' over patients' if repeated else ''}; dashed: limits of agreement (\N{PLUS-MINUS SIGN} 1.96 SD), from "
-        f"{FEWEST} patients.",
+        f"{MIN_PATIENTS} patients.",
     )
 
 

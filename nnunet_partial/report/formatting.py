@@ -6,7 +6,7 @@ import math
 from typing import TypeAlias
 
 from nnunet_partial.evaluation.biomarker_tables import REPORTED_BY_DATASET
-from nnunet_partial.evaluation.statistics import FEW, FEWEST
+from nnunet_partial.evaluation.statistics import FEW_PATIENTS, MIN_PATIENTS
 
 METRIC_NAMES = {
     "dice": "Dice",
@@ -25,7 +25,8 @@ Biomarker: TypeAlias = tuple[str, str, str]
 #: Behind an interval of few patients, and what is said about it below a table.
 DAGGER = "\N{DAGGER}"
 ABOUT_INTERVALS = (
-    f"No interval below {FEWEST} patients; {DAGGER} below {FEW}, where it may hold the true value less often than 95 %."
+    f"No interval below {MIN_PATIENTS} patients; {DAGGER} below {FEW_PATIENTS}, "
+    "where it may hold the true value less often than 95 %."
 )
 
 
@@ -59,4 +60,4 @@ def interval(low: float, high: float, digits: int, patients: float) -> str:
     """'[0.901, 0.921]', with a dagger behind it where it rests on few patients; nothing where there is none (NaN)."""
     if math.isnan(low):
         return ""
-    return f"[{decimal(low, digits)}, {decimal(high, digits)}]" + (DAGGER if patients < FEW else "")
+    return f"[{decimal(low, digits)}, {decimal(high, digits)}]" + (DAGGER if patients < FEW_PATIENTS else "")

@@ -1,7 +1,8 @@
 """Define a study and read it from study.yaml.
 
 Holds what a study can compare (METHODS, ARCHITECTURES, CONFIGURATIONS, by the names that stand in study.yaml) and the
-strict reader of the file: all mistakes are reported together, each with its line. docs/how-to/compare-losses.md lists the keys.
+strict reader of the file: all mistakes are reported together, each with its line. The keys are documented in
+docs/how-to/compare-losses.md.
 """
 
 from __future__ import annotations

@@ -240,10 +240,10 @@ class SizeMonitor:
 def patch_size_warnings(sums: Floats, domains: Sequence[str], classes: Sequence[str]) -> list[str]:
     """Find the classes that are predicted at implausible sizes on the patches of a domain.
 
-    The mean predicted share of the patch, over the samples not annotated for a class, is compared with its usual one: the
-    true share over those annotated for it, of the same domain where there are any that show it, else of all others. It is
-    implausible at MAX_SIZE_RATIO times the usual share or more, at less than MIN_SIZE_RATIO times, and where the class is
-    predicted in at most MAX_EMPTY_FRACTION of the part of the samples that would show it.
+    The mean predicted share of the patch, over the samples not annotated for a class, is compared with its usual one:
+    the true share over those annotated for it, of the same domain where there are any that show it, else of all others.
+    It is implausible at MAX_SIZE_RATIO times the usual share or more, at less than MIN_SIZE_RATIO times, and where the
+    class is predicted in at most MAX_EMPTY_FRACTION of the part of the samples that would show it.
 
     Args:
         sums: What `SizeMonitor` sums up, (domains, classes, 7).

@@ -219,7 +219,7 @@ def test_unknown_pixel_size_gives_an_ef_of_one_view_and_nothing_in_ml(clinic: Cl
     assert float(ef["reference"]) == pytest.approx(100 * (1 - esv / edv), rel=0.02)
     assert clinic.only(biomarker="EF", method="reported by dataset")["reference"] == "60"
     volume = clinic.only(biomarker="EDV")
-    assert (volume["reference"], volume["prediction"], volume["problem"]) == ("", "", "the pixel size is not known")
+    assert (volume["reference"], volume["prediction"], volume["problem"]) == ("", "", "the spacing is not known")
     assert not clinic.table(biomarker="LA area")  # nobody drew it, and there is no unit for it
     assert {row["biomarker"] for row in clinic.table("biomarker_agreement")} == {"EF"}
 

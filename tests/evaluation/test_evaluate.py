@@ -478,7 +478,7 @@ def test_where_no_case_knows_any_structure_that_is_the_reason(place: Place, caps
     assert evaluate(place, place.predict("p", GOOD)) == 1
     said = " ".join(capsys.readouterr().err.split())
     assert re.search(r"Nothing can be evaluated.* LV, MYO, LA\b", said)
-    assert f"{place.dataset / 'partial_labels.json'} declares them neither annotated nor absent" in said
+    assert f"{place.dataset / 'partial_labels.json'} lists them neither" in said
 
 
 def test_a_prediction_missing_for_one_model_is_no_loss_for_the_other(place: Place) -> None:
