@@ -224,7 +224,7 @@ def evaluate_networks(run: Run) -> None:
 
 
 def evaluate_moved(run: Run) -> None:
-    """Evaluate shifted references: the same on every computer, and all biomarkers can be measured."""
+    """Evaluate predictions made of the reference: the same on every computer, and all biomarkers can be measured."""
     for far in (1, 2):
         shift_labels(run.root / "raw" / MERGED / "labelsTs", run.root / "predictions" / f"moved_{far}", far)
     evaluate(run, "moved", ["moved_1", "moved_2"])
@@ -245,11 +245,12 @@ def find_best(run: Run) -> None:
 
 
 def shift_labels(reference: Path, target: Path, far: int) -> None:
-    """Write predictions that are off by `far` pixels downwards."""
+    """Write predictions in which each structure also reaches `far` pixels further down, over those of lower values."""
     target.mkdir(parents=True)
     for file in sorted(reference.glob("*.nii.gz")):
         image = sitk.ReadImage(str(file))
-        moved = sitk.GetImageFromArray(np.roll(sitk.GetArrayFromImage(image), far, axis=0))
+        labels = sitk.GetArrayFromImage(image)
+        moved = sitk.GetImageFromArray(np.maximum(labels, np.roll(labels, far, axis=0)))
         moved.CopyInformation(image)
         sitk.WriteImage(moved, str(target / file.name))
 
