@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 from toy import Project, shrink, write_toy
+
+# Threads that wait do not spin: beside other work a training is then many times as fast. Read when PyTorch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 DATASET = "Dataset701_Toy"
 
