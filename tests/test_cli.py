@@ -119,10 +119,10 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize(
     ("call", "said"),
     [
-        (["check", "-d", "510"], "nnunet_partial check: There is no data set 510"),
-        (["merge", "-i", "501", "502", "-d", "510"], "nnunet_partial merge: There is no data set 501"),
+        (["check", "-d", "510"], "nnunet_partial check: There is no dataset 510"),
+        (["merge", "-i", "501", "502", "-d", "510"], "nnunet_partial merge: There is no dataset 501"),
         (["convert", "camus", "-i", "nowhere", "-d", "501"], "nnunet_partial convert: nowhere does not exist"),
-        (["convert", "camus", "-i", "nowhere", "-d", "1000"], "The data set id is 1000; expected 1 to 999"),
+        (["convert", "camus", "-i", "nowhere", "-d", "1000"], "The dataset id is 1000; expected 1 to 999"),
         (["convert", "echonet-dynamic", "-i", "x", "-d", "1", "--depth-mm", "-3"], "the image depth is -3.0 mm"),
     ],
 )
@@ -190,4 +190,4 @@ def test_the_installed_command_gives_the_exit_code_to_the_shell(tmp_path: Path) 
     done = subprocess.run([program, "check", "-d", "1"], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.startswith("nnunet_partial check: ")
-    assert done.stderr == says("no data set 1")
+    assert done.stderr == says("no dataset 1")

@@ -132,9 +132,9 @@ def test_a_table_of_a_spreadsheet_program(raw: Path, tmp_path: Path) -> None:
         ("siteB_001", "siteC_001", "line 5, case 'siteC_001': there is no image"),
         ("siteB_002", "siteB_001", "line 6, case 'siteB_001': stands in the table twice"),
         ("siteB_001,kidney,,", "siteB_001,kidney,kidney,", "case 'siteB_001': declares kidney both annotated and"),
-        ("siteB_001,kidney", "siteB_001,liver", "siteB_001: kidney drawn, but declared as annotated"),
+        ("siteB_001,kidney", "siteB_001,liver", "siteB_001: kidney present, but declared as annotated"),
         ("case,annotated", "case,drawn", "has no column annotated"),
-        ("siteA_003,liver|kidney", "siteA_003,kidney", "siteA_003: liver drawn, but declared as annotated"),
+        ("siteA_003,liver|kidney", "siteA_003,kidney", "siteA_003: liver present, but declared as annotated"),
     ],
 )
 def test_what_is_wrong_with_a_table_is_named(
@@ -234,8 +234,8 @@ def test_nobody_is_silently_taken_as_annotated_for_what_was_never_drawn(
         (["siteB_*"], says("--match 'siteB_*' names no class")),
         (["siteC_*", "kidney"], says("--match 'siteC_*' matches no case", "siteA_001")),
         (["*", "kidney", "--match", "siteB_*", "kidney"], says("--match 'siteB_*' matches no case", "earlier pattern")),
-        (["siteB_*", "liver"], says("siteB_001: kidney drawn")),
-        (["*", "liver", "kidney"], says("left lung drawn")),
+        (["siteB_*", "liver"], says("siteB_001: kidney present")),
+        (["*", "liver", "kidney"], says("left lung present")),
     ],
 )
 def test_patterns_that_do_not_fit(raw: Path, capsys: pytest.CaptureFixture[str], match: list[str], said: says) -> None:

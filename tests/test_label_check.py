@@ -41,11 +41,11 @@ def test_what_is_declared_may_be_drawn_or_left_empty(tmp_path: Path) -> None:
 
 
 def test_a_class_that_the_case_does_not_declare(tmp_path: Path) -> None:
-    assert lines(one_case(tmp_path, [1, 2], ["LV"])) == ["a: MYO drawn, but declared as annotated: LV"]
+    assert lines(one_case(tmp_path, [1, 2], ["LV"])) == ["a: MYO present, but declared as annotated: LV"]
 
 
 def test_a_class_declared_absent_is_not_annotated(tmp_path: Path) -> None:
-    assert lines(one_case(tmp_path, [2], [], absent=["MYO"])) == ["a: MYO drawn, but declared as annotated: nothing"]
+    assert lines(one_case(tmp_path, [2], [], absent=["MYO"])) == ["a: MYO present, but declared as annotated: nothing"]
 
 
 def test_a_value_that_the_data_set_does_not_have(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_numbers_that_are_not_whole(tmp_path: Path, value: float) -> None:
     # .mha: ITK reads NaN in a NIfTI file as 0
     write_image(tmp_path / "a.mha", np.array([[1, value]], np.float32))
     (line,) = find_undeclared_labels({"a": tmp_path / "a.mha"}, Manifest({"a": CaseLabels(("LV",))}), CLASSES, None)
-    assert line == f"a: the label file holds {value}, expected whole numbers"
+    assert line == f"a: the label file holds {value}, expected integers"
 
 
 def test_nan_in_a_nifti_file_is_not_taken_for_background(tmp_path: Path) -> None:
@@ -127,13 +127,13 @@ def test_a_colour_picture(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     sitk.WriteImage(sitk.GetImageFromArray(np.zeros((8, 6, 3), np.uint8), isVector=True), str(path))
     (line,) = find_undeclared_labels({"a": path}, Manifest({"a": CaseLabels(())}), CLASSES, None)
-    assert line == says("a:", "3 numbers per pixel", "not one")
+    assert line == says("a:", "3 values per pixel", "not one")
 
 
 def test_three_dimensions(tmp_path: Path) -> None:
     case = Drawn("a", [1, 2], {"annotated": ["LV"]}, shape=(4, 5, 6))
     (line,) = lines(write_dataset(tmp_path, "Dataset001_A", {"LV": 1, "MYO": 2}, [case]))
-    assert "MYO drawn" in line
+    assert "MYO present" in line
 
 
 def test_several_processes_say_the_same_in_the_same_order(tmp_path: Path) -> None:

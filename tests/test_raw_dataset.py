@@ -44,9 +44,9 @@ def test_short_ids_have_three_digits(raw: Path, dataset: int | str) -> None:
     ("dataset", "match"),
     [
         (502, "id 502: Dataset502_Echo, Dataset502_Other"),
-        (503, "There is no data set 503"),
-        (7, "no data set 7 .*: Dataset001_A, Dataset501_CAMUS"),
-        ("Dataset501_CAMU", "There is no data set Dataset501_CAMU"),
+        (503, "There is no dataset 503"),
+        (7, "no dataset 7 .*: Dataset001_A, Dataset501_CAMUS"),
+        ("Dataset501_CAMU", "There is no dataset Dataset501_CAMU"),
         ("CAMUS", "expected an id such as 501 or a name"),
         ("-1", "expected an id such as 501 or a name"),
         ("", "expected an id such as 501 or a name"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +42,11 @@ def relabel(source: Path, target: Path, new_values: Mapping[int, int]) -> None:
     result.CopyInformation(image)
     with atomic_path(target) as temporary:
         sitk.WriteImage(result, str(temporary), True)
+
+
+def changes(values: Iterable[float], new_values: Mapping[int, int]) -> bool:
+    """Tell whether a label file with these values looks different with the new ones."""
+    return any(new_values[int(value)] != value for value in values)
 
 
 @dataclass(frozen=True)

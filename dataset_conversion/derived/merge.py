@@ -6,7 +6,6 @@ is a scenario, the labels that it hides are merged too (labelsTr_full), so that 
 
 from __future__ import annotations
 
-import functools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_partial.dataset.domains import square_root_weights
-from nnunet_partial.dataset.images import Geometry, header, inspect_image
-from nnunet_partial.dataset.label_check import label_file_problem
-from nnunet_partial.dataset.raw import RawDataset, nnunet_folder
+from nnunet_partial.dataset.images import Geometry, header
+from nnunet_partial.dataset.label_check import inspect_label_files
+from nnunet_partial.dataset.raw import SUBSETS, RawDataset, nnunet_folder
 from nnunet_partial.dataset.summary import dataset_summary, scale_warning
 from nnunet_partial.errors import DatasetError
 from nnunet_partial.labels import FULL_MANIFEST_NAME, FULL_SUBSET, CaseLabels, Manifest, common_order
@@ -25,10 +24,9 @@ from nnunet_partial.utils.text import first_lines, format_names
 
 from ..duplicates import merge_duplicate_patients
 from ..staging import refuse_existing, staged_dataset, write_metadata
-from .files import FileToWrite, link_or_relabel
+from .files import FileToWrite, changes, link_or_relabel
 from .source import (
     NO_BACKGROUND,
-    SUBSETS,
     InputDataset,
     find_case_problems,
     find_conflicts,
@@ -203,21 +201,13 @@ def _look_into_labels(plan: MergePlan, processes: int, progress: bool) -> tuple[
     tasks = [
         (source, case, path) for source in plan.sources for p in SUBSETS for case, path in source.labels[p].items()
     ]
-    seen = parallel_map(
-        functools.partial(inspect_image, with_values=True),
-        [path for _, _, path in tasks],
-        processes,
-        "looking into the labels" if progress else None,
-    )
+    files = [source.label_file(case, path, source.dataset.manifest) for source, case, path in tasks]
+    infos = inspect_label_files(files, processes, "reading the labels" if progress else None)
     changing, problems = [], []
-    for (source, case, _), facts in zip(tasks, seen, strict=True):
-        dataset = source.dataset
-        line = label_file_problem(case, facts, dataset.manifest, dataset.classes, dataset.ignore_label)
-        if line:
-            problems.append(f"{source.name}: {line}")
-            continue
-        new_values = plan.new_values(source, case)
-        if any(new_values[int(value)] != value for value in facts.values):
+    for (source, case, _), info in zip(tasks, infos, strict=True):
+        if info.problem:
+            problems.append(f"{source.name}: {info.problem}")
+        elif changes(info.values, plan.new_values(source, case)):
             changing.append(case)
     return changing, _first(problems)
 
@@ -317,19 +307,12 @@ def _full_entries(source: InputDataset, full: Mapping[str, Path]) -> dict[str, C
 def _changing(plan: MergePlan, complete: CompleteLabels, processes: int, progress: bool) -> Iterator[str]:
     """Find the cases whose complete label file needs other label values."""
     tasks = [(source, case, path) for source in plan.sources for case, path in complete.paths[source.name].items()]
-    seen = parallel_map(
-        functools.partial(inspect_image, with_values=True),
-        [path for _, _, path in tasks],
-        processes,
-        "looking into the complete labels" if progress else None,
-    )
-    for (source, case, path), facts in zip(tasks, seen, strict=True):
-        dataset = source.dataset
-        line = label_file_problem(case, facts, complete.manifest, dataset.classes, dataset.ignore_label)
-        if line:
-            raise DatasetError(f"{source.name}, {path.parent.name}: {line}")
-        new_values = plan.same_classes(source)
-        if any(new_values[int(value)] != value for value in facts.values):
+    files = [source.label_file(case, path, complete.manifest) for source, case, path in tasks]
+    infos = inspect_label_files(files, processes, "reading the complete labels" if progress else None)
+    for (source, case, path), info in zip(tasks, infos, strict=True):
+        if info.problem:
+            raise DatasetError(f"{source.name}, {path.parent.name}: {info.problem}")
+        if changes(info.values, plan.same_classes(source)):
             yield case
 
 

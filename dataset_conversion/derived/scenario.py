@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from nnunet_partial.dataset.raw import nnunet_folder
+from nnunet_partial.dataset.raw import SUBSETS, nnunet_folder
 from nnunet_partial.dataset.splits import SPLITS_NAME, check_splits
 from nnunet_partial.dataset.summary import annotation_table
 from nnunet_partial.errors import DatasetError
@@ -21,7 +21,6 @@ from nnunet_partial.utils.parallel import parallel_map
 from ..staging import refuse_existing, staged_dataset, write_metadata
 from .files import FileToWrite, link_or_relabel
 from .scenario_plan import ScenarioOptions, ScenarioPlan, plan_scenario
-from .source import SUBSETS
 
 #: Entries of the source's dataset.json that the scenario has its own of. 'dataset' lists files of the source, so
 #: that nnU-Net would train on the labels that are to be hidden; nnU-Net's generator writes a wrong 'citation'.
@@ -148,6 +147,6 @@ def _summary(plan: ScenarioPlan) -> str:
     text += f"{counts['label_files_changed']} label file(s) in labelsTr written anew, all others linked.\n"
     for part, cases in (("training", plan.training), ("test", plan.test)):
         if cases:
-            text += f"\nHow many {part} cases know each structure: annotated / absent / unknown\n"
+            text += f"\nNumber of {part} cases per structure: annotated / absent / unknown\n"
             text += annotation_table(plan.manifest, plan.classes, cases)
     return text

@@ -14,7 +14,6 @@ The folds of a scenario: those of the data set it was made from, so that all its
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import math
 import os
@@ -24,17 +23,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from nnunet_partial.dataset.images import inspect_image
-from nnunet_partial.dataset.label_check import label_file_problem
+from nnunet_partial.dataset.label_check import inspect_label_files
 from nnunet_partial.dataset.raw import RawDataset, nnunet_folder
 from nnunet_partial.dataset.splits import SPLITS_NAME, Split, check_splits, make_splits
 from nnunet_partial.dataset.summary import NO_DOMAIN
 from nnunet_partial.errors import DatasetError, SplitError
 from nnunet_partial.labels import FULL_MANIFEST_NAME, FULL_SUBSET, CaseLabels, Manifest
 from nnunet_partial.utils.files import read_json
-from nnunet_partial.utils.parallel import parallel_map
 from nnunet_partial.utils.text import first_lines, format_names
 
+from .files import changes
 from .source import (
     NO_BACKGROUND,
     InputDataset,
@@ -461,21 +459,17 @@ def _remarks(plan: ScenarioPlan) -> list[str]:
 
 def _look_into_labels(plan: ScenarioPlan, processes: int, progress: bool) -> tuple[list[tuple[str, str]], list[str]]:
     """(part, case) of each label file that is to be written anew, and what is wrong with label files."""
-    dataset = plan.source.dataset
     tasks = [file for file in plan.label_files() if file.may_change]
-    seen = parallel_map(
-        functools.partial(inspect_image, with_values=True),
-        [file.path for file in tasks],
-        processes,
-        "looking into the labels" if progress else None,
-    )
     full = _full_manifest(plan.source, plan.before)
+    files = [
+        plan.source.label_file(file.case, file.path, full if file.part == FULL_SUBSET else plan.before)
+        for file in tasks
+    ]
+    infos = inspect_label_files(files, processes, "reading the labels" if progress else None)
     changing, problems = [], []
-    for file, facts in zip(tasks, seen, strict=True):
-        manifest = full if file.part == FULL_SUBSET else plan.before
-        line = label_file_problem(file.case, facts, manifest, dataset.classes, dataset.ignore_label)
-        if line:
-            problems.append(line)
-        elif any(file.new_values[int(value)] != value for value in facts.values):
+    for file, info in zip(tasks, infos, strict=True):
+        if info.problem:
+            problems.append(info.problem)
+        elif changes(info.values, file.new_values):
             changing.append((file.part, file.case))
     return changing, problems

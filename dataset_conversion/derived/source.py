@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from nnunet_partial.dataset.label_check import hash_files
+from nnunet_partial.dataset.label_check import LabelFile, hash_files
 from nnunet_partial.dataset.out_of_view import off_as_absent
-from nnunet_partial.dataset.raw import TIFF, RawDataset
+from nnunet_partial.dataset.raw import SUBSETS, TIFF, RawDataset
 from nnunet_partial.dataset.splits import test_split_message, training_cases_for_test
 from nnunet_partial.errors import DatasetError, PartialLabelError
-from nnunet_partial.labels import MANIFEST_NAME, CaseLabels, common_order, find_shared_patients
+from nnunet_partial.labels import MANIFEST_NAME, CaseLabels, Manifest, common_order, find_shared_patients
 from nnunet_partial.utils.text import format_names
 
 from ..duplicates import patient_by_case
@@ -27,9 +27,6 @@ NO_BACKGROUND = (
     "every training case is partially labeled, so the ignore label has replaced all background: nnUNetTrainer would "
     "learn no background. Train with one of the trainers of this package, or add completely labeled cases"
 )
-
-#: Subsets of a raw dataset: training (imagesTr, labelsTr) and test (imagesTs, labelsTs).
-SUBSETS = ("Tr", "Ts")
 
 
 @dataclass(frozen=True)
@@ -100,6 +97,19 @@ class InputDataset:
         domain = self.name.partition("_")[2] or self.name
         entries = {case: self.dataset.manifest.labels_of(case) for case in self.cases}
         return {case: labels if labels.domain else replace(labels, domain=domain) for case, labels in entries.items()}
+
+    def label_file(self, case: str, path: Path, manifest: Manifest) -> LabelFile:
+        """Name a label file of a case and what it must fit.
+
+        Args:
+            case: Case identifier.
+            path: The file.
+            manifest: Says what the case is annotated for.
+
+        Returns:
+            The file with the entry of its case and the labels of the dataset.
+        """
+        return LabelFile(case, path, manifest.find(case), self.dataset.classes, self.dataset.ignore_label)
 
     def file_hashes(self, *more: str) -> dict[str, str]:
         """Hash the files of the dataset, so that a change is noticed.

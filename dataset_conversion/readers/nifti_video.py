@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import math
-import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,12 +13,12 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from nnunet_partial.dataset.images import NIFTI_HEADER_BYTES, parse_nifti_header
 from nnunet_partial.errors import ConversionError
 from nnunet_partial.utils.text import printable
 
 #: NIfTI-1 data types with one number per pixel (https://nifti.nimh.nih.gov/nifti-1).
 _DTYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
-_HEADER_BYTES = 348
 #: No echo frame is larger; a broken header may say so.
 _MAX_PIXELS = 1 << 26
 
@@ -92,38 +91,37 @@ def read_nifti_header(path: Path) -> NiftiVideo:
     shown = printable(path.name)
     try:
         with _open(path) as file:
-            start = _require(file.read(_HEADER_BYTES), _HEADER_BYTES)
+            start = _require(file.read(NIFTI_HEADER_BYTES), NIFTI_HEADER_BYTES)
     except FileNotFoundError:
         raise ConversionError(f"{shown} does not exist") from None
     except _READ_ERRORS as problem:
         raise ConversionError(f"{shown} cannot be read: {problem}") from problem
-    order = next((order for order in "<>" if struct.unpack_from(order + "i", start)[0] == _HEADER_BYTES), None)
-    if order is None or start[344:347] != b"n+1":
+    header = parse_nifti_header(start)
+    if header is None or not header.single_file:
         raise ConversionError(f"{shown} is no NIfTI-1 file")
-    dimensions = struct.unpack_from(order + "8h", start, 40)
-    axes, size = dimensions[0], dimensions[1:]
+    axes, size = header.axes, header.size
     if not 2 <= axes <= 7 or min(size[:axes]) < 1 or math.prod(size[3:axes]) != 1 or size[0] * size[1] > _MAX_PIXELS:
         raise ConversionError(
             f"{shown} has the size {' x '.join(map(str, size[: max(axes, 0)]))}, expected columns x rows x frames"
         )
-    kind = struct.unpack_from(order + "h", start, 70)[0]
-    if kind not in _DTYPES:
-        raise ConversionError(f"{shown} has NIfTI data type {kind}, expected one number per pixel")
-    width, height = struct.unpack_from(order + "2f", start, 80)
-    offset, slope, intercept = struct.unpack_from(order + "3f", start, 108)
-    if not _HEADER_BYTES <= offset < 1 << 24:  # also if it is NaN
-        raise ConversionError(f"{shown} says that its pixels begin at byte {offset:g}, expected 352 or a little more")
-    scaled = math.isfinite(slope) and math.isfinite(intercept) and slope != 0
+    if header.datatype not in _DTYPES:
+        raise ConversionError(f"{shown} has NIfTI data type {header.datatype}, expected one number per pixel")
+    if not NIFTI_HEADER_BYTES <= header.offset < 1 << 24:  # also if it is NaN
+        raise ConversionError(
+            f"{shown} says that its pixels begin at byte {header.offset:g}, expected 352 or a little more"
+        )
+    width, height = header.spacing_mm
+    scaled = math.isfinite(header.slope) and math.isfinite(header.intercept) and header.slope != 0
     return NiftiVideo(
         path,
         size[2] if axes > 2 else 1,
         (size[1], size[0]),
-        (float(height), float(width)),
+        (height, width),
         axes == 2 or size[2] == 1,
-        order + _DTYPES[kind],
-        int(offset),
-        slope if scaled else 1.0,
-        intercept if scaled else 0.0,
+        header.byte_order + _DTYPES[header.datatype],
+        int(header.offset),
+        header.slope if scaled else 1.0,
+        header.intercept if scaled else 0.0,
     )
 
 

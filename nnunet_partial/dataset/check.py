@@ -1,4 +1,4 @@
-"""Does a data set hold what it says? Manifest, images, labels, splits and counts, each against the others."""
+"""Check a dataset: compare manifest, images, labels, splits and counts with each other."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_partial.dataset.images import Geometry, ImageInfo, inspect_image
-from nnunet_partial.dataset.label_check import label_file_problem
+from nnunet_partial.dataset.label_check import LabelFile, inspect_label_file
 from nnunet_partial.dataset.out_of_view import off_as_absent
 from nnunet_partial.dataset.preprocessed import describe_stale_labels
-from nnunet_partial.dataset.raw import TIFF, RawDataset, manifest_folders, preprocessed_folder
+from nnunet_partial.dataset.raw import SUBSETS, TIFF, RawDataset, manifest_folders, preprocessed_folder
 from nnunet_partial.dataset.splits import (
     SPLITS_NAME,
     missing_patient_ids,
@@ -24,12 +24,16 @@ from nnunet_partial.labels import MANIFEST_NAME, Manifest, find_shared_patients,
 from nnunet_partial.utils.parallel import parallel_map
 from nnunet_partial.utils.text import format_names
 
-PARTS = ("Tr", "Ts")
-
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What `check` saw: tables as text, what is wrong (by subject), and what the user should know."""
+    """Hold the result of `check`.
+
+    Attributes:
+        overview: Tables as text.
+        findings: What is wrong, by subject; one line each.
+        remarks: What is not wrong but worth knowing.
+    """
 
     overview: str
     findings: Mapping[str, list[str]]
@@ -37,50 +41,56 @@ class CheckReport:
 
     @property
     def count(self) -> int:
+        """Return the number of findings."""
         return sum(len(lines) for lines in self.findings.values())
 
 
 @dataclass(frozen=True)
 class _CasePaths:
-    """The files of one case; `label` is None where there is none."""
+    """Hold the files of one case; `label` is None where there is none."""
 
     name: str
     part: str
     images: tuple[Path, ...]
-    label: Path | None
+    label: LabelFile | None
 
 
 @dataclass(frozen=True)
 class _ImageInfo:
-    """What is in the files of one case."""
+    """Hold what is in the files of one case."""
 
     images: tuple[ImageInfo, ...]
     label: ImageInfo | None
 
 
 def check(folder: Path, processes: int = 1, progress: bool = False) -> CheckReport:
-    """Reads every file of the raw data set in `folder` once and compares all with all.
+    """Check a raw dataset; each of its files is read once.
 
-    Where nnUNet_preprocessed has a folder of the same name, its manifest, splits and label files are compared
-    too. Raises PartialLabelError where dataset.json or the manifest cannot be read at all.
+    Where nnUNet_preprocessed has a folder of the same name, its manifest, splits and label files are compared too.
+
+    Args:
+        folder: The raw folder.
+        processes: How many processes read the files.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        Everything that is wrong, and the tables. PartialLabelError is raised only where dataset.json or the manifest
+        cannot be read at all.
     """
     dataset = RawDataset(folder)
     classes, channels = dataset.classes, _channels(dataset)
     manifest = dataset.manifest
     cases = _cases(dataset)
-    read = parallel_map(_read, cases, processes, "reading images and labels" if progress else None)
-    seen = dict(zip(((case.part, case.name) for case in cases), read, strict=True))
+    infos = list(parallel_map(_read, cases, processes, "reading images and labels" if progress else None))
     training = [case.name for case in cases if case.part == "Tr" and case.images]
     test = [case.name for case in cases if case.part == "Ts" and case.images]
     files, labels, geometry = [], [], {}
-    for case in cases:
-        one = seen[case.part, case.name]
-        files += _file_findings(case, one, channels)
-        if case.label and one.label:
-            line = label_file_problem(case.name, one.label, manifest, classes, dataset.ignore_label)
-            labels += [line] if line else []
-        if one.images and one.images[0].geometry:
-            geometry[case.name] = one.images[0].geometry
+    for case, info in zip(cases, infos, strict=True):
+        files += _file_findings(case, info, channels)
+        if info.label and info.label.problem:
+            labels.append(info.label.problem)
+        if info.images and info.images[0].geometry:
+            geometry[case.name] = info.images[0].geometry
     findings = {
         "images and labels": [*_pairing(dataset, cases), *files, *_dimensions(geometry)],
         "content of the labels": labels,
@@ -104,86 +114,89 @@ def _channels(dataset: RawDataset) -> int:
 
 
 def _cases(dataset: RawDataset) -> list[_CasePaths]:
-    found = []
-    for part in PARTS:
-        images, labels = dataset.image_files(part), dataset.label_files(part)
-        found += [
+    cases = []
+    for part in SUBSETS:
+        images = dataset.image_files(part)
+        labels = {
+            name: LabelFile(name, path, dataset.manifest.find(name), dataset.classes, dataset.ignore_label)
+            for name, path in dataset.label_files(part).items()
+        }
+        cases += [
             _CasePaths(name, part, tuple(images.get(name, ())), labels.get(name)) for name in sorted({*images, *labels})
         ]
-    return found
+    return cases
 
 
 def _read(case: _CasePaths) -> _ImageInfo:
     return _ImageInfo(
         tuple(inspect_image(path) for path in case.images),
-        inspect_image(case.label, with_values=True) if case.label else None,
+        inspect_label_file(case.label) if case.label else None,
     )
 
 
 def _pairing(dataset: RawDataset, cases: Sequence[_CasePaths]) -> list[str]:
-    found = []
+    """Find images without labels, labels without images, files that are not images, and cases in both subsets."""
+    lines = []
     for case in cases:
         if case.images and not case.label and case.part == "Tr":
-            found.append(f"{case.name}: training image without a label file in labelsTr")
+            lines.append(f"{case.name}: training image without a label file in labelsTr")
         if case.label and not case.images:
-            found.append(f"{case.name}: label file in labels{case.part} without an image in images{case.part}")
-    for part in PARTS:
-        known = {path.name for case in cases if case.part == part for path in case.images}
+            lines.append(f"{case.name}: label file in labels{case.part} without an image in images{case.part}")
+    for part in SUBSETS:
+        expected = {path.name for case in cases if case.part == part for path in case.images}
         folder = dataset.folder / f"images{part}"
-        here = {path.name for path in folder.iterdir() if not path.name.startswith(".")} if folder.is_dir() else set()
+        files = {path.name for path in folder.iterdir() if not path.name.startswith(".")} if folder.is_dir() else set()
         if dataset.file_ending in TIFF:
-            known |= {f"{case.name}.json" for case in cases}
-        found += [
+            expected |= {f"{case.name}.json" for case in cases}
+        lines += [
             f"images{part}/{name}: not an image of a case; expected CASE_0000{dataset.file_ending}"
-            for name in sorted(here - known)
+            for name in sorted(files - expected)
         ]
-    twice = {c.name for c in cases if c.part == "Tr" and c.images} & {
-        c.name for c in cases if c.part == "Ts" and c.images
-    }
-    return found + [f"{name}: in imagesTr and in imagesTs" for name in sorted(twice)]
+    training, test = ({c.name for c in cases if c.part == part and c.images} for part in SUBSETS)
+    return lines + [f"{name}: in imagesTr and in imagesTs" for name in sorted(training & test)]
 
 
-def _file_findings(case: _CasePaths, seen: _ImageInfo, channels: int) -> list[str]:
-    """Unreadable images, missing channels, and files of one case that do not lie on each other."""
-    found = [
-        f"{case.name}: images{case.part}/{path.name} {facts.problem}"
-        for path, facts in zip(case.images, seen.images, strict=True)
-        if facts.problem
+def _file_findings(case: _CasePaths, info: _ImageInfo, channels: int) -> list[str]:
+    """Find unreadable images, missing channels, and files of one case that do not lie on each other."""
+    lines = [
+        f"{case.name}: images{case.part}/{path.name} {image.problem}"
+        for path, image in zip(case.images, info.images, strict=True)
+        if image.problem
     ]
-    readable = [facts.geometry for facts in seen.images if facts.geometry]
-    number = sum(geometry.components for geometry in readable) + len(found)
-    if case.images and number != channels:
-        found.append(f"{case.name}: {number} channel(s); dataset.json names {channels}")
+    readable = [image.geometry for image in info.images if image.geometry]
+    n_channels = sum(geometry.components for geometry in readable) + len(lines)
+    if case.images and n_channels != channels:
+        lines.append(f"{case.name}: {n_channels} channel(s); dataset.json names {channels}")
     numbers = [path.name.rpartition("_")[2][:4] for path in case.images]
     if numbers != [f"{index:04d}" for index in range(len(numbers))]:
-        found.append(f"{case.name}: channel files {', '.join(numbers)}; expected 0000, 0001, ...")
+        lines.append(f"{case.name}: channel files {', '.join(numbers)}; expected 0000, 0001, ...")
     if readable:
         for other in readable[1:]:
-            found += [f"{case.name}: channels differ: {difference}" for difference in readable[0].differences(other)]
-        if seen.label and seen.label.geometry:
-            found += [
+            lines += [f"{case.name}: channels differ: {difference}" for difference in readable[0].differences(other)]
+        if info.label and info.label.geometry:
+            lines += [
                 f"{case.name}: image and label differ: {difference}"
-                for difference in readable[0].differences(seen.label.geometry)
+                for difference in readable[0].differences(info.label.geometry)
             ]
-    return found
+    return lines
 
 
 def _dimensions(geometry: Mapping[str, Geometry]) -> list[str]:
-    kinds: dict[int, list[str]] = {}
+    by_axes: dict[int, list[str]] = {}
     for case, one in geometry.items():
-        kinds.setdefault(len(one.size), []).append(case)
-    if len(kinds) < 2:
+        by_axes.setdefault(len(one.size), []).append(case)
+    if len(by_axes) < 2:
         return []
-    each = "; ".join(f"{n}-D: {len(cases)} case(s), {format_names(cases, 3)}" for n, cases in sorted(kinds.items()))
-    return [f"2-D and 3-D images in one data set: {each}"]
+    each = "; ".join(f"{n}-D: {len(cases)} case(s), {format_names(cases, 3)}" for n, cases in sorted(by_axes.items()))
+    return [f"2-D and 3-D images in one dataset: {each}"]
 
 
 def _counts(dataset: RawDataset, manifest: Manifest, classes: Sequence[str], training: Sequence[str]) -> list[str]:
-    found = []
+    lines = []
     declared = dataset.dataset_json.get("numTraining")
     if declared != len(training):
-        found.append(f"numTraining is {declared}; imagesTr holds {len(training)} case(s)")
-    return found + [
+        lines.append(f"numTraining is {declared}; imagesTr holds {len(training)} case(s)")
+    return lines + [
         f"the class {name} is annotated in no training case and cannot be learned"
         for name in manifest.classes_without_annotation(training, classes)
     ]
@@ -193,23 +206,23 @@ def _manifest_findings(
     dataset: RawDataset, manifest: Manifest, classes: Sequence[str], training: Sequence[str], test: Sequence[str]
 ) -> list[str]:
     cases = list(dict.fromkeys([*training, *test]))
-    found = manifest.problems(cases, classes)
-    found += [f"{case}: has an entry, but no image" for case in unused_cases(manifest, cases)]
-    found += unused_groups(manifest, cases)
+    lines = manifest.problems(cases, classes)
+    lines += [f"{case}: has an entry, but no image" for case in unused_cases(manifest, cases)]
+    lines += unused_groups(manifest, cases)
     for_test = training_cases_for_test(manifest, training)
-    found += [test_split_message(for_test)] if for_test else []
+    lines += [test_split_message(for_test)] if for_test else []
     entries = {case: labels for case in cases if (labels := manifest.find(case))}
-    found += [*find_shared_patients(entries), *off_as_absent(entries)]
+    lines += [*find_shared_patients(entries), *off_as_absent(entries)]
     sides = [{manifest.patient_of(case) for case in part if manifest.find(case)} for part in (training, test)]
-    found += [f"patient {patient}: in training and in test" for patient in sorted(sides[0] & sides[1])]
+    lines += [f"patient {patient}: in training and in test" for patient in sorted(sides[0] & sides[1])]
     preprocessed = preprocessed_folder(dataset.folder.name)
     if preprocessed and (preprocessed / MANIFEST_NAME).exists():
-        found += _compare(manifest, preprocessed / MANIFEST_NAME)
-    return found
+        lines += _compare(manifest, preprocessed / MANIFEST_NAME)
+    return lines
 
 
 def _compare(manifest: Manifest, copy: Path) -> list[str]:
-    """Where the manifest in the preprocessed folder, which training reads, differs from the raw one."""
+    """Find where the manifest in the preprocessed folder, which training reads, differs from the raw one."""
     try:
         other = Manifest.read(copy)
     except ManifestError as problem:
@@ -219,13 +232,13 @@ def _compare(manifest: Manifest, copy: Path) -> list[str]:
     names = {*manifest.cases, *other.cases}
     differing = [name for name in names if manifest.cases.get(name) != other.cases.get(name)]
     where = f"case(s) {format_names(differing)}" if differing else "groups, scenario or domain weights"
-    return [f"{copy} differs from the manifest of the raw data set in {where}. Copy the right one over the other"]
+    return [f"{copy} differs from the manifest of the raw dataset in {where}. Copy the right one over the other"]
 
 
 def _preprocessed_findings(folder: Path) -> list[str]:
     preprocessed = preprocessed_folder(folder.name)
-    changed = describe_stale_labels(folder, preprocessed) if preprocessed else None
-    return [changed] if changed else []
+    stale = describe_stale_labels(folder, preprocessed) if preprocessed else None
+    return [stale] if stale else []
 
 
 def _remarks(
@@ -235,7 +248,7 @@ def _remarks(
     test: Sequence[str],
     geometry: Mapping[str, Geometry],
 ) -> tuple[str, ...]:
-    """What is no mistake but worth knowing."""
+    """Collect what is not wrong but worth knowing."""
     remarks = missing_patient_ids(manifest, [case for case in training if manifest.find(case)])
     if not any((place / SPLITS_NAME).exists() for place in manifest_folders(folder)):
         remarks.append(

@@ -18,13 +18,13 @@ from pathlib import Path
 from nnunet_partial.dataset.images import Geometry, ImageInfo, header, inspect_image
 from nnunet_partial.dataset.label_check import label_file_problem
 from nnunet_partial.dataset.preprocessed import describe_stale_labels
-from nnunet_partial.dataset.raw import RawDataset, manifest_folders
+from nnunet_partial.dataset.raw import SUBSETS, RawDataset, manifest_folders
 from nnunet_partial.dataset.splits import missing_patient_ids, split_findings, training_cases_for_test
 from nnunet_partial.dataset.summary import dataset_summary
 from nnunet_partial.errors import DatasetError, ManifestError
 from nnunet_partial.labels import MANIFEST_NAME, CaseLabels, Manifest
 from nnunet_partial.utils.parallel import parallel_map
-from nnunet_partial.utils.text import format_names
+from nnunet_partial.utils.text import first_lines, format_names
 
 
 def require_target(raw: Path, overwrite: bool) -> None:
@@ -95,10 +95,6 @@ def leaks(manifest: Manifest, training: Sequence[str], test: Sequence[str], fold
     return [*found, *split_findings(folders, manifest, training), *missing_patient_ids(manifest, training)]
 
 
-PARTS = ("Tr", "Ts")
-_SHOWN = 10
-
-
 @dataclass(frozen=True)
 class DatasetToDeclare:
     """A data set about which nothing is declared yet. Every label file is read once, when it is first asked about.
@@ -126,14 +122,14 @@ class DatasetToDeclare:
 
     @cached_property
     def images(self) -> dict[str, dict[str, list[Path]]]:
-        return {part: self.dataset.image_files(part) for part in PARTS}
+        return {part: self.dataset.image_files(part) for part in SUBSETS}
 
     @cached_property
     def labels(self) -> dict[str, dict[str, Path]]:
         """Label files of the cases, by part and case."""
         return {
             part: {case: path for case, path in self.dataset.label_files(part).items() if case in self.images[part]}
-            for part in PARTS
+            for part in SUBSETS
         }
 
     @property
@@ -187,13 +183,13 @@ def declare(data: DatasetToDeclare, manifest: Manifest, overwrite: bool = False)
     require_target(folder, overwrite)
     manifest.require(data.cases, data.classes)
     require_declared_sides(manifest, data.training, data.test)
-    lines = [label_file_problem(c, f, manifest, data.classes, data.dataset.ignore_label) for c, f in data.facts.items()]
+    ignore = data.dataset.ignore_label
+    lines = [label_file_problem(c, info, manifest.find(c), data.classes, ignore) for c, info in data.facts.items()]
     problems = [line for line in lines if line]
     if problems:
-        more = f"\n... and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         raise ManifestError(
             f"{len(problems)} label file(s) do not fit what was declared; nothing was written. "
-            "Correct the one or the other.\n" + "\n".join(problems[:_SHOWN]) + more
+            "Correct the one or the other.\n" + "\n".join(first_lines(problems))
         )
     missing = manifest.classes_without_annotation(data.training, data.classes)
     if missing:
@@ -208,7 +204,7 @@ def declare(data: DatasetToDeclare, manifest: Manifest, overwrite: bool = False)
 
 def _geometry(data: DatasetToDeclare) -> dict[str, Geometry]:
     """The geometry of each image, as far as its header can be read."""
-    first = {case: paths[0] for part in PARTS for case, paths in data.images[part].items()}
+    first = {case: paths[0] for part in SUBSETS for case, paths in data.images[part].items()}
     title = "reading image headers" if data.progress else None
     read = parallel_map(_header, list(first.values()), data.processes, title)
     return {case: geometry for case, geometry in zip(first, read, strict=True) if geometry}

@@ -1,6 +1,7 @@
-"""What an image or label file on disk holds: size, position in space, values, and whether all of it is there.
+"""Read image and label files: geometry, values, and whether all of the file is there.
 
-Is it known how many millimetres a pixel measures? What the file, nnU-Net's CASE.json and the manifest say of it.
+Spacing is read from the file or, for TIFF volumes, from nnU-Net's CASE.json beside it; the manifest may say that it is
+not known.
 """
 
 from __future__ import annotations
@@ -18,24 +19,174 @@ from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.labels import CaseLabels
 from nnunet_partial.utils.files import read_json
 
-#: File endings that nnU-Net reads without a pixel size: it takes every pixel as 1 x 1.
+#: File endings that nnU-Net reads without spacing: it takes every pixel as 1 x 1.
 WITHOUT_SPACING = (".png", ".bmp", *TIFF)
+
+#: Relative difference up to which two spacings, origins or directions count as the same (headers store float32).
+TOLERANCE = 1e-3
+
+NIFTI_HEADER_BYTES = 348
+
+_BLOCK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Hold the position of an image in space; one number per axis, in the order x, y(, z).
+
+    Attributes:
+        size: Size in voxels.
+        spacing_mm: Spacing in mm.
+        origin_mm: Origin in mm.
+        direction: Direction cosines.
+        components: Values per pixel.
+        sized: Whether nnU-Net goes by the spacing. PNG, BMP and TIFF have none, but for TIFF volumes with a CASE.json.
+    """
+
+    size: tuple[int, ...]
+    spacing_mm: tuple[float, ...]
+    origin_mm: tuple[float, ...]
+    direction: tuple[float, ...]
+    components: int = 1
+    sized: bool = True
+
+    def differences(self, other: Geometry) -> list[str]:
+        """Compare with another image. Spacings are compared where both files have one.
+
+        Args:
+            other: Geometry of the other image.
+
+        Returns:
+            What differs, such as 'size 4 x 5 against 4 x 6'; empty where both lie on each other.
+        """
+        if self.size != other.size:
+            return [f"size {_by(self.size)} against {_by(other.size)}"]
+        smallest = min(self.spacing_mm)
+        lines = []
+        if self.sized and other.sized and not _close(self.spacing_mm, other.spacing_mm, TOLERANCE * smallest):
+            lines.append(f"spacing {_by(self.spacing_mm)} mm against {_by(other.spacing_mm)} mm")
+        if not _close(self.origin_mm, other.origin_mm, 0.01 * smallest):
+            lines.append(f"origin {_by(self.origin_mm)} mm against {_by(other.origin_mm)} mm")
+        if not _close(self.direction, other.direction, TOLERANCE):
+            lines.append(f"direction {_by(self.direction)} against {_by(other.direction)}")
+        return lines
+
+
+@dataclass(frozen=True)
+class ImageInfo:
+    """Hold what was read from a file.
+
+    Attributes:
+        geometry: Its geometry; None where it cannot be read.
+        values: The distinct values, where they were asked for.
+        problem: Why the file cannot be used; None where it can.
+    """
+
+    geometry: Geometry | None = None
+    values: tuple[float, ...] = ()
+    problem: str | None = None
+
+
+def inspect_image(path: Path, with_values: bool = False) -> ImageInfo:
+    """Read a whole file once. A file that cannot be used raises nothing; `problem` says why.
+
+    NaN and infinite pixels are a problem of an image; of a label file (`with_values`) they are values as any other.
+    nnU-Net's planning stops at NaN without naming a file, and accepts infinite pixels, which become NaN when it
+    normalizes.
+
+    Args:
+        path: The file.
+        with_values: Whether to collect the distinct values.
+
+    Returns:
+        What was read.
+    """
+    try:
+        geometry, array = read_array(path)
+    except OSError as problem:
+        return ImageInfo(problem=f"cannot be read: {problem}")
+    if with_values:
+        return ImageInfo(geometry, _values(array))
+    n_invalid = _count_not_finite(array)
+    if n_invalid:
+        return ImageInfo(problem=f"holds {n_invalid} pixel(s) that are NaN or infinite")
+    return ImageInfo(geometry)
+
+
+def header(path: Path) -> Geometry:
+    """Read the geometry from the header alone.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The geometry.
+
+    Raises:
+        OSError: The header cannot be read; worded for the user.
+    """
+    sitk = simpleitk()
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(itk_name(path))
+    try:
+        reader.ReadImageInformation()
+    except RuntimeError as problem:
+        raise OSError(_reason(problem)) from None
+    return _geometry(path, reader, reader.GetNumberOfComponents())
+
+
+def read_array(path: Path) -> tuple[Geometry, Any]:
+    """Read a whole file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The geometry (x first) and the values, an array with x last.
+
+    Raises:
+        OSError: The file cannot be read or is cut off; worded for the user.
+    """
+    sitk = simpleitk()
+    try:
+        require_whole_nifti(path)
+        image = sitk.ReadImage(itk_name(path))
+    except (OSError, EOFError, ValueError, ArithmeticError, zlib.error) as problem:
+        raise OSError(str(problem)) from None
+    except RuntimeError as problem:
+        raise OSError(_reason(problem)) from None
+    geometry = _geometry(path, image, image.GetNumberOfComponentsPerPixel())
+    return geometry, sitk.GetArrayFromImage(image)  # a copy: a view would outlive the image that holds its memory
 
 
 def spacing_is_known(labels: CaseLabels, geometry: Geometry | None) -> bool:
-    """Whether millimetres may be said of a case: as its manifest says (`spacing_known`), else as its file does.
+    """Tell whether the spacing of a case is known: by its entry (`spacing_known`), else by its file.
 
-    `geometry`: of its image or label file; None, where it was not read: then the manifest alone tells.
+    Args:
+        labels: The case's entry in the manifest.
+        geometry: Geometry of its image or label file; None where it was not read.
+
+    Returns:
+        Whether results may be given in mm; True where neither says otherwise.
     """
-    said = labels.info.get("spacing_known")
-    return said if isinstance(said, bool) else geometry is None or geometry.sized
+    declared = labels.info.get("spacing_known")
+    return declared if isinstance(declared, bool) else geometry is None or geometry.sized
 
 
 def volume_spacing_mm(path: Path, axes: int) -> tuple[float, ...] | None:
-    """The spacing of a TIFF volume, x first, from the CASE.json beside it; None for other files, or without one.
+    """Read the spacing of a TIFF volume from the CASE.json beside it.
 
-    nnU-Net keeps it there, z first, for CASE.tif (labels) as for CASE_0000.tif (images). Raises OSError, worded for
-    the user, where that file holds no three numbers above 0.
+    nnU-Net keeps it there, z first, for CASE.tif (labels) as for CASE_0000.tif (images).
+
+    Args:
+        path: The image or label file.
+        axes: Its number of axes.
+
+    Returns:
+        The spacing in mm, x first; None for other files, or without a CASE.json.
+
+    Raises:
+        OSError: The CASE.json does not hold three numbers above 0; worded for the user.
     """
     if axes != 3 or path.suffix.lower() not in TIFF:
         return None
@@ -53,67 +204,115 @@ def volume_spacing_mm(path: Path, axes: int) -> tuple[float, ...] | None:
     return tuple(float(step) for step in reversed(spacing))
 
 
-def _is_length(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < float("inf")
-
-
-#: Relative difference up to which two spacings, origins or directions count as the same (headers store float32).
-TOLERANCE = 1e-3
-
-_BLOCK = 1 << 20
-
-
 @dataclass(frozen=True)
-class Geometry:
-    """Size in voxels, spacing and origin in mm, direction cosines: one number per axis, in the order x, y(, z).
+class NiftiHeader:
+    """Hold the fields of a NIfTI-1 header that tell where and how the pixels are stored, as they are in the file.
 
-    `sized`: whether the spacing is one that nnU-Net goes by; PNG, BMP and TIFF have none, but for TIFF volumes with a
-    CASE.json beside them.
+    Attributes:
+        byte_order: "<" (little-endian) or ">".
+        axes: Number of axes.
+        size: Pixels along each of the seven possible axes, x first.
+        datatype: Code of the data type.
+        bits: Bits per pixel.
+        spacing_mm: Spacing along x and y.
+        offset: Byte at which the pixels begin.
+        slope: Factor of the stored values.
+        intercept: Added to the stored values.
+        single_file: Whether the pixels follow in the same file.
+
+    References:
+        https://nifti.nimh.nih.gov/nifti-1
     """
 
+    byte_order: str
+    axes: int
     size: tuple[int, ...]
-    spacing_mm: tuple[float, ...]
-    origin_mm: tuple[float, ...]
-    direction: tuple[float, ...]
-    components: int = 1
-    sized: bool = True
-
-    def differences(self, other: Geometry) -> list[str]:
-        """What differs, in words: 'size 4 x 5 against 4 x 6'; empty where the two lie on each other.
-
-        Spacings are compared where both files have one.
-        """
-        if self.size != other.size:
-            return [f"size {_by(self.size)} against {_by(other.size)}"]
-        smallest = min(self.spacing_mm)
-        found = []
-        if self.sized and other.sized and not _close(self.spacing_mm, other.spacing_mm, TOLERANCE * smallest):
-            found.append(f"spacing {_by(self.spacing_mm)} mm against {_by(other.spacing_mm)} mm")
-        if not _close(self.origin_mm, other.origin_mm, 0.01 * smallest):
-            found.append(f"origin {_by(self.origin_mm)} mm against {_by(other.origin_mm)} mm")
-        if not _close(self.direction, other.direction, TOLERANCE):
-            found.append(f"direction {_by(self.direction)} against {_by(other.direction)}")
-        return found
+    datatype: int
+    bits: int
+    spacing_mm: tuple[float, float]
+    offset: float
+    slope: float
+    intercept: float
+    single_file: bool
 
 
-@dataclass(frozen=True)
-class ImageInfo:
-    """What `look` saw: geometry and, where asked for, the distinct values; or else `problem`, why it is of no use."""
+def parse_nifti_header(start: bytes) -> NiftiHeader | None:
+    """Parse the header of a NIfTI-1 file.
 
-    geometry: Geometry | None = None
-    values: tuple[float, ...] = ()
-    problem: str | None = None
+    Args:
+        start: The first bytes of the file, uncompressed; `NIFTI_HEADER_BYTES` or more.
+
+    Returns:
+        The header; None where the bytes are not a NIfTI-1 header.
+    """
+    order = next((order for order in "<>" if struct.unpack_from(order + "i", start)[0] == NIFTI_HEADER_BYTES), None)
+    if order is None:
+        return None
+    axes, *size = struct.unpack_from(order + "8h", start, 40)
+    datatype, bits = struct.unpack_from(order + "2h", start, 70)
+    width, height = struct.unpack_from(order + "2f", start, 80)
+    offset, slope, intercept = struct.unpack_from(order + "3f", start, 108)
+    return NiftiHeader(
+        order,
+        axes,
+        tuple(size),
+        datatype,
+        bits,
+        (float(width), float(height)),
+        offset,
+        slope,
+        intercept,
+        single_file=start[344:347] == b"n+1",
+    )
+
+
+def require_whole_nifti(path: Path) -> None:
+    """Require that a NIfTI file is complete and holds finite values only; other files pass.
+
+    ITK reads a broken file without an error: what is missing, NaN or infinite becomes zero, i.e. background.
+
+    Args:
+        path: The file.
+
+    Raises:
+        OSError: The file is shorter than its header says, or holds NaN or infinite values. Broken compression raises
+            what gzip and zlib raise.
+    """
+    if not path.name.endswith((".nii", ".nii.gz")):
+        return
+    with gzip.open(path) if path.name.endswith(".gz") else path.open("rb") as file:
+        start = file.read(NIFTI_HEADER_BYTES)
+        expected, offset, dtype = _pixel_range(start)
+        length, n_invalid = len(start), 0
+        while block := file.read(min(max(offset - length, 0), _BLOCK_BYTES) or _BLOCK_BYTES):
+            if dtype and length >= offset:
+                n_invalid += _count_not_finite(_numbers(block[: max(expected - length, 0)], dtype))
+            length += len(block)
+    if length < expected:
+        raise OSError(f"it is cut off: {length} bytes where its header asks for {expected}")
+    if n_invalid:
+        raise OSError(f"it holds {n_invalid} pixel(s) that are NaN or infinite, which would be taken for 0")
 
 
 def simpleitk() -> Any:
-    """SimpleITK, imported where it is needed: it takes a third of a second."""
+    """Import SimpleITK where it is needed: it takes a third of a second."""
     import SimpleITK
 
     return SimpleITK
 
 
 def itk_name(path: Path) -> str:
-    """The path as ITK wants it. Raises OSError where it holds bytes that are no UTF-8: they would end the program."""
+    """Return the path for ITK.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The path as text.
+
+    Raises:
+        OSError: The path is not UTF-8, which crashes ITK.
+    """
     try:
         path.as_posix().encode("utf-8")
     except UnicodeEncodeError:
@@ -121,98 +320,38 @@ def itk_name(path: Path) -> str:
     return str(path)
 
 
-def header(path: Path) -> Geometry:
-    """The geometry, from the header alone. Raises OSError, worded for the user, where it cannot be read."""
-    sitk = simpleitk()
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(itk_name(path))
-    try:
-        reader.ReadImageInformation()
-    except RuntimeError as problem:
-        raise OSError(_reason(problem)) from None
-    return _geometry(path, reader, reader.GetNumberOfComponents())
-
-
-def inspect_image(path: Path, with_values: bool = False) -> ImageInfo:
-    """Reads the whole file once; never raises for what is wrong with it.
-
-    NaN and infinite pixels are a problem, of a label file a value as any other. nnU-Net's planning stops at NaN without
-    naming a file, and lets infinite pixels pass, which become NaN when it normalises.
-    """
-    try:
-        geometry, array = read_array(path)
-    except OSError as problem:
-        return ImageInfo(problem=f"cannot be read: {problem}")
-    if with_values:
-        return ImageInfo(geometry, _values(array))
-    broken = _not_finite(array)
-    return ImageInfo(problem=f"holds {broken} pixel(s) that are NaN or infinite") if broken else ImageInfo(geometry)
-
-
-def read_array(path: Path) -> tuple[Geometry, Any]:
-    """The geometry (x first) and the values (x last) of a whole file. Raises OSError, worded for the user."""
-    sitk = simpleitk()
-    try:
-        require_whole_nifti(path)
-        image = sitk.ReadImage(itk_name(path))
-    except (OSError, EOFError, ValueError, ArithmeticError, zlib.error) as problem:
-        raise OSError(str(problem)) from None
-    except RuntimeError as problem:
-        raise OSError(_reason(problem)) from None
-    geometry = _geometry(path, image, image.GetNumberOfComponentsPerPixel())
-    return geometry, sitk.GetArrayFromImage(image)  # a copy: a view would outlive the image that holds its memory
+def _is_length(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < float("inf")
 
 
 def _geometry(path: Path, source: Any, components: int) -> Geometry:
-    """`source`: SimpleITK's image, or a reader of its header. Raises OSError for a broken CASE.json."""
-    beside = volume_spacing_mm(path, len(source.GetSize()))
+    """Read the geometry off SimpleITK's image, or a reader of its header."""
+    volume_spacing = volume_spacing_mm(path, len(source.GetSize()))
     return Geometry(
         source.GetSize(),
-        beside or source.GetSpacing(),
+        volume_spacing or source.GetSpacing(),
         source.GetOrigin(),
         source.GetDirection(),
         int(components),
-        sized=beside is not None or not path.name.lower().endswith(WITHOUT_SPACING),
+        sized=volume_spacing is not None or not path.name.lower().endswith(WITHOUT_SPACING),
     )
 
 
 def _values(array: Any) -> tuple[float, ...]:
-    """The distinct values, sorted, NaN last; plane by plane, so that a large volume needs no large copy."""
+    """Return the distinct values, sorted, NaN last; plane by plane, so that a large volume needs no large copy."""
     import numpy as np
 
-    found: set[float] = set()
+    distinct: set[float] = set()
     for plane in array if array.ndim > 2 else [array]:
-        found.update(np.unique(plane).tolist())
-    numbers = sorted(value for value in found if not math.isnan(value))
-    return (*numbers, math.nan) if len(numbers) < len(found) else tuple(numbers)
+        distinct.update(np.unique(plane).tolist())
+    numbers = sorted(value for value in distinct if not math.isnan(value))
+    return (*numbers, math.nan) if len(numbers) < len(distinct) else tuple(numbers)
 
 
-def _not_finite(array: Any) -> int:
-    """How many values are NaN or infinite."""
+def _count_not_finite(array: Any) -> int:
     import numpy as np
 
     return 0 if array.dtype.kind in "iub" else int(array.size - np.count_nonzero(np.isfinite(array)))
-
-
-def require_whole_nifti(path: Path) -> None:
-    """Raises where a NIfTI file is shorter than its header says, its compression is broken, or a pixel is no number.
-
-    ITK reads such a file without a word: what is missing, NaN or infinite becomes zero, i.e. background.
-    """
-    if not path.name.endswith((".nii", ".nii.gz")):
-        return
-    with gzip.open(path) if path.name.endswith(".gz") else path.open("rb") as file:
-        start = file.read(348)
-        expected, offset, floats = _nifti_form(start)
-        length, broken = len(start), 0
-        while block := file.read(min(max(offset - length, 0), _BLOCK) or _BLOCK):
-            if floats and length >= offset:
-                broken += _not_finite(_numbers(block[: max(expected - length, 0)], floats))
-            length += len(block)
-    if length < expected:
-        raise OSError(f"it is cut off: {length} bytes where its header asks for {expected}")
-    if broken:
-        raise OSError(f"it holds {broken} pixel(s) that are NaN or infinite, which would be taken for 0")
 
 
 def _numbers(block: bytes, dtype: str) -> Any:
@@ -222,26 +361,24 @@ def _numbers(block: bytes, dtype: str) -> Any:
     return np.frombuffer(block[: len(block) // size * size], dtype)
 
 
-def _nifti_form(start: bytes) -> tuple[int, int, str]:
-    """Bytes that a NIfTI-1 file must have by its header, where its pixels begin, and their type where they are floats.
+def _pixel_range(start: bytes) -> tuple[int, int, str]:
+    """Return how many bytes a NIfTI-1 file must have, where its pixels begin, and their dtype where it is a float.
 
-    Source: https://nifti.nimh.nih.gov/nifti-1. (0, 0, "") for other kinds.
+    (0, 0, "") for other kinds of NIfTI.
     """
-    if len(start) < 348:
+    if len(start) < NIFTI_HEADER_BYTES:
         raise OSError("it is cut off: its header is not complete")
-    for order in "<>":
-        if struct.unpack_from(order + "i", start)[0] == 348:
-            dimensions = struct.unpack_from(order + "8h", start, 40)
-            bits = int(struct.unpack_from(order + "h", start, 72)[0])
-            offset = int(struct.unpack_from(order + "f", start, 108)[0])
-            voxels = math.prod(max(int(n), 1) for n in dimensions[1 : 1 + max(dimensions[0], 0)])
-            floats = {16: "f4", 64: "f8"}.get(struct.unpack_from(order + "h", start, 70)[0])
-            return offset + voxels * bits // 8, offset, order + floats if floats else ""
-    return 0, 0, ""
+    info = parse_nifti_header(start)
+    if info is None:
+        return 0, 0, ""
+    offset = int(info.offset)
+    voxels = math.prod(max(n, 1) for n in info.size[: max(info.axes, 0)])
+    floats = {16: "f4", 64: "f8"}.get(info.datatype)
+    return offset + voxels * info.bits // 8, offset, info.byte_order + floats if floats else ""
 
 
 def _reason(problem: RuntimeError) -> str:
-    """The last line of an ITK error, which is the one that says something."""
+    """Return the last line of an ITK error, the only one that says what happened."""
     lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
     return lines[-1].removeprefix("sitk::ERROR: ") if lines else "unknown error"
 

@@ -1,27 +1,118 @@
-"""Does every label file hold only structures that its case declares drawn? Looking into thousands of files takes a
-while, so the answer can be remembered and holds until a file changes.
+"""Check that label files hold only structures that their cases declare annotated, and cache the answer.
+
+Reading thousands of files takes a while, so a clean answer is written down and holds until a file changes.
 """
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import hashlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from nnunet_partial.dataset.images import ImageInfo, inspect_image
 from nnunet_partial.errors import ManifestError
-from nnunet_partial.labels import MANIFEST_NAME, Manifest
-from nnunet_partial.utils.files import read_json, write_json
+from nnunet_partial.labels import MANIFEST_NAME, CaseLabels, Manifest
 from nnunet_partial.utils.parallel import parallel_map
+from nnunet_partial.utils.text import first_lines, format_values
 
 #: Name of the file, beside the preprocessed data, in which `LabelCache` keeps its answer.
 CACHE_NAME = "partial_labels_checked.json"
 _VERSION = 2
-_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class LabelFile:
+    """Name a label file and what it must fit.
+
+    Attributes:
+        case: Case identifier.
+        path: The file.
+        labels: The case's entry in the manifest; None where it has none.
+        classes: Foreground classes of dataset.json in the order of their values 1, 2, ...
+        ignore_label: Value of nnU-Net's ignore label; None where the dataset has none.
+    """
+
+    case: str
+    path: Path
+    labels: CaseLabels | None
+    classes: tuple[str, ...]
+    ignore_label: int | None
+
+
+def inspect_label_files(
+    files: Sequence[LabelFile], processes: int = 1, title: str | None = None
+) -> Iterator[ImageInfo]:
+    """Read label files and check each against its entry.
+
+    Args:
+        files: The files.
+        processes: How many processes read them.
+        title: Title of the progress bar; None shows none.
+
+    Returns:
+        Geometry and values of each file, in their order; `problem` is as `label_file_problem` says.
+    """
+    return parallel_map(inspect_label_file, files, processes, title)
+
+
+def inspect_label_file(file: LabelFile) -> ImageInfo:
+    """Read a label file and check it against its entry.
+
+    Args:
+        file: The file.
+
+    Returns:
+        Its geometry and values, as far as it can be read; `problem` is as `label_file_problem` says.
+    """
+    info = inspect_image(file.path, with_values=True)
+    problem = label_file_problem(file.case, info, file.labels, file.classes, file.ignore_label)
+    return ImageInfo(info.geometry, info.values, problem)
+
+
+def label_file_problem(
+    case: str, info: ImageInfo, labels: CaseLabels | None, classes: Sequence[str], ignore_label: int | None
+) -> str | None:
+    """Say why a label file does not fit its entry.
+
+    A file does not fit where it cannot be read, holds several values per pixel, a value that is not an integer or not
+    in dataset.json, a class that the case is not declared annotated for, or where the case has no entry.
+
+    Args:
+        case: Case identifier.
+        info: What `inspect_image` read, with values.
+        labels: The case's entry; None where the manifest has none.
+        classes: Foreground classes in the order of their values 1, 2, ...
+        ignore_label: Value of the ignore label; None where there is none.
+
+    Returns:
+        One line that begins with the case; None where the file fits.
+    """
+    if info.problem:
+        return f"{case}: the label file {info.problem}"
+    if info.geometry is not None and info.geometry.components != 1:
+        return f"{case}: the label file has {info.geometry.components} values per pixel (a color image?), not one"
+    problems = []
+    fractions = [value for value in info.values if not float(value).is_integer()]
+    if fractions:
+        problems.append(f"the label file holds {format_values(fractions)}, expected integers")
+    integers = [int(value) for value in info.values if float(value).is_integer()]
+    undefined = [value for value in integers if value != ignore_label and not 0 <= value <= len(classes)]
+    if undefined:
+        allowed = ", ".join(f"{value} {name}" for value, name in enumerate(["background", *classes]))
+        problems.append(
+            f"the label file holds {format_values(undefined)}, which dataset.json does not have ({allowed})"
+        )
+    present = [classes[value - 1] for value in integers if value != ignore_label and 1 <= value <= len(classes)]
+    if labels is None:
+        problems.append(f"has no entry in {MANIFEST_NAME}")
+    else:
+        undeclared = [name for name in present if name not in labels.annotated]
+        if undeclared:
+            declared = ", ".join(labels.annotated) or "nothing"
+            problems.append(f"{format_values(undeclared)} present, but declared as annotated: {declared}")
+    return f"{case}: {'; '.join(problems)}" if problems else None
 
 
 def find_undeclared_labels(
@@ -32,55 +123,24 @@ def find_undeclared_labels(
     processes: int = 1,
     progress: bool = False,
 ) -> list[str]:
-    """One line per case whose label file is wrong; empty where all is well.
+    """Find the label files that do not fit the manifest.
 
-    Wrong is: a class drawn that the case does not declare annotated, a value that is not in dataset.json, a value that
-    is no whole number, a file that cannot be read, a case without entry. `label_files`: file by case identifier;
-    `classes`: foreground names in the order of their values 1, 2, ...
+    Args:
+        label_files: File by case identifier.
+        manifest: The manifest.
+        classes: Foreground classes in the order of their values 1, 2, ...
+        ignore_label: Value of the ignore label; None where there is none.
+        processes: How many processes read the files.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        One line per file that does not fit, as by `label_file_problem`; empty where all fit.
     """
-    look_inside = functools.partial(inspect_image, with_values=True)
-    seen = parallel_map(
-        look_inside, list(label_files.values()), processes, "looking into the labels" if progress else None
-    )
-    judged = (
-        label_file_problem(case, facts, manifest, classes, ignore_label)
-        for case, facts in zip(label_files, seen, strict=True)
-    )
-    return [line for line in judged if line]
-
-
-def label_file_problem(
-    case: str, facts: ImageInfo, manifest: Manifest, classes: Sequence[str], ignore_label: int | None
-) -> str | None:
-    """What is wrong with one label file, as one line that begins with the case; None where nothing is."""
-    if facts.problem:
-        return f"{case}: the label file {facts.problem}"
-    if facts.geometry is not None and facts.geometry.components != 1:
-        return f"{case}: the label file has {facts.geometry.components} numbers per pixel (a colour picture?), not one"
-    found = []
-    broken = [value for value in facts.values if not float(value).is_integer()]
-    if broken:
-        found.append(f"the label file holds {_listed(broken)}, expected whole numbers")
-    whole = [int(value) for value in facts.values if float(value).is_integer()]
-    strange = [value for value in whole if value != ignore_label and not 0 <= value <= len(classes)]
-    if strange:
-        allowed = ", ".join(f"{value} {name}" for value, name in enumerate(["background", *classes]))
-        found.append(f"the label file holds {_listed(strange)}, which dataset.json does not have ({allowed})")
-    drawn = [classes[value - 1] for value in whole if value != ignore_label and 1 <= value <= len(classes)]
-    labels = manifest.find(case)
-    if labels is None:
-        found.append(f"has no entry in {MANIFEST_NAME}")
-    else:
-        hidden = [name for name in drawn if name not in labels.annotated]
-        if hidden:
-            declared = ", ".join(labels.annotated) or "nothing"
-            found.append(f"{_listed(hidden)} drawn, but declared as annotated: {declared}")
-    return f"{case}: {'; '.join(found)}" if found else None
-
-
-def _listed(values: Sequence[object]) -> str:
-    shown = ", ".join(str(value) for value in values[:_SHOWN])
-    return shown + (f" and {len(values) - _SHOWN} more" if len(values) > _SHOWN else "")
+    files = [
+        LabelFile(case, path, manifest.find(case), tuple(classes), ignore_label) for case, path in label_files.items()
+    ]
+    infos = inspect_label_files(files, processes, "reading the labels" if progress else None)
+    return [info.problem for info in infos if info.problem]
 
 
 def check_label_files(
@@ -91,16 +151,26 @@ def check_label_files(
     processes: int = 1,
     progress: bool = False,
 ) -> None:
-    """Raises ManifestError that names the cases (the first ten) which `find_undeclared_labels` finds."""
+    """Require that all label files fit the manifest.
+
+    Args:
+        label_files: File by case identifier.
+        manifest: The manifest.
+        classes: Foreground classes in the order of their values 1, 2, ...
+        ignore_label: Value of the ignore label; None where there is none.
+        processes: How many processes read the files.
+        progress: Whether to show a progress bar.
+
+    Raises:
+        ManifestError: A file does not fit; names the first ten.
+    """
     lines = find_undeclared_labels(label_files, manifest, classes, ignore_label, processes, progress)
     if lines:
-        more = f"\n... and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
         raise ManifestError(
             f"{len(lines)} of {len(label_files)} label files do not fit {MANIFEST_NAME} and dataset.json:\n"
-            + "\n".join(lines[:_SHOWN])
-            + more
-            + f"\nA structure that was drawn belongs in 'annotated' of {MANIFEST_NAME} (raw and preprocessed folder); "
-            "or correct the label files."
+            + "\n".join(first_lines(lines))
+            + f"\nAn annotated structure belongs in 'annotated' of {MANIFEST_NAME} (raw and preprocessed folder); or "
+            "correct the label files."
         )
 
 
@@ -136,14 +206,18 @@ class LabelCache:
         self._raw_folder = raw_folder
 
     def is_valid(self) -> bool:
-        """Return whether exactly these files were found right before; False where anything is missing or broken."""
+        """Tell whether exactly these files were found right before.
+
+        Returns:
+            Whether they are the same as then; False where anything is missing or broken.
+        """
         try:
             return bool(self._key == read_json(self._file))
         except (OSError, ValueError):
             return False
 
     def write(self) -> None:
-        """Write down that the label files were found right; a folder that cannot be written only costs time later."""
+        """Write down that the label files were found right; a folder that is not writable only costs time later."""
         with contextlib.suppress(OSError):
             write_json(self._file, self._key)
 
@@ -161,7 +235,15 @@ class LabelCache:
 
 
 def hash_files(folder: Path, file_ending: str) -> str:
-    """A sum over names, sizes and times of the files in `folder` that end so; opens none. Raises OSError."""
+    """Hash names, sizes and times of the files in a folder; opens none.
+
+    Args:
+        folder: The folder. OSError where it cannot be listed.
+        file_ending: Only files that end so count; hidden ones do not.
+
+    Returns:
+        The hash, hexadecimal.
+    """
     stamps = []
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -172,5 +254,12 @@ def hash_files(folder: Path, file_ending: str) -> str:
 
 
 def hash_names(names: Iterable[str]) -> str:
-    """A sum over names, whatever their order, that tells none of them."""
+    """Hash names independently of their order; no name can be read from the hash.
+
+    Args:
+        names: The names.
+
+    Returns:
+        The hash, hexadecimal.
+    """
     return hashlib.sha256("\n".join(sorted(names)).encode(errors="surrogateescape")).hexdigest()

@@ -1,8 +1,8 @@
-"""Which cases train and which validate: folds in which no patient is on both sides.
+"""Split cases into training and validation by patient.
 
-nnU-Net's own split is random over cases, so that two frames of one heart land on both sides and the validation is too
-good to be true. The folds made here go by patient, hold a share of every domain, and keep at least one patient who
-knows a class in training.
+nnU-Net's own split is random over cases, so that two frames of one heart land on both sides and validation results are
+too good. The folds made here keep a patient on one side, hold a share of every domain, and keep at least one patient
+who is annotated for a class in training.
 """
 
 from __future__ import annotations
@@ -21,14 +21,30 @@ SPLITS_NAME = "splits_final.json"
 N_FOLDS = 5
 SEED = 12345
 
+#: A fold: case identifiers under "train" and "val".
 Split = dict[str, list[str]]
+
+_FIX_SPLITS = (
+    "Delete the file in the raw and the preprocessed folder (it will be recreated, by patient), or correct it; "
+    "patients are read from partial_labels.json."
+)
 
 
 def make_splits(manifest: Manifest, cases: Sequence[str], seed: int = SEED) -> tuple[list[Split], list[str]]:
-    """Folds over `cases` (the training cases of a data set) and warnings for the user.
+    """Split the training cases of a dataset by patient.
 
-    At most five folds, fewer where there are fewer patients, none (an empty list, with a warning) where no patient can
-    be spared for validation. Where the data set has an official validation part, it comes as one extra last fold.
+    Patients are shuffled within each domain and set of annotated classes. A patient who alone is annotated for a class
+    stays in training.
+
+    Args:
+        manifest: The manifest.
+        cases: Training cases.
+        seed: Random seed.
+
+    Returns:
+        The folds and warnings for the user. At most five folds, fewer where there are fewer patients; none where no
+        patient can be spared for validation. Where the dataset has an official validation part, it comes as one extra
+        last fold.
     """
     patients = _by_patient(manifest, cases)
     needed = _sole_annotated_patients(manifest, patients)
@@ -36,14 +52,14 @@ def make_splits(manifest: Manifest, cases: Sequence[str], seed: int = SEED) -> t
         f"patient {patient} is the only one annotated for {', '.join(classes)} and stays in training in every fold"
         for patient, classes in needed.items()
     ]
-    dealt = _assign_folds(manifest, {p: c for p, c in patients.items() if p not in needed}, seed)
+    assigned = _assign_folds(manifest, {p: c for p, c in patients.items() if p not in needed}, seed)
     folds = []
-    for validating in dealt:
-        validating, moved = _keep_in_training(manifest, patients, validating)
+    for validation in assigned:
+        validation, moved = _keep_in_training(manifest, patients, validation)
         warnings += moved
-        training = [p for p in patients if p not in validating]
-        if training and validating:
-            folds.append(_split(patients, training, validating))
+        training = [p for p in patients if p not in validation]
+        if training and validation:
+            folds.append(_split(patients, training, validation))
     if not folds:
         warnings.append(f"{len(patients)} patient(s): none to spare for validation: only fold 'all' can be trained")
     official, more = _official(manifest, patients)
@@ -51,7 +67,15 @@ def make_splits(manifest: Manifest, cases: Sequence[str], seed: int = SEED) -> t
 
 
 def missing_patient_ids(manifest: Manifest, cases: Sequence[str]) -> list[str]:
-    """A warning (none or one) where no case names its patient: then nothing keeps one person on one side."""
+    """Warn where no case names its patient, so that cases of one person may land on both sides.
+
+    Args:
+        manifest: The manifest.
+        cases: Training cases.
+
+    Returns:
+        The warning; empty where some case names its patient.
+    """
     if not cases or any(manifest.labels_of(case).patient is not None for case in cases):
         return []
     return [
@@ -61,65 +85,92 @@ def missing_patient_ids(manifest: Manifest, cases: Sequence[str]) -> list[str]:
 
 
 def training_cases_for_test(manifest: Manifest, cases: Sequence[str]) -> list[str]:
-    """Those of `cases`, training cases of a data set, whose entry says that they are for testing (split "test")."""
+    """Find training cases whose entry says that they are for testing (split "test").
+
+    Args:
+        manifest: The manifest.
+        cases: Training cases.
+
+    Returns:
+        Those cases; empty where there is none.
+    """
     return [case for case in cases if (labels := manifest.find(case)) and labels.split == "test"]
 
 
 def test_split_message(cases: Sequence[str]) -> str:
-    """What to say, and do, about the cases that `training_cases_for_test` finds."""
+    """Report the cases that `training_cases_for_test` finds.
+
+    Args:
+        cases: The cases.
+
+    Returns:
+        A message that says what to do.
+    """
     return (
-        f"{len(cases)} training case(s) have split 'test' in {MANIFEST_NAME}: {format_names(list(cases))}. "
-        "Move them to "
+        f"{len(cases)} training case(s) have split 'test' in {MANIFEST_NAME}: {format_names(cases)}. Move them to "
         "imagesTs and labelsTs, or change the entry"
     )
 
 
 def check_splits(splits: Any, manifest: Manifest, cases: Sequence[str]) -> None:
-    """Raises SplitError where a fold has a patient on both sides or an empty side, names cases that are not in the data
-    set, or where a case of the data set is in no fold. `splits` is the content of splits_final.json. Of a case without
-    an entry in the manifest nobody knows the patient; who calls this names such cases."""
+    """Check the content of splits_final.json.
+
+    Cases missing from the manifest are ignored here; the caller reports them.
+
+    Args:
+        splits: The content of the file.
+        manifest: The manifest.
+        cases: Training cases of the dataset.
+
+    Raises:
+        SplitError: A fold has a patient on both sides, an empty side or cases that are not in the dataset, or a case of
+            the dataset is in no fold.
+    """
     if not isinstance(splits, list) or not all(_is_split(split) for split in splits):
         raise SplitError(f'{SPLITS_NAME} must be a list of {{"train": [cases], "val": [cases]}}. {_FIX_SPLITS}')
-    existing, found = set(cases), []
+    existing, problems = set(cases), []
     named = {case for case in existing if manifest.find(case)}
     for index, split in enumerate(splits):
-        strangers = (set(split["train"]) | set(split["val"])) - existing
-        if strangers:
-            found.append(
-                f"fold {index} names {len(strangers)} case(s) that are not in the data set: {format_names(strangers)}"
+        unknown = (set(split["train"]) | set(split["val"])) - existing
+        if unknown:
+            problems.append(
+                f"fold {index} names {len(unknown)} case(s) that are not in the dataset: {format_names(unknown)}"
             )
-        training, validating = (
+        training, validation = (
             {manifest.patient_of(case) for case in split[side] if case in named} for side in ("train", "val")
         )
-        both = training & validating
+        both = training & validation
         if both:
-            found.append(f"fold {index} has {len(both)} patient(s) on both sides: {format_names(both)}")
+            problems.append(f"fold {index} has {len(both)} patient(s) on both sides: {format_names(both)}")
         for side in ("train", "val"):
             if not split[side]:
-                found.append(f"fold {index} has no case in {side!r}")
-    forgotten = existing - {case for split in splits for case in (*split["train"], *split["val"])}
-    if forgotten:
-        found.append(f"{len(forgotten)} case(s) of the data set are in no fold: {format_names(forgotten)}")
-    if found:
-        raise SplitError(f"{SPLITS_NAME}: " + "; ".join(found) + f". {_FIX_SPLITS}")
-
-
-_FIX_SPLITS = (
-    "Delete the file in the raw and the preprocessed folder (it is then made again, by patient), or correct it; which "
-    "patient a case belongs to stands in partial_labels.json."
-)
+                problems.append(f"fold {index} has no case in {side!r}")
+    missing = existing - {case for split in splits for case in (*split["train"], *split["val"])}
+    if missing:
+        problems.append(f"{len(missing)} case(s) of the dataset are in no fold: {format_names(missing)}")
+    if problems:
+        raise SplitError(f"{SPLITS_NAME}: " + "; ".join(problems) + f". {_FIX_SPLITS}")
 
 
 def split_findings(folders: Sequence[Path], manifest: Manifest, cases: Sequence[str]) -> list[str]:
-    """What `check_splits` says of the split in each of `folders` that has one, a line each; empty where all is well."""
-    found = []
+    """Check the splits_final.json in each folder that has one.
+
+    Args:
+        folders: Raw and preprocessed folder of the dataset.
+        manifest: The manifest.
+        cases: Training cases of the dataset.
+
+    Returns:
+        One message per file that `check_splits` refuses; empty where there is none.
+    """
+    messages = []
     for folder in folders:
         if (folder / SPLITS_NAME).exists():
             try:
                 check_splits(read_json(folder / SPLITS_NAME, SplitError), manifest, cases)
             except PartialLabelError as problem:
-                found.append(f"{folder}: {problem}")
-    return found
+                messages.append(f"{folder}: {problem}")
+    return messages
 
 
 def _is_split(split: Any) -> bool:
@@ -137,73 +188,73 @@ def _by_patient(manifest: Manifest, cases: Sequence[str]) -> dict[str, list[str]
 
 
 def _sole_annotated_patients(manifest: Manifest, patients: Mapping[str, list[str]]) -> dict[str, list[str]]:
-    """Patients who alone were annotated for a class, and those classes."""
-    experts: dict[str, list[str]] = {}
+    """Find patients who alone are annotated for a class, and those classes."""
+    annotated: dict[str, list[str]] = {}
     for patient, cases in patients.items():
         for name in sorted(manifest.annotated_classes(cases)):
-            experts.setdefault(name, []).append(patient)
-    only: dict[str, list[str]] = {}
-    for name, names in experts.items():
+            annotated.setdefault(name, []).append(patient)
+    sole: dict[str, list[str]] = {}
+    for name, names in annotated.items():
         if len(names) == 1:
-            only.setdefault(names[0], []).append(name)
-    return only
+            sole.setdefault(names[0], []).append(name)
+    return sole
 
 
 def _assign_folds(manifest: Manifest, patients: Mapping[str, list[str]], seed: int) -> list[list[str]]:
-    """Shuffles the patients within each domain and label set and deals them out like cards: folds of equal size."""
-    kinds: dict[tuple[str, ...], list[str]] = {}
+    """Shuffle the patients within each domain and set of annotated classes, and assign them to folds in turn."""
+    groups: dict[tuple[str, ...], list[str]] = {}
     for patient, cases in patients.items():
-        kind = (manifest.labels_of(cases[0]).domain, *sorted(manifest.annotated_classes(cases)))
-        kinds.setdefault(kind, []).append(patient)
+        group = (manifest.labels_of(cases[0]).domain, *sorted(manifest.annotated_classes(cases)))
+        groups.setdefault(group, []).append(patient)
     shuffler = random.Random(seed)
     queue: list[str] = []
-    for kind in sorted(kinds):
-        shuffler.shuffle(kinds[kind])
-        queue += kinds[kind]
+    for group in sorted(groups):
+        shuffler.shuffle(groups[group])
+        queue += groups[group]
     n_folds = min(N_FOLDS, len(queue))
     return [queue[index::n_folds] for index in range(n_folds)]
 
 
 def _keep_in_training(
-    manifest: Manifest, patients: Mapping[str, list[str]], validating: list[str]
+    manifest: Manifest, patients: Mapping[str, list[str]], validation: list[str]
 ) -> tuple[list[str], list[str]]:
-    """Moves patients from validation to training until training knows every class that the data set knows."""
+    """Move patients from validation to training until each class of the dataset is annotated in training."""
     warnings = []
-    for name in sorted(manifest.annotated_classes([case for cases in patients.values() for case in cases])):
-        experts = [p for p in patients if name in manifest.annotated_classes(patients[p])]
-        if all(expert in validating for expert in experts):
-            validating = [p for p in validating if p != experts[0]]
+    for name in sorted(manifest.annotated_classes(case for cases in patients.values() for case in cases)):
+        annotated = [p for p in patients if name in manifest.annotated_classes(patients[p])]
+        if all(patient in validation for patient in annotated):
+            validation = [p for p in validation if p != annotated[0]]
             warnings.append(
-                f"patient {experts[0]} stays in training in one more fold, or nobody there would know {name}"
+                f"patient {annotated[0]} stays in training in one more fold: no other one there is annotated for {name}"
             )
-    return validating, warnings
+    return validation, warnings
 
 
-def _split(patients: Mapping[str, list[str]], training: Sequence[str], validating: Sequence[str]) -> Split:
+def _split(patients: Mapping[str, list[str]], training: Sequence[str], validation: Sequence[str]) -> Split:
     return {
         "train": sorted(case for patient in training for case in patients[patient]),
-        "val": sorted(case for patient in validating for case in patients[patient]),
+        "val": sorted(case for patient in validation for case in patients[patient]),
     }
 
 
 def _official(manifest: Manifest, patients: Mapping[str, list[str]]) -> tuple[list[Split], list[str]]:
-    """The official validation part as one fold; nothing where there is none or where it would leak."""
+    """Make one fold of the official validation part; none where there is none or where a patient would leak."""
     sides = {
         patient: {manifest.labels_of(case).split == "val" for case in cases} for patient, cases in patients.items()
     }
-    validating = [patient for patient, side in sides.items() if True in side]
-    leaking = [patient for patient in validating if False in sides[patient]]
-    training = [patient for patient in patients if patient not in validating]
+    validation = [patient for patient, side in sides.items() if True in side]
+    leaking = [patient for patient in validation if False in sides[patient]]
+    training = [patient for patient in patients if patient not in validation]
     if leaking:
         return [], [
             f"no fold for the official split: it has {len(leaking)} patient(s) on both sides: {format_names(leaking)}"
         ]
-    if not validating or not training:
+    if not validation or not training:
         return [], []
-    fold = _split(patients, training, validating)
-    lost = manifest.annotated_classes(fold["val"]) - manifest.annotated_classes(fold["train"])
+    fold = _split(patients, training, validation)
+    lost = manifest.classes_without_annotation(fold["train"], sorted(manifest.annotated_classes(fold["val"])))
     warnings = [
         f"in the official split (the last fold) no training case is annotated for {name}: that fold cannot be trained"
-        for name in sorted(lost)
+        for name in lost
     ]
     return [fold], warnings

@@ -1,4 +1,4 @@
-"""A data set at a glance: per domain how many cases and patients there are, and how many know each structure."""
+"""Summarize a dataset in tables: cases, patients and annotations per domain."""
 
 from __future__ import annotations
 
@@ -19,60 +19,83 @@ def dataset_summary(
     test: Sequence[str],
     geometry: Mapping[str, Geometry],
 ) -> str:
-    """The tables that `check` and `merge` print, as plain text.
+    """Format the tables that `check` and `merge` print.
 
-    `training`, `test`: case identifiers; those that the manifest does not name are left out. `geometry`: of the images,
-    by case, as far as known.
+    Args:
+        manifest: The manifest.
+        classes: Foreground classes.
+        training: Training cases; those that the manifest does not name are left out.
+        test: Test cases; likewise.
+        geometry: Geometry of the image by case, as far as it is known.
+
+    Returns:
+        The tables as plain text.
     """
     training, test = ([case for case in cases if manifest.find(case)] for cases in (training, test))
     text = text_table(
-        ["domain", "training", "test", "patients", "official train / val / test", "pixel (mm)", "image (mm)"],
+        ["domain", "training", "test", "patients", "official train / val / test", "spacing (mm)", "image (mm)"],
         [
             [
                 domain,
-                str(len(_of(manifest, domain, training))),
-                str(len(_of(manifest, domain, test))),
-                str(len({manifest.patient_of(case) for case in _of(manifest, domain, [*training, *test])})),
-                _official(manifest, _of(manifest, domain, [*training, *test])),
-                _pixel(manifest, _of(manifest, domain, [*training, *test]), geometry),
-                _median(_of(manifest, domain, [*training, *test]), geometry, _extent_mm, "{:.0f}"),
+                str(len(_in_domain(manifest, domain, training))),
+                str(len(_in_domain(manifest, domain, test))),
+                str(len({manifest.patient_of(case) for case in _in_domain(manifest, domain, [*training, *test])})),
+                _official(manifest, _in_domain(manifest, domain, [*training, *test])),
+                _spacing(manifest, _in_domain(manifest, domain, [*training, *test]), geometry),
+                _median(_in_domain(manifest, domain, [*training, *test]), geometry, _extent_mm, "{:.0f}"),
             ]
             for domain in _domains(manifest, [*training, *test])
         ],
     )
-    text += "\nPixel and image size are medians; made-up pixel sizes are marked.\n"
+    text += "\nSpacing and image size are medians; made-up spacing is marked.\n"
     for part, cases in (("training", training), ("test", test)):
         if cases:
-            text += f"\nHow many {part} cases know each structure: annotated / absent / unknown\n"
+            text += f"\nNumber of {part} cases per structure: annotated / absent / unknown\n"
             text += annotation_table(manifest, classes, cases)
     return text
 
 
 def annotation_table(manifest: Manifest, classes: Sequence[str], cases: Sequence[str]) -> str:
-    """Per domain, for how many of `cases` each class is annotated / absent / unknown; plain text, a line per domain."""
+    """Count per domain for how many cases each class is annotated / absent / unknown.
+
+    Args:
+        manifest: The manifest.
+        classes: Foreground classes.
+        cases: Case identifiers.
+
+    Returns:
+        A table as plain text, one line per domain.
+    """
     return text_table(
         ["domain", *classes],
         [
-            [domain, *(_annotations(manifest, _of(manifest, domain, cases), name) for name in classes)]
+            [domain, *(_annotations(manifest, _in_domain(manifest, domain, cases), name) for name in classes)]
             for domain in _domains(manifest, cases)
         ],
     )
 
 
 def scale_warning(manifest: Manifest, cases: Iterable[str], geometry: Mapping[str, Geometry]) -> str | None:
-    """A warning where some cases have a measured pixel size and others a made-up one; else None."""
-    known: dict[bool, list[str]] = {True: [], False: []}
-    for case in cases:
-        known[spacing_is_known(manifest.labels_of(case), geometry.get(case))].append(case)
-    if not known[True] or not known[False]:
+    """Warn where some cases have measured spacing and others made-up spacing.
+
+    Args:
+        manifest: The manifest.
+        cases: Case identifiers.
+        geometry: Geometry of the image by case, as far as it is known.
+
+    Returns:
+        The warning; None where all spacing is measured or all is made up.
+    """
+    cases = list(cases)
+    if len({spacing_is_known(manifest.labels_of(case), geometry.get(case)) for case in cases}) < 2:
         return None
     lines = [
-        f"  {domain}: {_pixel(manifest, _of(manifest, domain, [*known[True], *known[False]]), geometry)} mm"
-        for domain in _domains(manifest, [*known[True], *known[False]])
+        f"  {domain}: {_spacing(manifest, _in_domain(manifest, domain, cases), geometry)} mm"
+        for domain in _domains(manifest, cases)
     ]
     return (
-        "measured and made-up pixel sizes are mixed. nnU-Net brings all images to one pixel size by these numbers; a "
-        "heart should then have about the same size everywhere. Median pixel size:\n"
+        "measured and made-up spacings are mixed. nnU-Net resamples all images to one spacing by these numbers; a "
+        "heart should then have about the same size everywhere. Median spacing:\n"
         + "\n".join(lines)
         + "\n  If that is not one scale, convert again with another nominal image depth (--depth-mm)."
     )
@@ -86,7 +109,7 @@ def _domains(manifest: Manifest, cases: Iterable[str]) -> list[str]:
     return sorted({_domain(manifest, case) for case in cases})
 
 
-def _of(manifest: Manifest, domain: str, cases: Iterable[str]) -> list[str]:
+def _in_domain(manifest: Manifest, domain: str, cases: Iterable[str]) -> list[str]:
     return [case for case in cases if _domain(manifest, case) == domain]
 
 
@@ -103,7 +126,7 @@ def _annotations(manifest: Manifest, cases: Sequence[str], name: str) -> str:
     return f"{annotated} / {absent} / {len(cases) - annotated - absent}"
 
 
-def _pixel(manifest: Manifest, cases: Sequence[str], geometry: Mapping[str, Geometry]) -> str:
+def _spacing(manifest: Manifest, cases: Sequence[str], geometry: Mapping[str, Geometry]) -> str:
     text = _median(cases, geometry, lambda g: g.spacing_mm, "{:.3g}")
     made_up = sum(not spacing_is_known(manifest.labels_of(case), geometry.get(case)) for case in cases)
     if not made_up:
@@ -121,7 +144,7 @@ def _median(
     quantity: Callable[[Geometry], tuple[float, ...]],
     number: str,
 ) -> str:
-    """The median per axis, as '0.3 x 0.3'; '2-D and 3-D' where the images differ in that; '?' where none is known."""
+    """Return the median per axis, as '0.3 x 0.3'; '2-D and 3-D' where images differ; '?' where none is known."""
     values = [quantity(geometry[case]) for case in cases if case in geometry]
     if not values:
         return "?"

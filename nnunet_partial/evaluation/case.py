@@ -16,7 +16,7 @@ from nnunet_partial.dataset.label_check import label_file_problem
 from nnunet_partial.dataset.summary import NO_DOMAIN
 from nnunet_partial.evaluation.metrics import measure, without_thin_axes
 from nnunet_partial.evaluation.records import PredictedSize, Record, Subject
-from nnunet_partial.labels import CaseLabels, Manifest
+from nnunet_partial.labels import CaseLabels
 from nnunet_partial.utils.masks import Scale
 from nnunet_partial.utils.text import format_values
 
@@ -91,11 +91,7 @@ def evaluate_case(task: Task) -> CaseResult:
         result.findings.append(f"{task.case}: the reference cannot be read: {problem}")
         return result
     problem_with_it = label_file_problem(
-        task.case,
-        ImageInfo(geometry, _values(array)),
-        Manifest({task.case: task.labels}),
-        task.classes,
-        task.ignore_label,
+        task.case, ImageInfo(geometry, _values(array)), task.labels, task.classes, task.ignore_label
     )
     if problem_with_it:
         result.findings.append(problem_with_it)

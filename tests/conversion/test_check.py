@@ -85,7 +85,7 @@ def test_nothing_is_wrong(sound: RawDataset) -> None:
 def test_the_tables(sound: RawDataset) -> None:
     domains, remark, training, test = check(sound.folder).overview.split("\n\n")
     assert cells(domains) == [
-        ["domain", "training", "test", "patients", "official train / val / test", "pixel (mm)", "image (mm)"],
+        ["domain", "training", "test", "patients", "official train / val / test", "spacing (mm)", "image (mm)"],
         ["a", "2", "0", "1", "2 / 0 / 0", "0.5 x 0.5", "3 x 4"],
         ["b", "1", "1", "2", "0 / 1 / 1", "0.5 x 0.5", "3 x 4"],
     ]
@@ -246,8 +246,8 @@ def test_a_class_drawn_without_being_declared(sound: RawDataset) -> None:
     edit_case(sound, "b_2", {"annotated": [], "domain": "b", "patient": "pc"})
     assert findings(sound) == {
         CONTENT: [
-            "b_1: LV drawn, but declared as annotated: MYO",
-            "b_2: LV drawn, but declared as annotated: nothing",
+            "b_1: LV present, but declared as annotated: MYO",
+            "b_2: LV present, but declared as annotated: nothing",
         ]
     }
 
@@ -315,7 +315,7 @@ def test_a_patient_in_training_and_in_test(sound: RawDataset) -> None:
     ("splits", "expected"),
     [
         ([{"train": ["a_1", "b_1"], "val": ["a_2"]}], says("fold 0", "1 patient(s) on both sides: pa")),
-        ([{"train": ["a_1", "a_2"], "val": ["b_1", "zz"]}], says("fold 0 names 1 case(s)", "not in the data set: zz")),
+        ([{"train": ["a_1", "a_2"], "val": ["b_1", "zz"]}], says("fold 0 names 1 case(s)", "not in the dataset: zz")),
         ([{"train": ["a_1"], "val": ["b_1"]}], says("1 case(s)", "in no fold: a_2")),
         ({"train": []}, says("must be a list")),
     ],

@@ -491,7 +491,7 @@ def test_cases_without_entry_and_classes_that_are_not_there(raw: Path) -> None:
 def test_a_class_drawn_without_being_declared(raw: Path) -> None:
     camus(raw)
     write_dataset(raw, "Dataset503_X", {"LV": 1, "RV": 2}, [Drawn("x", [1, 2], {"annotated": ["LV"]})])
-    assert "Dataset503_X: x: RV drawn, but declared as annotated" in refused(raw, "Dataset501_CAMUS", "Dataset503_X")
+    assert "Dataset503_X: x: RV present, but declared as annotated" in refused(raw, "Dataset501_CAMUS", "Dataset503_X")
 
 
 def test_an_unreadable_image(raw: Path) -> None:
@@ -523,10 +523,10 @@ def test_the_table_and_the_scale(raw: Path) -> None:
     # domain, training, test, patients, official, pixel, image (6 x 8 pixels of 0.5 and 0.8 mm)
     assert first[2].split() == ["camus", "4", "2", "3", "2", "/", "2", "/", "2", "0.5", "x", "0.5", "3", "x", "4"]
     assert first[3].split() == ["uda", "2", "1", "3", "none", "0.8", "x", "0.8", "(made", "up)", "5", "x", "6"]
-    training = out.overview.split("How many training cases")[1].splitlines()
+    training = out.overview.split("Number of training cases")[1].splitlines()
     assert "4 / 0 / 0  4 / 0 / 0  4 / 0 / 0  0 / 2 / 2  0 / 2 / 2" in training[3]
     assert "2 / 0 / 0  0 / 0 / 2  2 / 0 / 0  2 / 0 / 0  2 / 0 / 0" in training[4]
-    test = out.overview.split("How many test cases")[1].splitlines()
+    test = out.overview.split("Number of test cases")[1].splitlines()
     assert "2 / 0 / 0  2 / 0 / 0  2 / 0 / 0  0 / 1 / 1  0 / 1 / 1" in test[3]
     assert "1 / 0 / 0  0 / 0 / 1  1 / 0 / 0  1 / 0 / 0  1 / 0 / 0" in test[4]
     (scale,) = [warning for warning in out.warnings if "made-up" in warning]
@@ -600,7 +600,7 @@ def test_the_commands_without_torch(raw: Path) -> None:
     camus(raw), uda(raw)
     done = run_command("merge", "-i", "501", "502", "-d", "510", "--name", "Echo")
     assert done.returncode == 0, done.stderr
-    assert "How many training cases know each structure" in done.stdout
+    assert "Number of training cases per structure" in done.stdout
     assert says("Warning", "measured and made-up") in done.stdout.splitlines()
     checked = run_command("check", "-d", "510")
     assert checked.returncode == 0, checked.stdout + checked.stderr

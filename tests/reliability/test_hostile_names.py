@@ -128,5 +128,5 @@ def test_a_manifest_that_names_them_makes_no_file(name: str, raw: Path, tmp_path
 def test_a_data_set_is_looked_up_below_the_raw_folder(name: str, raw: Path, tmp_path: Path) -> None:
     write_dataset(raw, "Dataset001_A", {"LV": 1}, [Drawn("a1", (1,), {"annotated": ["LV"]})])
     (tmp_path / "elsewhere").mkdir()
-    with pytest.raises(DatasetError, match=r"no data set|data set is"):
+    with pytest.raises(DatasetError, match=r"no dataset|dataset is"):
         find_dataset(name)

@@ -340,7 +340,7 @@ device: cpu
     assert main(["study", "run", str(file)]) == 1
     said = capsys.readouterr().err
     for line, text in (
-        (2, "other: There is no data set 709"),
+        (2, "other: There is no dataset 709"),
         (2, "tr: Dataset702_NoTest has no test cases"),
         (4, "toy-without-RV-50: "),
         (5, "toy-b-without-LA: "),

@@ -370,7 +370,7 @@ def both(project: Project, change: Any) -> None:
         (lambda m: m["cases"]["a_p0_0"].update(annotated=["LV", "WALL"]), "'WALL' is declared annotated in 1 case"),
         (lambda m: m["cases"]["a_p0_0"].update(absent=["LV"]), "both annotated and absent"),
         (lambda m: m["cases"].pop("a_p0_1"), r"1 case\(s\) have no entry: a_p0_1"),
-        (lambda m: m["cases"]["a_p0_0"].update(annotated=["LV"]), "a_p0_0: MYO drawn"),
+        (lambda m: m["cases"]["a_p0_0"].update(annotated=["LV"]), "a_p0_0: MYO present"),
         (lambda m: m["cases"]["a_p0_0"].pop("annotated"), "case 'a_p0_0' has no 'annotated'"),
     ],
 )
@@ -445,7 +445,7 @@ def test_splits_are_made_by_patient_and_leaks_stop_the_start(project: Project) -
     with pytest.raises(SplitError, match=r"fold 1 has 1 patient\(s\) on both sides"):
         trainer_of(project).initialize()
     file.write_text(json.dumps([{"train": splits[0]["train"], "val": ["stranger"]}]))
-    with pytest.raises(SplitError, match="not in the data set: stranger"):
+    with pytest.raises(SplitError, match="not in the dataset: stranger"):
         trainer_of(project).initialize()
 
 

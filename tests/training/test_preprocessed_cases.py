@@ -135,7 +135,7 @@ def test_what_was_found_right_for_some_cases_says_nothing_of_others(start: Start
     away = (start.raw.folder / "labelsTr" / "A_0.nii.gz").rename(start.raw.folder / "A_0.nii.gz")
     start.labels(CASES[1:])
     away.rename(start.raw.folder / "labelsTr" / "A_0.nii.gz")
-    with pytest.raises(ManifestError, match="A_0: LA drawn"):
+    with pytest.raises(ManifestError, match="A_0: LA present"):
         start.labels()
 
 
