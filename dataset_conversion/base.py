@@ -361,15 +361,3 @@ def classes_in_mask(mask: NDArray[Any], classes: Sequence[str]) -> tuple[str, ..
         Names in the order of `classes`; empty if there is only background.
     """
     return tuple(name for value, name in enumerate(classes, start=1) if (mask == value).any())
-
-
-def without_none(**info: Any) -> dict[str, Any]:
-    """Keep the entries of a case that are known.
-
-    Args:
-        info: Entries of `CaseLabels.info`; None where the dataset does not say.
-
-    Returns:
-        The entries that are not None, in their order.
-    """
-    return {name: value for name, value in info.items() if value is not None}

@@ -131,7 +131,7 @@ def open_contours(mask: NDArray[np.uint8]) -> Iterator[str]:
 
 ENDINGS = (".nii.gz", ".nii")
 
-#: A header says the true pixel size where it is not the dummy 1 x 1 mm and lies between these, in mm.
+#: A header says the true spacing where it is not the dummy 1 x 1 mm and lies between these, in mm.
 SMALLEST_MM, LARGEST_MM = 0.05, 1.5
 
 
@@ -159,7 +159,7 @@ class ChamberVideo(SourceItem):
 
 @dataclass(frozen=True)
 class CardiacFamily(DataSet):
-    """What the data sets of the family have in common; a subclass finds the files.
+    """What the datasets of the family have in common; a subclass finds the files.
 
     `depth_mm`: how deep a picture is taken to be, from the top to the bottom row, where its header does not say.
     """
@@ -173,7 +173,7 @@ class CardiacFamily(DataSet):
 
     @classmethod
     def add_options(cls, parser: argparse.ArgumentParser) -> None:
-        add_depth_option(parser, "where a file does not say its pixel size")
+        add_depth_option(parser, "where a file does not say its spacing")
 
     @property
     def reads_cut_off_labels(self) -> bool:
@@ -253,7 +253,7 @@ class CardiacFamily(DataSet):
             picture, mask = picture.T, mask.T
             spacing_mm = None if spacing_mm is None else (spacing_mm[1], spacing_mm[0])
         pixel_mm = self.depth_mm / picture.shape[0]
-        info = {
+        entry = {
             "view": "4CH",
             "frame": frame,
             "interpolated": False,
@@ -267,7 +267,7 @@ class CardiacFamily(DataSet):
             annotated=tuple(name for value, name in enumerate(CLASSES, start=1) if (mask == value).any()),
             domain=self.name,
             patient=source.patient,
-            info=info,
+            info=entry,
         )
         return ConvertedCase(source.identifier(frame), picture, mask, spacing_mm or (pixel_mm, pixel_mm), labels)
 

@@ -113,7 +113,7 @@ def read_tracings(path: Path) -> dict[str, TracedVideo]:
         frame = parse_int(row["Frame"])
         if frame is None or frame < 0:
             traced.problems.setdefault(
-                None, f"line {line} of {path.name}: Frame is {row['Frame']!r}, expected a whole number from 0"
+                None, f"line {line} of {path.name}: Frame is {row['Frame']!r}, expected an integer from 0"
             )
             continue
         ends = [parse_number(row[end]) for end in _ENDS]
@@ -352,7 +352,7 @@ class EchoNetDynamic(DataSet):
         mask: NDArray[np.bool_],
         irregular: bool,
     ) -> ConvertedCase:
-        info = {
+        entry = {
             "split": source.split,
             "view": "4CH",
             "phase": phase,
@@ -366,7 +366,7 @@ class EchoNetDynamic(DataSet):
             annotated=self.classes,
             domain="echonet",
             patient=source.patient,
-            info=info,
+            info=entry,
         )
         pixel_mm = self.depth_mm / image.shape[0]
         return ConvertedCase(identifier, image, mask.astype(np.uint8), (pixel_mm, pixel_mm), labels)

@@ -3,7 +3,7 @@
 Reddy et al., "Video-Based Deep Learning for Automated Assessment of Left Ventricular Ejection Fraction in Pediatric
 Patients", JASE 2023, https://doi.org/10.1016/j.echo.2023.01.015
 
-EchoNet-Pediatric's two tables per view: which clips there are, and the outlines of the left ventricle in them.
+EchoNet-Pediatric's two tables per view: which clips there are, and the contours of the left ventricle in them.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Clip:
 
 @dataclass
 class Outlines:
-    """The outlines of one clip: vertices (n, 2), x and y, by frame as the table counts.
+    """The contours of one clip: vertices (n, 2), x and y, by frame as the table counts.
 
     `problems` by frame (None: the frame itself cannot be read); `nothing`: "No Systolic", as the table says.
     """
@@ -131,7 +131,7 @@ def _problem(row: Row, frame: int | None) -> str | None:
     """What is wrong with a row; None for a vertex, and for a row that says that there is nothing to trace."""
     if frame is None:
         if not _NOTHING.fullmatch(row["Frame"]):
-            return f"Frame is {row['Frame']!r}, expected a whole number, 'No Systolic' or 'No Diastolic'"
+            return f"Frame is {row['Frame']!r}, expected an integer, 'No Systolic' or 'No Diastolic'"
         return f"Frame is {row['Frame']!r}, yet there is a vertex" if row["X"] or row["Y"] else None
     if frame < 0:
         return f"Frame is {row['Frame']!r}, expected a number from 0"
@@ -158,7 +158,7 @@ def without_repeats(points: Points) -> Points:
     return points[changed] if changed.any() else points[:1]
 
 
-#: The folders of the data set, and the view as every data set here calls it.
+#: The folders of the dataset, and the view as every dataset here calls it.
 VIEWS = {"A4C": "4CH", "PSAX": "PSAX"}
 
 #: No atrium is in the short axis of the ventricle; the right ventricle is, and nobody drew it.
@@ -194,7 +194,7 @@ class EchoNetPediatric(DataSet):
     """EchoNet-Pediatric. `frame_base`: the number of the first frame in the table of tracings, 0 or 1.
 
     `val_folds`, `test_folds`: which of the ten folds validate and test; none by default. `depth_mm`: from the top to
-    the bottom row; the set has no pixel size, so it is a guess, and every case says so.
+    the bottom row; the set has no spacing, so it is a guess, and every case says so.
     """
 
     frame_base: int = 0
@@ -341,7 +341,7 @@ class EchoNetPediatric(DataSet):
         image: NDArray[np.uint8],
         mask: NDArray[np.bool_],
     ) -> ConvertedCase:
-        info = {
+        entry = {
             "split": source.split,
             "view": source.view,
             "phase": phase,
@@ -356,7 +356,7 @@ class EchoNetPediatric(DataSet):
             absent=ABSENT[source.view],
             domain="pediatric",
             patient=f"pediatric_{clip.patient}",
-            info=info,
+            info=entry,
         )
         pixel_mm = self.depth_mm / image.shape[0]
         return ConvertedCase(identifier, image, mask.astype(np.uint8), (pixel_mm, pixel_mm), labels)

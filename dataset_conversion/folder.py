@@ -206,7 +206,7 @@ class OwnFolder(DataSet):
         parser.add_argument(
             "--volumes", action="store_true", help="the files are volumes (slices, rows, cols), not flat pictures"
         )
-        add_depth_option(parser, "PNG files have no pixel size")
+        add_depth_option(parser, "PNG files have no spacing")
 
     def meaning(self) -> dict[int, str]:
         """Class by value of the masks. Raises ConversionError where `class_values` cannot be understood."""
@@ -265,7 +265,7 @@ class OwnFolder(DataSet):
         for text in compare_geometry(image, mask):
             yield Note(source.name, text)
         if image.is_color:
-            yield Note(source.name, f"{source.image} has colours; their brightness is taken")
+            yield Note(source.name, f"{source.image} has colors; their brightness is taken")
         drawn = self._numbers(source.labels)
         labels = replace(source.labels, info={**source.labels.info, "spacing_known": image.spacing_mm is not None})
         pixel_mm = self.depth_mm / image.array.shape[0]
@@ -283,7 +283,7 @@ class OwnFolder(DataSet):
         yield case
 
     def _numbers(self, labels: CaseLabels) -> Mapping[str, int]:
-        """The value in the data set of each class that was drawn."""
+        """The value in the dataset of each class that was drawn."""
         return {name: self.classes.index(name) + 1 for name in labels.annotated}
 
 

@@ -117,7 +117,7 @@ def _clips(rows: Sequence[Sequence[Any]], columns: dict[str, int]) -> list[Clip]
 
 
 def _frame(cell: Any) -> int | None:
-    """The whole number in a cell, also one that is stored as text."""
+    """The integer in a cell, also one that is stored as text."""
     try:
         value = float(cell)
         return int(value) if value.is_integer() else None
@@ -193,7 +193,7 @@ SLUG = "https://www.kaggle.com/datasets/aysendegerli/hmcqu-dataset"
 
 @dataclass(frozen=True)
 class HmcLayout:
-    """One way in which the data set was packed."""
+    """One way in which the dataset was packed."""
 
     title: str
     workbook: str
@@ -220,13 +220,13 @@ class MaskedClip(SourceItem):
 
     @property
     def stem(self) -> str:
-        """The name without spaces, unique in the data set."""
+        """The name without spaces, unique in the dataset."""
         return "".join(self.name.split())
 
 
 @dataclass(frozen=True)
 class HmcPart:
-    """A copy of the data set on disk, whichever way it was packed."""
+    """A copy of the dataset on disk, whichever way it was packed."""
 
     root: Path
     shape: HmcLayout
@@ -249,7 +249,7 @@ class HmcPart:
 
 @dataclass(frozen=True)
 class HmcQu(DataSet):
-    """HMC-QU, the clips with masks. `depth_mm`: from the top to the bottom row; the set has no pixel size."""
+    """HMC-QU, the clips with masks. `depth_mm`: from the top to the bottom row; the set has no spacing."""
 
     depth_mm: float = DEPTH_MM
 

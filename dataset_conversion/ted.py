@@ -1,14 +1,12 @@
-"""TED: whole cycles of 98 CAMUS patients in four-chamber view, left ventricle and its wall drawn in every frame.
+"""TED: whole cycles of 98 CAMUS patients in four-chamber view, left ventricle and myocardium annotated in every frame.
 
-Painchaud et al., "Echocardiography Segmentation With Enforced Temporal Consistency", IEEE TMI 2022,
-https://doi.org/10.1109/TMI.2022.3173669
+TED numbers the patients differently from CAMUS. Which patient an image shows is found by comparing it with the images
+of CAMUS: two releases of one recording differ in spacing and rounding, two hearts differ in everything. So the images
+are reduced to thumbnails of equal size, and correlated.
 
-Who the patients of TED are in CAMUS, found out by comparing pictures: the two number the same people differently.
-
-Finds out which patient a picture shows, by comparing it with pictures of patients whose names are known.
-
-Two releases of one recording differ in pixel size and rounding, two hearts differ in everything. So pictures are made
-small and equal in size, and their correlation is looked at.
+References:
+    Painchaud et al., "Echocardiography Segmentation With Enforced Temporal Consistency", IEEE TMI 2022,
+    https://doi.org/10.1109/TMI.2022.3173669
 """
 
 from __future__ import annotations
@@ -17,7 +15,7 @@ import argparse
 import itertools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -27,147 +25,40 @@ from numpy.typing import NDArray
 from nnunet_partial.errors import ConversionError
 from nnunet_partial.labels import SAME_PEOPLE_AS, CaseLabels
 
-from .base import ConvertedCase, DataSet, Note, Skipped, SourceItem, not_found, require_folder, require_identifier
-from .camus import Patients, ViewInfo, find_patients, read_cfg
+from .base import (
+    ConvertedCase,
+    DataSet,
+    Note,
+    Skipped,
+    SourceItem,
+    SourceScan,
+    classes_in_mask,
+    not_found,
+    require_folder,
+    require_identifier,
+)
+from .camus import CamusPatients, ViewInfo, find_patients, read_cfg
 from .readers.images import read_image
 
-#: Side of the small pictures.
-SIDE = 64
-#: The same frame in another pixel size correlates with more than 0.999, with its neighbour in time with 0.99 (seen in a
-#: real sequence); diastole and systole of one heart with 0.9.
-MIN_CORRELATION = 0.985
-#: By so much the runner-up, another patient, must stay behind.
-MIN_CORRELATION_MARGIN = 0.02
-
-
-@dataclass(frozen=True)
-class FrameIndex:
-    """Pictures of known patients: `small` (n, SIDE * SIDE), a row each, and whom each shows."""
-
-    small: NDArray[np.float32]
-    patients: tuple[str, ...]
-
-    @classmethod
-    def of(cls, pictures: Iterable[tuple[str, NDArray[Any]]]) -> FrameIndex:
-        """From (patient, picture (rows, cols)); pictures of one grey all over are left out."""
-        rows, patients = [], []
-        for patient, picture in pictures:
-            row = thumbnail(picture)
-            if row.any():
-                rows.append(row)
-                patients.append(patient)
-        return cls(np.array(rows, np.float32).reshape(-1, SIDE * SIDE), tuple(patients))
-
-    def who(self, picture: NDArray[Any]) -> str | None:
-        """The patient whom `picture` (rows, cols) shows; None where nobody fits, or more than one."""
-        likeness: dict[str, float] = {}
-        for patient, value in zip(self.patients, (self.small @ thumbnail(picture)).tolist(), strict=True):
-            likeness[patient] = max(value, likeness.get(patient, -1.0))
-        best = sorted(likeness, key=likeness.__getitem__, reverse=True)[:2]
-        if not best or likeness[best[0]] < MIN_CORRELATION:
-            return None
-        alone = len(best) == 1 or likeness[best[1]] < likeness[best[0]] - MIN_CORRELATION_MARGIN
-        return best[0] if alone else None
-
-
-def thumbnail(picture: NDArray[Any]) -> NDArray[np.float32]:
-    """The picture (rows, cols) as SIDE * SIDE numbers with mean 0 and length 1, so that a product is a correlation.
-
-    All 0 for a picture of one grey.
-    """
-    from skimage.transform import resize
-
-    values = np.asarray(resize(picture.astype(np.float64), (SIDE, SIDE), order=1, anti_aliasing=True)).ravel()  # type: ignore[no-untyped-call]
-    values = values - values.mean()
-    length = float(np.sqrt((values**2).sum()))
-    return (values / length if length > 1e-6 else np.zeros_like(values)).astype(np.float32)
-
-
-def is_sorted(found: Sequence[str]) -> bool:
-    """Whether each name comes after the one before."""
-    return all(first < second for first, second in itertools.pairwise(found))
-
-
-@dataclass(frozen=True)
-class PatientMatch:
-    """A patient of CAMUS: the name and the official split that the converter of CAMUS gives."""
-
-    name: str
-    split: str | None
-
-
-def match_camus_patients(camus: Path, pictures: Mapping[str, NDArray[Any] | None]) -> dict[str, PatientMatch]:
-    """By name of a picture (rows, cols; None where there is none), whom it shows.
-
-    The ED and ES stills are looked at first, the sequences only for whom is not among them. Left out is who is not
-    found, and any two pictures that are said to show one person. Raises ConversionError where `camus` is no CAMUS.
-    """
-    patients = find_patients(camus)
-    found: dict[str, str] = {}
-    for kinds in (("ED", "ES"), (patients.dialect.sequence,)):
-        rest = {name: picture for name, picture in pictures.items() if picture is not None and name not in found}
-        if rest:
-            album = FrameIndex.of(_pictures(patients, kinds))
-            guesses = {name: album.who(picture) for name, picture in rest.items()}
-            found.update({name: patient for name, patient in guesses.items() if patient is not None})
-    splits, prefix = patients.splits(), patients.dialect.prefix
-    return {
-        name: PatientMatch(f"camus_{prefix}{patient}", splits.get(patient))
-        for name, patient in found.items()
-        if list(found.values()).count(patient) == 1
-    }
-
-
-def _pictures(patients: Patients, kinds: tuple[str, ...]) -> Iterator[tuple[str, NDArray[Any]]]:
-    """(patient, picture) for every four-chamber picture of these kinds that can be read."""
-    for folder in patients.folders():
-        for kind in kinds:
-            try:
-                array, _ = read_image(folder / f"{folder.name}_4CH_{kind}{patients.dialect.ending}")
-            except ConversionError:
-                continue
-            for frame in array if array.ndim == 3 else array[None]:
-                yield folder.name, np.asarray(frame)
-
-
 VIEW = "4CH"
-FRAMES = ("all", "ed-es")
-_PLACES = (".", "database", "TED/database", "TED")
-_PATIENT = re.compile(r"patient\d{3}")
 
+#: Choices of `Ted.frames`.
+TED_FRAMES = ("all", "ed-es")
 
-@dataclass(frozen=True)
-class TedPatient(SourceItem):
-    """One patient. `person`: who that is in CAMUS; None where --camus was not given or nobody was found."""
-
-    folder: Path
-    person: PatientMatch | None = None
-
-    def file(self, what: str) -> Path:
-        """patient001/patient001_4CH_sequence.mhd for "sequence"."""
-        return self.folder / f"{self.folder.name}_{VIEW}_{what}.mhd"
-
-    @property
-    def own_name(self) -> str:
-        return f"ted_{self.folder.name}"
-
-    @property
-    def cfg(self) -> Path:
-        """The text file of TED, or one that is named as in CAMUS."""
-        own, camus = self.folder / f"{self.folder.name}_{VIEW}_info.cfg", self.folder / f"Info_{VIEW}.cfg"
-        return camus if camus.is_file() and not own.is_file() else own
-
-    def identifier(self, moment: str) -> str:
-        """ted_patient001_4CH_ED for "ED"."""
-        return f"{self.own_name}_{VIEW}_{moment}"
+#: Beginning of the subject of notes about the CAMUS name of a patient; `summarise_notes` makes one note of them.
+_MATCH_NOTE = "found: "
 
 
 @dataclass(frozen=True)
 class Ted(DataSet):
-    """TED. `frames`: "all" of the cycle or only "ed-es". `camus`: folder of CAMUS, in which each patient is looked up.
+    """Convert TED.
 
-    The patients are those of CAMUS under other numbers. With `camus` each gets the name and the official split that it
-    has there, and who is not found is left out; without, they must not be merged with CAMUS.
+    The patients are those of CAMUS under other numbers. With `camus`, each gets the name and the official split that it
+    has there, and who is not found is left out; without, TED must not be merged with CAMUS.
+
+    Attributes:
+        frames: "all" of the cycle, or only "ed-es".
+        camus: Folder of CAMUS, in which each patient is looked up; None to keep TED's numbers.
     """
 
     frames: str = "all"
@@ -177,9 +68,9 @@ class Ted(DataSet):
     title: ClassVar[str] = "TED: LV and MYO in 4CH, whole cycles of CAMUS patients"
     description: ClassVar[str] = (
         "TED (Painchaud et al. 2022): 98 patients of CAMUS under other numbers, four-chamber view, left ventricle and "
-        "its wall drawn in every frame of a cycle. Ask for it at https://humanheart-project.creatis.insa-lyon.fr; CC "
-        "BY-NC-SA 4.0 and the terms of the data set, not to be passed on. Give the unpacked folder TED (or its "
-        "database), and with --camus that of CAMUS."
+        "myocardium annotated in every frame of a cycle. Ask for it at "
+        "https://humanheart-project.creatis.insa-lyon.fr; CC BY-NC-SA 4.0 and the terms of the dataset, not to be "
+        "passed on. Give the unpacked folder TED (or its database), and with --camus that of CAMUS."
     )
     default_name: ClassVar[str] = "TED"
     classes: ClassVar[tuple[str, ...]] = ("LV", "MYO")
@@ -187,62 +78,66 @@ class Ted(DataSet):
     license: ClassVar[str] = "CC BY-NC-SA 4.0; see LICENSE_TERMS.md of TED; not to be passed on"
 
     def __post_init__(self) -> None:
-        if self.frames not in FRAMES:
-            raise ConversionError(f"frames is {self.frames!r}, expected one of {', '.join(FRAMES)}")
+        """Check the options."""
+        if self.frames not in TED_FRAMES:
+            raise ConversionError(f"frames is {self.frames!r}, expected one of {', '.join(TED_FRAMES)}")
 
     @classmethod
     def add_options(cls, parser: argparse.ArgumentParser) -> None:
+        """Add --frames and --camus; see `DataSet.add_options`."""
         parser.add_argument(
             "--frames",
-            choices=FRAMES,
+            choices=TED_FRAMES,
             default="all",
             help="all: every frame of the cycle; ed-es: the two that the cfg file names (default: %(default)s)",
         )
         parser.add_argument(
             "--camus",
             metavar="FOLDER",
-            help="your copy of CAMUS: finds out who each patient is there by comparing pictures, which takes a minute "
-            "or two. Needed before the two may be merged: they are the same people (default: patients keep TED's "
-            "numbers)",
+            help="your copy of CAMUS: find the name of each patient there by comparing images, which takes a minute or "
+            "two. Needed before the two may be merged: they are the same patients (default: keep TED's numbers)",
         )
 
-    def sources(self) -> Sequence[TedPatient]:
-        """With `camus` not quick: the pictures of both data sets are compared."""
-        sources = [TedPatient(folder.name, folder) for folder in find_patient_folders(self.root)]
-        if self.camus is None:
-            return sources
-        people = match_camus_patients(Path(self.camus), {source.name: _diastole(source) for source in sources})
-        return [TedPatient(source.name, source.folder, people.get(source.name)) for source in sources]
+    def scan(self) -> SourceScan:
+        """Scan the folder once; see `DataSet.scan`.
 
-    def remarks(self) -> Iterator[Note]:
+        With `camus` this takes a minute or two: the images of both datasets are compared.
+        """
+        patients = [TedPatient(folder.name, folder) for folder in find_patient_folders(self.root)]
         if self.camus is None:
-            yield Note(
-                "patients",
+            text = (
                 "TED's patients are patients of CAMUS under other numbers. Do not train on one and test on the other, "
-                "and do not put both into one data set (merge refuses it): one heart would be on both sides of a "
-                "split. To use them together, convert TED with --camus FOLDER",
+                "and do not put both into one dataset (merge refuses it): one patient would be on both sides of a "
+                "split. To use them together, convert TED with --camus FOLDER"
             )
+            return SourceScan(patients, [Note("patients", text)])
+        matches = match_camus_patients(Path(self.camus), {patient.name: _ed_frame(patient) for patient in patients})
+        return SourceScan([replace(patient, match=matches.get(patient.name)) for patient in patients])
 
     def summarise_notes(self, notes: Sequence[Note]) -> Sequence[Note]:
-        """One note that says who everybody is in CAMUS, with a warning where the numbers there do not rise with TED's,
-        as they should."""
-        found = sorted((note.about, note.text) for note in notes if note.about.startswith(_FOUND))
-        rest = [note for note in notes if not note.about.startswith(_FOUND)]
-        if not found:
+        """Summarize the matches as one note; see `DataSet.summarise_notes`.
+
+        It holds a warning where the numbers in CAMUS do not rise with those in TED, as they should.
+        """
+        matches = sorted((note.about, note.text) for note in notes if note.about.startswith(_MATCH_NOTE))
+        rest = [note for note in notes if not note.about.startswith(_MATCH_NOTE)]
+        if not matches:
             return rest
-        pairs = ", ".join(f"{about.removeprefix(_FOUND)} = {text}" for about, text in found)
-        odd = "" if is_sorted([text for _, text in found]) else "numbers should rise in both and do not, look at them: "
-        return [Note("patients", f"{len(found)} found in CAMUS: {odd}{pairs}"), *rest]
+        pairs = ", ".join(f"{about.removeprefix(_MATCH_NOTE)} = {text}" for about, text in matches)
+        names = [text for _, text in matches]
+        warning = "" if is_sorted(names) else "numbers should rise in both and do not, check them: "
+        return [Note("patients", f"{len(matches)} found in CAMUS: {warning}{pairs}"), *rest]
 
     def read(self, source: SourceItem) -> Iterator[ConvertedCase | Skipped | Note]:
+        """Read the sequence of one patient; see `DataSet.read`."""
         assert isinstance(source, TedPatient)
         require_identifier(source.identifier("ED"))
         if self.camus is not None:
-            if source.person is None:
-                text = f"looks like no patient of CAMUS in {self.camus}, or like several; nobody knows which split is"
-                yield Skipped(source.own_name, f"{text} its own. Without --camus it can be converted on its own")
+            if source.match is None:
+                text = f"matches no patient of CAMUS in {self.camus}, or several, so that its split is unknown."
+                yield Skipped(source.ted_name, f"{text} Without --camus it can be converted")
                 return
-            yield Note(f"{_FOUND}{source.own_name}", source.person.name)
+            yield Note(f"{_MATCH_NOTE}{source.ted_name}", source.match.name)
         info = read_cfg(source.cfg)
         if info is None:
             yield Note(source.name, f"{source.cfg.name} is missing: ED, ES, quality and EF are not known")
@@ -251,7 +146,7 @@ class Ted(DataSet):
         masks, _ = _sequence(source, "sequence_gt")
         if images.shape != masks.shape:
             raise ConversionError(f"image and mask differ in shape: {images.shape} and {masks.shape}")
-        yield from _odd_numbers(source, info, len(images))
+        yield from _contradictions(source, info, len(images))
         yield from self._cases(source, info, images, masks, spacing_mm)
 
     def _cases(
@@ -266,25 +161,25 @@ class Ted(DataSet):
         wanted = range(len(images)) if self.frames == "all" else sorted(f for f in moments if f < len(images))
         if self.frames == "ed-es" and len(wanted) < 2:
             yield Skipped(
-                source.own_name, f"{source.cfg.name} does not say which of {len(images)} frames are ED and ES"
+                source.ted_name, f"{source.cfg.name} does not say which of {len(images)} frames are ED and ES"
             )
         for frame in wanted:
             identifier = source.identifier(moments.get(frame, f"F{frame:03d}"))
-            drawn = [name for value, name in enumerate(self.classes, start=1) if (masks[frame] == value).any()]
-            if not drawn and not masks[frame].any():
-                yield Skipped(identifier, f"nothing is drawn in frame {frame + 1} of the sequence")
+            annotated = classes_in_mask(masks[frame], self.classes)
+            if not masks[frame].any():
+                yield Skipped(identifier, f"nothing is annotated in frame {frame + 1} of the sequence")
                 continue
-            if len(drawn) < len(self.classes):
-                lacking = ", ".join(name for name in self.classes if name not in drawn)
-                yield Note(identifier, f"{lacking} has no pixel in this frame: taken as unknown")
-            labels = self._labels(source, info, tuple(drawn), frame, moments.get(frame))
+            if len(annotated) < len(self.classes):
+                missing = ", ".join(name for name in self.classes if name not in annotated)
+                yield Note(identifier, f"{missing} has no pixel in this frame: taken as unknown")
+            labels = self._labels(source, info, annotated, frame, moments.get(frame))
             yield ConvertedCase(identifier, images[frame], masks[frame], spacing_mm, labels)
 
     def _labels(
-        self, source: TedPatient, info: ViewInfo, drawn: tuple[str, ...], frame: int, phase: str | None
+        self, source: TedPatient, info: ViewInfo, annotated: tuple[str, ...], frame: int, phase: str | None
     ) -> CaseLabels:
         entry = {
-            "split": source.person.split if source.person else None,
+            "split": source.match.split if source.match else None,
             "view": VIEW,
             "phase": phase,
             "frame": frame,
@@ -295,37 +190,239 @@ class Ted(DataSet):
             SAME_PEOPLE_AS: "camus",
         }
         return CaseLabels.from_fields(
-            annotated=drawn,
+            annotated=annotated,
             domain="ted",
-            patient=source.person.name if source.person else source.own_name,
+            patient=source.match.name if source.match else source.ted_name,
             info=entry,
         )
 
 
-#: Notes whose name begins so say who a patient is; `summarise_notes` makes one of them.
-_FOUND = "found: "
+@dataclass(frozen=True)
+class TedPatient(SourceItem):
+    """Represent one patient.
+
+    Attributes:
+        folder: Folder of the patient.
+        match: The patient in CAMUS; None where CAMUS was not given, or nobody matches.
+    """
+
+    folder: Path
+    match: PatientMatch | None = None
+
+    def file(self, what: str) -> Path:
+        """Return the path of a file of this patient.
+
+        Args:
+            what: Such as "sequence", for patient001/patient001_4CH_sequence.mhd.
+
+        Returns:
+            The path; the file may be missing.
+        """
+        return self.folder / f"{self.folder.name}_{VIEW}_{what}.mhd"
+
+    @property
+    def ted_name(self) -> str:
+        """Return the patient for the manifest, where CAMUS was not given."""
+        return f"ted_{self.folder.name}"
+
+    @property
+    def cfg(self) -> Path:
+        """Return the path of the text file of TED, or of one that is named as in CAMUS."""
+        own, camus = self.folder / f"{self.folder.name}_{VIEW}_info.cfg", self.folder / f"Info_{VIEW}.cfg"
+        return camus if camus.is_file() and not own.is_file() else own
+
+    def identifier(self, moment: str) -> str:
+        """Return the identifier of a case.
+
+        Args:
+            moment: Such as "ED", for ted_patient001_4CH_ED.
+
+        Returns:
+            The identifier.
+        """
+        return f"{self.ted_name}_{VIEW}_{moment}"
+
+
+@dataclass(frozen=True)
+class PatientMatch:
+    """Name a patient as the converter of CAMUS does.
+
+    Attributes:
+        name: Patient for the manifest.
+        split: Official split; None where there is none.
+    """
+
+    name: str
+    split: str | None
 
 
 def find_patient_folders(root: Path) -> list[Path]:
-    """The folders patient001, patient002, ... below `root`. Raises ConversionError where there is none."""
+    """Find the folders patient001, patient002, ... of TED.
+
+    Args:
+        root: Folder that the user names.
+
+    Returns:
+        The folders, sorted.
+
+    Raises:
+        ConversionError: If there is none.
+    """
     require_folder(root)
     for place in _PLACES:
         folder = root / place
         if folder.is_dir():
-            found = sorted(p for p in folder.iterdir() if p.is_dir() and _PATIENT.fullmatch(p.name))
-            if found:
-                return found
+            folders = sorted(p for p in folder.iterdir() if p.is_dir() and _PATIENT.fullmatch(p.name))
+            if folders:
+                return folders
     raise not_found(root, "folders patient001, patient002, ... (three digits) of TED, in it or in its database")
 
 
+def match_camus_patients(camus: Path, images: Mapping[str, NDArray[Any] | None]) -> dict[str, PatientMatch]:
+    """Find out which patients of CAMUS images show.
+
+    The ED and ES images are compared first, the sequences only for patients not among them.
+
+    Args:
+        camus: Folder of CAMUS.
+        images: Image (rows, cols) by name; None where there is none.
+
+    Returns:
+        Patient by name of the image. Images without a match, and images that match the same patient, are left out.
+
+    Raises:
+        ConversionError: If `camus` is not a copy of CAMUS.
+    """
+    patients = find_patients(camus)
+    matches: dict[str, str] = {}
+    for kinds in (("ED", "ES"), (patients.release.sequence,)):
+        rest = {name: image for name, image in images.items() if image is not None and name not in matches}
+        if rest:
+            index = FrameIndex.from_images(_camus_images(patients, kinds))
+            new = {name: index.match(image) for name, image in rest.items()}
+            matches.update({name: patient for name, patient in new.items() if patient is not None})
+    splits, prefix = patients.splits, patients.release.prefix
+    return {
+        name: PatientMatch(f"camus_{prefix}{patient}", splits.get(patient))
+        for name, patient in matches.items()
+        if list(matches.values()).count(patient) == 1
+    }
+
+
+def _camus_images(patients: CamusPatients, kinds: tuple[str, ...]) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Yield (patient, image) for every four-chamber image of these kinds that can be read."""
+    for folder in patients.folders:
+        for kind in kinds:
+            try:
+                array, _ = read_image(folder / f"{folder.name}_4CH_{kind}{patients.release.ending}")
+            except ConversionError:
+                continue
+            for frame in array if array.ndim == 3 else array[None]:
+                yield folder.name, np.asarray(frame)
+
+
+#: Rows and columns of a thumbnail.
+THUMBNAIL_SIDE = 64
+
+#: Correlation of two thumbnails from which they show one patient. The same frame in another spacing correlates with
+#: more than 0.999, with its neighbor in time with 0.99 (seen in a real sequence); ED and ES of one heart with 0.9.
+MIN_CORRELATION = 0.985
+
+#: By so much the correlation with any other patient must be lower.
+MIN_CORRELATION_MARGIN = 0.02
+
+
+@dataclass(frozen=True)
+class FrameIndex:
+    """Hold thumbnails of known patients.
+
+    Attributes:
+        thumbnails: Array of shape (n, pixels of a thumbnail), one image per row.
+        patients: Patient of each row.
+    """
+
+    thumbnails: NDArray[np.float32]
+    patients: tuple[str, ...]
+
+    @classmethod
+    def from_images(cls, images: Iterable[tuple[str, NDArray[Any]]]) -> FrameIndex:
+        """Build from images.
+
+        Args:
+            images: Pairs of patient and image (rows, cols). Blank images are left out.
+
+        Returns:
+            The index; empty without images.
+        """
+        rows, patients = [], []
+        for patient, image in images:
+            row = thumbnail(image)
+            if row.any():
+                rows.append(row)
+                patients.append(patient)
+        return cls(np.array(rows, np.float32).reshape(-1, THUMBNAIL_SIDE * THUMBNAIL_SIDE), tuple(patients))
+
+    def match(self, image: NDArray[Any]) -> str | None:
+        """Find the patient that an image shows.
+
+        Args:
+            image: Image of shape (rows, cols).
+
+        Returns:
+            The patient; None where nobody matches, or more than one.
+        """
+        correlations: dict[str, float] = {}
+        for patient, value in zip(self.patients, (self.thumbnails @ thumbnail(image)).tolist(), strict=True):
+            correlations[patient] = max(value, correlations.get(patient, -1.0))
+        best = sorted(correlations, key=correlations.__getitem__, reverse=True)[:2]
+        if not best or correlations[best[0]] < MIN_CORRELATION:
+            return None
+        is_clear = len(best) == 1 or correlations[best[1]] < correlations[best[0]] - MIN_CORRELATION_MARGIN
+        return best[0] if is_clear else None
+
+
+def thumbnail(image: NDArray[Any]) -> NDArray[np.float32]:
+    """Reduce an image to numbers with mean 0 and length 1, so that the product of two thumbnails is their correlation.
+
+    Args:
+        image: Image of shape (rows, cols).
+
+    Returns:
+        THUMBNAIL_SIDE * THUMBNAIL_SIDE numbers; all 0 for a blank image.
+    """
+    from skimage.transform import resize
+
+    side = THUMBNAIL_SIDE
+    values = np.asarray(resize(image.astype(np.float64), (side, side), order=1, anti_aliasing=True)).ravel()  # type: ignore[no-untyped-call]
+    values = values - values.mean()
+    length = float(np.sqrt((values**2).sum()))
+    return (values / length if length > 1e-6 else np.zeros_like(values)).astype(np.float32)
+
+
+def is_sorted(names: Sequence[str]) -> bool:
+    """Check whether each name comes after the one before.
+
+    Args:
+        names: Names in order.
+
+    Returns:
+        Whether it does; True for fewer than two names.
+    """
+    return all(first < second for first, second in itertools.pairwise(names))
+
+
+_PLACES = (".", "database", "TED/database", "TED")
+_PATIENT = re.compile(r"patient\d{3}")
+
+
 def _sequence(source: TedPatient, what: str) -> tuple[NDArray[Any], tuple[float, float]]:
-    """(t, rows, cols) and the height and width of a pixel."""
+    """Read (t, rows, cols) and the height and width of a pixel in mm."""
     array, spacing_mm = read_image(source.file(what))
     return array[None] if array.ndim == 2 else array, spacing_mm
 
 
-def _diastole(source: TedPatient) -> NDArray[Any] | None:
-    """The ED frame (rows, cols); None where it cannot be told or read, which `read` then says."""
+def _ed_frame(source: TedPatient) -> NDArray[Any] | None:
+    """Return the ED frame (rows, cols); None where it is unknown or cannot be read, which `read` then reports."""
     try:
         info = read_cfg(source.cfg)
         frame = info.frame("ED") if info else None
@@ -335,8 +432,8 @@ def _diastole(source: TedPatient) -> NDArray[Any] | None:
     return images[frame] if frame is not None and frame < len(images) else None
 
 
-def _odd_numbers(source: TedPatient, info: ViewInfo, length: int) -> Iterator[Note]:
-    """Where the cfg file and the sequence contradict each other."""
+def _contradictions(source: TedPatient, info: ViewInfo, length: int) -> Iterator[Note]:
+    """Yield notes where the cfg file and the sequence contradict each other."""
     if info.frames is not None and info.frames != length:
         yield Note(source.name, f"{source.cfg.name} says NbFrame: {info.frames}, but the sequence has {length}")
     for phase in ("ED", "ES"):

@@ -5,7 +5,7 @@ a UK-Wide Collaborative", Circulation: Cardiovascular Imaging 2021, https://doi.
 
 From the few points of an open outline to the pixels of a chamber: a smooth curve, closed by a straight line.
 
-Where a copy of Unity keeps its labels, pictures, views and pixel sizes, and which pictures are for what.
+Where a copy of Unity keeps its labels, pictures, views and spacings, and which pictures are for what.
 
 What the label files of Unity say about each picture: curves, points, what is off, and what is blurred.
 """
@@ -85,7 +85,7 @@ def chambers(curves: Mapping[str, Points], shape: tuple[int, int]) -> tuple[dict
         if other != name and (mask & theirs).sum() > MAX_OVERLAP * min(mask.sum(), theirs.sum())
     }
     if contradicting:
-        doubts.append(f"the outlines of {', '.join(sorted(contradicting))} overlap; they count as unknown")
+        doubts.append(f"the contours of {', '.join(sorted(contradicting))} overlap; they count as unknown")
     taken = np.zeros(shape, bool)
     found = {}
     for name, mask in drawn.items():
@@ -215,7 +215,7 @@ LABELS, PICTURES = "labels", "png-cache"
 VIEWS, SIZES = "view_index_20220705.csv", "01_database_physical.csv"
 #: ival was held out by the authors. A later one wins for a video that is in several.
 SPLITS = {"train": "train", "tune": "val", "ival": "test"}
-#: As every data set here calls the views.
+#: As every dataset here calls the views.
 VIEW_NAMES = {"a4c": "4CH", "a2c": "2CH", "a3c": "3CH", "plax": "PLAX"}
 #: DICOM's PhysicalDelta is in cm; a size in mm outside of these is none.
 SIZES_MM = (0.05, 1.5)
@@ -346,7 +346,7 @@ class UnityFolder:
         return {video: size for video, sizes in found.items() for size in sizes if size is not None and len(sizes) == 1}
 
     def remarks(self) -> Iterator[Note]:
-        for name, what in ((VIEWS, "the view"), (SIZES, "the pixel size")):
+        for name, what in ((VIEWS, "the view"), (SIZES, "the spacing")):
             if not (self.root / name).is_file():
                 yield Note(name, f"is not there: {what} of the pictures is not known")
         parts = self._parts()
@@ -407,7 +407,7 @@ class Unity(DataSet):
     """Unity Imaging. `structures`: which chambers' outlines to convert; the others are unknown where they are drawn.
 
     By default LV, whose outline the authors close with a straight line between the hinges. `depth_mm`: from the top to
-    the bottom row of a picture without a pixel size; a guess, and such a case says so. `off`: what a chamber counts as
+    the bottom row of a picture without a spacing; a guess, and such a case says so. `off`: what a chamber counts as
     whose outline is off. The authors write that also where nobody was asked for the outline, so it is unknown unless
     somebody has checked.
     """
@@ -448,7 +448,7 @@ class Unity(DataSet):
             default=["LV"],
             help="which chambers to convert where they are outlined; the report counts what is there (default: LV)",
         )
-        add_depth_option(parser, "pictures of which nothing tells the pixel size")
+        add_depth_option(parser, "pictures of which nothing tells the spacing")
         parser.add_argument(
             "--off",
             choices=OFF_IS,
@@ -464,7 +464,7 @@ class Unity(DataSet):
         if not outlined.issuperset(self.structures):
             none = [name for name in self.structures if name not in outlined]
             raise ConversionError(
-                f"No picture has an outline of {', '.join(none)}; there are outlines of "
+                f"No picture has an outline of {', '.join(none)}; there are contours of "
                 f"{format_names(outlined)}. Choose among "
                 "them with --structures."
             )
@@ -558,7 +558,7 @@ class Unity(DataSet):
         mask = np.zeros(image.shape, np.uint8)
         for name, pixels in masks.items():
             mask[pixels] = self.classes.index(name) + 1
-        info = {
+        entry = {
             "split": source.entry.split,
             "view": source.view,
             "frame": source.entry.frame,
@@ -571,7 +571,7 @@ class Unity(DataSet):
             absent=self._absent(source),
             domain="unity",
             patient=f"unity_{source.entry.video}",
-            info=info,
+            info=entry,
         )
         pixel_mm = self.depth_mm / image.shape[0]
         return ConvertedCase(identifier, image, mask, source.spacing_mm or (pixel_mm, pixel_mm), labels)

@@ -5,15 +5,19 @@ Reading thousands of files takes a while, so a clean answer is written down and 
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from nnunet_partial.dataset.images import ImageInfo, inspect_image
 from nnunet_partial.errors import ManifestError
 from nnunet_partial.labels import MANIFEST_NAME, CaseLabels, Manifest
+from nnunet_partial.utils.files import read_json, write_json
 from nnunet_partial.utils.parallel import parallel_map
 from nnunet_partial.utils.text import first_lines, format_values
 

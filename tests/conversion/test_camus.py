@@ -150,7 +150,7 @@ def test_a_still_that_is_not_in_the_sequence_is_noted(root: Path) -> None:
     write_nifti(root / "database_nifti/patient0001/patient0001_2CH_ED.nii.gz", still(14))
     report, _ = converted(root)
     # 79 of 80 pixels differ by 4, the white mark does not: 3.95
-    assert notes(report) == [says("patient0001 2CH", "ED differs", "frame 1", "4.0 grey values")]
+    assert notes(report) == [says("patient0001 2CH", "ED differs", "frame 1", "4.0 gray values")]
 
 
 def test_a_missing_sequence_is_nothing_to_speak_of_unless_asked_for(root: Path) -> None:
@@ -208,7 +208,7 @@ def test_a_structure_that_a_mask_lacks_is_unknown_and_a_blank_mask_is_skipped(ro
         mask, _ = read_nifti(path)
         write_nifti(path, change(mask).astype(np.uint8))
     report, made = converted(root)
-    assert skips(report) == {"camus_patient0001_2CH_ES": "nothing is drawn in the mask"}
+    assert skips(report) == {"camus_patient0001_2CH_ES": "nothing is annotated in the mask"}
     assert says("camus_patient0001_2CH_ED", "LA", "unknown") in notes(report)
     labels = made.manifest.labels_of("camus_patient0001_2CH_ED")
     assert (labels.annotated, labels.absent) == (("LV", "MYO"), ("RV", "RA"))
@@ -227,7 +227,7 @@ def test_an_undrawn_frame_of_the_sequence_is_not_an_empty_heart(root: Path) -> N
     masks = np.stack([drawn(), np.zeros_like(drawn()), drawn()])
     write_nifti(root / "database_nifti/patient0001/patient0001_2CH_half_sequence_gt.nii.gz", masks, (0.3, 0.3, 1))
     report, made = converted(root, "half-sequence")
-    assert skips(report) == {"camus_patient0001_2CH_F001": says("nothing is drawn", "frame 2")}
+    assert skips(report) == {"camus_patient0001_2CH_F001": says("nothing is annotated", "frame 2")}
     assert len(made.label_files()) == 2
 
 
@@ -246,7 +246,7 @@ def test_the_official_split_decides_the_folder_and_the_last_fold(tmp_path: Path)
     }
     assert (report.counts["train"], report.counts["val"], report.counts["test"]) == (4, 2, 2)
     assert [note.text for note in report.notes if note.about == "split"] == [
-        "1 patient(s) are listed but not here: patient0500"
+        "1 patient(s) are listed but missing: patient0500"
     ]
 
 
@@ -388,7 +388,7 @@ def test_an_official_fold_says_who_trains_and_tests(tmp_path: Path, layout: str)
         "0003": "val",
     }
     with pytest.raises(ConversionError, match=r"subGroup5_testing\.txt, .*another fold than 5"):
-        Camus(tmp_path, fold=5).sources()
+        Camus(tmp_path, fold=5).scan()
 
 
 def test_a_fold_without_lists_and_one_that_cannot_be(root: Path) -> None:

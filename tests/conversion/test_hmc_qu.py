@@ -219,7 +219,7 @@ def test_a_cycle_beyond_the_end_of_the_video_and_an_empty_mask(tmp_path: Path) -
     report, made = converted(package(tmp_path / "in", [("ES0001_4CH_1", 7, 9, "ü")], masks={"ES0001_4CH_1": masks}))
     assert list(made.label_files()) == ["hmcqu_ES0001_4CH_1_F007"]
     assert skips(report) == {
-        "hmcqu_ES0001_4CH_1_F006": says("nothing is drawn", "frame 6"),
+        "hmcqu_ES0001_4CH_1_F006": says("nothing is annotated", "frame 6"),
         "hmcqu_ES0001_4CH_1_F008": says("no frame 8", "8 frames", "from 0"),
     }
 

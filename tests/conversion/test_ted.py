@@ -187,7 +187,7 @@ def test_an_empty_frame_is_not_annotated_and_a_missing_wall_is_unknown(tmp_path:
     cavity = np.where(drawn() == 1, drawn(), 0)
     ted(tmp_path / "TED", masks=[drawn(), np.zeros_like(drawn()), cavity, drawn()])
     report, made = converted(tmp_path / "TED")
-    assert skips(report) == {"ted_patient001_4CH_F001": says("nothing is drawn", "frame 2")}
+    assert skips(report) == {"ted_patient001_4CH_F001": says("nothing is annotated", "frame 2")}
     assert notes(report) == [says("ted_patient001_4CH_ES", "MYO", "unknown")]
     assert made.manifest.labels_of("ted_patient001_4CH_ES").annotated == ("LV",)
     assert len(made.label_files()) == 3
@@ -334,21 +334,21 @@ def test_a_wrong_camus_folder_is_explained(tmp_path: Path) -> None:
 
 
 def test_a_picture_is_known_again_in_other_pixels_and_with_other_contrast() -> None:
-    album = FrameIndex.of([("a", heart(1)), ("b", heart(2)), ("blank", np.full((40, 32), 7, np.uint8))])
+    album = FrameIndex.from_images([("a", heart(1)), ("b", heart(2)), ("blank", np.full((40, 32), 7, np.uint8))])
     assert album.patients == ("a", "b")
-    assert album.who(tall(heart(1))) == "a"
-    assert album.who(heart(2) // 2 + 10) == "b"
-    assert album.who(heart(3)) is None
-    assert album.who(np.full((40, 32), 7, np.uint8)) is None
-    assert FrameIndex.of([]).who(heart(1)) is None
+    assert album.match(tall(heart(1))) == "a"
+    assert album.match(heart(2) // 2 + 10) == "b"
+    assert album.match(heart(3)) is None
+    assert album.match(np.full((40, 32), 7, np.uint8)) is None
+    assert FrameIndex.from_images([]).match(heart(1)) is None
 
 
 def test_of_two_patients_who_look_alike_none_is_taken() -> None:
     almost = heart(1).copy()
     almost[:4, :4] += 10
     assert float(thumbnail(almost) @ thumbnail(heart(1))) > 0.985
-    assert FrameIndex.of([("a", heart(1)), ("b", almost)]).who(heart(1)) is None
-    assert FrameIndex.of([("a", heart(1)), ("a", almost)]).who(heart(1)) == "a"
+    assert FrameIndex.from_images([("a", heart(1)), ("b", almost)]).match(heart(1)) is None
+    assert FrameIndex.from_images([("a", heart(1)), ("a", almost)]).match(heart(1)) == "a"
 
 
 def test_in_order() -> None:

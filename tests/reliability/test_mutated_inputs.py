@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from nnunet_partial.dataset_conversion.camus import NIFTI, Patients, read_cfg
+from nnunet_partial.dataset_conversion.camus import SPLIT_BY_LIST, read_cfg, read_splits
 from nnunet_partial.dataset_conversion.echonet import read_file_list, read_tracings
 from nnunet_partial.dataset_conversion.echonet_pediatric import read_clips, read_outlines
 from nnunet_partial.dataset_conversion.folder import read_cases
@@ -160,7 +160,8 @@ def read_sizes(path: Path) -> None:
 def read_lists(path: Path) -> None:
     for part in ("validation", "testing"):
         (path.parent / f"subgroup_{part}.txt").write_bytes(b"")
-    for patient, split in Patients(path.parent, NIFTI, path.parent).splits().items():
+    lists = {split: path.parent / f"subgroup_{part}.txt" for part, split in SPLIT_BY_LIST.items()}
+    for patient, split in read_splits(lists).items():
         assert split == "train"
         assert patient.split() == [patient]
     for part in ("validation", "testing"):
