@@ -374,7 +374,7 @@ def merge(
     weights, weight_warnings = _domain_weights(plan, balance)
     with staged_dataset(name, _options_record(plan, balance), overwrite) as staging:
         files = [*_files_to_write(plan, staging), *(complete.files(plan, staging) if complete else ())]
-        for _ in parallel_map(link_or_relabel, files, processes, "linking and relabelling" if progress else None):
+        for _ in parallel_map(link_or_relabel, files, processes, "linking and relabeling" if progress else None):
             pass
         warnings = write_metadata(
             staging,

@@ -1,6 +1,6 @@
-"""Hiding labels on purpose: from a data set that has them, one in which some patients lack some structures.
+"""Make a dataset in which the labels of some structures are hidden in some patients, from one that has them.
 
-What was hidden stays in labelsTr_full, which nnU-Net never reads, so that one can measure what a network finds there.
+The complete labels are kept in labelsTr_full, which nnU-Net never reads, so that predictions can be compared with them.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from ..staging import refuse_existing, staged_dataset, write_metadata
 from .files import FileToWrite, link_or_relabel
 from .scenario_plan import ScenarioOptions, ScenarioPlan, plan_scenario
 
-#: Entries of the source's dataset.json that the scenario has its own of. 'dataset' lists files of the source, so
-#: that nnU-Net would train on the labels that are to be hidden; nnU-Net's generator writes a wrong 'citation'.
+#: Entries of the source's dataset.json that are not copied: the scenario has its own. 'dataset' lists files of the
+#: source, so that nnU-Net would train on the labels that are to be hidden; nnU-Net's generator writes a wrong
+#: 'citation'.
 _NOT_COPIED = (
     *("channel_names", "labels", "numTraining", "file_ending", "name", "description", "licence", "converted_by"),
     *("dataset", "citation"),
@@ -32,7 +33,13 @@ _NOT_COPIED = (
 
 @dataclass(frozen=True)
 class ScenarioResult:
-    """A scenario: where it lies, what was hidden as text, and what the user should know."""
+    """Describe a scenario that was written.
+
+    Attributes:
+        folder: Its raw folder.
+        summary: Text that says what was hidden.
+        warnings: What the user should know, one line each.
+    """
 
     folder: Path
     summary: str
@@ -48,65 +55,84 @@ def scenario(
     processes: int = 1,
     progress: bool = False,
 ) -> ScenarioResult:
-    """Writes the data set nnUNet_raw/`name`: the raw data set in `source` with the labels hidden that `options` names.
+    """Make the new dataset nnUNet_raw/`name`: the source dataset with some labels hidden.
 
-    Images, and labels that stay as they are, are hard links (copies where the file system cannot). Folds are those of
-    the source. Raises DatasetError or SplitError, before anything is written, where the scenario makes no sense.
+    Images, and labels that stay as they are, are hard links (copies where the file system has no links). The folds are
+    those of the source.
+
+    Args:
+        source: Raw folder of the source dataset.
+        name: Name of the new dataset, such as Dataset601_CAMUS_without_LA.
+        options: What to hide, and in which patients.
+        overwrite: Whether to replace an existing dataset of this name.
+        processes: Number of processes that read and write files.
+        progress: Whether to print the progress.
+
+    Returns:
+        The scenario.
+
+    Raises:
+        DatasetError: The scenario cannot be made, or the new dataset exists; nothing was written.
+        SplitError: The folds of the source do not fit its cases, or share a patient; nothing was written.
     """
     if nnunet_folder("nnUNet_raw") / name == source:
-        raise DatasetError(f"{name} is the data set the scenario is made from. Choose another id with -d.")
+        raise DatasetError(f"{name} is the source dataset of the scenario. Choose another id with -d.")
     refuse_existing(name, overwrite)
     plan = plan_scenario(source, options, processes, progress)
-    with staged_dataset(name, _made_with(plan), overwrite) as staging:
+    with staged_dataset(name, _options_record(plan), overwrite) as staging:
         for _ in parallel_map(
-            link_or_relabel, list(_files(plan, staging)), processes, "linking and relabelling" if progress else None
+            link_or_relabel,
+            list(_files_to_write(plan, staging)),
+            processes,
+            "linking and relabeling" if progress else None,
         ):
             pass
         write_metadata(
             staging,
-            Manifest(plan.manifest.cases, scenario=_entry(plan), domain_weights=_weights(plan)),
+            Manifest(plan.manifest.cases, scenario=_scenario_entry(plan), domain_weights=_domain_weights(plan)),
             plan.classes,
             channel_names=plan.source.channel_names,
             file_ending=plan.source.dataset.file_ending,
             ignore=plan.has_ignore,
-            **_about(plan, name),
+            **_dataset_json_entries(plan, name),
         )
         plan.full.write(staging / FULL_MANIFEST_NAME)
-        _write_folds(plan, staging)
+        _write_splits(plan, staging)
     return ScenarioResult(nnunet_folder("nnUNet_raw") / name, _summary(plan), plan.warnings)
 
 
-def _files(plan: ScenarioPlan, staging: Path) -> Iterator[FileToWrite]:
-    for part, cases in zip(SUBSETS, (plan.training, plan.test), strict=True):
+def _files_to_write(plan: ScenarioPlan, staging: Path) -> Iterator[FileToWrite]:
+    """List the images and labels of the scenario."""
+    for subset, cases in zip(SUBSETS, (plan.training, plan.test), strict=True):
         for case in cases:
             yield from (
-                FileToWrite(path, staging / f"images{part}" / path.name) for path in plan.source.images[part][case]
+                FileToWrite(path, staging / f"images{subset}" / path.name) for path in plan.source.images[subset][case]
             )
     for file in plan.label_files():
         new_values = file.new_values if (file.part, file.case) in plan.changing else None
         yield FileToWrite(file.path, staging / f"labels{file.part}" / file.path.name, new_values)
 
 
-def _write_folds(plan: ScenarioPlan, staging: Path) -> None:
+def _write_splits(plan: ScenarioPlan, staging: Path) -> None:
     (staging / SPLITS_NAME).unlink(missing_ok=True)
     if plan.splits:
         check_splits(list(plan.splits), plan.manifest, plan.training)
         write_json(staging / SPLITS_NAME, list(plan.splits))
 
 
-def _made_with(plan: ScenarioPlan) -> dict[str, Any]:
-    """Which files and options the scenario is made of: others start it afresh."""
+def _options_record(plan: ScenarioPlan) -> dict[str, Any]:
+    """Record the source files and options; an interrupted scenario is only resumed if they are the same."""
     more = (f"labels{FULL_SUBSET}", FULL_MANIFEST_NAME, SPLITS_NAME)
-    return {"command": "scenario", **_options(plan.options), "source": plan.source.file_hashes(*more)}
+    return {"command": "scenario", **_options_json(plan.options), "source": plan.source.file_hashes(*more)}
 
 
-def _options(options: ScenarioOptions) -> dict[str, Any]:
+def _options_json(options: ScenarioOptions) -> dict[str, Any]:
     return {**asdict(options), "missing": list(options.missing)}
 
 
-def _entry(plan: ScenarioPlan) -> dict[str, Any]:
-    """What stands under 'scenario' in the manifest."""
-    entry: dict[str, Any] = {"source": plan.source.name, **_options(plan.options), "counts": plan.counts()}
+def _scenario_entry(plan: ScenarioPlan) -> dict[str, Any]:
+    """Build the entry 'scenario' of the manifest."""
+    entry: dict[str, Any] = {"source": plan.source.name, **_options_json(plan.options), "counts": plan.counts()}
     if plan.not_measurable:
         entry["not_measurable"] = plan.not_measurable
     if plan.removed:
@@ -116,26 +142,29 @@ def _entry(plan: ScenarioPlan) -> dict[str, Any]:
     return entry
 
 
-def _weights(plan: ScenarioPlan) -> dict[str, float] | None:
+def _domain_weights(plan: ScenarioPlan) -> dict[str, float] | None:
+    """Copy the source's domain weights of the domains that still have training cases; None where there are none."""
     domains = {plan.manifest.labels_of(case).domain for case in plan.training}
     weights = plan.source.dataset.manifest.domain_weights or {}
     return {domain: weight for domain, weight in weights.items() if domain in domains} or None
 
 
-def _about(plan: ScenarioPlan, name: str) -> dict[str, Any]:
-    """Entries of dataset.json: those of the source, under the name of the scenario."""
-    theirs = plan.source.dataset.dataset_json
-    about = {key: value for key, value in theirs.items() if key not in _NOT_COPIED}
-    if "licence" in theirs:
-        about["license"] = theirs["licence"]
+def _dataset_json_entries(plan: ScenarioPlan, name: str) -> dict[str, Any]:
+    """Build the entries of dataset.json: those of the source, with the name and description of the scenario."""
+    source_json = plan.source.dataset.dataset_json
+    entries = {key: value for key, value in source_json.items() if key not in _NOT_COPIED}
+    # nnU-Net's generator of dataset.json takes `license` and writes 'licence'
+    if "licence" in source_json:
+        entries["license"] = source_json["licence"]
     hidden = ", ".join(f"{name} in {number}" for name, number in plan.counts()["hidden"].items())
     what = "left out" if plan.options.keep_only_complete else "hidden"
-    about["dataset_name"] = name.partition("_")[2]
-    about["description"] = f"{plan.source.name} with labels {what} on purpose ({hidden} cases); see {MANIFEST_NAME}"
-    return about
+    entries["dataset_name"] = name.partition("_")[2]
+    entries["description"] = f"{plan.source.name} with labels {what} on purpose ({hidden} cases); see {MANIFEST_NAME}"
+    return entries
 
 
 def _summary(plan: ScenarioPlan) -> str:
+    """Say what was hidden, and how many cases are annotated for each structure."""
     counts = plan.counts()
     where = f" of {plan.options.domain}" if plan.options.domain else ""
     text = f"{counts['patients_chosen']} of {counts['patients']} patients{where} chosen (seed {plan.options.seed}).\n"
@@ -144,9 +173,9 @@ def _summary(plan: ScenarioPlan) -> str:
     else:
         each = ", ".join(f"{name} in {number}" for name, number in counts["hidden"].items())
         text += f"Hidden: {each} training cases.\n"
-    text += f"{counts['label_files_changed']} label file(s) in labelsTr written anew, all others linked.\n"
-    for part, cases in (("training", plan.training), ("test", plan.test)):
+    text += f"{counts['label_files_changed']} label file(s) in labelsTr rewritten, all others linked.\n"
+    for subset, cases in (("training", plan.training), ("test", plan.test)):
         if cases:
-            text += f"\nNumber of {part} cases per structure: annotated / absent / unknown\n"
+            text += f"\nNumber of {subset} cases per structure: annotated / absent / unknown\n"
             text += annotation_table(plan.manifest, plan.classes, cases)
     return text

@@ -1,15 +1,10 @@
-"""What a labelling scenario would look like, and what speaks against it, before anything is written.
+"""Plan a scenario before anything is written: which labels are hidden in which patients, and what prevents it.
 
-What is to be hidden in a labelling scenario, and from whom.
+Patients and classes are selected at random, reproducibly: each patient has a fixed place in a queue, by a hash of the
+seed and the patient's name, and a fraction takes the first of the queue. So the patients of fraction 0.25 are among
+those of 0.5, whichever classes are hidden and whoever else is in the dataset.
 
-Whom a labelling scenario is about, and whether what is to be removed is there at all.
-
-Who loses which structures: patients drawn by lot, where the lot depends on the seed and the patient alone.
-
-Each patient has a fixed place in a queue (a hash of seed and name); a fraction takes the first of the queue. So the
-patients of fraction 0.25 are among those of 0.5, whatever is taken from them and whoever else is in the data set.
-
-The folds of a scenario: those of the data set it was made from, so that all its scenarios compare on the same.
+The folds of a scenario are those of its source dataset, so that all scenarios of a source can be compared.
 """
 
 from __future__ import annotations
@@ -41,17 +36,23 @@ from .source import (
     lacks_a_class,
 )
 
-#: In place of class names: each chosen patient loses some of its classes, drawn by lot.
+#: Stands in place of class names: a random part of the classes of each chosen patient is hidden.
 RANDOM = "random"
 
 
 @dataclass(frozen=True)
 class ScenarioOptions:
-    """What to hide, and from whom.
+    """Say which labels to hide, and in which patients.
 
-    `missing`: class names, or RANDOM alone. `fraction`: of the patients, above 0, at most 1. `domain`: of which domain;
-    None: of all. `keep_only_complete`: leave out the cases that would lose something, in place of hiding it.
-    `unknown_as_ignore`: the background of training cases that do not know every class becomes nnU-Net's ignore label.
+    Attributes:
+        missing: Names of the classes to hide, or RANDOM alone.
+        fraction: Fraction of patients whose labels are hidden, above 0 and at most 1.
+        seed: Random seed; with the same seed, the patients of a smaller fraction are a subset of those of a larger one.
+        domain: Hide labels of this domain only; None: of every domain.
+        keep_only_complete: Leave out the cases that would lose a label instead of hiding it: the complete-case
+            baseline.
+        unknown_as_ignore: Replace the background of training cases in which a class is unknown by nnU-Net's ignore
+            label.
     """
 
     missing: tuple[str, ...]
@@ -62,16 +63,35 @@ class ScenarioOptions:
     unknown_as_ignore: bool = False
 
     def __post_init__(self) -> None:
+        """Check the values.
+
+        Raises:
+            DatasetError: The fraction is out of range, or the classes are none, repeated, or RANDOM beside others.
+        """
         if not 0 < self.fraction <= 1:
             raise DatasetError(f"The fraction of patients is {self.fraction}; expected more than 0 and at most 1.")
         if not self.missing or len(set(self.missing)) < len(self.missing):
             raise DatasetError(f"The missing classes are {list(self.missing)}; expected one or more, each named once.")
         if RANDOM in self.missing and len(self.missing) > 1:
-            raise DatasetError(f"'{RANDOM}' draws the missing classes by lot and stands alone; got {self.missing}.")
+            raise DatasetError(
+                f"'{RANDOM}' chooses the missing classes itself; expected no other class, got {list(self.missing)}."
+            )
 
 
 def cases_in_scope(source: InputDataset, manifest: Manifest, options: ScenarioOptions) -> list[str]:
-    """The training cases that may lose something. Raises DatasetError for a domain that has none."""
+    """List the training cases whose labels may be hidden.
+
+    Args:
+        source: The source dataset.
+        manifest: Manifest entries of its cases.
+        options: The options of the scenario.
+
+    Returns:
+        The training cases of the chosen domain, or all where no domain is chosen.
+
+    Raises:
+        DatasetError: The domain has no training case.
+    """
     training = list(source.images["Tr"])
     if options.domain is None:
         return training
@@ -88,7 +108,17 @@ def cases_in_scope(source: InputDataset, manifest: Manifest, options: ScenarioOp
 def find_problems(
     source: InputDataset, manifest: Manifest, scope: Sequence[str], options: ScenarioOptions
 ) -> list[str]:
-    """Why classes cannot be removed: they are no classes, or a domain does not know them."""
+    """Find out why classes cannot be hidden: dataset.json does not have them, or a domain is not annotated for them.
+
+    Args:
+        source: The source dataset.
+        manifest: Manifest entries of its cases.
+        scope: Training cases whose labels may be hidden.
+        options: The options of the scenario.
+
+    Returns:
+        One line per problem; empty where there is none.
+    """
     if options.missing == (RANDOM,):
         return []
     classes = source.dataset.classes
@@ -109,14 +139,31 @@ def find_problems(
 
 
 def domain_of(labels: CaseLabels) -> str:
-    """The domain as it is shown, also where there is none."""
+    """Return the name of a case's domain for tables and messages.
+
+    Args:
+        labels: Manifest entry of the case.
+
+    Returns:
+        The domain, or a placeholder where the case has none.
+    """
     return labels.domain or NO_DOMAIN
 
 
 def chosen_patients(manifest: Manifest, cases: Sequence[str], fraction: float, seed: int) -> list[str]:
-    """`fraction` (0 to 1) of the patients of `cases`, sorted; rounded to whole patients, a half upwards.
+    """Choose a fraction of the patients at random, reproducibly.
 
-    The fraction holds within each domain; patients who are in several domains at once count apart. No cases: none.
+    The fraction applies within each domain; patients with cases in several domains form a group of their own. The
+    number of patients of each group is rounded to the nearest integer, a half upwards.
+
+    Args:
+        manifest: Manifest entries of the cases.
+        cases: Identifiers of the cases whose patients are chosen from.
+        fraction: Fraction of the patients, 0 to 1.
+        seed: Random seed.
+
+    Returns:
+        Names of the chosen patients, sorted; empty without cases.
     """
     domains: dict[str, set[str]] = {}
     for case in cases:
@@ -130,28 +177,46 @@ def chosen_patients(manifest: Manifest, cases: Sequence[str], fraction: float, s
 def hidden_classes(
     manifest: Manifest, cases: Sequence[str], patients: Sequence[str], missing: Sequence[str], seed: int
 ) -> dict[str, tuple[str, ...]]:
-    """What each of `cases` loses, by case, where it loses anything: annotated classes only, absent ones stay known.
+    """Choose the classes to hide in each case of the chosen patients.
 
-    `missing`: class names, in the order of their label values; or RANDOM alone: each patient then loses a non-empty
-    proper subset of the classes that were annotated in the patient's cases, all subsets being equally likely. A patient
-    with a single class cannot lose a proper subset of it and keeps it.
+    Only annotated classes are hidden; absent ones stay absent.
+
+    Args:
+        manifest: Manifest entries of the cases.
+        cases: Identifiers of the cases whose labels may be hidden.
+        patients: The chosen patients.
+        missing: Class names in the order of their label values; or RANDOM alone: a non-empty proper subset of the
+            classes that the patient's cases are annotated for, all subsets being equally likely. A patient with a
+            single annotated class has no such subset and keeps the class.
+        seed: Random seed.
+
+    Returns:
+        Names of the hidden classes by case; cases that lose nothing are left out.
     """
     by_patient: dict[str, list[str]] = {patient: [] for patient in patients}
     for case in cases:
         if manifest.patient_of(case) in by_patient:
             by_patient[manifest.patient_of(case)].append(case)
     hidden: dict[str, tuple[str, ...]] = {}
-    for patient, theirs in by_patient.items():
-        lost = _random_classes(manifest, theirs, patient, seed) if list(missing) == [RANDOM] else missing
-        for case in theirs:
-            here = tuple(name for name in lost if name in manifest.labels_of(case).annotated)
-            if here:
-                hidden[case] = here
+    for patient, own_cases in by_patient.items():
+        lost = _random_classes(manifest, own_cases, patient, seed) if list(missing) == [RANDOM] else missing
+        for case in own_cases:
+            names = tuple(name for name in lost if name in manifest.labels_of(case).annotated)
+            if names:
+                hidden[case] = names
     return hidden
 
 
 def hide(manifest: Manifest, hidden: Mapping[str, Sequence[str]]) -> Manifest:
-    """The manifest after the cases in `hidden` lost their classes: these are unknown there from now on."""
+    """Remove the hidden classes from the entries of a manifest; they are unknown there from then on.
+
+    Args:
+        manifest: Manifest with an entry for each case.
+        hidden: Names of the classes to hide, by case.
+
+    Returns:
+        The new manifest.
+    """
     cases = {}
     for case, labels in manifest.cases.items():
         kept = tuple(name for name in labels.annotated if name not in hidden.get(case, ()))
@@ -160,11 +225,12 @@ def hide(manifest: Manifest, hidden: Mapping[str, Sequence[str]]) -> Manifest:
 
 
 def _random_key(seed: int, *names: str) -> int:
-    """A number that looks random, the same on every machine."""
+    """Hash the seed and names to an integer that is the same on every machine."""
     return int.from_bytes(hashlib.sha256("\0".join([str(seed), *names]).encode()).digest(), "big")
 
 
 def _n_patients(fraction: float, patients: int) -> int:
+    """Round a fraction of the patients to an integer, a half upwards."""
     return min(patients, math.floor(fraction * patients + 0.5))
 
 
@@ -177,11 +243,22 @@ def _random_classes(manifest: Manifest, cases: Sequence[str], patient: str, seed
     return tuple(name for place, name in enumerate(classes) if bits >> place & 1)
 
 
-def folds_of(source: Path, manifest: Manifest, cases: Sequence[str]) -> list[Split]:
-    """The folds of the data set in the raw folder `source`, with its `manifest` and its training `cases`.
+def source_splits(source: Path, manifest: Manifest, cases: Sequence[str]) -> list[Split]:
+    """Read the folds of a dataset, or make them.
 
-    Read from the preprocessed folder, which trainings go by, else from the raw one; made from the manifest where
-    neither has any. Raises SplitError where they leak a patient or do not fit the cases.
+    They are read from the preprocessed folder, which trainings use, or else from the raw one; where neither has any,
+    they are made from the manifest.
+
+    Args:
+        source: Raw folder of the dataset.
+        manifest: Its manifest.
+        cases: Its training cases.
+
+    Returns:
+        The training and validation cases of each fold.
+
+    Raises:
+        SplitError: The folds share a patient between training and validation, or do not fit the cases.
     """
     places = [source / SPLITS_NAME]
     if os.environ.get("nnUNet_preprocessed"):
@@ -198,12 +275,22 @@ def folds_of(source: Path, manifest: Manifest, cases: Sequence[str]) -> list[Spl
 
 
 def restrict_splits(splits: Sequence[Split], kept: Sequence[str], manifest: Manifest) -> tuple[list[Split], list[str]]:
-    """The same folds with the cases that were kept, and warnings.
+    """Restrict folds to the cases that were kept.
 
-    Where a fold would have nothing left on one side, new folds are made by patient; the warning says so.
+    Where a fold would be left without training or validation cases, new folds are made by patient.
+
+    Args:
+        splits: Folds of the source.
+        kept: Training cases of the scenario.
+        manifest: Manifest entries of these cases.
+
+    Returns:
+        The folds, and warnings, one line each; no warnings where the folds are those of the source.
     """
-    here = set(kept)
-    folds = [{side: [case for case in split[side] if case in here] for side in ("train", "val")} for split in splits]
+    kept_cases = set(kept)
+    folds = [
+        {side: [case for case in split[side] if case in kept_cases] for side in ("train", "val")} for split in splits
+    ]
     empty = [str(index) for index, fold in enumerate(folds) if not fold["train"] or not fold["val"]]
     if not empty:
         return folds, []
@@ -222,8 +309,15 @@ def fold_warnings(splits: Sequence[Split], manifest: Manifest, classes: Sequence
 
 
 @dataclass(frozen=True)
-class RelabelledCase:
-    """One label file of the scenario: the case, the folder it goes to ("Tr", "Ts", "Tr_full"), and its new values."""
+class RelabeledCase:
+    """Describe one label file of the scenario.
+
+    Attributes:
+        case: Identifier of the case.
+        part: Folder it is written to: "Tr" (labelsTr), "Ts" (labelsTs) or "Tr_full" (labelsTr_full).
+        path: Label file of the source.
+        new_values: New label value by label value in the source.
+    """
 
     case: str
     part: str
@@ -232,16 +326,28 @@ class RelabelledCase:
 
     @property
     def may_change(self) -> bool:
+        """Return whether the file has to be rewritten if it holds every label value."""
         return any(old != new for old, new in self.new_values.items())
 
 
 @dataclass(frozen=True)
 class ScenarioPlan:
-    """A scenario that nothing speaks against: what will be written.
+    """Describe a scenario that is possible: what will be written.
 
-    `hidden`: what a case loses (or, with keep_only_complete, why it is left out). `before`, `manifest`, `full`: what
-    the cases knew in the source, know in the scenario, and know in labelsTr_full. `changing`: (part, case) of each
-    label file that is written anew.
+    Attributes:
+        source: The source dataset.
+        options: The options of the scenario.
+        patients: The chosen patients.
+        eligible: Number of patients they were chosen from.
+        hidden: Hidden classes by case (or, with `keep_only_complete`, those for which the case is left out).
+        training: Training cases of the scenario.
+        classes: Foreground classes of the scenario, in the order of their label values 1, 2, ...
+        before: Manifest entries of the cases in the source.
+        manifest: Manifest entries of the cases in the scenario.
+        full: Manifest entries of the cases for the complete labels in labelsTr_full.
+        splits: Folds of the scenario.
+        warnings: What the user should know, one line each.
+        changing: (part, case) of each label file that is rewritten; see RelabeledCase.
     """
 
     source: InputDataset
@@ -260,34 +366,40 @@ class ScenarioPlan:
 
     @property
     def test(self) -> tuple[str, ...]:
+        """Return the test cases; empty where there are none."""
         return tuple(self.source.images["Ts"])
 
     @property
     def removed(self) -> tuple[str, ...]:
-        """Classes that only left-out cases were annotated for: the scenario does not have them."""
+        """Return the classes that only left-out cases are annotated for: the scenario does not have them."""
         return tuple(name for name in self.source.dataset.classes if name not in self.classes)
 
     @property
     def has_ignore(self) -> bool:
+        """Return whether the scenario has an ignore label."""
         return self.options.unknown_as_ignore or self.source.dataset.ignore_label is not None
 
     @property
     def full_labels(self) -> dict[str, Path]:
-        """The complete label files by case: those of the source, or what a scenario as source keeps apart."""
+        """Return the complete label files by case: labelsTr of the source, or labelsTr_full if it is a scenario."""
         return {**self.source.labels["Tr"], **self.source.dataset.label_files(FULL_SUBSET)}
 
-    def label_files(self) -> Iterator[RelabelledCase]:
-        """Every label file of the scenario."""
+    def label_files(self) -> Iterator[RelabeledCase]:
+        """List every label file of the scenario.
+
+        Yields:
+            The training labels, the complete labels, and the test labels.
+        """
         for case in self.training:
-            yield RelabelledCase(case, "Tr", self.source.labels["Tr"][case], self._new_values(case))
+            yield RelabeledCase(case, "Tr", self.source.labels["Tr"][case], self._new_values(case))
         for case in self.training:
-            yield RelabelledCase(case, FULL_SUBSET, self.full_labels[case], self._same_classes)
+            yield RelabeledCase(case, FULL_SUBSET, self.full_labels[case], self._same_classes)
         for case, path in self.source.labels["Ts"].items():
-            yield RelabelledCase(case, "Ts", path, self._same_classes)
+            yield RelabeledCase(case, "Ts", path, self._same_classes)
 
     @cached_property
     def _same_classes(self) -> dict[int, int]:
-        """The new label value for each value of the source, where nothing is hidden."""
+        """Map the label values of the source to those of the scenario, where nothing is hidden."""
         values = {0: 0}
         for value, name in enumerate(self.source.dataset.classes, start=1):
             values[value] = self.classes.index(name) + 1 if name in self.classes else 0
@@ -296,15 +408,19 @@ class ScenarioPlan:
         return values
 
     def _new_values(self, case: str) -> dict[int, int]:
-        unknown = self.options.unknown_as_ignore and lacks_a_class(self.manifest.labels_of(case), self.classes)
-        nowhere = len(self.classes) + 1 if unknown else 0
-        gone = self.hidden.get(case, ())
-        hidden = {value: nowhere for value, name in enumerate(self.source.dataset.classes, start=1) if name in gone}
-        return {**self._same_classes, **hidden, 0: nowhere}
+        """Map the label values of the source to those of a training case in the scenario."""
+        ignore = self.options.unknown_as_ignore and lacks_a_class(self.manifest.labels_of(case), self.classes)
+        background = len(self.classes) + 1 if ignore else 0
+        names = self.hidden.get(case, ())
+        hidden = {v: background for v, name in enumerate(self.source.dataset.classes, start=1) if name in names}
+        return {**self._same_classes, **hidden, 0: background}
 
     @cached_property
     def not_measurable(self) -> dict[str, list[str]]:
-        """By domain, the classes that no test case of the domain knows; all of them where it has no test case."""
+        """Return, by domain, the classes that are unknown in every test case of the domain.
+
+        All classes where the domain has no test case. Domains in which every class can be measured are left out.
+        """
         known: dict[str, set[str]] = {domain_of(self.before.labels_of(case)): set() for case in self.source.cases}
         for case in self.test:
             known[domain_of(self.before.labels_of(case))].update(self.before.labels_of(case).known)
@@ -312,7 +428,11 @@ class ScenarioPlan:
         return {domain: names for domain, names in unknown.items() if names}
 
     def counts(self) -> dict[str, Any]:
-        """The numbers that stand in the manifest."""
+        """Count patients, cases and hidden labels for the manifest.
+
+        Returns:
+            The numbers by name; under "hidden", the number of training cases by class.
+        """
         lost = [name for names in self.hidden.values() for name in names]
         dropped = len(self.hidden) if self.options.keep_only_complete else 0
         return {
@@ -328,9 +448,20 @@ class ScenarioPlan:
 
 
 def plan_scenario(folder: Path, options: ScenarioOptions, processes: int = 1, progress: bool = False) -> ScenarioPlan:
-    """Plans the scenario of the raw data set in `folder`; looks into the label files that may change.
+    """Plan a scenario; reads the label files that may change, writes nothing.
 
-    Raises DatasetError or SplitError that says what speaks against it.
+    Args:
+        folder: Raw folder of the source dataset.
+        options: What to hide, and in which patients.
+        processes: Number of processes that read label files.
+        progress: Whether to print the progress.
+
+    Returns:
+        The plan of the scenario.
+
+    Raises:
+        DatasetError: The scenario cannot be made; the message says why.
+        SplitError: The folds of the source do not fit its cases, or share a patient.
     """
     plan = preview_scenario(folder, options)
     changing, problems = _look_into_labels(plan, processes, progress)
@@ -339,9 +470,18 @@ def plan_scenario(folder: Path, options: ScenarioOptions, processes: int = 1, pr
 
 
 def preview_scenario(folder: Path, options: ScenarioOptions) -> ScenarioPlan:
-    """The plan as far as the manifest tells, in which no label file is known to change yet; reads no label.
+    """Plan a scenario from the manifest alone, without reading a label file.
 
-    Raises DatasetError or SplitError that says what speaks against it.
+    Args:
+        folder: Raw folder of the source dataset.
+        options: What to hide, and in which patients.
+
+    Returns:
+        The plan, in which `changing` is still empty.
+
+    Raises:
+        DatasetError: The scenario cannot be made; the message says why.
+        SplitError: The folds of the source do not fit its cases, or share a patient.
     """
     source = InputDataset(RawDataset(folder))
     _refuse(source, find_metadata_problems(source))
@@ -356,7 +496,7 @@ def preview_scenario(folder: Path, options: ScenarioOptions) -> ScenarioPlan:
     if not hidden:
         raise DatasetError(
             f"Nothing would be hidden: {len(patients)} of {eligible} patient(s) are chosen by a fraction of "
-            f"{options.fraction}, and no label is taken from them. Choose a larger fraction or other classes."
+            f"{options.fraction}, and no label can be hidden in them. Choose a larger fraction or other classes."
         )
     return _planned(source, options, before, patients, eligible, hidden)
 
@@ -385,7 +525,7 @@ def _planned(
         )
     classes = tuple(name for name in source.dataset.classes if name not in lost)
     cases = {*training, *source.images["Ts"]}
-    folds = folds_of(source.dataset.folder, before, list(source.images["Tr"]))
+    folds = source_splits(source.dataset.folder, before, list(source.images["Tr"]))
     splits, warnings = restrict_splits(folds, training, manifest)
     manifest = _with_classes(manifest, cases, lost)
     plan = ScenarioPlan(
@@ -406,6 +546,7 @@ def _planned(
 
 
 def _refuse(source: InputDataset, problems: Sequence[str]) -> None:
+    """Raise DatasetError with one line per problem, if there is any."""
     if problems:
         lines = "\n- ".join(first_lines(problems))
         raise DatasetError(f"No scenario can be made from {source.name}; nothing was written.\n- {lines}")
@@ -418,7 +559,7 @@ def _with_classes(manifest: Manifest, cases: set[str], gone: Iterable[str]) -> M
 
 
 def _full_manifest(source: InputDataset, before: Manifest) -> Manifest:
-    """What the complete labels know: more than the manifest where the source is a scenario itself."""
+    """Read what the complete labels are annotated for: more than `before` where the source is a scenario itself."""
     file = source.dataset.folder / FULL_MANIFEST_NAME
     if not file.exists():
         return before
@@ -426,7 +567,7 @@ def _full_manifest(source: InputDataset, before: Manifest) -> Manifest:
 
 
 def _remarks(plan: ScenarioPlan) -> list[str]:
-    """What the user should know."""
+    """Collect what the user should know, one line each."""
     found = []
     spared = {*plan.patients} - {plan.before.patient_of(case) for case in plan.hidden}
     if spared:
@@ -436,29 +577,28 @@ def _remarks(plan: ScenarioPlan) -> list[str]:
         )
     nothing = [case for case in plan.training if not plan.manifest.labels_of(case).annotated and case in plan.hidden]
     if nothing:
-        found.append(f"{len(nothing)} training case(s) are annotated for nothing any more: {format_names(nothing)}")
+        found.append(f"{len(nothing)} training case(s) are now annotated for nothing: {format_names(nothing)}")
     if plan.removed:
         found.append(
-            f"only cases that were left out are annotated for {format_names(plan.removed)}: the data set "
-            "does not have these "
-            "classes any more, in the test labels neither"
+            f"only cases that were left out are annotated for {format_names(plan.removed)}: the scenario does "
+            "not have these classes, nor do its test labels"
         )
     if plan.options.unknown_as_ignore and all(
         lacks_a_class(plan.manifest.labels_of(case), plan.classes) for case in plan.training
     ):
         found.append(NO_BACKGROUND)
     if not plan.test:
-        found.append("there are no test cases, so nothing is measurable on them; compare folds with labelsTr_full")
+        found.append("there are no test cases; evaluate the folds against labelsTr_full")
     else:
         found += [
-            f"not measurable on test cases of {domain}, as none of them knows it: {', '.join(names)}"
+            f"not measurable on test cases of {domain}, because it is unknown in all of them: {', '.join(names)}"
             for domain, names in plan.not_measurable.items()
         ]
     return found
 
 
 def _look_into_labels(plan: ScenarioPlan, processes: int, progress: bool) -> tuple[list[tuple[str, str]], list[str]]:
-    """(part, case) of each label file that is to be written anew, and what is wrong with label files."""
+    """Find (part, case) of each label file that must be rewritten, and what is wrong with label files."""
     tasks = [file for file in plan.label_files() if file.may_change]
     full = _full_manifest(plan.source, plan.before)
     files = [

@@ -373,9 +373,9 @@ def test_a_class_that_nobody_would_be_annotated_for_any_more(raw: Path) -> None:
         (["LA"], {"fraction": 1.5}, "fraction of patients is 1.5"),
         (["LA"], {"fraction": float("nan")}, "fraction of patients is nan"),
         (["LA", "LA"], {}, "expected one or more, each named once"),
-        (["random", "LA"], {}, "stands alone"),
+        (["random", "LA"], {}, "expected no other class"),
         (["LA"], {"fraction": 0.1}, "Nothing would be hidden: 0 of 4 patient"),
-        (["LA"], {"name": "Dataset501_CAMUS", "overwrite": True}, "is the data set the scenario is made from"),
+        (["LA"], {"name": "Dataset501_CAMUS", "overwrite": True}, "is the source dataset of the scenario"),
     ],
 )
 def test_calls_that_make_no_sense(raw: Path, missing: list[str], options: dict[str, Any], said: str) -> None:
