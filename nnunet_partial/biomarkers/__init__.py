@@ -1,1 +1,1 @@
-"""Measure the heart in label masks: volumes, ejection fraction, areas and mass."""
+"""Measure the left heart in label masks: volumes, ejection fraction, areas and mass."""

@@ -31,8 +31,9 @@ class Agreement:
     another slope.
 
     References:
-        Bland & Altman 1986, https://doi.org/10.1016/S0140-6736(86)90837-8 Bland & Altman 1999,
-        https://doi.org/10.1177/096228029900800204 Lin 1989, https://doi.org/10.2307/2532051
+        Bland & Altman 1986, https://doi.org/10.1016/S0140-6736(86)90837-8
+        Bland & Altman 1999, https://doi.org/10.1177/096228029900800204
+        Lin 1989, https://doi.org/10.2307/2532051
     """
 
     n: int

@@ -121,7 +121,7 @@ class _Rows:
         return (math.nan, missing) if missing else (biomarker.formula(images), remarks)
 
     def _image(self, view: str, phase: str, side: str) -> ImageMeasurements | str:
-        cases = self.patient.places[view, phase]
+        cases = self.patient.cases_at[view, phase]
         if len(cases) > 1:
             return f"{len(cases)} images are {view} {phase}: {format_names(cases)}"
         heart = self.measured.get(cases[0])

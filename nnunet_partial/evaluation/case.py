@@ -143,7 +143,7 @@ def _values(array: NDArray[Any]) -> tuple[float, ...]:
 def _compare(task: Task, model: str, predicted: NDArray[Any], truth: _Truth, result: CaseResult) -> None:
     subject, scale = subject_of(task.case, task.labels), truth.scale
     if result.heart is not None:
-        result.heart.add(model, predicted)
+        result.heart.add_prediction(model, predicted)
     voxels = predicted.size if truth.counted is None else max(1, int(np.count_nonzero(truth.counted)))
     for value, structure in enumerate(task.classes, start=1):
         mask = predicted == value

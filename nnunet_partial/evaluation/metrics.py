@@ -149,8 +149,8 @@ def contour_agreement(
         inf, inf; both empty: NaN.
 
     References:
-        Distances: Maier-Hein, Reinke et al. 2024, Metrics reloaded, https://doi.org/10.1038/s41592-023-02151-z Surface
-        Dice: Nikolov et al. 2021, https://doi.org/10.2196/26151
+        Distances: Maier-Hein, Reinke et al. 2024, Metrics reloaded, https://doi.org/10.1038/s41592-023-02151-z
+        Surface Dice: Nikolov et al. 2021, https://doi.org/10.2196/26151
     """
     contours = surface_points(predicted, spacing), surface_points(truth, spacing)
     if not len(contours[0]) and not len(contours[1]):

@@ -353,7 +353,7 @@ def test_a_folder_of_another_data_set_brings_its_own_manifest(place: Place) -> N
         (["--pred", "{p}", "--pred", "{p}"], "two models are called 'p'. Give each a name"),
         (["--pred", "a/b={p}"], "the name is 'a/b'; expected a plain name"),
         (["--pred", "={p}"], "the name is ''"),
-        (["--pred", "{p}", "--ref", "labelsTr"], "Folders with labels there: labelsTs"),
+        (["--pred", "{p}", "--ref", "labelsTr"], "Folders with labels: labelsTs"),
         (["--pred", "{p}", "--tolerance-mm", "-1"], "The tolerance is -1.0 mm; expected a number from 0"),
         (["--pred", "{p}", "--tolerance-mm", "nan"], "The tolerance is nan mm"),
     ],
