@@ -85,7 +85,7 @@ def test_no_ml_are_made_of_pixels_of_unknown_size(root: Path) -> None:
     assert float(found["EF"]["reference"]) == pytest.approx(100 * (1 - (15 / 20) ** 2), abs=2)
     for name in ("EDV", "ESV", "LV length ED", "LV length ES"):
         assert (found[name]["reference"], found[name]["prediction"]) == ("", "")
-        assert found[name]["problem"] == "the pixel size is not known"
+        assert found[name]["problem"] == "the spacing is not known"
 
 
 # ---- TIFF volumes ----------------------------------------------------------------------------------------------------
