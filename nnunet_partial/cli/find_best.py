@@ -47,7 +47,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
-    from nnunet_partial.model_selection.candidates import find_models, never_trained, validated_cases
+    from nnunet_partial.model_selection.candidates import describe_untrained, find_models, validated_cases
     from nnunet_partial.model_selection.find_best import TABLES, find_best
 
     dataset = RawDataset(find_dataset(args.dataset))
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     )
     models = find_models(results, args.tr, args.c, args.p)
     validation = validated_cases(dataset, preprocessed, args.f)
-    notes = [*validation.not_counted(models), *never_trained(results, args.tr, args.c, args.p)]
+    notes = [*validation.describe_excluded(models), *describe_untrained(results, args.tr, args.c, args.p)]
     best_model = find_best(validation, models, not args.disable_ensembling, not args.no_overwrite, args.processes)
     _show(best_model)
     for note in notes:

@@ -1,1 +1,1 @@
-"""Choose between trained models over what is annotated."""
+"""Choose the best trained model and its post-processing, on annotated classes only."""

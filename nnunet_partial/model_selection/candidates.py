@@ -1,10 +1,8 @@
-"""Which trained models compete: the folders that nnU-Net made for a data set, each with its folds.
+"""Find the trained models that compete, and their predictions of the validation cases.
 
-Whose prediction of a case counts: that of the fold which validated it, and so did not train on it.
-
-One folder per candidate: the predictions of all folds of a model together, or the ensemble of two models.
-
-Which fold validated which case, read from a split; a case must count once.
+A trained model is a folder that nnU-Net made for a dataset, with its folds. The prediction of a case is that of the
+fold that validated it, and so did not train on it; each case must count once. A candidate, one model or the ensemble of
+two, has a folder with the predictions of all folds.
 """
 
 from __future__ import annotations
@@ -28,7 +26,7 @@ from nnunet_partial.utils.text import format_names
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A trained model: the folder TRAINER__PLANS__CONFIGURATION that holds its folds."""
+    """Describe a trained model: the folder TRAINER__PLANS__CONFIGURATION that holds its folds."""
 
     folder: Path
     trainer: str
@@ -37,18 +35,36 @@ class TrainedModel:
 
     @property
     def name(self) -> str:
+        """Name of the folder."""
         return self.folder.name
 
     @property
-    def begun(self) -> bool:
-        """Whether a training got as far as its first epoch: nnU-Net writes its plans then."""
+    def has_started(self) -> bool:
+        """Whether a training reached its first epoch: nnU-Net writes its plans then."""
         return (self.folder / "plans.json").is_file()
 
     def validation(self, fold: int) -> Path:
+        """Return the folder of validation predictions.
+
+        Args:
+            fold: Its number.
+
+        Returns:
+            The folder, whether or not it exists.
+        """
         return self.folder / f"fold_{fold}" / "validation"
 
     def command(self, dataset: str, folds: Collection[int], more: str = "") -> str:
-        """What to type so that folds are trained, or validated."""
+        """Return the command that trains, or validates, folds.
+
+        Args:
+            dataset: Name or id.
+            folds: Their numbers; of several the command names none.
+            more: Further options, with a space before them.
+
+        Returns:
+            An `nnUNetv2_train` command.
+        """
         fold = str(min(folds)) if len(folds) == 1 else "FOLD"
         return f"nnUNetv2_train {dataset} {self.configuration} {fold} -tr {self.trainer} -p {self.plans}{more}"
 
@@ -56,66 +72,95 @@ class TrainedModel:
 def find_models(
     results: Path, trainers: Sequence[str] | None, configurations: Sequence[str] | None, plans: Sequence[str]
 ) -> list[TrainedModel]:
-    """The trained models of a data set (`results`: its results folder), in the order of the arguments.
+    """Find the trained models of a dataset.
 
-    None stands for every trainer, or configuration, that was trained; the folder of a training that was refused at its
-    start is left out. Raises DatasetError where one that is named was not trained.
+    The folder of a training that was refused at its start is left out.
+
+    Args:
+        results: The dataset's folder in nnUNet_results.
+        trainers: Names of trainers; None: all that were trained.
+        configurations: Names of configurations; None: all that were trained.
+        plans: Plans identifiers.
+
+    Returns:
+        The models, in the order of the arguments.
+
+    Raises:
+        DatasetError: One that is named was not trained.
     """
-    there = [model for model in _folders(results) if model.begun]
+    trained = [model for model in _folders(results) if model.has_started]
     models: dict[TrainedModel, None] = {}
     everything: Sequence[str | None] = [None]
     for trainer, configuration, plan in product(trainers or everything, configurations or everything, plans):
-        found = [model for model in there if _is_of(model, trainer, configuration, plan)]
-        if not found:
+        matching = [model for model in trained if _is_of(model, trainer, configuration, plan)]
+        if not matching:
             wanted = f"{trainer or 'any trainer'}, plans {plan}, {configuration or 'any configuration'}"
             raise DatasetError(
-                f"There is no trained model of {wanted} in {results}. There: "
-                f"{format_names([model.name for model in there])}. "
+                f"There is no trained model of {wanted} in {results}. Trained: "
+                f"{format_names([model.name for model in trained])}. "
                 "Train it, or choose others with -tr, -p and -c."
             )
-        models.update(dict.fromkeys(found))
+        models.update(dict.fromkeys(matching))
     return list(models)
 
 
-def never_trained(
+def describe_untrained(
     results: Path, trainers: Sequence[str] | None, configurations: Sequence[str] | None, plans: Sequence[str]
 ) -> list[str]:
-    """A sentence for each folder that `find_models` leaves out, as no training in it ever began."""
+    """Describe the folders that `find_models` leaves out because no training in them ever began.
+
+    Args:
+        results: The dataset's folder in nnUNet_results.
+        trainers: As for `find_models`.
+        configurations: As for `find_models`.
+        plans: As for `find_models`.
+
+    Returns:
+        A sentence for each folder; empty without any.
+    """
     everything: Sequence[str | None] = [None]
     wanted = list(product(trainers or everything, configurations or everything, plans))
     return [
         f"{model.name} was never trained (there is no plans.json in it) and is left out"
         for model in _folders(results)
-        if not model.begun and any(_is_of(model, *names) for names in wanted)
+        if not model.has_started and any(_is_of(model, *names) for names in wanted)
     ]
 
 
-def _folders(results: Path) -> list[TrainedModel]:
-    folders = sorted(path for path in results.iterdir() if path.is_dir()) if results.is_dir() else []
-    return [TrainedModel(path, *path.name.split("__")) for path in folders if path.name.count("__") == 2]
-
-
-def _is_of(model: TrainedModel, trainer: str | None, configuration: str | None, plans: str) -> bool:
-    return trainer in (None, model.trainer) and configuration in (None, model.configuration) and plans == model.plans
-
-
 def require_same_data(models: Sequence[TrainedModel], dataset: RawDataset) -> None:
-    """Raises DatasetError for a model that was trained on another data set, or on other classes."""
+    """Check that all models were trained on this dataset and its classes.
+
+    Args:
+        models: The models to compare.
+        dataset: The raw dataset.
+
+    Raises:
+        DatasetError: A model was trained on another dataset, or on other classes.
+    """
     for model in models:
-        plans, trained = (read_json(model.folder / name, DatasetError) for name in ("plans.json", "dataset.json"))
+        plans, dataset_json = (read_json(model.folder / name, DatasetError) for name in ("plans.json", "dataset.json"))
         if plans.get("dataset_name") != dataset.folder.name:
             raise DatasetError(f"{model.folder} was trained on {plans.get('dataset_name')}, not {dataset.folder.name}.")
         for key in ("labels", "file_ending"):
-            if trained.get(key) != dataset.dataset_json[key]:
+            if dataset_json.get(key) != dataset.dataset_json[key]:
                 raise DatasetError(
-                    f"{model.folder} was trained with {key} {trained.get(key)}; dataset.json of the data set has "
+                    f"{model.folder} was trained with {key} {dataset_json.get(key)}; dataset.json of the dataset has "
                     f"{dataset.dataset_json[key]}. Train again, or leave the model out with -tr."
                 )
 
 
 def cross_validation(splits: Sequence[Split]) -> list[int]:
-    """The folds that validate each case once: the first ones, up to a fold that validates one of their cases again (the
-    official validation part comes as an extra last fold)."""
+    """Find the folds that together validate each case once.
+
+    These are the first ones, up to a fold that validates one of their cases again (the official validation part comes
+    as an extra last fold).
+
+    Args:
+        splits: Of splits_final.json.
+
+    Returns:
+        Numbers of folds; empty without splits.
+    """
     seen: set[str] = set()
     for index, split in enumerate(splits):
         if seen & set(split["val"]):
@@ -125,33 +170,43 @@ def cross_validation(splits: Sequence[Split]) -> list[int]:
 
 
 def fold_of_cases(splits: Sequence[Split], folds: Sequence[int]) -> dict[str, int]:
-    """The fold that validates each case, sorted by case. Raises SplitError for a fold that the split does not have, and
-    for a case that two of the folds validate."""
-    strange = [str(fold) for fold in folds if not 0 <= fold < len(splits)]
-    if strange:
-        raise SplitError(f"The split has the folds 0 to {len(splits) - 1}; asked for: {format_names(strange)}.")
+    """Assign each validation case to the fold that validates it.
+
+    Args:
+        splits: Of splits_final.json.
+        folds: Numbers of folds.
+
+    Returns:
+        Fold by case, sorted by case.
+
+    Raises:
+        SplitError: The splits lack a fold, or two of the folds validate a case.
+    """
+    missing = [str(fold) for fold in folds if not 0 <= fold < len(splits)]
+    if missing:
+        raise SplitError(f"The split has the folds 0 to {len(splits) - 1}; asked for: {format_names(missing)}.")
     fold_of: dict[str, int] = {}
-    twice = []
+    duplicates = []
     for fold in dict.fromkeys(folds):
         for case in splits[fold]["val"]:
             if case in fold_of:
-                twice.append(f"{case} (folds {fold_of[case]} and {fold})")
+                duplicates.append(f"{case} (folds {fold_of[case]} and {fold})")
             fold_of.setdefault(case, fold)
-    if twice:
-        apart = " ".join(map(str, cross_validation(splits)))
+    if duplicates:
+        disjoint = " ".join(map(str, cross_validation(splits)))
         raise SplitError(
-            f"{len(twice)} case(s) are validated by two of the folds, and would count twice: "
-            f"{format_names(twice)}. Choose "
-            f"folds that share none with -f; the cross-validation is -f {apart}."
+            f"{len(duplicates)} case(s) are validated by two of the folds, and would count twice: "
+            f"{format_names(duplicates)}. Choose folds without common cases with -f; "
+            f"the cross-validation is -f {disjoint}."
         )
     return dict(sorted(fold_of.items()))
 
 
 @dataclass(frozen=True)
 class Validation:
-    """The cases of a comparison, each with the fold that validated it.
+    """Hold the cases of a comparison, each with the fold that validated it.
 
-    `interpolated`: cases whose masks nobody drew; they are not in `fold_of`, and nothing is measured on them.
+    `interpolated`: cases whose masks were interpolated, not annotated; they are not in `fold_of` and not measured.
     """
 
     dataset: RawDataset
@@ -160,22 +215,50 @@ class Validation:
     interpolated: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, dataset: RawDataset, splits: Sequence[Split], folds: Sequence[int]) -> Validation:
-        """Raises as `fold_of_cases`."""
+    def from_splits(cls, dataset: RawDataset, splits: Sequence[Split], folds: Sequence[int]) -> Validation:
+        """Choose the cases that these folds validate.
+
+        Args:
+            dataset: The raw dataset.
+            splits: Of splits_final.json.
+            folds: Numbers of folds.
+
+        Returns:
+            The cases.
+
+        Raises:
+            SplitError: As `fold_of_cases`.
+        """
         fold_of = fold_of_cases(splits, folds)
         interpolated = frozenset(case for case in fold_of if dataset.manifest.labels_of(case).interpolated)
-        drawn = {case: fold for case, fold in fold_of.items() if case not in interpolated}
-        return cls(dataset, tuple(dict.fromkeys(folds)), drawn, interpolated)
+        annotated = {case: fold for case, fold in fold_of.items() if case not in interpolated}
+        return cls(dataset, tuple(dict.fromkeys(folds)), annotated, interpolated)
 
     def prediction(self, model: TrainedModel, case: str, ending: str | None = None) -> Path:
-        """The file that the model's fold wrote for the case; `ending`: another than the data set's, such as '.npz'."""
+        """Locate the file that the model's fold wrote for a case.
+
+        Args:
+            model: The model.
+            case: Of `fold_of`.
+            ending: Another than that of the dataset, such as ".npz".
+
+        Returns:
+            The path, whether or not the file exists.
+        """
         return model.validation(self.fold_of[case]) / f"{case}{ending or self.dataset.file_ending}"
 
     def require_predicted(self, models: Sequence[TrainedModel]) -> None:
-        """Raises DatasetError that names, for each model, the folds not trained and the cases without a prediction."""
-        found = [line for model in models for line in self._missing(model)]
-        if found:
-            raise DatasetError("\n".join(found))
+        """Check that every fold was trained and every case predicted.
+
+        Args:
+            models: The models to compare.
+
+        Raises:
+            DatasetError: Names, for each model, folds not trained and cases without a prediction.
+        """
+        problems = [line for model in models for line in self._missing(model)]
+        if problems:
+            raise DatasetError("\n".join(problems))
 
     def _missing(self, model: TrainedModel) -> Iterator[str]:
         untrained = [fold for fold in self.folds if not model.validation(fold).parent.is_dir()]
@@ -198,10 +281,17 @@ class Validation:
             )
 
     def require_probabilities(self, models: Sequence[TrainedModel]) -> None:
-        """Raises PartialLabelError where what an ensemble averages was not saved for every case."""
+        """Check that the probabilities that an ensemble averages were saved for every case.
+
+        Args:
+            models: The models to compare.
+
+        Raises:
+            PartialLabelError: Names, for each model, cases without them.
+        """
         lines = []
         for model in models:
-            # the .pkl beside the probabilities says where the image lies in space
+            # the .pkl beside the probabilities holds the geometry of the image
             cases = [
                 case
                 for case in self.fold_of
@@ -218,24 +308,34 @@ class Validation:
             lines.append("Train with --npz from the start, or compare without ensembles: --disable-ensembling.")
             raise PartialLabelError("\n".join(lines))
 
-    def not_counted(self, models: Sequence[TrainedModel]) -> list[str]:
-        """A sentence for what is left out: cases that no fold validates, predictions that another split left behind."""
+    def describe_excluded(self, models: Sequence[TrainedModel]) -> list[str]:
+        """Describe what is left out: cases that no fold validates, predictions that another split left behind.
+
+        Args:
+            models: The models to compare.
+
+        Returns:
+            A sentence each; empty where nothing is left out.
+        """
         notes = []
         if self.interpolated:
-            notes.append(f"{len(self.interpolated)} case(s) with interpolated masks, which nobody drew, do not count")
-        forgotten = set(self.dataset.label_files()) - set(self.fold_of) - self.interpolated
-        if forgotten:
             notes.append(
-                f"{len(forgotten)} training case(s) are validated by none of these folds: {format_names(forgotten)}"
+                f"{len(self.interpolated)} case(s) with interpolated masks, which are not annotated, do not count"
+            )
+        not_validated = set(self.dataset.label_files()) - set(self.fold_of) - self.interpolated
+        if not_validated:
+            notes.append(
+                f"{len(not_validated)} training case(s) are validated by none of these folds: "
+                f"{format_names(not_validated)}"
             )
         for model in models:
             for fold in self.folds:
-                left = {case for case in self._predicted(model, fold) if self.fold_of.get(case) != fold}
-                left -= self.interpolated
-                if left:
+                other = {case for case in self._predicted(model, fold) if self.fold_of.get(case) != fold}
+                other -= self.interpolated
+                if other:
                     notes.append(
-                        f"{model.name}: {len(left)} prediction(s) of fold {fold} are not its cases: "
-                        f"{format_names(left)}"
+                        f"{model.name}: {len(other)} prediction(s) of fold {fold} are not its cases: "
+                        f"{format_names(other)}"
                     )
         return notes
 
@@ -245,56 +345,89 @@ class Validation:
 
 
 def validated_cases(dataset: RawDataset, preprocessed: Path, folds: Sequence[int] | None) -> Validation:
-    """The cases of the folds (None: of the whole cross-validation), by the split that the trainings used.
+    """Choose the cases that the folds validate, by the split that the trainings used.
 
-    `preprocessed`: nnU-Net's folder of the data set. Raises SplitError for a split that is missing, leaks a patient,
-    does not fit the data set or validates a case twice, and ManifestError where the raw and the preprocessed manifest
-    differ.
+    Args:
+        dataset: The raw dataset.
+        preprocessed: The dataset's folder in nnUNet_preprocessed.
+        folds: Numbers of folds; None: the whole cross-validation.
+
+    Returns:
+        The cases.
+
+    Raises:
+        SplitError: The split is missing, leaks a patient, does not fit the dataset or validates a case twice.
+        ManifestError: The raw and the preprocessed manifest differ.
     """
     file = preprocessed / SPLITS_NAME
     if not file.exists():
-        raise SplitError(f"{file} does not exist: which fold validated which case is not known. Train first.")
+        raise SplitError(f"{file} does not exist: it says which fold validated which case. Train first.")
     manifest = read_manifest(preprocessed, dataset.folder)
     splits = read_json(file, SplitError)
     check_splits(splits, manifest, list(dataset.label_files()))
-    return Validation.of(dataset, splits, cross_validation(splits) if folds is None else folds)
-
-
-def _numbers(folds: Sequence[int] | set[int]) -> str:
-    return ", ".join(str(fold) for fold in sorted(folds))
+    return Validation.from_splits(dataset, splits, cross_validation(splits) if folds is None else folds)
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One model, or two whose probabilities are averaged; its predictions lie in `folder`."""
+    """Describe one model, or two whose probabilities are averaged; its predictions are in `folder`."""
 
     name: str
     folder: Path
     members: tuple[TrainedModel, ...]
 
     def files(self, validation: Validation) -> dict[str, Path]:
-        """Prediction by case."""
+        """Locate the predictions.
+
+        Args:
+            validation: The cases.
+
+        Returns:
+            Path by case.
+        """
         return {case: self.folder / f"{case}{validation.dataset.file_ending}" for case in validation.fold_of}
 
 
-def together(model: TrainedModel, folds: Sequence[int]) -> Candidate:
-    """A model with its folds; the folder is called as nnU-Net calls it."""
+def single_candidate(model: TrainedModel, folds: Sequence[int]) -> Candidate:
+    """Make a candidate of one model and its folds; the folder is named as nnU-Net names it.
+
+    Args:
+        model: The model.
+        folds: Numbers of folds.
+
+    Returns:
+        The candidate.
+    """
     return Candidate(model.name, model.folder / f"crossval_results_folds_{_joined(folds)}", (model,))
 
 
-def ensemble_of(first: TrainedModel, second: TrainedModel, folds: Sequence[int]) -> Candidate:
-    """Two models; name and folder as nnU-Net has them."""
+def ensemble_candidate(first: TrainedModel, second: TrainedModel, folds: Sequence[int]) -> Candidate:
+    """Make a candidate of two models; name and folder are those of nnU-Net.
+
+    Args:
+        first: One model.
+        second: Another of the same dataset.
+        folds: Numbers of folds.
+
+    Returns:
+        The candidate.
+    """
     name = f"ensemble___{first.name}___{second.name}___{_joined(folds)}"
     return Candidate(name, first.folder.parent / "ensembles" / name, (first, second))
 
 
-def _joined(folds: Sequence[int]) -> str:
-    return "_".join(str(fold) for fold in folds)
+def write_predictions(candidate: Candidate, validation: Validation, processes: int, overwrite: bool) -> None:
+    """Create the folder of a candidate: predictions, plans.json, dataset.json.
 
+    Args:
+        candidate: One model or an ensemble.
+        validation: The cases.
+        processes: How many cases to average at a time.
+        overwrite: Without it, ensembled predictions that exist are kept.
 
-def fill(candidate: Candidate, validation: Validation, processes: int, overwrite: bool) -> None:
-    """Makes the folder anew: predictions, plans.json, dataset.json. Without `overwrite` ensembled predictions that are
-    there stay. Raises PartialLabelError where probabilities cannot be averaged."""
+    Raises:
+        PartialLabelError: Probabilities cannot be averaged.
+    """
     if candidate.folder.exists() and (overwrite or len(candidate.members) == 1):
         shutil.rmtree(candidate.folder)
     candidate.folder.mkdir(parents=True, exist_ok=True)
@@ -307,6 +440,39 @@ def fill(candidate: Candidate, validation: Validation, processes: int, overwrite
         _average(candidate, validation, processes)
 
 
+@lru_cache(maxsize=2)
+def nnunet_tools(folder: Path) -> tuple[Any, Any]:
+    """Load nnU-Net's reader and writer of images, and its label manager.
+
+    Args:
+        folder: With plans.json and dataset.json.
+
+    Returns:
+        Both.
+    """
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    plans = PlansManager(read_json(folder / "plans.json"))
+    return plans.image_reader_writer_class(), plans.get_label_manager(read_json(folder / "dataset.json"))
+
+
+def _folders(results: Path) -> list[TrainedModel]:
+    folders = sorted(path for path in results.iterdir() if path.is_dir()) if results.is_dir() else []
+    return [TrainedModel(path, *path.name.split("__")) for path in folders if path.name.count("__") == 2]
+
+
+def _is_of(model: TrainedModel, trainer: str | None, configuration: str | None, plans: str) -> bool:
+    return trainer in (None, model.trainer) and configuration in (None, model.configuration) and plans == model.plans
+
+
+def _numbers(folds: Sequence[int] | set[int]) -> str:
+    return ", ".join(str(fold) for fold in sorted(folds))
+
+
+def _joined(folds: Sequence[int]) -> str:
+    return "_".join(str(fold) for fold in folds)
+
+
 def _copy(source: Path, target: Path) -> None:
     # no hard link: a later validation writes into the same file
     with atomic_path(target) as temporary:
@@ -315,7 +481,7 @@ def _copy(source: Path, target: Path) -> None:
 
 @dataclass(frozen=True)
 class _Average:
-    """The work on one case: probabilities of each member in, labels out."""
+    """Describe the averaging of one case: probabilities of each member in, labels out."""
 
     probabilities: tuple[Path, ...]
     target: Path
@@ -338,7 +504,11 @@ def _average(candidate: Candidate, validation: Validation, processes: int) -> No
 
 
 def _average_case(task: _Average) -> str | None:
-    """Averages by nnU-Net's own function; gives what was wrong with the files."""
+    """Average by nnU-Net's own function.
+
+    Returns:
+        The problem with the files; None without one.
+    """
     from nnunetv2.ensembling.ensemble import merge_files
 
     tools = nnunet_tools(task.target.parent)
@@ -347,15 +517,6 @@ def _average_case(task: _Average) -> str | None:
         merge_files([str(path) for path in task.probabilities], stem, task.file_ending, *tools)
     except Exception as problem:  # whatever NumPy and nnU-Net raise for a file that is cut off, or of another shape
         task.target.unlink(missing_ok=True)
-        where = " and ".join(str(path) for path in task.probabilities)
-        return f"{where} cannot be averaged: {problem}. Save them again: nnUNetv2_train ... --val --npz."
+        paths = " and ".join(str(path) for path in task.probabilities)
+        return f"{paths} cannot be averaged: {problem}. Save them again: nnUNetv2_train ... --val --npz."
     return None
-
-
-@lru_cache(maxsize=2)
-def nnunet_tools(folder: Path) -> tuple[Any, Any]:
-    """nnU-Net's reader and writer of images, and its label manager, for a folder with plans.json and dataset.json."""
-    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
-
-    plans = PlansManager(read_json(folder / "plans.json"))
-    return plans.image_reader_writer_class(), plans.get_label_manager(read_json(folder / "dataset.json"))

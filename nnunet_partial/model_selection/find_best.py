@@ -1,10 +1,9 @@
-"""Which of several trained models is best on the cases that it did not train on, counting only what is known?
+"""Find the best of several trained models on their validation cases, counting only annotated classes.
 
-What `nnUNetv2_find_best_configuration` does: folds together, every model and every pair of models compared, the best
-one's post-processing chosen, its commands written. nnU-Net compares with the label files, where a structure that nobody
-drew is background; here a (case, structure) pair counts only where the case knows it.
-
-How to predict with what was found best: the commands, as text and as nnU-Net's inference_information.json.
+Does what `nnUNetv2_find_best_configuration` does: joins the folds, compares every model and every pair of models,
+chooses the post-processing of the best one and writes the commands that predict with it. nnU-Net compares with the
+label files, in which an unannotated structure is background; here a (case, class) pair counts only where the case is
+annotated for the class.
 """
 
 from __future__ import annotations
@@ -26,15 +25,93 @@ from nnunet_partial.model_selection.candidates import (
     Candidate,
     TrainedModel,
     Validation,
-    ensemble_of,
-    fill,
+    ensemble_candidate,
     require_same_data,
-    together,
+    single_candidate,
+    write_predictions,
 )
 from nnunet_partial.utils.files import read_json, write_json, write_text
 
+#: Tolerance of the surface Dice, as in `evaluate`; the choice is by Dice.
+TOLERANCE_MM = 2.0
+#: The folder of the evaluation's tables, in the results folder of the dataset.
+TABLES = "find_best"
+#: nnU-Net's names of the files with the commands, for people and for programs.
+INSTRUCTIONS = ("inference_instructions.txt", "inference_information.json")
 
-def information(
+
+@dataclass(frozen=True)
+class BestModel:
+    """Hold the result of a comparison.
+
+    `scores`: foreground mean Dice by candidate, over annotated pairs. `postprocessed`: that of the best after
+    post-processing. `steps`: the post-processing. `instructions`: the commands.
+    """
+
+    candidates: Sequence[Candidate]
+    best: Candidate
+    scores: Mapping[str, float]
+    postprocessed: float
+    steps: postprocessing.PostprocessingSteps
+    instructions: str
+    evaluation: Evaluation
+    tables: Tables
+
+
+def find_best(
+    validation: Validation,
+    models: Sequence[TrainedModel],
+    ensembles: bool = True,
+    overwrite: bool = True,
+    processes: int = 1,
+) -> BestModel:
+    """Compare trained models, and write what nnU-Net's command writes.
+
+    Into the folder of each candidate: its predictions and summary.json; for the best also postprocessing.pkl, .json and
+    the folder postprocessed; beside the models inference_instructions.txt and inference_information.json; and the
+    tables of an evaluation in find_best. The best candidate has the highest foreground mean Dice, of equal ones the
+    first (single models come first).
+
+    Args:
+        validation: The cases.
+        models: Trained on the same dataset.
+        ensembles: Also compare each pair of models, as an ensemble.
+        overwrite: Without it, ensembled predictions that exist are kept.
+        processes: How many cases to work on at a time.
+
+    Returns:
+        The result.
+
+    Raises:
+        PartialLabelError: Before anything is written, a fold, a prediction or the probabilities of an ensemble are
+            missing; later, a file cannot be measured: scores over different cases cannot be compared. Or no candidate
+            has a Dice.
+    """
+    pairs = list(combinations(models, 2)) if ensembles else []
+    _require(validation, models, probabilities=bool(pairs))
+    folder, dataset = models[0].folder.parent, validation.dataset.folder.name
+    _remove(folder, INSTRUCTIONS)
+    candidates = [single_candidate(model, validation.folds) for model in models]
+    candidates += [ensemble_candidate(first, second, validation.folds) for first, second in pairs]
+    predictions = _predictions(candidates, validation, processes, overwrite)
+    reference = _reference(validation)
+    evaluation = _evaluate(reference, predictions, processes)
+    summaries = {name: _summary(evaluation, name, reference, files) for name, files in predictions.items()}
+    scores = {name: float(summary["foreground_mean"]["Dice"]) for name, summary in summaries.items()}
+    for candidate in candidates:
+        write_json(candidate.folder / "summary.json", summaries[candidate.name])
+    best = _best(candidates, scores)
+    steps, score = _postprocess(best, predictions[best.name], reference, summaries[best.name], processes)
+    tables = Tables.from_evaluation(evaluation)
+    write_results(folder / TABLES, evaluation, tables, reference, predictions)
+    commands = inference_instructions(dataset, validation.folds, best, processes, postprocessed=bool(steps.labels))
+    write_text(folder / INSTRUCTIONS[0], commands)
+    content = inference_information(dataset, validation.folds, models, ensembles, scores, best, score)
+    write_json(folder / INSTRUCTIONS[1], content)
+    return BestModel(candidates, best, scores, score, steps, commands, evaluation, tables)
+
+
+def inference_information(
     dataset: str,
     folds: Sequence[int],
     models: Sequence[TrainedModel],
@@ -43,7 +120,20 @@ def information(
     best: Candidate,
     postprocessed: float,
 ) -> dict[str, Any]:
-    """The content of inference_information.json, with nnU-Net's keys."""
+    """Build the content of inference_information.json, with nnU-Net's keys.
+
+    Args:
+        dataset: Its name.
+        folds: Numbers of folds.
+        models: Those that were compared.
+        ensembles: Whether pairs of them were compared, too.
+        scores: Foreground mean Dice by candidate.
+        best: The best candidate.
+        postprocessed: Foreground mean Dice of the best after post-processing.
+
+    Returns:
+        The content.
+    """
     return {
         "folds": list(folds),
         "dataset_name_or_id": dataset,
@@ -65,9 +155,21 @@ def information(
     }
 
 
-def instructions(dataset: str, folds: Sequence[int], best: Candidate, processes: int, postprocessed: bool) -> str:
-    """The commands from images to labels; INPUT_FOLDER and OUTPUT_FOLDER are the user's. `postprocessed`: whether a
-    post-processing was chosen."""
+def inference_instructions(
+    dataset: str, folds: Sequence[int], best: Candidate, processes: int, postprocessed: bool
+) -> str:
+    """Write out the commands from images to labels; INPUT_FOLDER and OUTPUT_FOLDER are to be replaced by the user.
+
+    Args:
+        dataset: Its name.
+        folds: Numbers of folds.
+        best: The best candidate.
+        processes: Of the post-processing.
+        postprocessed: Whether a post-processing was chosen.
+
+    Returns:
+        The text.
+    """
     several = len(best.members) > 1
     lines = ["***Run inference like this:***", ""]
     outputs = []
@@ -90,91 +192,27 @@ def instructions(dataset: str, folds: Sequence[int], best: Candidate, processes:
 def _prediction(
     dataset: str, folds: Sequence[int], model: TrainedModel, configuration: str, output: str, probabilities: bool
 ) -> list[str]:
-    """One command; before it that of the lower stage, where the configuration is the second of a cascade."""
+    """Return the command; before it that of the lower stage, where the configuration is the second of a cascade."""
     lower = _previous_stage(read_json(model.folder / "plans.json")["configurations"], configuration)
-    lines, more = [], ""
+    lines, options = [], ""
     if lower is not None:
-        more = f" -prev_stage_predictions {output}_PREV_STAGE"
+        options = f" -prev_stage_predictions {output}_PREV_STAGE"
         lines = _prediction(dataset, folds, model, lower, f"{output}_PREV_STAGE", False)
-    more += " --save_probabilities" if probabilities else ""
+    options += " --save_probabilities" if probabilities else ""
     chosen = " ".join(str(fold) for fold in folds)
     return [
         *lines,
         f"nnUNetv2_predict -d {dataset} -i INPUT_FOLDER -o {output} -f {chosen} -tr {model.trainer} "
-        f"-c {configuration} -p {model.plans}{more}",
+        f"-c {configuration} -p {model.plans}{options}",
     ]
 
 
 def _previous_stage(configurations: Mapping[str, Any], name: str) -> str | None:
-    """The configuration whose predictions this one starts from; plans may say so in what they inherit from."""
+    """Return the configuration whose predictions this one starts from, also where it is inherited; None without one."""
     settings = configurations.get(name, {})
     if "previous_stage" in settings:
         return str(settings["previous_stage"])
     return _previous_stage(configurations, settings["inherits_from"]) if "inherits_from" in settings else None
-
-
-#: Of the surface Dice, in mm, as in `evaluate`; the choice goes by Dice.
-TOLERANCE_MM = 2.0
-
-#: The folder of our tables, in the results folder of the data set.
-TABLES = "find_best"
-
-#: What nnU-Net calls the commands, for people and for programs.
-INSTRUCTIONS = ("inference_instructions.txt", "inference_information.json")
-
-
-@dataclass(frozen=True)
-class BestModel:
-    """What came of it. `scores`: foreground mean Dice by candidate, over known pairs; `postprocessed`: that of the best
-    after post-processing; `steps`: what the post-processing does; `instructions`: the commands."""
-
-    candidates: Sequence[Candidate]
-    best: Candidate
-    scores: Mapping[str, float]
-    postprocessed: float
-    steps: postprocessing.PostprocessingSteps
-    instructions: str
-    evaluation: Evaluation
-    tables: Tables
-
-
-def find_best(
-    validation: Validation,
-    models: Sequence[TrainedModel],
-    ensembles: bool = True,
-    overwrite: bool = True,
-    processes: int = 1,
-) -> BestModel:
-    """Compares the models, and with `ensembles` each pair of them, and writes what nnU-Net's command writes.
-
-    Into each candidate's folder: its predictions and summary.json; for the best also postprocessing.pkl, .json and the
-    folder postprocessed; beside the models inference_instructions.txt and inference_information.json; and our tables
-    in find_best. The best is the one with the highest foreground mean Dice, of equal ones the first (single models come
-    first). Raises PartialLabelError, before anything is written, where a fold, a prediction or the probabilities of an
-    ensemble are missing, and later where a file cannot be measured: scores over different cases cannot be compared.
-    """
-    pairs = list(combinations(models, 2)) if ensembles else []
-    _require(validation, models, probabilities=bool(pairs))
-    folder, dataset = models[0].folder.parent, validation.dataset.folder.name
-    _forget(folder, INSTRUCTIONS)
-    candidates = [together(model, validation.folds) for model in models]
-    candidates += [ensemble_of(first, second, validation.folds) for first, second in pairs]
-    predictions = _predictions(candidates, validation, processes, overwrite)
-    reference = _reference(validation)
-    evaluation = _measured(reference, predictions, processes)
-    summaries = {name: _summary(evaluation, name, reference, files) for name, files in predictions.items()}
-    scores = {name: float(summary["foreground_mean"]["Dice"]) for name, summary in summaries.items()}
-    for candidate in candidates:
-        write_json(candidate.folder / "summary.json", summaries[candidate.name])
-    best = _best(candidates, scores)
-    steps, after = _postprocess(best, predictions[best.name], reference, summaries[best.name], processes)
-    tables = Tables.from_evaluation(evaluation)
-    write_results(folder / TABLES, evaluation, tables, reference, predictions)
-    commands = instructions(dataset, validation.folds, best, processes, postprocessed=bool(steps.labels))
-    write_text(folder / INSTRUCTIONS[0], commands)
-    about = information(dataset, validation.folds, models, ensembles, scores, best, after)
-    write_json(folder / INSTRUCTIONS[1], about)
-    return BestModel(candidates, best, scores, after, steps, commands, evaluation, tables)
 
 
 def _require(validation: Validation, models: Sequence[TrainedModel], probabilities: bool) -> None:
@@ -187,30 +225,34 @@ def _require(validation: Validation, models: Sequence[TrainedModel], probabiliti
 def _predictions(
     candidates: Sequence[Candidate], validation: Validation, processes: int, overwrite: bool
 ) -> dict[str, dict[str, Path]]:
-    """Fills the folders; files by candidate and case."""
+    """Fill the folders of the candidates.
+
+    Returns:
+        Predicted file by candidate and case.
+    """
     for candidate in candidates:
-        _forget(candidate.folder, ("summary.json", "postprocessing.pkl", "postprocessing.json"))
+        _remove(candidate.folder, ("summary.json", "postprocessing.pkl", "postprocessing.json"))
         shutil.rmtree(candidate.folder / "postprocessed", ignore_errors=True)
-        fill(candidate, validation, processes, overwrite)
+        write_predictions(candidate, validation, processes, overwrite)
     return {candidate.name: candidate.files(validation) for candidate in candidates}
 
 
-def _forget(folder: Path, names: Sequence[str]) -> None:
-    """What an earlier choice, ours or nnU-Net's, left must not be taken for a result of this one."""
+def _remove(folder: Path, names: Sequence[str]) -> None:
+    """Remove files of an earlier comparison, so that none is taken for a result of this one."""
     for name in names:
         (folder / name).unlink(missing_ok=True)
 
 
 def _reference(validation: Validation) -> Reference:
-    whole = find_reference(validation.dataset.folder, "labelsTr")
-    return replace(whole, files={case: whole.files[case] for case in validation.fold_of})
+    reference = find_reference(validation.dataset.folder, "labelsTr")
+    return replace(reference, files={case: reference.files[case] for case in validation.fold_of})
 
 
-def _measured(reference: Reference, predictions: Mapping[str, Mapping[str, Path]], processes: int) -> Evaluation:
+def _evaluate(reference: Reference, predictions: Mapping[str, Mapping[str, Path]], processes: int) -> Evaluation:
     evaluation = evaluate_folders(reference, predictions, TOLERANCE_MM, processes, progress=True)
     if evaluation.findings:
         shown = "\n".join(evaluation.findings[:20])
-        raise PartialLabelError(f"Not everything can be measured, so the models cannot be compared.\n{shown}")
+        raise PartialLabelError(f"Some cases cannot be measured, so the models cannot be compared.\n{shown}")
     return evaluation
 
 
@@ -222,17 +264,23 @@ def _summary(evaluation: Evaluation, name: str, reference: Reference, files: Map
 def _best(candidates: Sequence[Candidate], scores: Mapping[str, float]) -> Candidate:
     scored = [candidate for candidate in candidates if not math.isnan(scores[candidate.name])]
     if not scored:
-        raise PartialLabelError("No candidate has a Dice: nothing that the cases know is drawn or predicted in them.")
+        raise PartialLabelError(
+            "Dice is undefined for every candidate: no annotated class occurs in the reference or the predictions."
+        )
     return max(scored, key=lambda candidate: scores[candidate.name])  # the first of equal ones
 
 
 def _postprocess(
     best: Candidate, files: Mapping[str, Path], reference: Reference, before: Mapping[str, Any], processes: int
 ) -> tuple[postprocessing.PostprocessingSteps, float]:
-    """Chooses and saves the post-processing of the best candidate; gives it and the score with it."""
+    """Choose and save the post-processing of the best candidate.
+
+    Returns:
+        The steps and the foreground mean Dice after them.
+    """
     steps = postprocessing.choose(files, reference, processes)
     changed = {best.name: postprocessing.apply(steps, files, best.folder / "postprocessed", processes)}
-    after = _summary(_measured(reference, changed, processes), best.name, reference, changed[best.name])
+    after = _summary(_evaluate(reference, changed, processes), best.name, reference, changed[best.name])
     write_json(best.folder / "postprocessed" / "summary.json", after)
     postprocessing.save(steps, best.folder, before, after)
     return steps, float(after["foreground_mean"]["Dice"])

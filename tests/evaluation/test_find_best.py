@@ -18,8 +18,8 @@ import pytest
 from raw_folders import read_values
 
 from nnunet_partial.cli import main
-from nnunet_partial.model_selection.candidates import TrainedModel, cross_validation, together
-from nnunet_partial.model_selection.find_best import instructions
+from nnunet_partial.model_selection.candidates import TrainedModel, cross_validation, single_candidate
+from nnunet_partial.model_selection.find_best import inference_instructions
 from nnunet_partial.model_selection.postprocessing import decide
 
 from .trained import FOLDS, NAME, Place, draw, write_plans
@@ -362,7 +362,7 @@ def test_the_second_stage_of_a_cascade_is_told_where_the_first_went(tmp_path: Pa
     }
     model = TrainedModel(tmp_path, "T", "P", "3d_cascade_fullres")
     write_plans(tmp_path / "plans.json", configurations=configurations)
-    text = instructions("510", (0,), together(model, (0,)), 1, postprocessed=False)
+    text = inference_instructions("510", (0,), single_candidate(model, (0,)), 1, postprocessed=False)
     first, second = [line for line in text.splitlines() if line.startswith("nnUNetv2_predict")]
     assert "-o OUTPUT_FOLDER_PREV_STAGE -f 0 -tr T -c 3d_lowres" in first
     assert "nnUNetv2_apply_postprocessing" not in text
