@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
 
 from nnunet_partial.dataset.images import Geometry, spacing_is_known
 from nnunet_partial.labels import Manifest
@@ -55,8 +58,55 @@ def dataset_summary(
     return text
 
 
+@dataclass(frozen=True)
+class AnnotationCount:
+    """Count cases of a domain by what is recorded for a class: annotated, absent, or unknown (not annotated)."""
+
+    annotated: int = 0
+    absent: int = 0
+    unknown: int = 0
+
+    @property
+    def cases(self) -> int:
+        """Return the number of all cases."""
+        return self.annotated + self.absent + self.unknown
+
+    @property
+    def text(self) -> str:
+        """Return for example '40 annotated, 2 absent'; counts of 0 are left out, 'no case' if all are 0."""
+        counts = {"annotated": self.annotated, "absent": self.absent, "unknown": self.unknown}
+        return ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "no case"
+
+
+#: By domain, then by class.
+AnnotationCounts: TypeAlias = Mapping[str, Mapping[str, AnnotationCount]]
+
+
+def annotation_counts(manifest: Manifest, classes: Sequence[str], cases: Iterable[str]) -> AnnotationCounts:
+    """Count per domain and class the cases that are annotated, absent or unknown: who annotated what.
+
+    Args:
+        manifest: what each case was annotated for.
+        classes: names of the classes to count.
+        cases: case identifiers; those that the manifest does not name are left out.
+
+    Returns:
+        The counts by domain (sorted by name), then by class; empty without cases.
+    """
+    counts: dict[str, dict[str, Counter[str]]] = {}
+    for case in cases:
+        labels = manifest.find(case)
+        if labels is None:
+            continue
+        of_domain = counts.setdefault(labels.domain or NO_DOMAIN, {name: Counter() for name in classes})
+        for name in classes:
+            state = "annotated" if name in labels.annotated else "absent" if name in labels.absent else "unknown"
+            of_domain[name][state] += 1
+    return {d: {name: AnnotationCount(**counts[d][name]) for name in classes} for d in sorted(counts)}
+
+
 def annotation_table(manifest: Manifest, classes: Sequence[str], cases: Sequence[str]) -> str:
-    """Count per domain for how many cases each class is annotated / absent / unknown.
+    """Format `annotation_counts` as plain text: annotated / absent / unknown.
 
     Args:
         manifest: The manifest.
@@ -69,8 +119,8 @@ def annotation_table(manifest: Manifest, classes: Sequence[str], cases: Sequence
     return text_table(
         ["domain", *classes],
         [
-            [domain, *(_annotations(manifest, _in_domain(manifest, domain, cases), name) for name in classes)]
-            for domain in _domains(manifest, cases)
+            [domain, *(f"{n.annotated} / {n.absent} / {n.unknown}" for n in (counts[name] for name in classes))]
+            for domain, counts in annotation_counts(manifest, classes, cases).items()
         ],
     )
 
@@ -118,12 +168,6 @@ def _official(manifest: Manifest, cases: Sequence[str]) -> str:
     if not any(sides):
         return "none"
     return " / ".join(str(sides.count(side)) for side in ("train", "val", "test"))
-
-
-def _annotations(manifest: Manifest, cases: Sequence[str], name: str) -> str:
-    annotated = sum(name in manifest.labels_of(case).annotated for case in cases)
-    absent = sum(name in manifest.labels_of(case).absent for case in cases)
-    return f"{annotated} / {absent} / {len(cases) - annotated - absent}"
 
 
 def _spacing(manifest: Manifest, cases: Sequence[str], geometry: Mapping[str, Geometry]) -> str:
