@@ -17,11 +17,10 @@ def add_parser(subparsers: Any) -> None:
         "report",
         help="write an evaluation as an HTML page with figures, or its tables as Markdown or LaTeX",
         description="Writes the results of `nnunet_partial evaluate` as one HTML file that opens anywhere without a "
-        "network; "
-        "its figures also lie in RESULTS/pictures as PNG and PDF. With --format md or latex: the tables for a paper, "
-        "without figures. Exit code 0: complete; 1: an image, a prediction or a label file is missing or cannot be "
-        "read (named here and in the page, which has everything else), or RESULTS is incomplete and nothing is "
-        "written.",
+        "network; its figures are also saved in RESULTS/figures as PNG and PDF. With --format md or latex: the tables "
+        "for a paper, without figures. Exit code 0: complete; 1: an image, a prediction or a label file is missing or "
+        "cannot be read (named here and in the page, which has everything else), or RESULTS is incomplete and nothing "
+        "is written.",
         epilog="Example: nnunet_partial report results -o report.html",
     )
     parser.add_argument("results", type=Path, metavar="RESULTS", help="the folder that evaluate wrote")

@@ -1,1 +1,1 @@
-"""What an evaluation found, to look at and to print: pictures, tables for a paper, one HTML page."""
+"""Present an evaluation: figures, tables for a paper, one HTML page."""

@@ -1,14 +1,20 @@
-"""Who knows what: of each domain's cases, how many are annotated for a structure, known not to show it, or neither."""
+"""Show who annotated what: per domain and class the cases that are annotated, known absent or not annotated."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from nnunet_partial.dataset.summary import NO_DOMAIN
-from nnunet_partial.labels import Manifest
-from nnunet_partial.report.figure_style import SavedFigure, file_name, new_figure, shortened, style
+from nnunet_partial.dataset.summary import AnnotationCount, AnnotationCounts
+from nnunet_partial.report.figure_style import (
+    SavedFigure,
+    add_legend,
+    file_name,
+    legend_patch,
+    new_figure,
+    shorten,
+    style,
+)
 from nnunet_partial.report.tables import Table
 from nnunet_partial.utils.colors import class_colors
 
@@ -16,103 +22,86 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-UNKNOWN_HATCH, ABSENT_HATCH = "////", "...."
-UNKNOWN_FACE, UNKNOWN_EDGE = "#f2f2f2", "#8a8a8a"
+#: Look of the cases that are not annotated for a class, as matplotlib's patches take it.
+UNKNOWN: dict[str, Any] = {"facecolor": "#f2f2f2", "edgecolor": "#8a8a8a", "hatch": "////"}
+#: Look of the cases that are known not to show a class.
+ABSENT: dict[str, Any] = {"facecolor": "white", "edgecolor": "#8a8a8a", "hatch": "...."}
 
 
-@dataclass(frozen=True)
-class AnnotationCount:
-    """How many cases of a domain are annotated for a structure, known not to show it (absent), or do not know it."""
+def annotation_matrix_table(counts: AnnotationCounts, classes: Sequence[str], caption: str) -> Table:
+    """Tabulate who annotated what.
 
-    annotated: int = 0
-    absent: int = 0
-    unknown: int = 0
+    Args:
+        counts: as `annotation_counts` returns them.
+        classes: names of the classes, a column each.
+        caption: of the table.
 
-    @property
-    def cases(self) -> int:
-        return self.annotated + self.absent + self.unknown
-
-    @property
-    def words(self) -> str:
-        """'40 annotated, 2 absent'; what is 0 is left out."""
-        counts = {"annotated": self.annotated, "absent": self.absent, "unknown": self.unknown}
-        return ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "no case"
-
-
-#: By domain, then by structure.
-AnnotationMatrix = Mapping[str, Mapping[str, AnnotationCount]]
-
-
-def annotation_matrix(manifest: Manifest, cases: Iterable[str], classes: Sequence[str]) -> AnnotationMatrix:
-    """Counts the cases that the manifest names, by domain (alphabetically); others are left out. No case: empty."""
-    counts: dict[str, dict[str, dict[str, int]]] = {}
-    for case in cases:
-        labels = manifest.find(case)
-        if labels is None:
-            continue
-        of_domain = counts.setdefault(labels.domain or NO_DOMAIN, {name: {} for name in classes})
-        for name in classes:
-            state = "annotated" if name in labels.annotated else "absent" if name in labels.absent else "unknown"
-            of_domain[name][state] = of_domain[name].get(state, 0) + 1
-    return {d: {name: AnnotationCount(**counts[d][name]) for name in classes} for d in sorted(counts)}
-
-
-def annotation_table(knowledge: AnnotationMatrix, classes: Sequence[str], caption: str) -> Table:
-    """A row per domain: its cases, and for each structure how many of them know it."""
-    rows = [[d, str(_cases(shares)), *(shares[name].words for name in classes)] for d, shares in knowledge.items()]
+    Returns:
+        A table with a row per domain.
+    """
+    rows = [
+        [domain, str(_n_cases(by_class)), *(by_class[name].text for name in classes)]
+        for domain, by_class in counts.items()
+    ]
     return Table(["domain", "cases", *classes], rows, caption)
 
 
-def draw_annotation_matrix(knowledge: AnnotationMatrix, classes: Sequence[str], name: str, title: str) -> SavedFigure:
-    """A matrix of domains and structures; each field is filled in proportion, and says how many cases that is."""
+def draw_annotation_matrix(counts: AnnotationCounts, classes: Sequence[str], name: str, title: str) -> SavedFigure:
+    """Draw a matrix of domains and classes, each field filled in proportion and labeled with its numbers of cases.
+
+    Args:
+        counts: as `annotation_counts` returns them.
+        classes: names of the classes, a column each.
+        name: part of the file name.
+        title: what the cases are, for the caption.
+
+    Returns:
+        The figure.
+    """
     with style():
-        drawing = new_figure(2.2 + 1.5 * len(classes), 1.15 + 0.62 * len(knowledge))
-        axes = drawing.subplots()
-        colours = class_colors(classes)
-        for row, shares in enumerate(knowledge.values()):
-            for column, structure in enumerate(classes):
-                _field(axes, row, column, shares[structure], colours[structure])
+        figure = new_figure(2.2 + 1.5 * len(classes), 1.15 + 0.62 * len(counts))
+        axes = figure.subplots()
+        colors = class_colors(classes)
+        for row, by_class in enumerate(counts.values()):
+            for column, class_name in enumerate(classes):
+                _draw_field(axes, row, column, by_class[class_name], colors[class_name])
         axes.set_xlim(-0.5, len(classes) - 0.5)
-        axes.set_ylim(len(knowledge) - 0.5, -0.5)
+        axes.set_ylim(len(counts) - 0.5, -0.5)
         axes.set_xticks(range(len(classes)), classes)
         axes.set_yticks(
-            range(len(knowledge)), [f"{shortened(d, 24)} (n = {_cases(shares)})" for d, shares in knowledge.items()]
+            range(len(counts)),
+            [f"{shorten(domain, 24)} (n = {_n_cases(by_class)})" for domain, by_class in counts.items()],
         )
         axes.tick_params(length=0, labeltop=True, labelbottom=False, labelsize=9)
         axes.spines[:].set_visible(False)
-        drawing.legend(handles=_legend(), loc="outside lower center", ncols=3)
+        patches = [
+            legend_patch("annotated (in its color)", facecolor="#bdbdbd"),
+            legend_patch("known to be absent", **ABSENT),
+            legend_patch("not annotated: in no number", **UNKNOWN),
+        ]
+        add_legend(figure, patches, columns=3)
     alt = "; ".join(
-        f"{domain}: " + ", ".join(f"{structure} {shares[structure].words}" for structure in classes)
-        for domain, shares in knowledge.items()
+        f"{domain}: " + ", ".join(f"{class_name} {by_class[class_name].text}" for class_name in classes)
+        for domain, by_class in counts.items()
     )
-    return SavedFigure(file_name("knows", name), drawing, f"{title}: {alt}", f"{title}. Numbers are cases.")
+    return SavedFigure(file_name("annotations", name), figure, f"{title}: {alt}", f"{title}. Numbers are cases.")
 
 
-def _cases(shares: Mapping[str, AnnotationCount]) -> int:
-    return next(iter(shares.values())).cases if shares else 0
+def _n_cases(by_class: Mapping[str, AnnotationCount]) -> int:
+    return next(iter(by_class.values())).cases if by_class else 0
 
 
-def _field(axes: Axes, row: int, column: int, share: AnnotationCount, colour: str) -> None:
-    looks: list[tuple[int, dict[str, Any]]] = [
-        (share.annotated, {"facecolor": colour, "edgecolor": "black"}),
-        (share.absent, {"facecolor": "white", "edgecolor": UNKNOWN_EDGE, "hatch": ABSENT_HATCH}),
-        (share.unknown, {"facecolor": UNKNOWN_FACE, "edgecolor": UNKNOWN_EDGE, "hatch": UNKNOWN_HATCH}),
+def _draw_field(axes: Axes, row: int, column: int, count: AnnotationCount, color: str) -> None:
+    parts = [
+        (count.annotated, {"facecolor": color, "edgecolor": "black"}),
+        (count.absent, ABSENT),
+        (count.unknown, UNKNOWN),
     ]
-    left, width = column - 0.45, 0.9
-    for count, look in looks:
-        part = width * count / max(1, share.cases)
-        if count:
-            axes.barh(row, part, 0.8, left, linewidth=0.7, **look)
+    left, field_width = column - 0.45, 0.9
+    for n_cases, look in parts:
+        width = field_width * n_cases / max(1, count.cases)
+        if n_cases:
+            axes.barh(row, width, 0.8, left, linewidth=0.7, **look)
             box = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.85}
-            axes.text(left + part / 2, row, str(count), ha="center", va="center", fontsize=9, bbox=box)
-        left += part
-
-
-def _legend() -> list[object]:
-    from matplotlib.patches import Patch
-
-    return [
-        Patch(facecolor="#bdbdbd", edgecolor="black", label="annotated (in its colour)"),
-        Patch(facecolor="white", edgecolor=UNKNOWN_EDGE, hatch=ABSENT_HATCH, label="known not to be there"),
-        Patch(facecolor=UNKNOWN_FACE, edgecolor=UNKNOWN_EDGE, hatch=UNKNOWN_HATCH, label="unknown: never counted"),
-    ]
+            axes.text(left + width / 2, row, str(n_cases), ha="center", va="center", fontsize=9, bbox=box)
+        left += width

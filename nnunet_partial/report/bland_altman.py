@@ -1,4 +1,4 @@
-"""Do predicted biomarkers agree with the reference? Their difference over their mean (Bland and Altman)."""
+"""Plot the agreement of predicted biomarkers with the reference: difference over mean (Bland and Altman)."""
 
 from __future__ import annotations
 
@@ -7,22 +7,40 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from nnunet_partial.evaluation.statistics import MIN_PATIENTS
-from nnunet_partial.report.figure_style import SavedFigure, file_name, new_figure, shortened, style
+from nnunet_partial.report.figure_style import (
+    SavedFigure,
+    add_legend,
+    axes_grid,
+    file_name,
+    new_figure,
+    shorten,
+    style,
+)
 from nnunet_partial.report.formatting import Biomarker, biomarker_name, decimal, pretty_unit
 from nnunet_partial.report.results import Results, Row, number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-#: A colour and a marker for each domain, told apart in black and white too.
+#: Color and marker of each domain, which also differ in black and white.
 _MARKERS = (("#0072B2", "o"), ("#D55E00", "^"), ("#009E73", "s"), ("#CC79A7", "D"), ("#56B4E9", "v"), ("#E69F00", "P"))
 
 
 def draw_agreement(results: Results, key: Biomarker) -> SavedFigure | None:
-    """A panel per model; None where no patient has both numbers.
+    """Draw the Bland-Altman plot of a biomarker, a panel per model.
 
-    Lines: mean difference and limits of agreement over all domains, as biomarker_agreement.csv has them where it has
-    a row "(all)", or one domain alone. https://doi.org/10.1016/S0140-6736(86)90837-8
+    Lines show the mean difference and the limits of agreement as biomarker_agreement.csv has them: over all domains
+    where it has a row "(all)", or of the only domain.
+
+    Args:
+        results: the evaluation.
+        key: biomarker, unit and method.
+
+    Returns:
+        The figure; None if no patient has both numbers.
+
+    References:
+        Bland and Altman 1986, https://doi.org/10.1016/S0140-6736(86)90837-8
     """
     rows = [row for row in results.biomarkers if (row["biomarker"], row["unit"], row["method"]) == key]
     pairs = [row for row in rows if math.isfinite(_difference(row))]
@@ -32,29 +50,25 @@ def draw_agreement(results: Results, key: Biomarker) -> SavedFigure | None:
     domains = sorted({row["domain"] for row in pairs})
     with style():
         columns = min(3, len(models))
-        lines = math.ceil(len(models) / columns)
-        drawing = new_figure(3.3 * columns + 0.4, 2.9 * lines + 0.6)
-        panels = drawing.subplots(lines, columns, squeeze=False, sharex=True, sharey=True).ravel()
-        for axes, model in zip(panels, models, strict=False):
-            chosen = [row for row in pairs if row["model"] == model]
-            _panel(axes, chosen, domains)
-            _lines(axes, _agreement(results, model, key, domains))
-            axes.set_title(f"{shortened(model, 30)} (n = {len({row['patient'] for row in chosen})})")
-        for axes in panels[len(models) :]:
-            axes.set_visible(False)
-        for axes in panels[: len(models)]:
+        figure = new_figure(3.3 * columns + 0.4, 2.9 * math.ceil(len(models) / columns) + 0.6)
+        panels = axes_grid(figure, len(models), columns, sharex=True, sharey=True)
+        for axes, model in zip(panels, models, strict=True):
+            of_model = [row for row in pairs if row["model"] == model]
+            _plot_patients(axes, of_model, domains)
+            _plot_limits(axes, _agreement(results, model, key, domains))
+            axes.set_title(f"{shorten(model, 30)} (n = {len({row['patient'] for row in of_model})})")
             axes.set_xlabel(f"mean of prediction and reference ({pretty_unit(key[1])})")
             axes.tick_params(labelbottom=True)
         for axes in panels[::columns]:
             axes.set_ylabel(f"prediction \N{MINUS SIGN} reference ({pretty_unit(key[1])})")
         if len(domains) > 1:
-            drawing.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(domains))
+            add_legend(figure, panels[0].get_legend_handles_labels()[0], columns=len(domains))
     repeated = len({(row["model"], row["patient"]) for row in pairs}) < len(pairs)
     return SavedFigure(
         file_name("bland_altman", *key),
-        drawing,
+        figure,
         f"Bland-Altman plot of {biomarker_name(key)}: "
-        + "; ".join(_words(results, model, key, domains) for model in models),
+        + "; ".join(_agreement_text(results, model, key, domains) for model in models),
         f"{biomarker_name(key)}: one point per patient{' and domain' if repeated else ''}. Solid line: mean difference"
         f"{' over patients' if repeated else ''}; dashed: limits of agreement (\N{PLUS-MINUS SIGN} 1.96 SD), from "
         f"{MIN_PATIENTS} patients.",
@@ -65,21 +79,21 @@ def _difference(row: Row) -> float:
     return number(row, "prediction") - number(row, "reference")
 
 
-def _panel(axes: Axes, rows: Sequence[Row], domains: Sequence[str]) -> None:
+def _plot_patients(axes: Axes, rows: Sequence[Row], domains: Sequence[str]) -> None:
     for index, domain in enumerate(domains):
-        colour, marker = _MARKERS[index % len(_MARKERS)]
-        here = [row for row in rows if row["domain"] == domain]
-        means = [(number(row, "prediction") + number(row, "reference")) / 2 for row in here]
+        color, marker = _MARKERS[index % len(_MARKERS)]
+        of_domain = [row for row in rows if row["domain"] == domain]
+        means = [(number(row, "prediction") + number(row, "reference")) / 2 for row in of_domain]
         axes.scatter(
             means,
-            [_difference(row) for row in here],
+            [_difference(row) for row in of_domain],
             s=16,
             marker=marker,
-            facecolor=colour,
+            facecolor=color,
             edgecolor="black",
             linewidth=0.4,
             alpha=0.8,
-            label=shortened(domain, 24),
+            label=shorten(domain, 24),
             zorder=3,
         )
     axes.axhline(0, color="#b0b0b0", linewidth=0.8)
@@ -95,29 +109,29 @@ def _agreement(results: Results, model: str, key: Biomarker, domains: Sequence[s
     return by_domain.get("(all)") or (by_domain.get(domains[0]) if len(domains) == 1 else None)
 
 
-def _lines(axes: Axes, row: Row | None) -> None:
+def _plot_limits(axes: Axes, row: Row | None) -> None:
     if row is None:
         return
-    for name, stroke, side in (
+    for name, line_style, position in (
         ("bias", "solid", "center"),
         ("loa_low", "dashed", "top"),
         ("loa_high", "dashed", "bottom"),
     ):
         value = number(row, name)
         if math.isfinite(value):
-            axes.axhline(value, color="black", linewidth=1.0, linestyle=stroke)
+            axes.axhline(value, color="black", linewidth=1.0, linestyle=line_style)
             axes.annotate(
                 decimal(value, 1).replace("-", "\N{MINUS SIGN}"),
                 (1, value),
                 xycoords=("axes fraction", "data"),
                 xytext=(3, 0),
                 textcoords="offset points",
-                va=side,
+                va=position,
                 fontsize=8,
             )
 
 
-def _words(results: Results, model: str, key: Biomarker, domains: Sequence[str]) -> str:
+def _agreement_text(results: Results, model: str, key: Biomarker, domains: Sequence[str]) -> str:
     row = _agreement(results, model, key, domains)
     if row is None:
         return model

@@ -1,4 +1,4 @@
-"""One metric as boxes: a panel per structure, in it the domains side by side, in these the models."""
+"""Draw box plots of a metric: a panel per structure, within it the domains, within these the models."""
 
 from __future__ import annotations
 
@@ -10,7 +10,17 @@ import numpy as np
 
 from nnunet_partial.evaluation.console import stars
 from nnunet_partial.evaluation.metrics import OVERLAPS
-from nnunet_partial.report.figure_style import HATCHES, SavedFigure, file_name, new_figure, shortened, style
+from nnunet_partial.report.figure_style import (
+    HATCHES,
+    SavedFigure,
+    add_legend,
+    axes_grid,
+    file_name,
+    legend_patch,
+    new_figure,
+    shorten,
+    style,
+)
 from nnunet_partial.report.formatting import METRIC_NAMES, metric_name, pretty_unit
 from nnunet_partial.report.results import Results, number
 from nnunet_partial.utils.colors import class_colors
@@ -18,18 +28,28 @@ from nnunet_partial.utils.colors import class_colors
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-#: With more models than this only the brackets that lead to the best-ranked one are drawn.
-FEW_MODELS = 4
-BOX = {"color": "black", "linewidth": 0.9}
+#: With more models only the brackets to the best-ranked one are shown.
+MAX_MODELS_FOR_ALL_BRACKETS = 4
+#: With more values a box shows outliers only, with at most this many it shows every value.
+MAX_POINTS_PER_BOX = 30
+LINES = {"color": "black", "linewidth": 0.9}
 
 
 def draw_boxes(results: Results, metric: str, unit: str) -> SavedFigure | None:
-    """Values of the cases with this unit, one box per model; None where there is none that is finite.
+    """Draw box plots of a metric over the cases.
 
     Boxes end at the quartiles, the line is the median, whiskers reach to the last value within 1.5 box heights, circles
     lie beyond. Brackets join models that differ (comparisons.csv, p corrected by Holm's method).
+
+    Args:
+        results: the evaluation.
+        metric: a metric of per_case.csv.
+        unit: of a distance; only cases with this unit count. Empty for other metrics.
+
+    Returns:
+        The figure; None if no value is finite.
     """
-    values = _values(results, metric, unit)
+    values = _finite_values(results, metric, unit)
     structures = [name for name in results.classes if any(key[0] == name for key in values)]
     if not structures:
         return None
@@ -39,59 +59,62 @@ def draw_boxes(results: Results, metric: str, unit: str) -> SavedFigure | None:
         columns = min(len(structures), 3 if len(domains) * len(models) <= 6 else 2)
         rows = math.ceil(len(structures) / columns)
         width = min(10.5, columns * (1.0 + 0.42 * len(domains) * len(models)) + 0.8)
-        drawing = new_figure(max(width, 4.2), 3.3 * rows + 0.5)
-        panels = drawing.subplots(rows, columns, squeeze=False, sharey=True).ravel()
-        colours = class_colors(results.classes)
-        for axes, structure in zip(panels, structures, strict=False):
+        figure = new_figure(max(width, 4.2), 3.3 * rows + 0.5)
+        panels = axes_grid(figure, len(structures), columns, sharey=True)
+        colors = class_colors(results.classes)
+        for axes, structure in zip(panels, structures, strict=True):
             of_structure = {key[1:]: value for key, value in values.items() if key[0] == structure}
-            _panel(axes, of_structure, domains, models, colours[structure])
-            known = {row["domain"] for row in results.per_case if row["class"] == structure}
+            _plot_boxes(axes, of_structure, domains, models, colors[structure])
+            known_domains = {row["domain"] for row in results.per_case if row["class"] == structure}
             counts = [[len(of_structure.get((domain, model), ())) for model in models] for domain in domains]
-            ticks = [_tick(domain, n, domain in known) for domain, n in zip(domains, counts, strict=True)]
+            ticks = [_tick_label(domain, n, domain in known_domains) for domain, n in zip(domains, counts, strict=True)]
             axes.set_xticks(range(len(domains)), ticks)
             axes.set_title(structure, fontweight="bold")
-        low, high = _limits(values)
-        for axes, structure in zip(panels, structures, strict=False):
-            pairs = _significant(results, metric, unit, structure)
+        low, high = _y_limits(values)
+        for axes, structure in zip(panels, structures, strict=True):
+            pairs = _significant_pairs(results, metric, unit, structure)
             of_structure = {key[1:]: value for key, value in values.items() if key[0] == structure}
-            high = max(high, _brackets(axes, pairs, of_structure, domains, models, 0.06 * (high - low)))
+            high = max(high, _add_brackets(axes, pairs, of_structure, domains, models, 0.06 * (high - low)))
         panels[0].set_ylim(low, high)  # shared by all
-        if metric in OVERLAPS:  # there is room for brackets above 1, but no such value
+        if metric in OVERLAPS:  # brackets extend above 1, values do not
             panels[0].set_yticks([tick for tick in panels[0].get_yticks() if low <= tick <= 1])
-        for axes in panels[len(structures) :]:
-            axes.set_visible(False)
         for axes in panels[::columns]:
             axes.set_ylabel(metric_name(metric, unit))
         if len(models) > 1:
-            drawing.legend(handles=_legend(models), loc="outside lower center", ncols=min(4, len(models)))
-    name = file_name("boxplot", metric, *([unit] if unit else []))
-    return SavedFigure(name, drawing, _alt(values, metric), _caption(metric, unit, len(models)))
+            patches = [
+                legend_patch(shorten(model, 40), facecolor="#d9d9d9", hatch=HATCHES[index % len(HATCHES)])
+                for index, model in enumerate(models)
+            ]
+            add_legend(figure, patches, columns=min(4, len(models)))
+    name = file_name("boxplot", metric, unit)
+    return SavedFigure(name, figure, _boxplot_alt(values, metric), _boxplot_caption(metric, unit, len(models)))
 
 
+#: By (structure, domain, model).
 _Values = Mapping[tuple[str, str, str], Sequence[float]]
 
 
-def _values(results: Results, metric: str, unit: str) -> dict[tuple[str, str, str], list[float]]:
-    """Finite values by (structure, domain, model)."""
-    found: dict[tuple[str, str, str], list[float]] = {}
+def _finite_values(results: Results, metric: str, unit: str) -> dict[tuple[str, str, str], list[float]]:
+    """Return the finite values by (structure, domain, model)."""
+    values: dict[tuple[str, str, str], list[float]] = {}
     for row in results.per_case:
         value = number(row, metric)
         if math.isfinite(value) and unit in ("", row["distance_unit"]):
-            found.setdefault((row["class"], row["domain"], row["model"]), []).append(value)
-    return found
+            values.setdefault((row["class"], row["domain"], row["model"]), []).append(value)
+    return values
 
 
 def _position(domain: int, model: int, models: int) -> float:
-    """On the x axis: a domain is one wide, its models share 0.8 of it."""
+    """Return the place on the x axis: a domain is 1 wide, its models share 0.8 of it."""
     return domain + 0.8 * ((model + 0.5) / models - 0.5)
 
 
-def _panel(
+def _plot_boxes(
     axes: Axes,
     values: Mapping[tuple[str, str], Sequence[float]],
     domains: Sequence[str],
     models: Sequence[str],
-    colour: str,
+    color: str,
 ) -> None:
     rng = np.random.default_rng(0)
     for d, domain in enumerate(domains):
@@ -103,11 +126,12 @@ def _panel(
             width = 0.62 / len(models)
             axes.boxplot(
                 [chosen], positions=[at], widths=width, patch_artist=True, manage_ticks=False,
-                boxprops={"facecolor": colour, "hatch": HATCHES[m % len(HATCHES)], "linewidth": 0.9},
-                medianprops={"color": "black", "linewidth": 1.8}, whiskerprops=BOX, capprops=BOX,
-                flierprops={"marker": "o", "markersize": 2.6, "markeredgewidth": 0.6}, showfliers=len(chosen) > 30,
+                boxprops={"facecolor": color, "hatch": HATCHES[m % len(HATCHES)], "linewidth": 0.9},
+                medianprops={"color": "black", "linewidth": 1.8}, whiskerprops=LINES, capprops=LINES,
+                flierprops={"marker": "o", "markersize": 2.6, "markeredgewidth": 0.6},
+                showfliers=len(chosen) > MAX_POINTS_PER_BOX,
             )  # fmt: skip
-            if len(chosen) <= 30:  # few: every one of them is shown
+            if len(chosen) <= MAX_POINTS_PER_BOX:
                 spread = rng.uniform(-width / 4, width / 4, len(chosen))
                 axes.scatter(at + spread, chosen, s=6, facecolor="white", edgecolor="black", linewidth=0.5, zorder=3)
     axes.set_xlim(-0.55, len(domains) - 0.45)
@@ -116,39 +140,39 @@ def _panel(
     axes.set_axisbelow(True)
 
 
-def _tick(domain: str, counts: Sequence[int], known: bool) -> str:
-    """The domain, and how many values each model has there. Known without a value: rightly found absent, or missed."""
+def _tick_label(domain: str, counts: Sequence[int], known: bool) -> str:
+    """Return the domain and the number of values of each model; n = 0 where known but without a value."""
     if not known:
-        return f"{shortened(domain, 14)}\nunknown"
+        return f"{shorten(domain, 14)}\nunknown"
     same = len(set(counts)) == 1
-    return f"{shortened(domain, 14)}\nn = {counts[0] if same else ' / '.join(map(str, counts))}"
+    return f"{shorten(domain, 14)}\nn = {counts[0] if same else ' / '.join(map(str, counts))}"
 
 
-def _significant(results: Results, metric: str, unit: str, structure: str) -> list[tuple[str, str, str, float]]:
-    """(domain, model, model, corrected p) of the pairs that differ."""
-    found = []
+def _significant_pairs(results: Results, metric: str, unit: str, structure: str) -> list[tuple[str, str, str, float]]:
+    """Return (domain, model, model, corrected p) of the pairs that differ."""
+    pairs = []
     for row in results.comparisons:
         p = number(row, "p_holm")
         if (row["metric"], row["unit"], row["class"]) == (metric, unit, structure) and stars(p):
-            found.append((row["domain"], row["model_a"], row["model_b"], p))
-    if len(results.models) <= FEW_MODELS:
-        return found
+            pairs.append((row["domain"], row["model_a"], row["model_b"], p))
+    if len(results.models) <= MAX_MODELS_FOR_ALL_BRACKETS:
+        return pairs
     best = {
         row["domain"]: row["model"]
         for row in results.ranks
         if (row["metric"], row["unit"], row["class"], row["rank"]) == (metric, unit, structure, "1")
     }
-    return [pair for pair in found if best.get(pair[0]) in pair[1:3]]
+    return [pair for pair in pairs if best.get(pair[0]) in pair[1:3]]
 
 
-def _limits(values: _Values) -> tuple[float, float]:
-    """Of the y axis, with some room around all values."""
-    every = np.concatenate([np.asarray(chosen) for chosen in values.values()])
-    room = 0.04 * (float(np.ptp(every)) or 1.0)
-    return float(every.min()) - room, float(every.max()) + room
+def _y_limits(values: _Values) -> tuple[float, float]:
+    """Return the limits of the y axis, with a margin around all values."""
+    all_values = np.concatenate([np.asarray(chosen) for chosen in values.values()])
+    margin = 0.04 * (float(np.ptp(all_values)) or 1.0)
+    return float(all_values.min()) - margin, float(all_values.max()) + margin
 
 
-def _brackets(
+def _add_brackets(
     axes: Axes,
     pairs: Sequence[tuple[str, str, str, float]],
     values: Mapping[tuple[str, str], Sequence[float]],
@@ -156,15 +180,15 @@ def _brackets(
     models: Sequence[str],
     step: float,
 ) -> float:
-    """Draws a bracket over each pair, one `step` above the other, and gives the height that they reach."""
+    """Draw a bracket over each pair, one `step` above the other; return the height that they reach."""
     top = -math.inf
     for d, domain in enumerate(domains):
-        here = sorted(
+        of_domain = sorted(
             (pair for pair in pairs if pair[0] == domain),
             key=lambda pair: abs(models.index(pair[1]) - models.index(pair[2])),
         )
         y = max((max(values[domain, m]) for m in models if values.get((domain, m))), default=0.0) + 0.4 * step
-        for _, a, b, p in here:
+        for _, a, b, p in of_domain:
             left, right = sorted(_position(d, models.index(m), len(models)) for m in (a, b))
             ends = [y, y + 0.25 * step, y + 0.25 * step, y]
             axes.plot([left, left, right, right], ends, color="black", linewidth=0.8)
@@ -174,16 +198,7 @@ def _brackets(
     return top
 
 
-def _legend(models: Sequence[str]) -> list[object]:
-    from matplotlib.patches import Patch
-
-    return [
-        Patch(facecolor="#d9d9d9", edgecolor="black", hatch=HATCHES[index % len(HATCHES)], label=shortened(model, 40))
-        for index, model in enumerate(models)
-    ]
-
-
-def _alt(values: _Values, metric: str) -> str:
+def _boxplot_alt(values: _Values, metric: str) -> str:
     medians = [
         f"{structure}, {domain}, {model}: median {np.median(chosen):.3g} of {len(chosen)}"
         for (structure, domain, model), chosen in sorted(values.items())
@@ -191,15 +206,15 @@ def _alt(values: _Values, metric: str) -> str:
     return f"Box plots of {METRIC_NAMES[metric]}. " + "; ".join(medians)
 
 
-def _caption(metric: str, unit: str, models: int) -> str:
+def _boxplot_caption(metric: str, unit: str, models: int) -> str:
     text = (
-        f"{METRIC_NAMES[metric]}{f' in {pretty_unit(unit)}' if unit else ''}, one value per case that knows the "
-        "structure; n: values. Line: median, box: quartiles, whiskers: to 1.5 box heights."
+        f"{METRIC_NAMES[metric]}{f' in {pretty_unit(unit)}' if unit else ''}, one value per case with the "
+        "structure annotated or known absent; n: values. Line: median, box: quartiles, whiskers: 1.5 box heights."
     )
     if metric not in OVERLAPS:
-        text += " Infinite distances (structure missed, or predicted where there is none) cannot be drawn."
+        text += " Infinite distances (structure missed, or predicted where there is none) cannot be shown."
     if models > 1:
         text += " Brackets: * p < 0.05, ** p < 0.01, *** p < 0.001 (Wilcoxon over patients, corrected by Holm)."
-    if models > FEW_MODELS:
-        text += " Only those to the best-ranked model are drawn; the table has all."
+    if models > MAX_MODELS_FOR_ALL_BRACKETS:
+        text += " Only those to the best-ranked model are shown; the table has all."
     return text

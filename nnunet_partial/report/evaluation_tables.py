@@ -1,7 +1,4 @@
-"""The other tables of a report: tests, ranks, biomarkers, false positives, warning signs, the hardest cases.
-
-The table of a paper, one per domain: each model's metrics per structure with intervals and n, the best ones bold.
-"""
+"""Build the tables of a report: agreement, tests, ranks, biomarkers, false positives, warning signs, hardest cases."""
 
 from __future__ import annotations
 
@@ -26,11 +23,21 @@ from nnunet_partial.report.results import Results, Row, number
 from nnunet_partial.report.tables import Cell, Table, rules_between
 from nnunet_partial.utils.text import format_names
 
-HARDEST = 5
+#: Number of cases in the table of the hardest ones.
+N_HARDEST = 5
 
 
 def comparison_table(results: Results, metric: str, digits: int) -> Table:
-    """A row for each domain, structure and pair of models."""
+    """Tabulate the tests between models, a row per domain, structure and pair of models.
+
+    Args:
+        results: the evaluation.
+        metric: to compare.
+        digits: after the decimal point.
+
+    Returns:
+        The table; without rows where nothing was compared.
+    """
     chosen = [row for row in results.comparisons if row["metric"] == metric]
     units = {row["unit"] for row in chosen}
 
@@ -67,7 +74,7 @@ def comparison_table(results: Results, metric: str, digits: int) -> Table:
         ],
         rows,
         f"{name}: models compared on the same patients",
-        f"Bold: the better one, where p < {LEVEL} and both effect and means say so. p: Wilcoxon signed-rank test on "
+        f"Bold: the better model, where p < {LEVEL} and both effect and means say so. p: Wilcoxon signed-rank test on "
         f"patients' means, two-sided, corrected by Holm's method for {tests} tests (* < 0.05, ** < 0.01, *** < 0.001). "
         "effect: rank-biserial correlation, above 0 where a is better; differ: patients in whom the models differ. "
         "Means are over patients' means, so they may differ from those over cases; here an infinite distance counts.",
@@ -77,7 +84,15 @@ def comparison_table(results: Results, metric: str, digits: int) -> Table:
 
 
 def rank_table(results: Results, metric: str) -> Table:
-    """Mean ranks, a column per model; bold: better than every other one (see `comparison_table`)."""
+    """Tabulate mean ranks, a column per model; bold if better than every other model (see `comparison_table`).
+
+    Args:
+        results: the evaluation.
+        metric: that was ranked.
+
+    Returns:
+        The table; without rows where nothing was ranked.
+    """
     cells: dict[tuple[str, str, str], dict[str, Row]] = {}
     for row in results.ranks:
         if row["metric"] == metric:
@@ -97,18 +112,25 @@ def rank_table(results: Results, metric: str) -> Table:
     return Table(
         ["domain", "structure", *(["unit"] if len(units) > 1 else []), "patients", *results.models],
         rows,
-        f"{metric_name(metric, units.pop() if len(units) == 1 else '')}: mean rank over patients (1: the best)",
+        f"{metric_name(metric, units.pop() if len(units) == 1 else '')}: mean rank over patients (1 is best)",
         left=left,
         rules=rules_between(rows),
     )
 
 
 def biomarker_tables(results: Results) -> dict[Biomarker, Table]:
-    """Agreement with the reference, per domain and model: a table for each biomarker, unit and method."""
-    found: dict[Biomarker, list[Row]] = {}
+    """Tabulate the agreement of biomarkers with the reference, a row per domain and model.
+
+    Args:
+        results: the evaluation.
+
+    Returns:
+        A table per biomarker, unit and method; none where no biomarker was computed.
+    """
+    by_biomarker: dict[Biomarker, list[Row]] = {}
     for row in results.agreement:
-        found.setdefault((row["biomarker"], row["unit"], row["method"]), []).append(row)
-    return {key: _biomarker_table(key, rows) for key, rows in found.items()}
+        by_biomarker.setdefault((row["biomarker"], row["unit"], row["method"]), []).append(row)
+    return {key: _biomarker_table(key, rows) for key, rows in by_biomarker.items()}
 
 
 def _biomarker_table(key: Biomarker, of_biomarker: Sequence[Row]) -> Table:
@@ -135,10 +157,10 @@ def _biomarker_table(key: Biomarker, of_biomarker: Sequence[Row]) -> Table:
         ["domain", "model", "n", "lost", *head],
         rows,
         f"{biomarker_name(key)} in {pretty_unit(key[1])}: prediction against reference [95 % interval]",
-        "n: patients with both numbers; lost: those for whom the reference has one and the prediction none, who are in "
-        "no other number. reference, prediction: means. bias: mean of prediction minus reference; limits of agreement: "
+        "n: patients with both values; lost: patients with a reference value but no predicted one, who are in no other "
+        "number. reference, prediction: means. bias: mean of prediction minus reference; limits of agreement: "
         "bias \N{PLUS-MINUS SIGN} 1.96 SD; MAE: mean absolute error; r: Pearson's correlation. "
-        f"{ABOUT_INTERVALS} So with limits of agreement.",
+        f"{ABOUT_INTERVALS} The same holds for limits of agreement.",
         left=2,
         rules=rules_between(rows),
     )
@@ -150,7 +172,15 @@ def _with_interval(row: Row, column: str, digits: int) -> Cell:
 
 
 def false_positive_table(results: Results, by_name: bool = True) -> Table:
-    """Where models predicted a structure in cases that are known not to show it; `by_name`: with these cases."""
+    """Count where models predicted a structure in cases in which it is known to be absent.
+
+    Args:
+        results: the evaluation.
+        by_name: whether to name these cases.
+
+    Returns:
+        The table; without rows where no structure is known to be absent.
+    """
     empty: dict[tuple[str, str, str], list[Row]] = {}
     for row in results.per_case:
         if row["outcome"] in (FALSE_POSITIVE, CORRECTLY_EMPTY):
@@ -160,16 +190,23 @@ def false_positive_table(results: Results, by_name: bool = True) -> Table:
         cases = [row["case"] for row in chosen if row["outcome"] == FALSE_POSITIVE]
         rows.append([*key, str(len(chosen)), str(len(cases)), *([format_names(cases, 5)] if by_name else [])])
     return Table(
-        ["domain", "structure", "model", "known not to show it", "predicted there", *(["in"] if by_name else [])],
+        ["domain", "structure", "model", "known absent", "predicted", *(["in"] if by_name else [])],
         rows,
-        "Cases that are known not to show a structure, and those of them in which it is predicted",
+        "Cases in which a structure is known to be absent, and those of them in which it is predicted",
         left=3,
         rules=rules_between(rows),
     )
 
 
 def warning_table(results: Results) -> Table:
-    """Sizes of structures where nobody annotated them, beside their usual sizes."""
+    """Tabulate predicted sizes of structures where they are not annotated, beside their reference sizes.
+
+    Args:
+        results: the evaluation.
+
+    Returns:
+        The table; without rows where all cases are fully annotated.
+    """
     rows = [
         [
             row["domain"],
@@ -185,19 +222,26 @@ def warning_table(results: Results) -> Table:
         ]
         for row in sorted(results.warning_signs, key=lambda row: (row["domain"], row["class"]))
     ]
-    head = ["cases", "not predicted", "mean predicted", "reference", "reference from", "ratio", "warning"]
+    head = ["cases", "not predicted", "mean predicted", "reference size", "reference cases", "size ratio", "warning"]
     return Table(
         ["domain", "structure", "model", *head],
         rows,
-        "Predicted size where a structure is not annotated, beside its reference size where it is",
-        "No measure of quality: where nobody annotated a structure there is no reference. These cases are in no mean.",
+        "Predicted size of structures where they are not annotated, and their size where they are",
+        "Not a measure of quality: without annotation there is no reference. These cases are in no mean.",
         left=3,
         rules=rules_between(rows),
     )
 
 
 def hardest_table(results: Results) -> Table:
-    """The cases of the lowest Dice, for each model, domain and structure that is there."""
+    """List the cases with the lowest Dice per domain, structure and model.
+
+    Args:
+        results: the evaluation.
+
+    Returns:
+        The table; only structures that are in the reference have a row.
+    """
     groups: dict[tuple[str, str, str], list[Row]] = {}
     for row in results.per_case:
         if row["outcome"] in (FOUND, MISSED):
@@ -205,12 +249,12 @@ def hardest_table(results: Results) -> Table:
     rows = []
     for key, chosen in sorted(groups.items()):
         chosen.sort(key=lambda row: (number(row, "dice"), row["case"]))
-        cases = ", ".join(f"{row['case']} ({decimal(number(row, 'dice'), 2)})" for row in chosen[:HARDEST])
+        cases = ", ".join(f"{row['case']} ({decimal(number(row, 'dice'), 2)})" for row in chosen[:N_HARDEST])
         rows.append([*key, str(len(chosen)), cases])
     return Table(
         ["domain", "structure", "model", "cases", "lowest Dice"],
         rows,
-        f"The {HARDEST} cases of the lowest Dice",
+        f"The {N_HARDEST} cases with the lowest Dice",
         left=3,
         rules=rules_between(rows),
     )
@@ -223,87 +267,97 @@ def _size(row: Row, column: str) -> str:
     return f"{decimal(value, 1)} {pretty_unit(row['unit'])}"
 
 
-#: Metrics of the table, and digits after the point.
-SHOWN = {"dice": 3, "surface_dice": 3, "hd95": 2, "assd": 2}
-#: Over all structures: the mean is over every pair of case and structure, and is not the mean of the rows above.
+#: Metrics of the table of agreement, with the digits after the decimal point.
+AGREEMENT_METRICS = {"dice": 3, "surface_dice": 3, "hd95": 2, "assd": 2}
+#: Name of the mean over every pair of case and structure, which is not the mean of the rows above.
 ALL_PAIRS = "(all pairs)"
-
 #: One (domain, structure): by model and metric the rows of summary.csv, one for each unit.
 _Cell = Mapping[str, Mapping[str, Sequence[Row]]]
 
 
 def agreement_tables(results: Results) -> list[Table]:
-    """One table for each domain, and one for all where there are several; rows: structure and model."""
-    cells = _cells(results)
+    """Tabulate the metrics of all models per structure with intervals and n; the best ones are bold.
+
+    Args:
+        results: the evaluation.
+
+    Returns:
+        One table per domain, and one over all domains if there are several; a row per structure and model.
+    """
+    cells = _summary_cells(results)
     return [
-        _table(results, domain, {key[1]: cell for key, cell in cells.items() if key[0] == domain})
+        _domain_table(results, domain, {key[1]: cell for key, cell in cells.items() if key[0] == domain})
         for domain in dict.fromkeys(key[0] for key in cells)
     ]
 
 
-def _cells(results: Results) -> dict[tuple[str, str], dict[str, dict[str, list[Row]]]]:
-    """By (domain, structure), as in summary.csv; an "(all)" that is the same as one of its parts is left out."""
+def _summary_cells(results: Results) -> dict[tuple[str, str], dict[str, dict[str, list[Row]]]]:
+    """Group summary.csv by (domain, structure); an "(all)" that equals one of its parts is left out."""
     cells: dict[tuple[str, str], dict[str, dict[str, list[Row]]]] = {}
     for row in results.summary:
         of_model = cells.setdefault((row["domain"], row["class"]), {}).setdefault(row["model"], {})
         of_model.setdefault(row["metric"], []).append(row)
     known = {key: {model: m["dice"][0]["n_evaluated"] for model, m in cell.items()} for key, cell in cells.items()}
     order = [*results.domains, ALL]
-    kept = [key for key in cells if not _same_as_a_part(key, known)]
+    kept = [key for key in cells if not _equals_a_part(key, known)]
     return {key: cells[key] for key in sorted(kept, key=lambda key: order.index(key[0]))}
 
 
-def _same_as_a_part(key: tuple[str, str], known: Mapping[tuple[str, str], Mapping[str, str]]) -> bool:
+def _equals_a_part(key: tuple[str, str], known: Mapping[tuple[str, str], Mapping[str, str]]) -> bool:
     domain, structure = key
     parts = [other for other in known if domain == ALL != other[0] and other[1] == structure]
     parts += [other for other in known if structure == ALL != other[1] and other[0] == domain]
     return any(known[part] == known[key] for part in parts)
 
 
-def _table(results: Results, domain: str, cells: Mapping[str, _Cell]) -> Table:
-    rows = [_row(results, structure, model, cell) for structure, cell in cells.items() for model in cell]
-    units = {m: {row["unit"] for cell in cells.values() for of in cell.values() for row in of[m]} for m in SHOWN}
-    names = [metric_name(metric, found.pop() if len(found) == 1 else "") for metric, found in units.items()]
-    where = "All domains" if domain == ALL else f"Domain {domain}"
+def _domain_table(results: Results, domain: str, cells: Mapping[str, _Cell]) -> Table:
+    rows = [_agreement_row(results, structure, model, cell) for structure, cell in cells.items() for model in cell]
+    names = []
+    for metric in AGREEMENT_METRICS:
+        units = {row["unit"] for cell in cells.values() for of_model in cell.values() for row in of_model[metric]}
+        names.append(metric_name(metric, units.pop() if len(units) == 1 else ""))
+    scope = "All domains" if domain == ALL else f"Domain {domain}"
     return Table(
         ["structure", "model", "cases (patients)", *names, "missed", "false pos."],
         rows,
-        f"{where}: mean over what is known [95 % interval]",
+        f"{scope}: mean over known structures [95 % interval]",
         note(results),
         left=2,
         rules=rules_between(rows),
     )
 
 
-def _row(results: Results, structure: str, model: str, cell: _Cell) -> list[Cell | str]:
+def _agreement_row(results: Results, structure: str, model: str, cell: _Cell) -> list[Cell | str]:
     (dice,) = cell[model]["dice"]
     values: list[Cell | str] = [
         ALL_PAIRS if structure == ALL else structure,
         model,
         f"{dice['n_cases']} ({dice['n_patients']})",
     ]
-    for metric, digits in SHOWN.items():
-        rows, several = cell[model][metric], len(cell[model][metric]) > 1
-        units = [pretty_unit(row["unit"]) if several else "" for row in rows]
+    for metric, digits in AGREEMENT_METRICS.items():
+        rows, has_units = cell[model][metric], len(cell[model][metric]) > 1
+        units = [pretty_unit(row["unit"]) if has_units else "" for row in rows]
         means = [
             with_unit(decimal(number(row, "mean"), digits), metric, unit) for row, unit in zip(rows, units, strict=True)
         ]
-        best = _best(cell, metric) == model and results.beats_all(rows[0], model)
-        more = [_more(row, dice, digits, "\n" if len(rows) == 1 else " ") for row in rows]
+        best = _best_model(cell, metric) == model and results.beats_all(rows[0], model)
+        more = [_interval_and_n(row, dice, digits, "\n" if len(rows) == 1 else " ") for row in rows]
         values.append(Cell(" / ".join(means), best, more="\n".join(filter(None, more))))
     return [*values, dice["n_missed"], dice["n_false_positive"]]
 
 
-def _more(row: Row, dice: Row, digits: int, between: str) -> str:
-    """The interval, and behind or below it n where the mean rests on another number of values than Dice."""
+def _interval_and_n(row: Row, dice: Row, digits: int, between: str) -> str:
+    """Return the interval, followed by n if the mean has another number of values than Dice."""
     text = interval(number(row, "ci95_low"), number(row, "ci95_high"), digits, number(row, "n_patients"))
     return text if row["n_values"] == dice["n_values"] else f"{text}{between}(n = {row['n_values']})".strip()
 
 
-def _best(cell: _Cell, metric: str) -> str | None:
-    """The model with the best mean, alone; None with one model, with several units, on different numbers of known
-    cases, or where it is not clear: a model without a mean rightly found nothing, which no mean of another one beats.
-    A mean with an infinite value in it is infinite."""
+def _best_model(cell: _Cell, metric: str) -> str | None:
+    """Return the model with the best mean if it is the only one, else None.
+
+    None as well for a single model, several units, different numbers of known cases, or a model without a mean: it
+    correctly predicted nothing, which no mean of another model beats. A mean with an infinite value is infinite.
+    """
     if len(cell) < 2 or any(len(of_model[metric]) > 1 for of_model in cell.values()):
         return None
     rows = {model: of_model[metric][0] for model, of_model in cell.items()}
@@ -314,25 +368,32 @@ def _best(cell: _Cell, metric: str) -> str | None:
     if not finite or any(math.isnan(mean) for mean in means.values()):
         return None
     best = (max if metric in OVERLAPS else min)(finite.values())
-    with_it = [model for model, mean in finite.items() if mean == best]
-    return with_it[0] if len(with_it) == 1 else None
+    best_models = [model for model, mean in finite.items() if mean == best]
+    return best_models[0] if len(best_models) == 1 else None
 
 
 def note(results: Results) -> str:
-    """How the tables are to be read."""
+    """Return the note that explains how to read the tables of agreement.
+
+    Args:
+        results: the evaluation.
+
+    Returns:
+        The text.
+    """
     text = (
-        "Only structures that a case knows count: annotated in it, or known not to be there. cases: with a value of "
-        f"Dice (a structure rightly found absent has none). {ALL_PAIRS}: the mean over every known structure of every "
-        "case, each once; the mean of the structures' means (foreground_mean in summary.json, as nnU-Net has it) is "
-        "another number. surface Dice: at the tolerance in brackets, in pixels where their size is unknown. missed: "
-        "cases that show the structure, of which nothing was predicted; false pos.: cases known not to show it, in "
-        "which it was predicted. Distances are infinite in both kinds of cases and leave these out; they have an n of "
-        f"their own where it differs. {ABOUT_INTERVALS}"
+        "A structure counts in a case where it is annotated or known to be absent. cases: with a Dice value (a "
+        f"structure correctly predicted absent has none). {ALL_PAIRS}: the mean over all known pairs of case and "
+        "structure, not the mean of the structures' means (foreground_mean in summary.json, as in nnU-Net). surface "
+        "Dice: at the tolerance in parentheses, in pixels where the spacing is unknown. missed: cases that show the "
+        "structure but nothing was predicted; false pos.: cases in which it is known absent but was predicted. "
+        "Distances are infinite in both and leave them out; they have their own n where it differs. "
+        f"{ABOUT_INTERVALS}"
     )
     if len(results.models) > 1:
         text += (
-            f" Bold: the best mean, and better than every other model, p < {LEVEL} (Wilcoxon signed-rank over "
-            "patients, corrected by Holm's method), where all were measured on the same number of known cases (a "
-            "missed structure makes a mean distance the worst)."
+            f" Bold: the best mean of a model that is better than every other one, p < {LEVEL} (Wilcoxon signed-rank "
+            "over patients, corrected by Holm's method), if all models have the same number of known cases (a missed "
+            "structure makes a mean distance the worst)."
         )
     return text

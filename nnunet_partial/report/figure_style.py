@@ -1,26 +1,30 @@
-"""How every picture of a report is drawn and written: the same look, as PNG for a screen and as PDF for print."""
+"""Create and save the figures of a report in one style: as PNG for the screen and as PDF for print."""
 
 from __future__ import annotations
 
 import io
+import math
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from nnunet_partial.report.html import PIXEL_RATIO, Figure
+from nnunet_partial.report import html
 from nnunet_partial.utils.files import atomic_path
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure as Drawing
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
 
 
-#: Names of picture files begin with one of these; what an earlier report left under them is replaced.
-KINDS = ("overlay", "boxplot", "bland_altman", "knows", "proportion", "learning")
-#: matplotlib's settings. Names may hold any character: a "$" begins no formula.
+#: What a figure of a report shows: the first part of its file name.
+FigureKind = Literal["overlay", "boxplot", "bland_altman", "annotations", "proportion", "learning"]
+#: matplotlib's settings. Names may contain any character: "$" must not start a formula.
 STYLE: dict[Any, Any] = {
     "text.parse_math": False,
     "font.size": 9,
@@ -32,91 +36,180 @@ STYLE: dict[Any, Any] = {
     "legend.frameon": False,
     "pdf.fonttype": 42,  # TrueType, as journals want it
 }
-#: Filling of models or groups that share a colour, told apart in black and white.
+#: Hatching of models or groups that share a color, so that they differ in black and white.
 HATCHES = ("", "////", "....", "xxxx", "----", "\\\\\\\\", "oooo", "++++")
 
 
 @dataclass(frozen=True)
 class SavedFigure:
-    """A finished drawing. `name`: of its files, without ending; `alt`: in words, for who cannot see it."""
+    """Hold a figure that is ready to be saved.
+
+    Attributes:
+        name: of its files, without extension.
+        figure: matplotlib's figure.
+        alt: describes it in words, for screen readers.
+        caption: printed below it.
+    """
 
     name: str
-    drawing: Drawing
+    figure: Figure
     alt: str
     caption: str
 
-    def figure(self, folder: Path) -> Figure:
-        """Writes NAME.png and NAME.pdf into the folder, whole or not at all, and gives the picture for a page.
+    def save(self, folder: Path) -> html.Figure:
+        """Write NAME.png and NAME.pdf; each file is written completely or not at all.
 
-        Where NAME is taken (two domains may differ in what no file name holds), NAME-2 and so on.
+        If NAME exists (two domains may differ only in characters that file names cannot hold), NAME-2 and so on is
+        used.
+
+        Args:
+            folder: receives the files.
+
+        Returns:
+            The figure for an HTML page.
         """
-        taken = {path.stem for path in folder.glob("*.png")}
-        names = (self.name, *(f"{self.name}-{number}" for number in range(2, len(taken) + 3)))
-        name = next(name for name in names if name not in taken)
-        with style(), _any_glyph():
-            self.drawing.draw_without_rendering()  # lays it out, which takes long, once for both files
-        self.drawing.set_layout_engine("none")
-        png = _bytes(self.drawing, "png")
-        for ending, content in ((".png", png), (".pdf", _bytes(self.drawing, "pdf"))):
+        existing = {path.stem for path in folder.glob("*.png")}
+        names = (self.name, *(f"{self.name}-{number}" for number in range(2, len(existing) + 3)))
+        name = next(name for name in names if name not in existing)
+        with style(), _ignore_missing_glyphs():
+            self.figure.draw_without_rendering()  # lays it out, which takes long, once for both files
+        self.figure.set_layout_engine("none")
+        png = _figure_bytes(self.figure, "png")
+        for ending, content in ((".png", png), (".pdf", _figure_bytes(self.figure, "pdf"))):
             with atomic_path(folder / f"{name}{ending}") as temporary:
                 temporary.write_bytes(content)
-        return Figure.of_png(png, self.alt, self.caption)
+        return html.Figure.from_png(png, self.alt, self.caption)
 
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Within it pictures are drawn in the common look."""
+    """Apply the common style within the context."""
     import matplotlib as mpl
 
     with mpl.rc_context(STYLE):
         yield
 
 
-def new_figure(width: float, height: float) -> Drawing:
-    """An empty drawing, sizes in inches; no window, no display needed."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure as Drawing
+def new_figure(width: float, height: float) -> Figure:
+    """Create an empty figure that needs no window and no display.
 
-    drawing = Drawing(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(drawing)
-    return drawing
+    Args:
+        width: in inches.
+        height: in inches.
 
-
-def file_name(*parts: str) -> str:
-    """Parts of a name as one that every file system and LaTeX take: Latin letters, digits, '-' and '_'; "%" in words.
-
-    Empty parts are left out; a part of which nothing is left is "unnamed".
+    Returns:
+        The figure.
     """
-    words = (re.sub(r"[^A-Za-z0-9_-]+", "-", part.replace("%", "percent")) for part in parts if part)
-    return "_".join(word.strip("-_")[:40].rstrip("-_") or "unnamed" for word in words)
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
 
 
-def shortened(text: str, limit: int) -> str:
-    """The text, or its beginning and end, at most `limit` characters in all."""
+def axes_grid(figure: Figure, count: int, columns: int, sharex: bool = False, sharey: bool = False) -> list[Axes]:
+    """Add a grid of axes to a figure.
+
+    Args:
+        figure: an empty figure.
+        count: number of axes.
+        columns: of the grid; as many rows as needed are added, the rest of the last one stays empty.
+        sharex: whether all axes have the same x axis.
+        sharey: whether all axes have the same y axis.
+
+    Returns:
+        The axes, row by row.
+    """
+    rows = math.ceil(count / columns)
+    grid = list(figure.subplots(rows, columns, squeeze=False, sharex=sharex, sharey=sharey).ravel())
+    for axes in grid[count:]:
+        axes.set_visible(False)
+    return grid[:count]
+
+
+def legend_patch(label: str, **look: Any) -> Patch:
+    """Create the legend's patch of an area.
+
+    Args:
+        label: its text.
+        look: properties of matplotlib's `Patch`; the edge is black where none is given.
+
+    Returns:
+        The patch.
+    """
+    from matplotlib.patches import Patch
+
+    return Patch(label=label, **{"edgecolor": "black", **look})
+
+
+def add_legend(figure: Figure, handles: Sequence[Artist], columns: int, font_size: float | None = None) -> None:
+    """Put a legend below all axes of a figure.
+
+    Args:
+        figure: of constrained layout, as `new_figure` creates it.
+        handles: patches and lines with their labels.
+        columns: of the legend.
+        font_size: in points; that of the style by default.
+    """
+    figure.legend(handles=list(handles), loc="outside lower center", ncols=columns, fontsize=font_size)
+
+
+def file_name(kind: FigureKind, *parts: str) -> str:
+    """Build a file name that every file system and LaTeX accept.
+
+    Only Latin letters, digits, '-' and '_' remain; "%" is spelled out.
+
+    Args:
+        kind: what the figure shows.
+        parts: what distinguishes it from others of its kind; empty ones are left out, one without a valid character
+            becomes "unnamed".
+
+    Returns:
+        The name without extension.
+    """
+    cleaned = (re.sub(r"[^A-Za-z0-9_-]+", "-", part.replace("%", "percent")) for part in (kind, *parts) if part)
+    return "_".join(word.strip("-_")[:40].rstrip("-_") or "unnamed" for word in cleaned)
+
+
+def shorten(text: str, limit: int) -> str:
+    """Shorten a text to its beginning and end.
+
+    Args:
+        text: any text.
+        limit: most characters to return.
+
+    Returns:
+        The text itself if it is short enough.
+    """
     return (
         text if len(text) <= limit else f"{text[: limit // 2]}\N{HORIZONTAL ELLIPSIS}{text[limit // 2 + 1 - limit :]}"
     )
 
 
-def remove_old(folder: Path) -> None:
-    """Removes the pictures of an earlier report; what has another name stays."""
-    ours = re.compile(rf"({'|'.join(KINDS)})([_-].*)?\.(png|pdf)")
+def remove_old_figures(folder: Path) -> None:
+    """Remove the figures of an earlier report; files of other names are kept.
+
+    Args:
+        folder: where `SavedFigure.save` wrote them; may be missing.
+    """
+    names = re.compile(rf"({'|'.join(get_args(FigureKind))})([_-].*)?\.(png|pdf)")
     for path in folder.glob("*"):
-        if ours.fullmatch(path.name):
+        if names.fullmatch(path.name):
             path.unlink()
 
 
-def _bytes(drawing: Drawing, ending: str) -> bytes:
+def _figure_bytes(figure: Figure, file_format: str) -> bytes:
     content = io.BytesIO()
-    with style(), _any_glyph():
-        metadata = {"Software": None} if ending == "png" else {"CreationDate": None}
-        drawing.savefig(content, format=ending, dpi=round(96 * PIXEL_RATIO), metadata=metadata)
+    with style(), _ignore_missing_glyphs():
+        metadata = {"Software": None} if file_format == "png" else {"CreationDate": None}
+        figure.savefig(content, format=file_format, dpi=round(96 * html.PIXEL_RATIO), metadata=metadata)
     return content.getvalue()
 
 
 @contextmanager
-def _any_glyph() -> Iterator[None]:
-    """Within it a name in a script that the font lacks is drawn as boxes, without a warning for each."""
+def _ignore_missing_glyphs() -> Iterator[None]:
+    """Draw characters that the font lacks as boxes, without a warning for each."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
         yield

@@ -1,4 +1,4 @@
-"""How numbers, units and metrics are written in tables, captions and pictures."""
+"""Format numbers, units and names of metrics for tables, captions and figures."""
 
 from __future__ import annotations
 
@@ -19,29 +19,51 @@ METRIC_NAMES = {
     "assd": "ASSD",
     "size_difference": "size difference",
 }
-#: What it is, its unit, and the method, which may be empty.
+#: Name, unit and method; the method may be empty.
 Biomarker: TypeAlias = tuple[str, str, str]
 
-#: Behind an interval of few patients, and what is said about it below a table.
+#: Mark of an interval of few patients, and its explanation below a table.
 DAGGER = "\N{DAGGER}"
 ABOUT_INTERVALS = (
     f"No interval below {MIN_PATIENTS} patients; {DAGGER} below {FEW_PATIENTS}, "
-    "where it may hold the true value less often than 95 %."
+    "where it may cover the true value in less than 95 %."
 )
 
 
 def metric_name(metric: str, unit: str) -> str:
-    """'HD95 (mm)', 'surface Dice (2 mm)', 'Dice'."""
+    """Return the printed name of a metric: 'HD95 (mm)', 'surface Dice (2 mm)', 'Dice'.
+
+    Args:
+        metric: a metric of per_case.csv.
+        unit: its unit; empty where it has none.
+
+    Returns:
+        The name.
+    """
     return METRIC_NAMES[metric] + (f" ({pretty_unit(unit)})" if unit else "")
 
 
 def pretty_unit(unit: str) -> str:
-    """cm2 as cm²; others as they are."""
+    """Format a unit.
+
+    Args:
+        unit: as the tables of the evaluation write it.
+
+    Returns:
+        cm2 as cm²; other units unchanged.
+    """
     return unit.replace("cm2", "cm²")
 
 
 def biomarker_name(biomarker: Biomarker) -> str:
-    """'EDV (biplane)', 'EF (reference: reported by dataset)'; without a method the name alone."""
+    """Return the printed name of a biomarker: 'EDV (biplane)', or the name alone without a method.
+
+    Args:
+        biomarker: name, unit and method.
+
+    Returns:
+        The name.
+    """
     name, _, method = biomarker
     if method == REPORTED_BY_DATASET:
         return f"{name} (reference: {method})"
@@ -49,7 +71,15 @@ def biomarker_name(biomarker: Biomarker) -> str:
 
 
 def decimal(value: float, digits: int) -> str:
-    """With so many digits after the point; an en dash for NaN, no minus before zeros, 'inf' for infinity."""
+    """Format a number with a fixed number of decimals.
+
+    Args:
+        value: the number.
+        digits: after the decimal point.
+
+    Returns:
+        The text; an en dash for NaN, 'inf' for infinity, no minus before zeros.
+    """
     if math.isnan(value):
         return "\N{EN DASH}"
     text = f"{value:.{digits}f}"
@@ -57,7 +87,17 @@ def decimal(value: float, digits: int) -> str:
 
 
 def interval(low: float, high: float, digits: int, patients: float) -> str:
-    """'[0.901, 0.921]', with a dagger behind it where it rests on few patients; nothing where there is none (NaN)."""
+    """Format an interval: '[0.901, 0.921]'.
+
+    Args:
+        low: lower end; NaN where there is no interval.
+        high: upper end.
+        digits: after the decimal point.
+        patients: number of patients it is based on; a dagger marks few ones.
+
+    Returns:
+        The text; empty where there is no interval.
+    """
     if math.isnan(low):
         return ""
     return f"[{decimal(low, digits)}, {decimal(high, digits)}]" + (DAGGER if patients < FEW_PATIENTS else "")

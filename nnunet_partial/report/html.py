@@ -1,7 +1,7 @@
-"""One HTML page that holds all it needs: sections of text, tables and pictures; no script, no network, no fonts.
+"""Build a self-contained HTML page from sections of text, tables and figures: no script, no network, no fonts.
 
-A page is data (`Page`, `Section`, blocks); `templates/page.html` turns it into HTML and escapes every text, so that a
-case may be called `<script>`. A Content-Security-Policy in the page forbids the browser to load or run anything else.
+A page is data (`Page`, `Section`, blocks); `templates/page.html` renders it and escapes every text, so that a case may
+be called `<script>`. A Content-Security-Policy in the page forbids the browser to load or run anything else.
 """
 
 from __future__ import annotations
@@ -24,40 +24,40 @@ if TYPE_CHECKING:
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 Severity = Literal["plain", "note", "warning", "good"]
 
-#: Pictures are drawn this much finer than they are shown, so that they stay sharp on a phone and in print.
+#: Pixels of a figure per CSS pixel, so that it stays sharp on a phone and in print.
 PIXEL_RATIO = 1.6
-_PNG = b"\x89PNG\r\n\x1a\n"
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 @dataclass(frozen=True)
 class Paragraph:
-    """Running text. `tone` other than "plain": in a box of its own."""
+    """Hold running text; a severity other than "plain" puts it into a box."""
 
     kind: ClassVar[str] = "paragraph"
     text: str
-    tone: Severity = "plain"
+    severity: Severity = "plain"
 
 
 @dataclass(frozen=True)
 class BulletList:
-    """A list of sentences; nothing at all where it is empty."""
+    """Hold a list of sentences; an empty one renders nothing."""
 
-    kind: ClassVar[str] = "items"
+    kind: ClassVar[str] = "bullet-list"
     lines: Sequence[str]
-    tone: Severity = "plain"
+    severity: Severity = "plain"
 
 
 @dataclass(frozen=True)
 class KeyValues:
-    """Names with their values, one pair a line."""
+    """Hold names with their values, one pair per line."""
 
-    kind: ClassVar[str] = "facts"
+    kind: ClassVar[str] = "key-values"
     pairs: Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True)
 class Code:
-    """Commands, a line each, as one would type them."""
+    """Hold commands, one per line, as typed."""
 
     kind: ClassVar[str] = "code"
     lines: Sequence[str]
@@ -65,8 +65,15 @@ class Code:
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture within the page. `source`: a data URI; `alt`: what it shows, for who cannot see it; `width`, `height`:
-    as shown, in CSS pixels (a narrower page makes it smaller)."""
+    """Hold an image within the page.
+
+    Attributes:
+        source: data URI.
+        alt: describes it in words, for screen readers.
+        caption: printed below it.
+        width: in CSS pixels; a narrower page shrinks it.
+        height: in CSS pixels.
+    """
 
     kind: ClassVar[str] = "figure"
     source: str
@@ -76,31 +83,43 @@ class Figure:
     height: int
 
     @classmethod
-    def of_png(cls, png: bytes, alt: str, caption: str) -> Figure:
-        """From the bytes of a PNG file. Raises ValueError where they are none."""
-        if png[:8] != _PNG:
-            raise ValueError("not a PNG file")
+    def from_png(cls, png: bytes, alt: str, caption: str) -> Figure:
+        """Embed a PNG image.
+
+        Args:
+            png: the bytes of the file.
+            alt: describes it in words.
+            caption: printed below it.
+
+        Returns:
+            The figure, `PIXEL_RATIO` times smaller than its pixels.
+
+        Raises:
+            ValueError: if the bytes are not a PNG file.
+        """
+        if png[:8] != _PNG_SIGNATURE:
+            raise ValueError(f"not a PNG file: expected the bytes {_PNG_SIGNATURE!r} first, got {png[:8]!r}")
         width, height = (round(side / PIXEL_RATIO) for side in struct.unpack(">II", png[16:24]))
         return cls("data:image/png;base64," + base64.b64encode(png).decode("ascii"), alt, caption, width, height)
 
 
 @dataclass(frozen=True)
 class Details:
-    """Blocks that are shown on a click on `summary`; printed as they stand on the screen."""
+    """Hold blocks that a click on `summary` shows or hides; printed as shown on the screen."""
 
-    kind: ClassVar[str] = "fold"
+    kind: ClassVar[str] = "details"
     summary: str
     blocks: Sequence[Block]
     opened: bool = False
 
 
-#: What may stand in a section. A table wider than the page scrolls by itself.
+#: Contents of a section. A table wider than the page scrolls by itself.
 Block: TypeAlias = "Paragraph | BulletList | KeyValues | Code | Figure | Details | Table"
 
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, what stands under it, and subsections; each is a line of the table of contents."""
+    """Hold a heading, its blocks and its subsections; each heading is a line of the table of contents."""
 
     title: str
     blocks: Sequence[Block] = ()
@@ -109,7 +128,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Page:
-    """`lead`: a sentence or two under the title; `footer`: the last line."""
+    """Hold a page: title, a sentence or two below it (`lead`), sections and the last line (`footer`)."""
 
     title: str
     lead: str
@@ -118,7 +137,14 @@ class Page:
 
 
 def page_html(page: Page) -> str:
-    """The whole page as HTML, complete in itself."""
+    """Render a page.
+
+    Args:
+        page: its contents.
+
+    Returns:
+        The complete HTML document.
+    """
     numbered = [
         (_anchor(f"{index}-{section.title}"), section, [(_anchor(f"{index}-{n}-{p.title}"), p) for n, p in parts])
         for index, section in enumerate(page.sections, start=1)
@@ -128,7 +154,14 @@ def page_html(page: Page) -> str:
 
 
 def block_html(block: Block) -> str:
-    """One block as HTML, to put somewhere else."""
+    """Render one block, for use in another page.
+
+    Args:
+        block: its contents.
+
+    Returns:
+        An HTML fragment.
+    """
     macros: Any = _environment().get_template("blocks.html").module
     return str(macros.block(block))
 

@@ -1,4 +1,4 @@
-"""Reads the folder that `nnunet_partial evaluate` wrote, and says what is wrong with it where it is not whole."""
+"""Read and check the folder that `nnunet_partial evaluate` wrote."""
 
 from __future__ import annotations
 
@@ -40,8 +40,10 @@ _TEXT = {
 
 @dataclass(frozen=True)
 class Results:
-    """The tables of an evaluation, their fields as they stand in the files (see `number`). comparisons and ranks are
-    empty for a single model, biomarkers and agreement where no biomarker was computed."""
+    """Hold the tables of an evaluation, their fields as in the files (see `number`).
+
+    comparisons and ranks are empty for a single model, biomarkers and agreement where no biomarker was computed.
+    """
 
     folder: Path
     reference: Path
@@ -61,12 +63,19 @@ class Results:
 
     @property
     def domains(self) -> list[str]:
-        """In the order of the alphabet, without "(all)"."""
+        """Return the names of the domains, sorted, without "(all)"."""
         return sorted({row["domain"] for row in self.per_case})
 
     def beats_all(self, where: Row, model: str) -> bool:
-        """Whether the model is called better than every other one in the metric, unit, domain and structure of a row;
-        False with one model."""
+        """Tell whether a model is better than every other one by the statistical tests.
+
+        Args:
+            where: a row with metric, unit, domain and class.
+            model: name of the model.
+
+        Returns:
+            True if so; False with a single model.
+        """
         pairs = [
             row
             for row in self.comparisons
@@ -77,7 +86,17 @@ class Results:
 
 
 def read_results(folder: Path) -> Results:
-    """Raises PartialLabelError for a folder that `evaluate` did not write, or that lacks a file, column or field."""
+    """Read the results of an evaluation.
+
+    Args:
+        folder: that `nnunet_partial evaluate` wrote.
+
+    Returns:
+        The results.
+
+    Raises:
+        PartialLabelError: if `evaluate` did not write the folder, or a file, column or field is missing or invalid.
+    """
     if not (folder / "per_case.csv").is_file():
         raise PartialLabelError(
             f"{folder} has no per_case.csv; expected the folder that `nnunet_partial evaluate ... -o FOLDER` wrote."
@@ -103,7 +122,15 @@ def read_results(folder: Path) -> Results:
 
 
 def number(row: Row, column: str) -> float:
-    """A field as a number; NaN where it is empty."""
+    """Convert a field to a number.
+
+    Args:
+        row: of a table.
+        column: its name.
+
+    Returns:
+        The number; NaN if the field is empty.
+    """
     return float(row[column]) if row[column] else math.nan
 
 

@@ -1,4 +1,7 @@
-"""A table as a reader sees it, also as Markdown and CSV; `latex_tables` and `page` make LaTeX and HTML of it."""
+"""Hold a table as the reader sees it, and write it as Markdown or CSV.
+
+`report.latex` and `report.html` write it as LaTeX and HTML.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +18,14 @@ _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|~$&])")
 
 @dataclass(frozen=True)
 class Cell:
-    """Text in a table. `best`: printed bold; `mark`: stands raised behind it, such as '*'; `more`: stands behind these
-    (in a page and in LaTeX smaller, on lines of its own, as many as it has), such as an interval."""
+    """Hold the text of a table cell.
+
+    Attributes:
+        text: plain text.
+        best: whether it is printed bold.
+        mark: superscript after the text, such as '*'.
+        more: printed after these, such as an interval; in HTML and LaTeX smaller and on lines of its own.
+    """
 
     text: str
     best: bool = False
@@ -26,10 +35,16 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under a head, with a caption above and a note below; every text is plain and is escaped where it is written.
+    """Hold rows under a head; every text is plain and is escaped where it is written.
 
-    `left`: so many first columns are names (left-aligned; a name that repeats the one above it is not printed again in
-    a page and in LaTeX); the others are numbers. `rules`: a line is drawn above the rows with these indices.
+    Attributes:
+        head: names of the columns.
+        rows: as many cells per row as there are columns.
+        caption: printed above.
+        note: printed below.
+        left: number of leading columns that are names: left-aligned, and in HTML and LaTeX not printed again where they
+            repeat the row above. The other columns are numbers.
+        rules: indices of rows that have a line above them.
     """
 
     head: Sequence[str]
@@ -42,28 +57,57 @@ class Table:
 
     @cached_property
     def cells(self) -> list[list[Cell]]:
-        """The rows, every entry a Cell. Raises ValueError where a row is not as long as the head."""
+        """Return the rows with every entry as a Cell.
+
+        Raises:
+            ValueError: if a row is not as long as the head.
+        """
         rows = [[cell if isinstance(cell, Cell) else Cell(cell) for cell in row] for row in self.rows]
-        wrong = [len(row) for row in rows if len(row) != len(self.head)]
-        if wrong:
-            raise ValueError(f"a row has {wrong[0]} cells, the head {len(self.head)}")
+        lengths = {len(row) for row in rows} - {len(self.head)}
+        if lengths:
+            raise ValueError(f"a row has {min(lengths)} cells, the head {len(self.head)}; expected the same number")
         return rows
 
     def repeats(self, row: int, column: int) -> bool:
-        """Whether a name, with all names before it, stands in the row above already, and no line is in between."""
+        """Tell whether a name, with all names before it, repeats the row above without a line between.
+
+        Args:
+            row: index of the row.
+            column: index of the column.
+
+        Returns:
+            True for such a name; False for numbers.
+        """
         if row == 0 or row in self.rules or column >= self.left:
             return False
-        above, here = self.cells[row - 1], self.cells[row]
-        return [cell.text for cell in above[: column + 1]] == [cell.text for cell in here[: column + 1]]
+        above, current = self.cells[row - 1], self.cells[row]
+        return [cell.text for cell in above[: column + 1]] == [cell.text for cell in current[: column + 1]]
 
 
 def rules_between(rows: Sequence[Sequence[Cell | str]]) -> list[int]:
-    """The indices of rows that begin a new block, i.e. whose first name is another than that above."""
+    """Find the rows that begin a new block.
+
+    Args:
+        rows: of a table.
+
+    Returns:
+        The indices of rows whose first name differs from the one above.
+    """
     return [index for index in range(1, len(rows)) if rows[index][0] != rows[index - 1][0]]
 
 
 def to_markdown(table: Table) -> str:
-    """GitHub's Markdown (https://github.github.com/gfm/#tables-extension-); ends with a line break."""
+    """Format a table as GitHub Flavored Markdown.
+
+    Args:
+        table: the table.
+
+    Returns:
+        The text; ends with a line break.
+
+    References:
+        https://github.github.com/gfm/#tables-extension-
+    """
     align = ["---" if column < table.left else "---:" for column in range(len(table.head))]
     lines = [_pipes([_markdown(Cell(name)) for name in table.head]), _pipes(align)]
     lines += [_pipes([_markdown(cell) for cell in row]) for row in table.cells]
@@ -73,7 +117,14 @@ def to_markdown(table: Table) -> str:
 
 
 def to_csv(table: Table) -> str:
-    """Comma-separated, head first; marks stand behind the text, bold is lost."""
+    """Format a table as comma-separated values.
+
+    Args:
+        table: the table; caption, note and bold print are left out.
+
+    Returns:
+        The text, head first; marks follow the text of their cell.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(table.head)
@@ -82,7 +133,14 @@ def to_csv(table: Table) -> str:
 
 
 def one_line(text: str) -> str:
-    """Without line breaks and control characters, which would end a row."""
+    """Remove line breaks and control characters, which would end a row.
+
+    Args:
+        text: any text.
+
+    Returns:
+        The text on one line.
+    """
     return "".join(character for character in " ".join(text.split()) if character.isprintable())
 
 

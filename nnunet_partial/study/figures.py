@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
-from nnunet_partial.report.figure_style import SavedFigure, file_name, new_figure, style
+from nnunet_partial.report.figure_style import SavedFigure, add_legend, file_name, new_figure, style
 from nnunet_partial.study.config import METHODS, Scenario, Study
 from nnunet_partial.study.results import Value, described, learning_curves
 from nnunet_partial.study.tables import hidden_in
@@ -118,10 +118,10 @@ def _line(study: Study, method: str) -> tuple[str, Any, str]:
 def _legend(drawing: Any, study: Study, shown: set[str]) -> None:
     from matplotlib.lines import Line2D
 
-    handles = []
+    handles: list[Any] = []
     for method in (name for name in study.losses if name in shown):
         colour, stroke, marker = _line(study, method)
         handles.append(
             Line2D([], [], color=colour, linestyle=stroke, marker=marker, markersize=4, label=METHODS[method].title)
         )
-    drawing.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=8)
+    add_legend(drawing, handles, columns=3, font_size=8)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nnunet_partial.dataset.raw import RawDataset
-from nnunet_partial.report.figure_style import remove_old
+from nnunet_partial.report.figure_style import remove_old_figures
 from nnunet_partial.report.html import Block, BulletList, Code, KeyValues, Page, Paragraph, Section, page_html
 from nnunet_partial.report.latex import to_latex
 from nnunet_partial.report.tables import Table, to_csv, to_markdown
@@ -58,8 +58,8 @@ def _page(
 ) -> Page:
     pictures = [*proportion_figures(study, values), *filter(None, [learning_figure(study)])]
     folder = output.with_name(f"{output.stem}_pictures")
-    remove_old(folder)
-    figures = [picture.figure(folder) for picture in pictures]
+    remove_old_figures(folder)
+    figures = [picture.save(folder) for picture in pictures]
     missing = unfinished_models(study)
     left_out: list[Block] = [
         Paragraph(

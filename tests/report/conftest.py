@@ -14,7 +14,7 @@ from .story import Story, draw, evaluate
 
 @pytest.fixture(scope="session")
 def reported(tmp_path_factory: pytest.TempPathFactory) -> Story:
-    """With results/report.html and results/pictures; do not change it, take `story`."""
+    """With results/report.html and results/figures; do not change it, take `story`."""
     story = Story(tmp_path_factory.mktemp("story"))
     draw(story)
     with pytest.MonkeyPatch.context() as patch:

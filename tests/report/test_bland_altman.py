@@ -36,7 +36,7 @@ def test_a_patient_of_two_domains_is_two_points_and_one_patient(
 ) -> None:
     picture = draw_agreement(seen(patients), KEY)
     assert picture is not None
-    axes = picture.drawing.axes[0]
+    axes = picture.figure.axes[0]
     assert axes.get_title() == f"m (n = {n})"
     assert sum(len(points.get_offsets()) for points in axes.collections) == 3
     assert re.search(said, picture.caption)

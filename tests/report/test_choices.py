@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
+from nnunet_partial.dataset.summary import AnnotationCount, annotation_counts
 from nnunet_partial.evaluation.console import stars
 from nnunet_partial.evaluation.metrics import METRICS
 from nnunet_partial.labels import CaseLabels, Manifest
-from nnunet_partial.report.annotation_matrix import AnnotationCount, annotation_matrix, draw_annotation_matrix
+from nnunet_partial.report.annotation_matrix import draw_annotation_matrix
 from nnunet_partial.report.boxplots import draw_boxes
 from nnunet_partial.report.evaluation_tables import agreement_tables, comparison_table, rank_table
 from nnunet_partial.report.formatting import decimal, interval
@@ -190,13 +191,13 @@ def test_unknown_absent_and_annotated_are_counted_apart() -> None:
             "4": CaseLabels((), domain="y"),
         }
     )
-    known = annotation_matrix(manifest, ["1", "2", "3", "4", "not in it"], ["LV", "MYO"])
+    known = annotation_counts(manifest, ["LV", "MYO"], ["1", "2", "3", "4", "not in it"])
     assert known == {
         "x": {"LV": AnnotationCount(3), "MYO": AnnotationCount(1, 1, 1)},
         "y": {"LV": AnnotationCount(0, 0, 1), "MYO": AnnotationCount(0, 0, 1)},
     }
-    assert known["x"]["MYO"].words == "1 annotated, 1 absent, 1 unknown"
-    assert annotation_matrix(manifest, [], ["LV"]) == {}
+    assert known["x"]["MYO"].text == "1 annotated, 1 absent, 1 unknown"
+    assert annotation_counts(manifest, ["LV"], []) == {}
 
 
 def test_boxes_tell_unknown_from_known_without_a_value() -> None:
@@ -205,7 +206,7 @@ def test_boxes_tell_unknown_from_known_without_a_value() -> None:
     rows += [measured("a", f"c{d}", 0.2, domain=d) | {"class": "LA"} for d in "yz"]
     picture = draw_boxes(replace(results("a", per_case=rows), classes=["LV", "LA"]), "dice", "")
     assert picture is not None
-    of_lv, of_la = ([tick.get_text() for tick in axes.get_xticklabels()] for axes in picture.drawing.axes)
+    of_lv, of_la = ([tick.get_text() for tick in axes.get_xticklabels()] for axes in picture.figure.axes)
     assert of_lv == ["x\nn = 2", "y\nn = 0", "z\nunknown"]
     assert of_la == ["x\nunknown", "y\nn = 1", "z\nn = 1"]
     assert "LV, x, a: median 0.75 of 2" in picture.alt
@@ -224,10 +225,10 @@ def test_every_value_lies_within_the_boxes_axes() -> None:
     }
     picture = draw_boxes(results(per_case=rows, comparisons=[row]), "dice", "")
     assert picture is not None
-    low, high = picture.drawing.axes[0].get_ylim()
+    low, high = picture.figure.axes[0].get_ylim()
     assert low < 0.1
     assert high > 1.05  # the bracket is above the highest value
-    assert [text.get_text() for text in picture.drawing.axes[0].texts] == ["**"]
+    assert [text.get_text() for text in picture.figure.axes[0].texts] == ["**"]
 
 
 def test_the_project_s_structures_keep_their_colours() -> None:
@@ -251,14 +252,14 @@ def test_numbers_as_they_are_printed() -> None:
 def test_two_names_that_no_file_can_tell_apart_get_a_file_each(tmp_path: Path) -> None:
     shares = {"x": {"LV": AnnotationCount(1)}}
     for name in ("a/b", "a?b"):
-        draw_annotation_matrix(shares, ["LV"], name, "Cases").figure(tmp_path)
+        draw_annotation_matrix(shares, ["LV"], name, "Cases").save(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        *("knows_a-b-2.pdf", "knows_a-b-2.png", "knows_a-b.pdf", "knows_a-b.png"),
+        *("annotations_a-b-2.pdf", "annotations_a-b-2.png", "annotations_a-b.pdf", "annotations_a-b.png"),
     ]
 
 
 def test_a_name_in_another_script_or_with_a_formula_is_drawn(tmp_path: Path) -> None:
     figure = draw_annotation_matrix(
         {"$\\alpha_{": {"\u5fc3": AnnotationCount(1, 2, 3)}}, ["\u5fc3"], "x", "Cases"
-    ).figure(tmp_path)
+    ).save(tmp_path)
     assert figure.alt == "Cases: $\\alpha_{: \u5fc3 1 annotated, 2 absent, 3 unknown"

@@ -37,7 +37,7 @@ def test_nothing_that_a_page_holds_becomes_a_tag() -> None:
             Code([EVIL]),
             table,
         ),
-        Figure.of_png(PNG, EVIL, EVIL),
+        Figure.from_png(PNG, EVIL, EVIL),
         Details(EVIL, [Paragraph(EVIL)]),
     ]
     html = page_html(Page(EVIL, EVIL, [Section(EVIL, blocks, [Section(EVIL, blocks)])], EVIL))
@@ -61,11 +61,11 @@ def test_sections_of_the_same_name_have_anchors_of_their_own() -> None:
 
 
 def test_a_picture_is_within_the_page_and_finer_than_it_is_shown() -> None:
-    figure = Figure.of_png(PNG, "what it shows", "caption")
+    figure = Figure.from_png(PNG, "what it shows", "caption")
     assert (figure.width, figure.height) == (200, 100)  # 320 and 160 pixels, 1.6 of them for each of the page's
     assert base64.b64decode(figure.source.removeprefix("data:image/png;base64,")) == PNG
     with pytest.raises(ValueError, match="not a PNG"):
-        Figure.of_png(b"GIF89a", "", "")
+        Figure.from_png(b"GIF89a", "", "")
 
 
 def test_an_empty_list_is_nothing() -> None:

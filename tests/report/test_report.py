@@ -55,7 +55,7 @@ def rows_of(story: Story, name: str) -> list[dict[str, str]]:
 
 
 def test_numbers_in_the_page_are_those_of_the_tables(reported: Story) -> None:
-    agreement = section(text_of(reported), "Agreement with the reference", "Models compared")
+    agreement = section(text_of(reported), "Agreement with the reference", "Model comparison")
     rows = [row for row in rows_of(reported, "summary") if row["metric"] == "dice" and row["mean"]]
     assert len(rows) > 12
     for row in rows:
@@ -69,7 +69,7 @@ def test_numbers_in_the_page_are_those_of_the_tables(reported: Story) -> None:
 
 def test_what_nobody_annotated_has_no_number_and_is_said_to_be_unknown(reported: Story) -> None:
     text = text_of(reported)
-    hostile = section(text, "Agreement with the reference", "Models compared").split(f"Domain {HOSTILE}")[1]
+    hostile = section(text, "Agreement with the reference", "Model comparison").split(f"Domain {HOSTILE}")[1]
     hostile = hostile.split("Domain camus")[0]
     assert " LV " in hostile
     assert not re.search(" (MYO|LA) ", hostile)
@@ -87,12 +87,12 @@ def test_false_positives_are_counted_where_a_structure_is_known_absent(story: St
     (story.results / "per_case.csv").write_text(
         content.replace(line, line.replace("correctly empty", "false positive"))
     )
-    text = section(without_pictures(story), "False positives", "The hardest cases")
+    text = section(without_pictures(story), "False positives", "Hardest cases")
     assert f"{ABSENT} LA {OURS} 6 1 ted_0_ED" in text
 
 
 def test_commands_and_versions_to_repeat_it(reported: Story) -> None:
-    text = section(text_of(reported), "How to repeat this", "Made by")
+    text = section(text_of(reported), "How to reproduce this report", "Created by")
     evaluate_again = f"nnunet_partial evaluate -d Dataset510_Echo --ref {reported.dataset}/labelsTs --pred"
     assert evaluate_again in text
     assert f"'{OURS}={reported.root}/{OURS}'" in text  # quoted as a shell needs it
@@ -104,7 +104,7 @@ def test_biomarkers_with_their_plots(reported: Story) -> None:
     text = section(text_of(reported), "Biomarkers", "Warning signs")
     row = next(row for row in rows_of(reported, "biomarker_agreement") if row["domain"] == FULL)
     assert f"{float(row['mean_reference']):.1f} {float(row['mean_prediction']):.1f}" in text
-    assert list((reported.results / "pictures").glob("bland_altman_EDV_*.pdf"))
+    assert list((reported.results / "figures").glob("bland_altman_EDV_*.pdf"))
 
 
 def test_what_was_trained_on_what(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,7 +122,7 @@ def test_what_was_trained_on_what(story: Story, monkeypatch: pytest.MonkeyPatch)
     shutil.copy(story.dataset / "dataset.json", trained / "dataset.json")
     (trained / "plans.json").write_text('{"dataset_name": "Dataset777_Both"}')
     monkeypatch.setenv("nnUNet_preprocessed", str(training.parent))
-    text = section(without_pictures(story), "What was trained on what", "Agreement with")
+    text = section(without_pictures(story), "Training data: who annotated what", "Agreement with")
     assert "not known: no plans.json" in text  # the other model
     assert "Dataset777_Both trainer nnUNetTrainerMarginal plans nnUNetPlans configuration 2d" in text
     assert "A 1 1 annotated 1 annotated 1 annotated B 1 1 annotated 1 unknown 1 absent" in text
@@ -132,12 +132,12 @@ def test_what_was_trained_on_what(story: Story, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_every_picture_is_there_for_screen_and_print(reported: Story) -> None:
-    pictures = reported.results / "pictures"
+    pictures = reported.results / "figures"
     names = {path.stem for path in pictures.glob("*.png")}
     assert names == {path.stem for path in pictures.glob("*.pdf")}
     overlays = {name for name in names if name.startswith("overlay")}
     assert len(overlays) == 6  # three structures of one domain, one and two of the others
-    assert {"boxplot_dice", "boxplot_hd95_mm", "knows_evaluation"} <= names
+    assert {"boxplot_dice", "boxplot_hd95_mm", "annotations_evaluation"} <= names
     assert all(path.read_bytes()[:4] == b"%PDF" for path in pictures.glob("*.pdf"))
     assert (reported.results / "report.html").read_text().count("<img ") == len(names)
 
@@ -156,7 +156,7 @@ def test_names_of_picture_files_are_plain(parts: tuple[str, ...], name: str) -> 
 
 
 def test_an_overlay_shows_structures_in_their_colours(reported: Story) -> None:
-    pixels = imread(reported.results / "pictures" / f"overlay_{FULL}_MYO.png")[..., :3]
+    pixels = imread(reported.results / "figures" / f"overlay_{FULL}_MYO.png")[..., :3]
     for colour in ("#56B4E9", "#E69F00", "#CC79A7"):
         rgb = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
         assert (abs(pixels - rgb).max(-1) < 0.02).sum() > 200
@@ -169,7 +169,7 @@ def test_of_a_volume_the_slice_with_most_of_the_structure(tmp_path: Path, monkey
     evaluate(story)
     shown = read_slice(read_results(story.results), case_name(FULL, 0, "ED"), CLASSES.index("LA") + 1)
     assert not isinstance(shown, str)
-    assert (shown.where, shown.reference.shape, shown.aspect) == ("slice 4 of 5", (48, 48), 1.0)
+    assert (shown.position, shown.reference.shape, shown.aspect) == ("slice 4 of 5", (48, 48), 1.0)
     assert shown.image is not None
     assert (float(shown.image.min()), float(shown.image.max())) == (0.0, 1.0)
     assert list(shown.problems) == []
@@ -179,7 +179,7 @@ def test_of_a_volume_the_slice_with_most_of_the_structure(tmp_path: Path, monkey
 
 
 def test_images_and_predictions_that_are_gone_are_named(story: Story, capsys: pytest.CaptureFixture[str]) -> None:
-    pictures = story.results / "pictures"
+    pictures = story.results / "figures"
     for name in ("overlay_old_LV.png", "mine.png"):
         (pictures / name).write_text("")
     shutil.rmtree(story.dataset / "imagesTs")
@@ -191,8 +191,8 @@ def test_images_and_predictions_that_are_gone_are_named(story: Story, capsys: py
     assert re.search(r"Not drawn: camus_\d_E[DS]: the image cannot", said)
     assert re.search(rf"Not drawn: camus_\d_E[DS]: .* of {PLAIN} cannot", said)
     assert "Biomarkers" not in text_of(story)
-    text = section(text_of(story), "What could not be evaluated", "How to repeat this")
-    assert "the numbers are not touched by it" in text
+    text = section(text_of(story), "Not evaluated", "How to reproduce this report")
+    assert "the numbers are not affected" in text
     assert f"the prediction of {PLAIN} cannot be read" in text
     assert len(list(pictures.glob("overlay_*.png"))) == 6  # what is left is drawn; an older report's are gone
     assert (pictures / "mine.png").exists()
@@ -203,7 +203,7 @@ def test_without_reference_and_manifest_the_numbers_are_reported(story: Story) -
     assert main(["report", str(story.results)]) == 1
     text = text_of(story)
     assert "no overlays:" in text
-    assert "Domain camus: mean over what is known" in text
+    assert "Domain camus: mean over known structures" in text
 
 
 @pytest.mark.parametrize(
@@ -229,7 +229,7 @@ def test_a_folder_that_is_not_whole_is_named(
     message: str,
 ) -> None:
     folder = tmp_path / "results"
-    shutil.copytree(reported.results, folder, ignore=shutil.ignore_patterns("pictures", *MODELS))
+    shutil.copytree(reported.results, folder, ignore=shutil.ignore_patterns("figures", *MODELS))
     if change is None:
         (folder / file).unlink()
     else:
