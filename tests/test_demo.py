@@ -19,7 +19,7 @@ from nnunet_partial.cli import demo as cli
 from nnunet_partial.cli import main
 from nnunet_partial.dataset.plans import add_small_configuration
 from nnunet_partial.demo.folder import DemoFolder
-from nnunet_partial.demo.results import Row, Scores, compared, dice, draw_figure, median_case
+from nnunet_partial.demo.results import FigureRow, Scores, compare_dice, dice, draw_figure, median_case
 from nnunet_partial.demo.run import NAIVE, TRAINERS, Size, demo
 from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.utils.colors import COLORS
@@ -43,7 +43,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, Scores]:
             patch.setenv(name, str(users))
         patch.setenv("nnUNet_n_proc_DA", "0")  # planning would die of it
         patch.setenv("OMP_NUM_THREADS", "1")
-        scores = demo(out, loss="acce", tell=said.append, size=QUICK)
+        scores = demo(out, loss="acce", log=said.append, size=QUICK)
         assert os.environ["nnUNet_raw"] == str(users)
     assert list(users.iterdir()) == []
     return out, "\n".join(said), scores
@@ -119,10 +119,10 @@ def test_table_tells_what_the_files_hold(done: tuple[Path, str, Scores]) -> None
 @slow
 def test_picture_is_there(done: tuple[Path, str, Scores]) -> None:
     out, said, _ = done
-    picture = imread(out / "picture.png")
+    picture = imread(out / "figure.png")
     assert picture.shape[0] > 600
     assert picture.shape[1] > 600
-    assert str(out / "picture.png") in said
+    assert str(out / "figure.png") in said
 
 
 @slow
@@ -132,7 +132,7 @@ def test_sources_hold_the_ventricle_alone_on_scanner_b(done: tuple[Path, str, Sc
     assert len(labels) == 8  # four of five videos, two frames each
     for file in labels:
         assert set(np.unique(sitk.GetArrayFromImage(sitk.ReadImage(str(file))))) == {0, 1}
-    assert {domain: list(names) for domain, names in scores.labelled.items()} == {
+    assert {domain: list(names) for domain, names in scores.annotated.items()} == {
         "camus": ["LV", "MYO", "LA"],
         "echonet": ["LV"],
     }
@@ -153,13 +153,13 @@ def test_refuses_a_file(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("text")
     with pytest.raises(PartialLabelError, match="is a file; expected a new folder"):
-        DemoFolder(file).start_afresh()
+        DemoFolder(file).prepare()
     assert file.read_text() == "text"
 
 
 def test_starts_afresh_and_removes_only_its_own(tmp_path: Path) -> None:
     folder = DemoFolder(tmp_path / "new" / "demo")
-    folder.start_afresh()
+    folder.prepare()
     own = [
         folder.camus,
         folder.merged / "imagesTs",
@@ -168,24 +168,24 @@ def test_starts_afresh_and_removes_only_its_own(tmp_path: Path) -> None:
     ]
     for path in own:
         path.mkdir(parents=True)
-    folder.picture.touch()
+    folder.figure.touch()
     users = [folder.root / "notes.txt", folder.root / "nnUNet_raw" / "Dataset007_Mine" / "dataset.json"]
     for path in users:
         path.parent.mkdir(exist_ok=True)
         path.write_text("mine")
-    folder.start_afresh()
-    assert [path.exists() for path in [*own, folder.picture]] == [False] * 5
+    folder.prepare()
+    assert [path.exists() for path in [*own, folder.figure]] == [False] * 5
     assert [path.read_text() for path in users] == ["mine", "mine"]
 
 
 def test_does_not_follow_a_link_out_of_its_folder(tmp_path: Path) -> None:
     folder = DemoFolder(tmp_path / "demo")
-    folder.start_afresh()
+    folder.prepare()
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "file").touch()
     folder.truth.symlink_to(elsewhere)
-    folder.start_afresh()
+    folder.prepare()
     assert not folder.truth.is_symlink()
     assert (elsewhere / "file").exists()
 
@@ -193,7 +193,7 @@ def test_does_not_follow_a_link_out_of_its_folder(tmp_path: Path) -> None:
 def test_missing_device_is_said_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(PartialLabelError, match=r"no CUDA device.* --device cpu"):
-        demo(tmp_path / "out", device="cuda", tell=print, size=QUICK)
+        demo(tmp_path / "out", device="cuda", log=print, size=QUICK)
     assert not (tmp_path / "out").exists()
 
 
@@ -387,9 +387,9 @@ def test_table() -> None:
 
 
 def test_words_speak_of_what_was_not_labelled() -> None:
-    (sentence,) = SCORES.words("plain", "ours")
-    assert sentence.startswith("LA in images of b,")
-    assert sentence.endswith(f": {compared('plain', 0.0, 'ours', 0.75)}")
+    (sentence,) = SCORES.compare("plain", "ours")
+    assert sentence.startswith("LA in images of b ")
+    assert sentence.endswith(f": {compare_dice('plain', 0.0, 'ours', 0.75)}")
 
 
 @pytest.mark.parametrize(
@@ -404,7 +404,7 @@ def test_words_speak_of_what_was_not_labelled() -> None:
     ],
 )
 def test_words_say_no_more_than_the_numbers(plain: float, ours: float, words: str) -> None:
-    assert compared("P", plain, "O", ours) == words
+    assert compare_dice("P", plain, "O", ours) == words
 
 
 # ---- its picture ----------------------------------------------------------------------------------------------------
@@ -413,8 +413,8 @@ def test_words_say_no_more_than_the_numbers(plain: float, ours: float, words: st
 def test_picture_shows_each_structure_in_its_colour(tmp_path: Path) -> None:
     labels = np.zeros((40, 40), np.uint8)
     labels[5:15, 5:35], labels[25:35, 5:35] = 1, 3
-    row = Row("a", np.full((40, 40), 255, np.uint8), [(labels, "Dice: LV 1.00"), (np.zeros_like(labels), "")])
-    file = tmp_path / "new" / "picture.png"
+    row = FigureRow("a", np.full((40, 40), 255, np.uint8), [(labels, "Dice: LV 1.00"), (np.zeros_like(labels), "")])
+    file = tmp_path / "new" / "figure.png"
     draw_figure(file, ["image", "truth", "found"], [row], ["LV", "MYO", "LA"], "title")
     pixels = (imread(file)[..., :3] * 255).round().astype(int)
     for colour, tinted in zip([COLORS[name] for name in ("LV", "MYO", "LA")], (True, False, True), strict=True):

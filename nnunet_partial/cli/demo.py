@@ -16,8 +16,8 @@ def add_parser(subparsers: Any) -> None:
         "demo",
         help="a first run on synthetic data: five to ten minutes on two CPU cores",
         description="Makes two small synthetic echo datasets, one of which is annotated for the left ventricle "
-        "only, and runs "
-        "the real commands on them: convert, merge, check, nnU-Net's planning, training with nnU-Net's own loss "
+        "only, and runs the real commands on them: convert, merge, check, nnU-Net's planning, training with "
+        "nnU-Net's own loss "
         "and with a partial-label loss, prediction of unseen images. Prints every command before it runs, then the "
         "Dice of both models, and saves a figure. An earlier demo in the same folder is replaced.",
     )
@@ -38,13 +38,13 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_partial.demo.run import demo
 
     try:
-        demo(args.out, loss=args.loss, device=args.device, tell=_tell)
+        demo(args.out, loss=args.loss, device=args.device, log=_log)
     except KeyboardInterrupt:
         print("\nnnunet_partial demo: interrupted; the same command starts it again.", file=sys.stderr)
         return 130
     return 0
 
 
-def _tell(text: str) -> None:
+def _log(text: str) -> None:
     """Print at once, so that text and progress bars keep their order in a file too."""
     print(text, flush=True)

@@ -1,4 +1,4 @@
-"""The folder of a demo: what lies where, and how a later demo replaces it without touching what is not its own."""
+"""Define the layout of a demo's folder, and how a new demo replaces an earlier one without touching other files."""
 
 from __future__ import annotations
 
@@ -12,96 +12,119 @@ from nnunet_partial.utils.files import write_text
 CAMUS, ECHONET, MERGED = "Dataset501_CAMUS", "Dataset502_EchoNetDynamic", "Dataset510_Echo"
 ABOUT_NAME = "about_this_folder.txt"
 FIRST_LINE = "`nnunet_partial demo` made this folder."
-ABOUT = f"""{FIRST_LINE} Run again, it replaces what is listed here and leaves all else alone.
+ABOUT = f"""{FIRST_LINE} Another run replaces what is listed here and nothing else.
 
-sources/            drawn images in the folder layouts of CAMUS and EchoNet-Dynamic: no patient, no scanner
-nnUNet_raw/         {CAMUS}, {ECHONET}, and both as {MERGED}
+sources/            synthetic images in the folder layouts of CAMUS and EchoNet-Dynamic: no patient data
+nnUNet_raw/         {CAMUS}, {ECHONET}, and both merged as {MERGED}
 nnUNet_preprocessed/, nnUNet_results/    nnU-Net's plans, data and trained models of these
-predictions/        what each model finds in the unseen images
-truth/              the truth of these, all structures
-logs/               the whole output of every command
-picture.png, result.txt    what came out
+predictions/        predictions of each model for the test images
+truth/              complete labels of the test images, all structures
+logs/               complete output of every command
+figure.png, result.txt    the results
 """
 
 
 @dataclass(frozen=True)
 class DemoFolder:
-    """`root` is an absolute path."""
+    """Hold the paths of a demo's folder.
+
+    Attributes:
+        root: absolute path of the folder.
+    """
 
     root: Path
 
     @property
     def camus(self) -> Path:
+        """Return the folder of the synthetic CAMUS."""
         return self.root / "sources" / "CAMUS_public"
 
     @property
     def echonet(self) -> Path:
+        """Return the folder of the synthetic EchoNet-Dynamic."""
         return self.root / "sources" / "EchoNet-Dynamic"
 
     @property
     def echonet_truth(self) -> Path:
-        """The whole truth of the EchoNet-like frames, by video and frame."""
+        """Return the folder of the complete labels of the traced EchoNet frames, by video and frame."""
         return self.root / "sources" / "EchoNet-Dynamic_truth"
 
     @property
     def nnunet(self) -> dict[str, str]:
-        """nnU-Net's three folders as its environment variables."""
+        """Return nnU-Net's three folders by the name of their environment variable."""
         return {name: str(self.root / name) for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")}
 
     @property
     def merged(self) -> Path:
+        """Return the folder of the merged raw dataset."""
         return self.root / "nnUNet_raw" / MERGED
 
     @property
     def plans(self) -> Path:
+        """Return the plans file of the merged dataset."""
         return self.root / "nnUNet_preprocessed" / MERGED / "nnUNetPlans.json"
 
     @property
     def truth(self) -> Path:
-        """The whole truth of the test cases of both data sets, by case."""
+        """Return the folder of the complete labels of the test cases of both datasets."""
         return self.root / "truth"
 
     def predictions(self, trainer: str) -> Path:
+        """Return the folder of the predictions of a model.
+
+        Args:
+            trainer: the model's trainer.
+
+        Returns:
+            The folder.
+        """
         return self.root / "predictions" / trainer
 
     @property
     def logs(self) -> Path:
+        """Return the folder of the commands' output."""
         return self.root / "logs"
 
     @property
-    def picture(self) -> Path:
-        return self.root / "picture.png"
+    def figure(self) -> Path:
+        """Return the file of the figure."""
+        return self.root / "figure.png"
 
     @property
     def result(self) -> Path:
+        """Return the file of the result in words."""
         return self.root / "result.txt"
 
-    def start_afresh(self) -> None:
-        """Removes what an earlier demo made. PartialLabelError for a folder with anything in it that is no demo's."""
+    def prepare(self) -> None:
+        """Remove the output of an earlier demo and create the folder.
+
+        Raises:
+            PartialLabelError: if the path is a file, or a folder with content that no demo made.
+        """
         about = self.root / ABOUT_NAME
         if self.root.exists() and not self.root.is_dir():
             raise PartialLabelError(f"{self.root} is a file; expected a new folder. Choose another one with --out.")
-        if self.root.exists() and any(self.root.iterdir()) and not _is_ours(about):
+        if self.root.exists() and any(self.root.iterdir()) and not _is_demo_folder(about):
             raise PartialLabelError(
-                f"{self.root} holds files that no demo made and is left as it is. Choose a new folder with --out."
+                f"{self.root} holds files that no demo made; nothing was changed. Choose a new folder with --out."
             )
-        for path in self._made():
+        for path in self._outputs():
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
         write_text(about, ABOUT)
 
-    def _made(self) -> list[Path]:
-        """All that a demo makes, also one that was stopped halfway; not everything that may lie in the folder."""
-        made = [self.root / "sources", self.truth, self.root / "predictions", self.logs, self.picture, self.result]
+    def _outputs(self) -> list[Path]:
+        """List all that a demo writes, also one that was interrupted; users' files in the folder are not among them."""
+        outputs = [self.root / "sources", self.truth, self.root / "predictions", self.logs, self.figure, self.result]
         for name in (CAMUS, ECHONET, MERGED):
-            made += [self.root / folder / name for folder in self.nnunet]
-            made += [self.root / "nnUNet_raw" / f".{hidden}" for hidden in (f"building_{name}", f"{name}.lock")]
-        return made
+            outputs += [self.root / folder / name for folder in self.nnunet]
+            outputs += [self.root / "nnUNet_raw" / f".{hidden}" for hidden in (f"building_{name}", f"{name}.lock")]
+        return outputs
 
 
-def _is_ours(about: Path) -> bool:
+def _is_demo_folder(about: Path) -> bool:
     try:
         return about.read_text(encoding="utf-8").startswith(FIRST_LINE)
     except (OSError, UnicodeDecodeError):

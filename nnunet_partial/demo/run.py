@@ -1,8 +1,8 @@
-"""The demo: what training on partial labels is about, seen on drawn echo images through the real commands.
+"""Run the demo: what training on partial labels changes, on synthetic echo images, through the real commands.
 
-Two "scanners", two data sets. In the first, made like CAMUS, all structures are labelled; in the second, made like
-EchoNet-Dynamic, the left ventricle alone. nnU-Net's own loss takes what nobody labelled for background; a loss for
-partial labels does not. Both models are then asked for all structures in unseen images of both scanners.
+Two "scanners", two datasets. In the first, like CAMUS, all structures are annotated; in the second, like
+EchoNet-Dynamic, only the left ventricle. nnU-Net's own loss takes unannotated structures for background; a loss for
+partial labels does not. Both models then predict all structures in test images of both scanners.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from nnunet_partial.dataset.plans import add_small_configuration
 from nnunet_partial.dataset.raw import RawDataset
 from nnunet_partial.demo.folder import DemoFolder
-from nnunet_partial.demo.results import Scores, in_words, score_models, show_models
+from nnunet_partial.demo.results import Scores, result_text, save_figure, score_models
 from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.phantom.scanner import SCANNER_A, SCANNER_B, blend
 from nnunet_partial.phantom.writers import write_camus, write_echonet_dynamic
@@ -27,13 +27,24 @@ NAIVE = "nnUNetTrainerNaive"
 TRAINERS = {"marginal": "nnUNetTrainerMarginal", "acce": "nnUNetTrainerACCE", "abce": "nnUNetTrainerABCE"}
 CONFIGURATION = "2d_small"
 
-Tell = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much of everything, so that two CPU cores need some minutes. `shift`: how far the second scanner's pictures
-    are from the first's, 0 to 1 (see `phantom.blend`)."""
+    """Set the amount of data and training; the defaults take some minutes on two CPU cores.
+
+    Attributes:
+        camus_patients: of the first dataset.
+        echonet_patients: of the second dataset.
+        pixels: height and width of all images.
+        shift: how far the second scanner's images differ from the first's, 0 to 1 (see `phantom.scanner.blend`).
+        epochs: of a training.
+        iterations: per epoch.
+        val_iterations: per epoch.
+        features: per stage of the network.
+        seed: of data and training.
+    """
 
     camus_patients: int = 20
     echonet_patients: int = 40
@@ -46,46 +57,57 @@ class Size:
     seed: int = 1
 
 
-def demo(out: Path, *, loss: str = "marginal", device: str = "cpu", tell: Tell, size: Size = Size()) -> Scores:
-    """Runs the demo in the folder `out`; `tell` gets every line of text for the reader. Returns both models' Dice.
+def demo(out: Path, *, loss: str = "marginal", device: str = "cpu", log: Log, size: Size = Size()) -> Scores:
+    """Run the demo.
 
-    loss: one of TRAINERS; device: "cpu" or "cuda". An earlier demo in `out` is replaced. Raises PartialLabelError for a
-    folder that is not a demo's, a device that is not there, or a command that fails (with its output).
+    Args:
+        out: folder to write; an earlier demo in it is replaced.
+        loss: of the second model, one of TRAINERS.
+        device: "cpu" or "cuda".
+        log: receives every line of text for the reader.
+        size: amount of data and training.
+
+    Returns:
+        Dice of both models.
+
+    Raises:
+        PartialLabelError: for a folder that is not a demo's, a device that does not exist, or a command that fails
+            (with its output).
     """
-    started = time.monotonic()
+    start_time = time.monotonic()
     _require_device(device)
     folder, trainers = DemoFolder(out.resolve()), (NAIVE, TRAINERS[loss])
-    folder.start_afresh()
-    commands = Commands(_environment(folder, device, size), folder.logs, tell)
+    folder.prepare()
+    commands = Commands(_environment(folder, device, size), folder.logs, log)
     if device == "cpu":
-        tell("With two CPU cores and nothing else running this takes about five minutes.")
-    _heading(tell, "1. Two data sets, drawn")
-    _draw(folder, size, tell)
-    _heading(tell, "2. From their folders to one nnU-Net data set")
-    tell("To type the commands yourself, first set nnU-Net's folders, the length of training and its seed:\n")
-    tell(commands.exports())
+        log("With two CPU cores and nothing else running this takes about five minutes.")
+    _heading(log, "1. Two synthetic datasets")
+    _write_sources(folder, size, log)
+    _heading(log, "2. Conversion into one nnU-Net dataset")
+    log("To run the commands yourself, first set nnU-Net's folders, the length of training and its seed:\n")
+    log(commands.exports())
     _convert(commands, folder)
-    _heading(tell, "3. nnU-Net's plan")
-    _plan(commands, folder, size, tell)
-    _heading(tell, "4. The same network twice on the same images and labels, with two losses")
+    _heading(log, "3. Planning and preprocessing")
+    _plan(commands, folder, size, log)
+    _heading(log, "4. Training: the same network, images and labels with two losses")
     for trainer in trainers:
         _train(commands, trainer, device, size)
-    _heading(tell, "5. Unseen images of both scanners")
+    _heading(log, "5. Prediction of test images of both scanners")
     for trainer in trainers:
         _predict(commands, folder, trainer, device)
-    _heading(tell, "6. What came out")
+    _heading(log, "6. Results")
     scores = score_models(folder, trainers)
-    show_models(folder, trainers, scores)
-    result = in_words(scores, trainers)
+    save_figure(folder, trainers, scores)
+    result = result_text(scores, trainers)
     write_text(folder.result, result)
-    tell(result)
-    tell(f"The picture: {folder.picture}\nAll files: {folder.root}")
-    tell(f"This took {(time.monotonic() - started) / 60:.1f} minutes.")
+    log(result)
+    log(f"Figure: {folder.figure}\nAll files: {folder.root}")
+    log(f"This took {(time.monotonic() - start_time) / 60:.1f} minutes.")
     return scores
 
 
-def _heading(tell: Tell, text: str) -> None:
-    tell(f"\n{text}\n{'=' * len(text)}")
+def _heading(log: Log, text: str) -> None:
+    log(f"\n{text}\n{'=' * len(text)}")
 
 
 def _require_device(device: str) -> None:
@@ -105,17 +127,17 @@ def _environment(folder: DemoFolder, device: str, size: Size) -> dict[str, str |
         "nnUNet_partial_val_iterations": str(size.val_iterations),
         "nnUNet_partial_seed": str(size.seed),
         "nnUNet_def_n_proc": "1",
-        "OMP_WAIT_POLICY": "PASSIVE",  # beside other programs training is four times as fast so
-        "nnUNet_n_proc_DA": None,  # planning dies of the 0 that is best for training here
+        "OMP_WAIT_POLICY": "PASSIVE",  # makes training four times as fast if other programs run
+        "nnUNet_n_proc_DA": None,  # planning fails if it is 0, which is best for training here
         **({"nnUNet_compile": "f"} if device == "cuda" else {}),  # compiling takes longer than this training
     }
 
 
-def _draw(folder: DemoFolder, size: Size, tell: Tell) -> None:
-    tell(
-        f"camus: {size.camus_patients} patients of scanner A, laid out like CAMUS; labels of LV, MYO and LA.\n"
-        f"echonet: {size.echonet_patients} patients of scanner B, laid out like EchoNet-Dynamic; labels of LV alone.\n"
-        "No real patient, no real scanner: nnunet_partial/phantom/writers.py draws all of it."
+def _write_sources(folder: DemoFolder, size: Size, log: Log) -> None:
+    log(
+        f"camus: {size.camus_patients} patients of scanner A in the layout of CAMUS; LV, MYO, LA annotated.\n"
+        f"echonet: {size.echonet_patients} patients of scanner B in the layout of EchoNet-Dynamic; LV annotated.\n"
+        "All images are synthetic (nnunet_partial/phantom/writers.py)."
     )
     shape = (size.pixels, size.pixels)
     write_camus(folder.camus, size.camus_patients, seed=size.seed, shape=shape, half_sequence=False)
@@ -137,13 +159,13 @@ def _convert(commands: Commands, folder: DemoFolder) -> None:
     commands.run("nnunet_partial", "check", "-d", "510")
 
 
-def _plan(commands: Commands, folder: DemoFolder, size: Size, tell: Tell) -> None:
+def _plan(commands: Commands, folder: DemoFolder, size: Size, log: Log) -> None:
     progress = Progress("fingerprint, then preprocessing", r"(\d+)/\d+ \[", len(_cases(folder, "Tr")), "case")
     commands.run("nnUNetv2_plan_and_preprocess", "-d", "510", "-c", "2d", "-np", "1", "-npfp", "1", progress=progress)
     patch_size = (size.pixels, size.pixels)
     add_small_configuration(folder.plans, CONFIGURATION, features=size.features, patch_size=patch_size)
-    tell(
-        f"\nPlans are made to be edited. This one now also has a configuration {CONFIGURATION}, small enough for CPUs: "
+    log(
+        f"\nPlans may be edited. The configuration {CONFIGURATION} was added, small enough for CPUs: "
         f"{len(size.features)} stages of {', '.join(map(str, size.features))} features, patches of "
         f"{size.pixels} x {size.pixels}.\n  {folder.plans}"
     )
@@ -158,9 +180,9 @@ def _train(commands: Commands, trainer: str, device: str, size: Size) -> None:
 
 
 def _predict(commands: Commands, folder: DemoFolder, trainer: str, device: str) -> None:
-    images, found = str(folder.merged / "imagesTs"), str(folder.predictions(trainer))
+    images, output = str(folder.merged / "imagesTs"), str(folder.predictions(trainer))
     commands.run(
-        *("nnUNetv2_predict", "-d", "510", "-c", CONFIGURATION, "-f", "0", "-tr", trainer, "-i", images, "-o", found),
+        *("nnUNetv2_predict", "-d", "510", "-c", CONFIGURATION, "-f", "0", "-tr", trainer, "-i", images, "-o", output),
         *("-device", device, "-npp", "1", "-nps", "1"),
         progress=Progress(trainer, "^done with ", len(_cases(folder, "Ts")), "case"),
     )
