@@ -1,4 +1,4 @@
-"""Does a study fit its data sets? Everything that speaks against it, by the lines of the file, before anything runs."""
+"""Check a study against its datasets before anything runs: every problem, by its line of study.yaml."""
 
 from __future__ import annotations
 
@@ -13,45 +13,50 @@ from nnunet_partial.study.steps import derived_datasets, used_sources
 
 
 def data_problems(study: Study) -> list[Problem]:
-    """Data sets that are not there or have no test cases, and scenarios that cannot be made; reads no label file."""
-    found: list[Problem] = []
+    """Find datasets that are missing or have no test cases, and scenarios that cannot be made.
+
+    Reads no label file.
+
+    Args:
+        study: The study.
+
+    Returns:
+        Line and text of each problem; empty if the study can run.
+    """
+    problems: list[Problem] = []
     folders: dict[str, Path] = {}
     for name in used_sources(study):
         try:
             folders[name] = find_dataset(study.datasets[name])
             _require_test_cases(RawDataset(folders[name]))
         except PartialLabelError as problem:
-            found.append((study.dataset_lines[name], f"{name}: {problem}"))
+            problems.append((study.dataset_lines[name], f"{name}: {problem}"))
     for scenario, complete in derived_datasets(study).values():
         if scenario.source in folders:
-            found += _scenario_problems(scenario, complete, folders[scenario.source], study.folds)
-    return found
-
-
-def options_of(scenario: Scenario, complete: bool) -> ScenarioOptions:
-    """What the scenario command is asked for. The hidden patients are the same in all seeds of training."""
-    return ScenarioOptions(scenario.missing, scenario.fraction, domain=scenario.domain, keep_only_complete=complete)
+            problems += _scenario_problems(scenario, complete, folders[scenario.source], study.folds)
+    return problems
 
 
 def _require_test_cases(dataset: RawDataset) -> None:
     if not (dataset.image_files("Ts") and dataset.label_files("Ts")):
         raise DatasetError(
             f"{dataset.folder.name} has no test cases with labels (imagesTs, labelsTs); a study measures on patients "
-            "that no network saw."
+            "that no network was trained on."
         )
 
 
 def _scenario_problems(scenario: Scenario, complete: bool, folder: Path, folds: Sequence[int]) -> list[Problem]:
     name = f"{scenario.name}{', complete cases' if complete else ''}"
+    options = ScenarioOptions(scenario.missing, scenario.fraction, domain=scenario.domain, keep_only_complete=complete)
     try:
-        plan = preview_scenario(folder, options_of(scenario, complete))
+        plan = preview_scenario(folder, options)
     except PartialLabelError as problem:
         return [(scenario.line, f"{name}: {problem}")]
     if plan.removed:
         return [(scenario.line, f"{name}: no case is left that is annotated for {', '.join(plan.removed)}")]
-    # nnU-Net would make one by lot, patients on both sides
-    strange = [str(fold) for fold in folds if fold >= len(plan.splits)]
-    if strange:
-        has = f"has {len(plan.splits)} fold(s), counted from 0; 'folds' asks for {', '.join(strange)} too"
-        return [(scenario.line, f"{name}: {has}")]
+    # for a fold that the splits lack, nnU-Net would draw one at random, with patients on both sides
+    absent = [str(fold) for fold in folds if fold >= len(plan.splits)]
+    if absent:
+        text = f"has {len(plan.splits)} fold(s), counted from 0; 'folds' asks for {', '.join(absent)} too"
+        return [(scenario.line, f"{name}: {text}")]
     return []

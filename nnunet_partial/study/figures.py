@@ -1,4 +1,4 @@
-"""The pictures of a study: Dice against the share of fully labelled patients, and how the trainings learned."""
+"""Make the figures of a study: Dice against the share of fully labelled patients, and the validation losses."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 
 from nnunet_partial.report.figure_style import SavedFigure, add_legend, file_name, new_figure, style
 from nnunet_partial.study.config import METHODS, Scenario, Study
-from nnunet_partial.study.results import Value, described, learning_curves
-from nnunet_partial.study.tables import hidden_in
+from nnunet_partial.study.results import Value, learning_curves, mean_dice
+from nnunet_partial.study.tables import is_hidden
 
-#: Okabe and Ito's colours, with a stroke and a marker each, so that black and white will do.
-_LINES = (
+#: Color (after Okabe and Ito), line style and marker of each method: distinct in black and white too.
+_LINE_STYLES = (
     *(("#000000", "-", "o"), ("#E69F00", "--", "s"), ("#56B4E9", "-.", "^"), ("#009E73", ":", "D")),
     *(
         ("#CC79A7", "-", "v"),
@@ -25,103 +25,118 @@ _LINES = (
 
 
 def proportion_figures(study: Study, values: Sequence[Value]) -> Iterator[SavedFigure]:
-    """For each group of scenarios that differ in their fraction alone: Dice of what was hidden against what was not.
+    """Plot Dice of the hidden structures against the share of patients who keep all labels.
 
-    None for structures that were hidden in a domain without test cases.
+    Structures that were hidden in a domain without test cases are left out.
+
+    Args:
+        study: The study.
+        values: The values of its finished models.
+
+    Yields:
+        A figure for each network and each group of scenarios that differ only in their fraction.
     """
-    for (source, domain, missing), group in groupby(sorted(study.scenarios, key=_but_fraction), key=_but_fraction):
+    for (source, domain, missing), group in groupby(
+        sorted(study.scenarios, key=_without_fraction), key=_without_fraction
+    ):
         scenarios = sorted(group, key=lambda scenario: -scenario.fraction)
         for architecture in study.architectures:
-            chosen = [v for v in values if v.model.scenario in scenarios and v.model.architecture_name == architecture]
-            measured = {v.model.scenario for v in chosen}
-            if len(measured) > 1 and _hidden(scenarios[0], chosen):
+            selected = [
+                v for v in values if v.model.scenario in scenarios and v.model.architecture_name == architecture
+            ]
+            measured = {v.model.scenario for v in selected}
+            if len(measured) > 1 and _hidden_structures(scenarios[0], selected):
                 title = f"{' and '.join(missing)} missing in {domain or source} ({architecture})"
                 name = file_name("proportion", source, domain or "all", *missing, architecture)
-                yield _proportions(study, [s for s in scenarios if s in measured], chosen, title, name)
+                yield _proportions(study, [s for s in scenarios if s in measured], selected, title, name)
 
 
 def learning_figure(study: Study) -> SavedFigure | None:
-    """Validation loss per epoch, a panel for each scenario and network; None where nothing was trained."""
+    """Plot validation loss against epoch, with a panel for each scenario and network.
+
+    Args:
+        study: The study.
+
+    Returns:
+        The figure; None if nothing was trained.
+    """
     curves = list(learning_curves(study))
     panels = sorted({(model.scenario.name, model.architecture_name) for model, _ in curves})
     if not panels:
         return None
     with style():
-        drawing = new_figure(6.6, 2.6 * ((len(panels) + 1) // 2))
-        axes = drawing.subplots((len(panels) + 1) // 2, 2, squeeze=False).ravel()
+        figure = new_figure(6.6, 2.6 * ((len(panels) + 1) // 2))
+        axes = figure.subplots((len(panels) + 1) // 2, 2, squeeze=False).ravel()
         for panel, axis in zip(panels, axes, strict=False):
             for model, losses in curves:
                 if (model.scenario.name, model.architecture_name) == panel:
-                    colour, stroke, _ = _line(study, model.method_name)
-                    axis.plot(range(1, len(losses) + 1), losses, color=colour, linestyle=stroke, linewidth=0.9)
+                    color, line, _ = _line_style(model.method_name)
+                    axis.plot(range(1, len(losses) + 1), losses, color=color, linestyle=line, linewidth=0.9)
             axis.set_title(" - ".join(panel) if len(study.architectures) > 1 else panel[0])
             axis.set_xlabel("epoch")
             axis.set_ylabel("validation loss")
         for axis in axes[len(panels) :]:
             axis.set_visible(False)
-        _legend(drawing, study, {model.method_name for model, _ in curves})
+        _legend(figure, study, {model.method_name for model, _ in curves})
     return SavedFigure(
         "learning",
-        drawing,
+        figure,
         "Line plots of validation loss against epoch",
-        "Validation loss while training, each seed a line. Losses of different kinds are not to be compared with each "
-        "other; each should have levelled off.",
+        "Validation loss while training, each seed a line. Values of different losses cannot be "
+        "compared; each curve should have leveled off.",
     )
 
 
-def _but_fraction(scenario: Scenario) -> tuple[str, str, tuple[str, ...]]:
+def _without_fraction(scenario: Scenario) -> tuple[str, str, tuple[str, ...]]:
     return scenario.source, scenario.domain or "", scenario.missing
 
 
-def _hidden(scenario: Scenario, values: Sequence[Value]) -> list[tuple[str, str]]:
-    """Of what was measured the (domain, structure) that training cases lacked."""
-    return sorted({(v.domain, v.structure) for v in values if hidden_in(scenario, v.domain, v.structure)})
+def _hidden_structures(scenario: Scenario, values: Sequence[Value]) -> list[tuple[str, str]]:
+    """List the measured (domain, structure) that training cases lacked."""
+    return sorted({(v.domain, v.structure) for v in values if is_hidden(scenario, v.domain, v.structure)})
 
 
 def _proportions(
     study: Study, scenarios: Sequence[Scenario], values: Sequence[Value], title: str, name: str
 ) -> SavedFigure:
-    hidden = _hidden(scenarios[0], values)
+    hidden = _hidden_structures(scenarios[0], values)
     with style():
-        drawing = new_figure(max(3.4, 2.6 * len(hidden)), 2.9)
-        axes = drawing.subplots(1, len(hidden), squeeze=False, sharey=True)[0]
+        figure = new_figure(max(3.4, 2.6 * len(hidden)), 2.9)
+        axes = figure.subplots(1, len(hidden), squeeze=False, sharey=True)[0]
         for axis, (domain, structure) in zip(axes, hidden, strict=True):
             for method in study.losses:
-                points = [
-                    (100 * (1 - scenario.fraction), described(found).mean)
+                values_of = {
+                    scenario: [
+                        v
+                        for v in values
+                        if (v.model.scenario, v.model.method_name) == (scenario, method)
+                        and (v.domain, v.structure) == (domain, structure)
+                    ]
                     for scenario in scenarios
-                    if (
-                        found := [
-                            v
-                            for v in values
-                            if v.model.scenario == scenario
-                            and v.model.method_name == method
-                            and (v.domain, v.structure) == (domain, structure)
-                        ]
-                    )
-                ]
+                }
+                points = [(100 * (1 - s.fraction), mean_dice(group).mean) for s, group in values_of.items() if group]
                 if points:
-                    colour, stroke, marker = _line(study, method)
-                    axis.plot(*zip(*points, strict=True), color=colour, linestyle=stroke, marker=marker, markersize=4)
+                    color, line, marker = _line_style(method)
+                    axis.plot(*zip(*points, strict=True), color=color, linestyle=line, marker=marker, markersize=4)
             axis.set_title(f"{domain}: {structure}")
             axis.set_xlabel("fully labelled patients (%)")
         axes[0].set_ylabel("Dice")
-        _legend(drawing, study, {value.model.method_name for value in values})
-    return SavedFigure(name, drawing, f"Line plots: {title}", f"{title}: mean Dice over test cases and seeds.")
+        _legend(figure, study, {value.model.method_name for value in values})
+    return SavedFigure(name, figure, f"Line plots: {title}", f"{title}: mean Dice over test cases and seeds.")
 
 
-def _line(study: Study, method: str) -> tuple[str, Any, str]:
-    """The same for a method in every picture of the study."""
-    return _LINES[list(METHODS).index(method) % len(_LINES)]
+def _line_style(method: str) -> tuple[str, Any, str]:
+    """Return color, line style and marker of a method: the same in every figure of the study."""
+    return _LINE_STYLES[list(METHODS).index(method) % len(_LINE_STYLES)]
 
 
-def _legend(drawing: Any, study: Study, shown: set[str]) -> None:
+def _legend(figure: Any, study: Study, shown: set[str]) -> None:
     from matplotlib.lines import Line2D
 
     handles: list[Any] = []
     for method in (name for name in study.losses if name in shown):
-        colour, stroke, marker = _line(study, method)
+        color, line, marker = _line_style(method)
         handles.append(
-            Line2D([], [], color=colour, linestyle=stroke, marker=marker, markersize=4, label=METHODS[method].title)
+            Line2D([], [], color=color, linestyle=line, marker=marker, markersize=4, label=METHODS[method].title)
         )
-    add_legend(drawing, handles, columns=3, font_size=8)
+    add_legend(figure, handles, columns=3, font_size=8)

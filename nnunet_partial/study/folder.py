@@ -1,4 +1,4 @@
-"""The folder of a study: what lies where, what it was begun with, and which numbers its data sets have."""
+"""Lay out the folder of a study: its paths, its saved settings and the ids of its datasets."""
 
 from __future__ import annotations
 
@@ -16,95 +16,152 @@ from nnunet_partial.utils.files import read_json, write_json
 from nnunet_partial.utils.text import format_names
 
 _FIRST_ID = 601
+#: nnU-Net's dataset ids have three digits.
+_LAST_ID = 999
 
 
 @dataclass(frozen=True)
 class StudyFolder:
-    """`root` is an absolute path. Everything below it belongs to the study, and may be deleted with it.
+    """The folder of a study. Everything below it belongs to the study, and may be deleted with it.
 
-    nnUNet_raw (links to the data sets, and their scenarios), nnUNet_preprocessed, results/seedN (nnUNet_results of one
+    nnUNet_raw (links to the datasets, and their scenarios), nnUNet_preprocessed, results/seedN (nnUNet_results of one
     seed), predictions, evaluations, logs (one file per step), done (an empty file per finished step), locks, costs
-    (time and memory of each training), study.json (what the workflow reads), begun.json (what must not
+    (time and memory of each training), study.json (what the workflow reads), begun.json (the settings that must not
     change), ids.json.
+
+    Attributes:
+        root: Absolute path of the folder.
     """
 
     root: Path
 
     @property
     def raw(self) -> Path:
+        """Return nnUNet_raw of the study."""
         return self.root / "nnUNet_raw"
 
     @property
     def preprocessed(self) -> Path:
+        """Return nnUNet_preprocessed of the study."""
         return self.root / "nnUNet_preprocessed"
 
     @property
     def workflow(self) -> Path:
-        """What the Snakefile reads."""
+        """Return the file that the Snakefile reads."""
         return self.root / "study.json"
 
+    @property
+    def settings_file(self) -> Path:
+        """Return the file of the settings that the study was begun with."""
+        return self.root / "begun.json"
+
     def done(self, step: str) -> Path:
+        """Return the empty file that marks a step as finished.
+
+        Args:
+            step: Name of the step, as in "prepare/camus".
+        """
         return self.root / "done" / step
 
     def log(self, step: str) -> Path:
+        """Return the log of a step.
+
+        Args:
+            step: Name of the step.
+        """
         return self.root / "logs" / f"{step}.log"
 
     def lock(self, step: str) -> Path:
+        """Return the file that a running step holds locked.
+
+        Args:
+            step: Name of the step.
+        """
         return self.root / "locks" / f"{step}.lock"
 
     def cost(self, step: str) -> Path:
+        """Return the table of time and memory of a training.
+
+        Args:
+            step: Name of the step.
+        """
         return self.root / "costs" / f"{step}.tsv"
 
     def evaluation(self, model: str) -> Path:
+        """Return the results folder of a model.
+
+        Args:
+            model: Name of the model.
+        """
         return self.root / "evaluations" / model
 
+    def saved_settings(self) -> dict[str, Any]:
+        """Return the settings that the study was begun with; empty before that."""
+        return dict(read_json(self.settings_file)) if self.settings_file.exists() else {}
+
     def prepared_plans(self) -> list[str]:
-        """The plans that the step `prepare` makes: nnU-Net's default ones, or those begun.json names."""
-        plans: list[str] = self.begun().get("plans", [DEFAULT_PLANS])
+        """Return the plans that the step `prepare` makes: those that were saved, else nnU-Net's default ones."""
+        plans: list[str] = self.saved_settings().get("plans", [DEFAULT_PLANS])
         return plans
 
-    @property
-    def begun_file(self) -> Path:
-        return self.root / "begun.json"
+    def assign_ids(self, names: Iterable[str], reserved: set[int]) -> dict[str, int]:
+        """Give each scenario an nnU-Net dataset id, and save it. An id stays once it is given.
 
-    def begun(self) -> dict[str, Any]:
-        """The settings that the study was begun with; empty before that."""
-        return dict(read_json(self.begun_file)) if self.begun_file.exists() else {}
+        Args:
+            names: Names of the datasets that the study makes.
+            reserved: Ids that are not available.
 
-    def ids(self, names: Iterable[str], taken: set[int]) -> dict[str, int]:
-        """nnU-Net's number of each scenario; a number once given stays.
+        Returns:
+            The id of each dataset, those of earlier calls included.
 
-        Raises PartialLabelError where none is left, and where one of them is `taken` by now.
+        Raises:
+            PartialLabelError: If no id is left, or an id given earlier is reserved by now.
         """
         file = self.root / "ids.json"
-        known: dict[str, int] = read_json(file) if file.exists() else {}
-        clashes = taken & set(known.values())
+        ids: dict[str, int] = read_json(file) if file.exists() else {}
+        clashes = reserved & set(ids.values())
         if clashes:
             raise PartialLabelError(
-                f"The study has given the numbers {format_names([str(number) for number in clashes])} to its scenarios "
-                f"({file}); they cannot be data sets of it. Convert those to other numbers."
+                f"The study has given the ids {format_names([str(number) for number in clashes])} to its scenarios "
+                f"({file}); they cannot be datasets of it. Convert those to other ids."
             )
-        free = (number for number in range(_FIRST_ID, 1000) if number not in taken | set(known.values()))
+        free = (number for number in range(_FIRST_ID, _LAST_ID + 1) if number not in reserved | set(ids.values()))
         for name in names:
-            if name not in known:
+            if name not in ids:
                 number = next(free, None)
                 if number is None:
-                    raise PartialLabelError(f"A study holds at most {1000 - _FIRST_ID} data sets; make two of it.")
-                known[name] = number
-        write_json(file, known)
-        return known
+                    raise PartialLabelError(
+                        f"A study holds at most {_LAST_ID + 1 - _FIRST_ID} datasets. Split it into two studies."
+                    )
+                ids[name] = number
+        write_json(file, ids)
+        return ids
 
 
-def stamp(dataset: Path) -> str:
-    """What identifies the labels of a raw data set: its manifest, which every command that writes one writes anew."""
+def labels_hash(dataset: Path) -> str:
+    """Hash what identifies the labels of a raw dataset: its manifest, which every command that writes one rewrites.
+
+    Args:
+        dataset: Folder of the raw dataset.
+
+    Returns:
+        16 hexadecimal digits.
+    """
     content = (dataset / MANIFEST_NAME).read_bytes() + (dataset / "dataset.json").read_bytes()
     return hashlib.sha256(content).hexdigest()[:16]
 
 
-def files_stamp(dataset: Path) -> str:
-    """What tells that cases were added, lost or written anew: names and sizes of all image and label files."""
+def files_hash(dataset: Path) -> str:
+    """Hash the names and sizes of all image and label files; cases added, lost or rewritten change it.
+
+    Args:
+        dataset: Folder of the raw dataset.
+
+    Returns:
+        16 hexadecimal digits.
+    """
     raw = RawDataset(dataset)
-    images = [path for part in ("Tr", "Ts") for files in raw.image_files(part).values() for path in files]
-    labels = [path for part in ("Tr", "Ts") for path in raw.label_files(part).values()]
-    listed = [f"{path.relative_to(dataset)} {path.stat().st_size}" for path in [*images, *labels]]
-    return hashlib.sha256("\n".join(listed).encode(errors="surrogateescape")).hexdigest()[:16]
+    images = [path for subset in ("Tr", "Ts") for files in raw.image_files(subset).values() for path in files]
+    labels = [path for subset in ("Tr", "Ts") for path in raw.label_files(subset).values()]
+    lines = [f"{path.relative_to(dataset)} {path.stat().st_size}" for path in [*images, *labels]]
+    return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()[:16]

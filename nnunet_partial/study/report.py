@@ -1,4 +1,4 @@
-"""The report of a study: every table and picture of what has finished so far, and what has not."""
+"""Write the report of a study: tables and figures of what has finished so far, and what has not."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nnunet_partial.study.config import Study
 from nnunet_partial.study.figures import learning_figure, proportion_figures
 from nnunet_partial.study.folder import StudyFolder
 from nnunet_partial.study.results import Value, cost_table, finished_models, read_values
-from nnunet_partial.study.state import unfinished_lines, unfinished_models
+from nnunet_partial.study.state import describe_unfinished, unfinished_models
 from nnunet_partial.study.steps import models, steps
 from nnunet_partial.study.tables import TABLE_NOTE, scenario_tables
 from nnunet_partial.utils.files import write_text
@@ -23,9 +23,18 @@ from nnunet_partial.utils.versions import versions
 
 
 def write_report(study: Study, file: Path, output: Path, form: str) -> None:
-    """Writes the report as "html", "md", "latex" or "csv"; an HTML report's pictures also as files in NAME_pictures.
+    """Write the report of what has finished so far. It names what has not.
 
-    Whatever has finished is in it, whatever has not is named. Raises PartialLabelError where nothing has.
+    The figures of an HTML report are also written as files into the folder NAME_pictures beside it.
+
+    Args:
+        study: The study.
+        file: Path of study.yaml.
+        output: Path of the report.
+        form: "html", "md", "latex" or "csv".
+
+    Raises:
+        PartialLabelError: If no model has finished.
     """
     values = read_values(study)
     tables = scenario_tables(study, values, _classes(study, values))
@@ -37,43 +46,43 @@ def write_report(study: Study, file: Path, output: Path, form: str) -> None:
     if form == "csv":
         write_text(output, "\n".join(f"# {table.caption}\n{to_csv(table)}" for table in all_tables))
     elif form == "latex":
-        labelled = (to_latex(table, f"tab:{study.name}-{number}") for number, table in enumerate(all_tables, start=1))
-        write_text(output, "\n".join([r"% \usepackage{booktabs,graphicx}", *labelled]))
+        labeled = (to_latex(table, f"tab:{study.name}-{number}") for number, table in enumerate(all_tables, start=1))
+        write_text(output, "\n".join([r"% \usepackage{booktabs,graphicx}", *labeled]))
     else:
         write_text(output, _markdown(study, file, all_tables))
 
 
 def _markdown(study: Study, file: Path, tables: Sequence[Table]) -> str:
-    about = [f"- {name}: {value}" for name, value in _facts(study)]
-    lines = [f"# {study.name}", "", f"    {_command(file)}", "", *about, ""]
-    missing = unfinished_models(study)
-    if missing:
-        lines += [f"Not run, or not finished ({len(missing)} of {len(list(models(study)))} models):", ""]
-        lines += [*(f"- {line}" for line in unfinished_lines(study, missing)), ""]
+    facts = [f"- {name}: {value}" for name, value in _facts(study)]
+    lines = [f"# {study.name}", "", f"    {_command(file)}", "", *facts, ""]
+    unfinished = unfinished_models(study)
+    if unfinished:
+        lines += [f"Not run, or not finished ({len(unfinished)} of {len(list(models(study)))} models):", ""]
+        lines += [*(f"- {line}" for line in describe_unfinished(study, unfinished)), ""]
     return "\n".join([*lines, TABLE_NOTE, ""]) + "\n" + "\n".join(to_markdown(table) for table in tables)
 
 
 def _page(
     study: Study, file: Path, values: Sequence[Value], tables: Sequence[Table], costs: Table | None, output: Path
 ) -> Page:
-    pictures = [*proportion_figures(study, values), *filter(None, [learning_figure(study)])]
+    saved_figures = [*proportion_figures(study, values), *filter(None, [learning_figure(study)])]
     folder = output.with_name(f"{output.stem}_pictures")
     remove_old_figures(folder)
-    figures = [picture.save(folder) for picture in pictures]
-    missing = unfinished_models(study)
-    left_out: list[Block] = [
+    figures = [saved.save(folder) for saved in saved_figures]
+    unfinished = unfinished_models(study)
+    unfinished_blocks: list[Block] = [
         Paragraph(
-            f"{len(missing)} of {len(list(models(study)))} models have not finished and are in no table:", "warning"
+            f"{len(unfinished)} of {len(list(models(study)))} models have not finished and are in no table:", "warning"
         ),
-        BulletList(unfinished_lines(study, missing)),
+        BulletList(describe_unfinished(study, unfinished)),
     ]
     return Page(
         f"Study {study.name}",
         "Losses for partially labelled data, compared on test patients whose labels are complete.",
         [
-            *([Section("Not finished", left_out)] if missing else []),
+            *([Section("Not finished", unfinished_blocks)] if unfinished else []),
             Section("Dice, scenario by scenario", [Paragraph(TABLE_NOTE), *tables]),
-            *([Section("Pictures", figures)] if figures else []),
+            *([Section("Figures", figures)] if figures else []),
             *([Section("Time and memory", [costs])] if costs else []),
             Section("How it was made", [KeyValues(_facts(study)), Code([_command(file)])]),
         ],
@@ -97,7 +106,7 @@ def _facts(study: Study) -> list[tuple[str, str]]:
 
 
 def _classes(study: Study, values: Sequence[Value]) -> list[str]:
-    """In the order of the data set's label values."""
+    """List the structures in the order of their label values."""
     folder = StudyFolder(study.folder).raw
     ordered = [name for path in sorted(folder.glob("Dataset*")) for name in RawDataset(path).classes]
     return list(dict.fromkeys([*ordered, *(value.structure for value in values)]))

@@ -1,6 +1,6 @@
-"""What the finished models of a study reached: one number per model, test case and structure.
+"""Read what the models of a study reached and cost: Dice per test case, time and memory, validation losses.
 
-What the trainings of a study cost: wall time and peak memory, and how they learned, from logs that nnU-Net keeps.
+Time and memory come from Snakemake's benchmark files, peak GPU memory and losses from the logs of the trainings.
 """
 
 from __future__ import annotations
@@ -25,7 +25,16 @@ METRIC = "dice"
 
 @dataclass(frozen=True)
 class Value:
-    """The Dice of one structure in one test case by one model; NaN where it is rightly not predicted."""
+    """The Dice of one structure in one test case by one model.
+
+    Attributes:
+        model: The model.
+        domain: Domain of the case.
+        patient: Patient of the case.
+        case: Name of the case.
+        structure: Name of the structure.
+        dice: Dice from 0 to 1; NaN where the structure is rightly not predicted.
+    """
 
     model: Model
     domain: str
@@ -35,8 +44,30 @@ class Value:
     dice: float
 
 
+@dataclass(frozen=True)
+class Cost:
+    """What a training cost.
+
+    Attributes:
+        minutes: Wall time in minutes.
+        memory_gib: Peak memory of its processes in GiB; None if not measured.
+        gpu_gib: Peak memory of the GPU in GiB; None if not measured.
+    """
+
+    minutes: float
+    memory_gib: float | None
+    gpu_gib: float | None
+
+
 def finished_models(study: Study) -> list[Model]:
-    """The models whose predictions have been evaluated; not those that lack a fold, which was added since."""
+    """List the models whose predictions have been evaluated. Those that lack a fold (it was added since) do not count.
+
+    Args:
+        study: The study.
+
+    Returns:
+        The models in the order of the study; empty if none has finished.
+    """
     folder = StudyFolder(study.folder)
     return [
         model
@@ -46,88 +77,93 @@ def finished_models(study: Study) -> list[Model]:
 
 
 def read_values(study: Study) -> list[Value]:
-    """All values of the finished models. Raises PartialLabelError where there is none, or a table is broken."""
+    """Read all values of the finished models.
+
+    Args:
+        study: The study.
+
+    Returns:
+        The values, model by model; never empty.
+
+    Raises:
+        PartialLabelError: If no model has finished, or a results file is broken.
+    """
     folder = StudyFolder(study.folder)
-    found = [value for model in finished_models(study) for value in _of_model(model, folder.evaluation(model.name))]
-    if not found:
+    values = [value for model in finished_models(study) for value in _read_model(model, folder.evaluation(model.name))]
+    if not values:
         raise PartialLabelError(
             f"No model of this study has been evaluated yet ({folder.root}). `nnunet_partial study run` makes them; "
-            "`nnunet_partial study status` tells how far it is."
+            "`nnunet_partial study status` shows the progress."
         )
-    return found
-
-
-def _of_model(model: Model, folder: Path) -> list[Value]:
-    file = folder / "per_case.csv"
-    try:
-        with file.open(newline="", encoding="utf-8") as lines:
-            rows = list(csv.DictReader(lines))
-        values = [
-            Value(model, row["domain"], row["patient"], row["case"], row["class"], float(row[METRIC] or math.nan))
-            for row in rows
-        ]
-    except (OSError, KeyError, ValueError) as problem:
-        raise PartialLabelError(
-            f"{file} cannot be read: {problem!r}. Delete it and its step in done/, run again."
-        ) from None
     return values
 
 
-def described(values: Sequence[Value]) -> Described:
-    """Mean over cases and seeds; its interval is over patients, with all their cases and seeds."""
-    counted = [value for value in values if not math.isnan(value.dice)]
-    return describe([value.dice for value in counted], [value.patient for value in counted], SHARE)
+def mean_dice(values: Sequence[Value]) -> Described:
+    """Average the Dice over cases and seeds.
+
+    Args:
+        values: Values of one method; NaN is left out.
+
+    Returns:
+        The mean, with its confidence interval over patients (with all their cases and seeds) and the numbers of values
+        and patients.
+    """
+    defined = [value for value in values if not math.isnan(value.dice)]
+    return describe([value.dice for value in defined], [value.patient for value in defined], SHARE)
 
 
 def seed_means(values: Iterable[Value]) -> dict[int, float]:
-    """The mean of each seed by itself: how much of a difference is the luck of one training."""
+    """Average the Dice of each seed: how much of a difference between methods is the luck of one training.
+
+    Args:
+        values: Values of one method; NaN is left out.
+
+    Returns:
+        The mean by seed, in the order of the seeds; empty without a value.
+    """
     by_seed: dict[int, list[float]] = {}
     for value in (value for value in values if not math.isnan(value.dice)):
         by_seed.setdefault(value.model.seed, []).append(value.dice)
-    return {seed: sum(dice) / len(dice) for seed, dice in sorted(by_seed.items())}
+    return {seed: _mean(dice) for seed, dice in sorted(by_seed.items())}
 
 
-def compare(ours: Sequence[Value], theirs: Sequence[Value]) -> Paired:
-    """Two methods on the same patients: each patient's mean over the (seed, case) pairs that both have.
+def compare(first: Sequence[Value], second: Sequence[Value]) -> Paired:
+    """Compare two methods on the same patients by Wilcoxon's signed-rank test.
 
-    Wilcoxon's signed-rank test; patients are drawn at random, seeds are taken as they are. Where one rightly predicts
-    nothing, it gets 1 if the other one predicts something, so that a false positive counts against that one; where both
-    do, the pair does not count (as in `evaluation.comparisons`).
+    The test takes each patient's mean over the (seed, case) pairs that both methods have. Patients are a random sample;
+    seeds are taken as they are. Where one method rightly predicts nothing, it gets 1 if the other one predicts
+    something, so that a false positive counts against that one; where both do, the pair does not count (as in
+    `evaluation.tables`).
+
+    Args:
+        first: Values of one structure by one method.
+        second: Values of the same structure by the other method.
+
+    Returns:
+        The test; its effect is positive where `first` is higher.
     """
-    a, b = ({(v.model.seed, v.case): v for v in values} for values in (ours, theirs))
-    shared = [key for key in sorted(a.keys() & b.keys()) if not math.isnan(a[key].dice) or not math.isnan(b[key].dice)]
-    of_patient: dict[str, list[tuple[int, str]]] = {}
-    for key in shared:
-        of_patient.setdefault(a[key].patient, []).append(key)
-    means = [[_mean(_or_one(side[key].dice) for key in keys) for keys in of_patient.values()] for side in (a, b)]
+    sides = [{(value.model.seed, value.case): value for value in values} for values in (first, second)]
+    common = [
+        key
+        for key in sorted(sides[0].keys() & sides[1].keys())
+        if not all(math.isnan(side[key].dice) for side in sides)
+    ]
+    by_patient: dict[str, list[tuple[int, str]]] = {}
+    for key in common:
+        by_patient.setdefault(sides[0][key].patient, []).append(key)
+    means = [[_mean([_one_if_nan(side[key].dice) for key in keys]) for keys in by_patient.values()] for side in sides]
     return signed_rank(*means)
 
 
-def _or_one(dice: float) -> float:
-    return 1.0 if math.isnan(dice) else dice
-
-
-def _mean(values: Iterable[float]) -> float:
-    listed = list(values)
-    return sum(listed) / len(listed)
-
-
-_EPOCH = re.compile(r"\d: Epoch (\d+)\s*$")
-_LOSS = re.compile(r"(train_loss|val_loss) (-?\d[\d.eE+-]*|nan)\s*$")
-_PEAK = re.compile(r"Peak memory of the GPU: ([\d.]+) GiB")
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Of one training step: wall time in minutes, peak memory of its processes in GiB; None where not measured."""
-
-    minutes: float
-    memory_gib: float | None
-    card_gib: float | None
-
-
 def cost_table(study: Study) -> Table | None:
-    """Mean time and highest memory per network and loss; None before any training has ended."""
+    """Tabulate mean time and highest memory of the trainings, by network and loss.
+
+    Args:
+        study: The study.
+
+    Returns:
+        The table; None before any training has ended.
+    """
     folder = StudyFolder(study.folder)
     rows = []
     for architecture in study.architectures:
@@ -135,25 +171,62 @@ def cost_table(study: Study) -> Table | None:
             of_loss = [m for m in models(study) if (m.architecture_name, m.method_name) == (architecture, loss)]
             costs = [cost for model in of_loss for fold in study.folds for cost in _costs(folder, model, fold)]
             if costs:
-                rows.append([METHODS[loss].title, architecture, str(len(costs)), *_summary(costs)])
+                rows.append([METHODS[loss].title, architecture, str(len(costs)), *_cost_cells(costs)])
     if not rows:
         return None
-    head = ["loss", "network", "trainings", "minutes (mean)", "minutes (range)", "memory (GiB)", "card (GiB)"]
+    head = ["loss", "network", "trainings", "minutes (mean)", "minutes (range)", "memory (GiB)", "GPU (GiB)"]
     note = "Wall time of the last start of each training, beside whatever else ran; highest memory of its processes."
     if any(row[-1] != "-" for row in rows):
-        note += " Card: the highest memory of the graphics card, as PyTorch counts it."
+        note += " GPU: the highest memory of the GPU, as PyTorch counts it."
     else:
         head, rows = head[:-1], [row[:-1] for row in rows]
     return Table(head, rows, left=2, caption="Time and memory of a training, its final validation included", note=note)
 
 
 def learning_curves(study: Study) -> Iterator[tuple[Model, list[float]]]:
-    """Each trained model with its validation loss per epoch, first fold; a continued training counts as one."""
+    """Read the validation losses of each trained model.
+
+    Args:
+        study: The study.
+
+    Yields:
+        The model, and its validation loss per epoch in the first fold; a continued training counts as one.
+    """
     folder = StudyFolder(study.folder)
     for model in models(study):
-        losses = _losses(folder.log(model.train_step(study.folds[0])), "val_loss")
+        losses = _validation_losses(folder.log(model.train_step(study.folds[0])))
         if losses:
             yield model, losses
+
+
+def _read_model(model: Model, folder: Path) -> list[Value]:
+    file = folder / "per_case.csv"
+    try:
+        with file.open(newline="", encoding="utf-8") as lines:
+            rows = list(csv.DictReader(lines))
+        return [
+            Value(model, row["domain"], row["patient"], row["case"], row["class"], float(row[METRIC] or math.nan))
+            for row in rows
+        ]
+    except (OSError, KeyError, ValueError) as problem:
+        raise PartialLabelError(
+            f"{file} cannot be read: {problem!r}. Delete it and its step in done/, run again."
+        ) from None
+
+
+def _one_if_nan(dice: float) -> float:
+    return 1.0 if math.isnan(dice) else dice
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+# Logs and benchmark files
+
+_EPOCH = re.compile(r"\d: Epoch (\d+)\s*$")
+_VALIDATION_LOSS = re.compile(r"val_loss (-?\d[\d.eE+-]*|nan)\s*$")
+_PEAK = re.compile(r"Peak memory of the GPU: ([\d.]+) GiB")
 
 
 def _costs(folder: StudyFolder, model: Model, fold: int) -> Iterator[Cost]:
@@ -164,39 +237,39 @@ def _costs(folder: StudyFolder, model: Model, fold: int) -> Iterator[Cost]:
     with file.open(newline="", encoding="utf-8") as lines:
         row = next(csv.DictReader(lines, delimiter="\t"))
     peaks = [float(peak) for peak in _PEAK.findall(folder.log(step).read_text(encoding="utf-8", errors="replace"))]
-    yield Cost(float(row["s"]) / 60, _number(row["max_rss"], 1024), max(peaks, default=None))
+    yield Cost(float(row["s"]) / 60, _mib_to_gib(row["max_rss"]), max(peaks, default=None))
 
 
-def _number(text: str, divisor: float) -> float | None:
-    """Snakemake writes NA or - for a process too short to be seen."""
+def _mib_to_gib(text: str) -> float | None:
+    """Return None for NA or -, which Snakemake writes for a process too short to be measured."""
     try:
-        return float(text) / divisor
+        return float(text) / 1024
     except ValueError:
         return None
 
 
-def _summary(costs: Sequence[Cost]) -> list[str]:
+def _cost_cells(costs: Sequence[Cost]) -> list[str]:
     minutes = [cost.minutes for cost in costs]
-    highest = [
+    peaks = [
         max((gib for gib in column if gib is not None), default=None)
-        for column in ([cost.memory_gib for cost in costs], [cost.card_gib for cost in costs])
+        for column in ([cost.memory_gib for cost in costs], [cost.gpu_gib for cost in costs])
     ]
     return [
-        f"{sum(minutes) / len(minutes):.1f}",
+        f"{_mean(minutes):.1f}",
         f"{min(minutes):.1f}-{max(minutes):.1f}",
-        *("-" if gib is None else f"{gib:.1f}" for gib in highest),
+        *("-" if gib is None else f"{gib:.1f}" for gib in peaks),
     ]
 
 
-def _losses(log: Path, name: str) -> list[float]:
-    """By epoch; what a continued training repeated counts as it was repeated."""
+def _validation_losses(log: Path) -> list[float]:
+    """Read the validation loss of each epoch; of an epoch that was repeated after a stop, the last one."""
     if not log.exists():
         return []
     by_epoch: dict[int, float] = {}
     epoch = -1
     for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
-        if found := _EPOCH.search(line):
-            epoch = int(found[1])
-        elif (found := _LOSS.search(line)) and found[1] == name:
-            by_epoch[epoch] = float(found[2])
+        if match := _EPOCH.search(line):
+            epoch = int(match[1])
+        elif match := _VALIDATION_LOSS.search(line):
+            by_epoch[epoch] = float(match[1])
     return [by_epoch[number] for number in sorted(by_epoch)]

@@ -1,8 +1,7 @@
-"""The settings that every result of a study rests on: they may change only as long as no training rests on them.
+"""Tell the state of a study: whether its settings still hold, the state of each step, and which models are unfinished.
 
-How far a study is: each step done, running, failed or waiting, told from the files that the steps leave.
-
-What of a study has not finished, in as few lines as name all of it.
+Results rest on settings; these may change only as long as no training was made with them. The state of a step is told
+from the files that it leaves.
 """
 
 from __future__ import annotations
@@ -16,110 +15,63 @@ from typing import Any
 from nnunet_partial.dataset.raw import find_dataset
 from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.study.config import Study
-from nnunet_partial.study.folder import StudyFolder, files_stamp, stamp
+from nnunet_partial.study.folder import StudyFolder, files_hash, labels_hash
 from nnunet_partial.study.locks import is_held
 from nnunet_partial.study.results import finished_models
 from nnunet_partial.study.steps import Model, models, steps, used_sources
 from nnunet_partial.utils.files import write_json
 from nnunet_partial.utils.text import format_names, text_table
 
-#: Of the settings those that a training alone reads; plans and preprocessed data rest on all others.
-LENGTH = ("epochs", "iterations", "val_iterations")
+#: The settings that only trainings read. Plans and preprocessed data rest on all others.
+TRAINING_LENGTH = ("epochs", "iterations", "val_iterations")
+
+STEP_STATES = ("done", "running", "stopped", "waiting")
 
 
-def settings_of(study: Study) -> dict[str, Any]:
-    """What every result rests on; what may be added to (scenarios, losses, seeds, ...) is not among it."""
-    network, sources = study.network, {name: find_dataset(study.datasets[name]) for name in used_sources(study)}
-    return {
-        **{key: getattr(study, key) for key in LENGTH},
-        "configuration": study.configuration,
-        "network": network
-        and {"features": list(network.features), "patch": list(network.patch), "batch": network.batch},
-        **{f"data set {name}": f"{path.name}, labels {stamp(path)}" for name, path in sources.items()},
-        **{f"files of data set {name}": files_stamp(path) for name, path in sources.items()},
-    }
+def check_settings(study: Study, folder: StudyFolder, save: bool) -> None:
+    """Compare the settings with those that the study was begun with.
 
+    Args:
+        study: The study.
+        folder: Its folder.
+        save: Whether to save the settings, and delete what was made with others; False for a dry run.
 
-def keep_settings(study: Study, folder: StudyFolder, begin: bool) -> None:
-    """Compares the settings with those the study was begun with; with `begin` notes them, and forgets what was made
-    with others.
-
-    Raises PartialLabelError where they differ and a training rests on them, as half of the results would then be of
-    another kind than the rest, and where a step is running with the earlier ones.
+    Raises:
+        PartialLabelError: If settings changed although a training rests on them (its results could not be compared
+            with those to come), or while a step is running with the earlier ones.
     """
-    now = settings_of(study)
-    different = _different(folder, now)
-    if different:
-        _require_nothing_rests(folder, different.values())
-        print(f"NOTE: changed since the study was begun:\n{_listed(different.values())}")
-        print("No training rests on it yet. What was made with the earlier settings is made anew.")
-    if begin:
-        if different:
-            _forget(folder, data=_concern_data(different))
-        write_json(folder.begun_file, {**folder.begun(), **now, "plans": folder.prepared_plans()})
+    settings = _current_settings(study)
+    changes = _changes(folder, settings)
+    if changes:
+        _require_nothing_rests(folder, changes)
+        print(f"NOTE: changed since the study was begun:\n{_indented(changes.values())}")
+        print("No training has started yet; data made with the earlier settings will be recreated.")
+    if save:
+        if changes:
+            _delete_outdated(folder, data=_concern_data(changes))
+        write_json(folder.settings_file, {**folder.saved_settings(), **settings, "plans": folder.prepared_plans()})
 
 
 def data_are_outdated(study: Study, folder: StudyFolder) -> bool:
-    """Whether plans and preprocessed data that are there are of other settings, so that `run` makes all of it anew."""
-    return _concern_data(_different(folder, settings_of(study)))
+    """Return whether existing plans and preprocessed data have other settings, so that `run` recreates all of them.
+
+    Args:
+        study: The study.
+        folder: Its folder.
+    """
+    return _concern_data(_changes(folder, _current_settings(study)))
 
 
-def _different(folder: StudyFolder, now: dict[str, Any]) -> dict[str, str]:
-    """A line for each setting that is another one than when the study was begun, by its name."""
-    before = folder.begun()
-    return {
-        key: f"{key}: {json.dumps(before[key])} when it was begun, {json.dumps(value)} now"
-        for key, value in now.items()
-        if key in before and before[key] != value
-    }
+def step_state(folder: StudyFolder, step: str) -> str:
+    """Tell the state of a step.
 
+    Args:
+        folder: Folder of the study.
+        step: Name of the step.
 
-def _concern_data(settings: Iterable[str]) -> bool:
-    return any(key not in LENGTH for key in settings)
-
-
-def _require_nothing_rests(folder: StudyFolder, different: Iterable[str]) -> None:
-    if _something_is_trained(folder):
-        raise PartialLabelError(
-            f"The study in {folder.root} was begun with other settings, on which its results rest:\n"
-            f"{_listed(different)}\n"
-            "Set them back, or give the study another name (scenarios, losses, seeds, folds and networks can "
-            "be added at any time)."
-        )
-    locks = folder.lock("").parent
-    running = [path for path in locks.rglob("*.lock") if is_held(path)]
-    if running:
-        raise PartialLabelError(
-            f"Settings of the study in {folder.root} changed:\n{_listed(different)}\nA step is still running with the "
-            "earlier ones: "
-            f"{format_names([str(path.relative_to(locks).with_suffix('')) for path in running])}. Wait for it, "
-            "or end it."
-        )
-
-
-def _something_is_trained(folder: StudyFolder) -> bool:
-    """A training that left no checkpoint, as one that was refused at its start, begins from nothing the next time."""
-    finished = (path for kind in ("train", "predict", "evaluate") for path in folder.done(kind).rglob("*"))
-    checkpoints = folder.root.glob("results/seed*/Dataset*/*/fold_*/checkpoint_*.pth")
-    return any(path.is_file() for path in finished) or any(checkpoints)
-
-
-def _forget(folder: StudyFolder, data: bool) -> None:
-    """nnU-Net would keep the fingerprint of a data set that is there, and with it the earlier plans."""
-    outdated = ("done", "logs", folder.preprocessed.name) if data else ("logs/train",)
-    for name in outdated:
-        shutil.rmtree(folder.root / name, ignore_errors=True)
-
-
-def _listed(lines: Iterable[str]) -> str:
-    return "\n".join(f"  {line}" for line in lines)
-
-
-STATES = ("done", "running", "stopped", "waiting")
-
-
-def state(folder: StudyFolder, step: str) -> str:
-    """One of STATES. "stopped": it was begun and is neither done nor running, so it failed or was interrupted."""
+    Returns:
+        One of STEP_STATES. "stopped": it was begun and is neither done nor running, so it failed or was interrupted.
+    """
     if folder.done(step).exists():
         return "done"
     if is_held(folder.lock(step)):
@@ -127,46 +79,128 @@ def state(folder: StudyFolder, step: str) -> str:
     return "stopped" if folder.log(step).exists() else "waiting"
 
 
-def ended_badly(folder: StudyFolder, step: str) -> bool:
-    return state(folder, step) == "stopped"
-
-
 def status_table(study: Study) -> str:
-    """Per kind of step how many are in each state; then what runs and what stopped, by name."""
+    """Count the steps of each kind in each state, and list those that are running or stopped.
+
+    Args:
+        study: The study.
+
+    Returns:
+        Text for the terminal, which ends with a line break.
+    """
     folder = StudyFolder(study.folder)
-    states = {step: state(folder, step) for step in steps(study)}
+    states = {step: step_state(folder, step) for step in steps(study)}
     kinds = list(dict.fromkeys(step.partition("/")[0] for step in states))
-    counts = Counter((step.partition("/")[0], found) for step, found in states.items())
-    rows = [[kind, *(str(counts[kind, found]) for found in STATES)] for kind in kinds]
-    text = text_table(["step", *STATES], rows)
-    for found, meaning in (("running", "running now"), ("stopped", "failed or interrupted")):
-        named = [step for step, here in states.items() if here == found]
-        if named:
-            text += f"\n{meaning}:\n" + "".join(f"  {step}\n    {folder.log(step)}\n" for step in named)
+    counts = Counter((step.partition("/")[0], state) for step, state in states.items())
+    rows = [[kind, *(str(counts[kind, state]) for state in STEP_STATES)] for kind in kinds]
+    text = text_table(["step", *STEP_STATES], rows)
+    for listed, meaning in (("running", "running now"), ("stopped", "failed or interrupted")):
+        names = [step for step, state in states.items() if state == listed]
+        if names:
+            text += f"\n{meaning}:\n" + "".join(f"  {step}\n    {folder.log(step)}\n" for step in names)
     return text
 
 
 def unfinished_models(study: Study) -> list[Model]:
-    done = set(finished_models(study))
-    return [model for model in models(study) if model not in done]
+    """List the models that are not evaluated with all their folds.
+
+    Args:
+        study: The study.
+
+    Returns:
+        The models in the order of the study; empty if all are finished.
+    """
+    finished = set(finished_models(study))
+    return [model for model in models(study) if model not in finished]
 
 
-def unfinished_lines(study: Study, unfinished: Iterable[Model]) -> list[str]:
-    """A line per scenario, network and state of the trainings: the losses, with the seeds that are wanting."""
+def describe_unfinished(study: Study, unfinished: Iterable[Model]) -> list[str]:
+    """Describe unfinished models in as few lines as name all of them.
+
+    Args:
+        study: The study.
+        unfinished: The models.
+
+    Returns:
+        A line for each scenario, network and state of the trainings, with the losses and their unfinished seeds.
+    """
     folder = StudyFolder(study.folder)
     seeds: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for model in unfinished:
-        states = ", ".join(state(folder, model.train_step(fold)) for fold in study.folds)
-        place = f"{model.scenario.name}, {model.architecture_name} (training: {states})"
-        seeds[place][model.method_name].append(model.seed)
-    return [f"{place}: {_by_seeds(methods)}" for place, methods in seeds.items()]
+        states = ", ".join(step_state(folder, model.train_step(fold)) for fold in study.folds)
+        group = f"{model.scenario.name}, {model.architecture_name} (training: {states})"
+        seeds[group][model.method_name].append(model.seed)
+    return [f"{group}: {_methods_by_seeds(methods)}" for group, methods in seeds.items()]
 
 
-def _by_seeds(seeds: dict[str, list[int]]) -> str:
+def _methods_by_seeds(seeds: dict[str, list[int]]) -> str:
     methods: dict[tuple[int, ...], list[str]] = defaultdict(list)
-    for method, wanting in seeds.items():
-        methods[tuple(wanting)].append(method)
+    for method, unfinished in seeds.items():
+        methods[tuple(unfinished)].append(method)
     return "; ".join(
-        f"{', '.join(names)} (seed{'s' if len(wanting) > 1 else ''} {', '.join(map(str, wanting))})"
-        for wanting, names in methods.items()
+        f"{', '.join(names)} (seed{'s' if len(unfinished) > 1 else ''} {', '.join(map(str, unfinished))})"
+        for unfinished, names in methods.items()
     )
+
+
+def _current_settings(study: Study) -> dict[str, Any]:
+    """Return what every result rests on; not what may be added to (scenarios, losses, seeds, ...)."""
+    network, sources = study.network, {name: find_dataset(study.datasets[name]) for name in used_sources(study)}
+    return {
+        **{key: getattr(study, key) for key in TRAINING_LENGTH},
+        "configuration": study.configuration,
+        "network": network
+        and {"features": list(network.features), "patch": list(network.patch), "batch": network.batch},
+        **{f"dataset {name}": f"{path.name}, labels {labels_hash(path)}" for name, path in sources.items()},
+        **{f"files of dataset {name}": files_hash(path) for name, path in sources.items()},
+    }
+
+
+def _changes(folder: StudyFolder, settings: dict[str, Any]) -> dict[str, str]:
+    """Return a line for each setting that differs from the saved one, by its name."""
+    saved = folder.saved_settings()
+    return {
+        key: f"{key}: {json.dumps(saved[key])} when it was begun, {json.dumps(value)} now"
+        for key, value in settings.items()
+        if key in saved and saved[key] != value
+    }
+
+
+def _concern_data(settings: Iterable[str]) -> bool:
+    return any(key not in TRAINING_LENGTH for key in settings)
+
+
+def _require_nothing_rests(folder: StudyFolder, changes: dict[str, str]) -> None:
+    if _has_trained(folder):
+        raise PartialLabelError(
+            f"The study in {folder.root} was begun with other settings, on which its results rest:\n"
+            f"{_indented(changes.values())}\n"
+            "Set them back, or give the study another name (scenarios, losses, seeds, folds and networks can "
+            "be added at any time)."
+        )
+    locks = folder.lock("").parent
+    running = [path for path in locks.rglob("*.lock") if is_held(path)]
+    if running:
+        names = format_names([str(path.relative_to(locks).with_suffix("")) for path in running])
+        raise PartialLabelError(
+            f"Settings of the study in {folder.root} changed:\n{_indented(changes.values())}\n"
+            f"A step is still running with the earlier ones: {names}. Wait for it, or end it."
+        )
+
+
+def _has_trained(folder: StudyFolder) -> bool:
+    """Return whether a training left something. One that failed before its first checkpoint starts over anyway."""
+    finished = (path for kind in ("train", "predict", "evaluate") for path in folder.done(kind).rglob("*"))
+    checkpoints = folder.root.glob("results/seed*/Dataset*/*/fold_*/checkpoint_*.pth")
+    return any(path.is_file() for path in finished) or any(checkpoints)
+
+
+def _delete_outdated(folder: StudyFolder, data: bool) -> None:
+    """Delete preprocessed data too where `data`: nnU-Net would keep an old fingerprint, and with it the old plans."""
+    outdated = ("done", "logs", folder.preprocessed.name) if data else ("logs/train",)
+    for name in outdated:
+        shutil.rmtree(folder.root / name, ignore_errors=True)
+
+
+def _indented(lines: Iterable[str]) -> str:
+    return "\n".join(f"  {line}" for line in lines)

@@ -1,4 +1,4 @@
-"""From a study to its steps: which data sets are made, which networks are trained on them, and by what names."""
+"""List the models and the steps of a study: which datasets are made, which networks are trained, and their names."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ from nnunet_partial.study.folder import StudyFolder
 
 @dataclass(frozen=True)
 class Model:
-    """One way to train on one scenario, in one seed; its folds together predict the test cases."""
+    """One way to train on one scenario, with one seed. Its folds predict the test cases together.
+
+    Attributes:
+        scenario: The labelling scenario.
+        method_name: Key of METHODS.
+        architecture_name: Key of ARCHITECTURES.
+        seed: Random seed of the training.
+    """
 
     scenario: Scenario
     method_name: str
@@ -21,85 +28,147 @@ class Model:
 
     @property
     def name(self) -> str:
-        """Also its path below predictions/ and evaluations/."""
+        """Return the name, which is also its path below predictions/ and evaluations/."""
         return f"{self.scenario.name}/{self.method_name}/{self.architecture_name}/seed{self.seed}"
 
     @property
     def method(self) -> Method:
+        """Return the loss or baseline."""
         return METHODS[self.method_name]
 
     @property
     def architecture(self) -> Architecture:
+        """Return the network."""
         return ARCHITECTURES[self.architecture_name]
 
     @property
     def trainer(self) -> str:
+        """Return the name of the trainer class."""
         return self.method.trainer + self.architecture.trainer_suffix
 
     @property
     def dataset(self) -> str:
-        """The name of the data set it is trained on."""
+        """Return the name of the derived dataset it is trained on."""
         return self.scenario.name + ("-complete" if self.method.complete_cases else "")
 
     @property
     def predict_step(self) -> str:
+        """Return the name of the step that predicts the test cases."""
         return f"predict/{self.name}"
 
     @property
     def evaluate_step(self) -> str:
+        """Return the name of the step that evaluates the predictions."""
         return f"evaluate/{self.name}"
 
     def train_step(self, fold: int) -> str:
+        """Return the name of the step that trains a fold.
+
+        Args:
+            fold: Number of the fold, from 0.
+        """
         return f"train/{self.name}/fold{fold}"
 
 
 def models(study: Study) -> Iterator[Model]:
-    """In the order of the file; seeds outermost, so that a study that is stopped has whole comparisons."""
+    """List the models of a study in the order of the file. Seeds vary last: a stopped study has whole comparisons.
+
+    Args:
+        study: The study.
+
+    Yields:
+        Each combination of seed, scenario, network and loss.
+    """
     for seed, scenario, architecture, method in product(
         study.seeds, study.scenarios, study.architectures, study.losses
     ):
         yield Model(scenario, method, architecture, seed)
 
 
+def used_sources(study: Study) -> list[str]:
+    """List the datasets of the file that some scenario is made from.
+
+    Args:
+        study: The study.
+
+    Returns:
+        Their names in the study, in the order of the file.
+    """
+    used = {scenario.source for scenario in study.scenarios}
+    return [name for name in study.datasets if name in used]
+
+
 def derived_datasets(study: Study) -> dict[str, tuple[Scenario, bool]]:
-    """Each data set that is made, by name: its scenario, and whether only complete cases are kept."""
-    found: dict[str, tuple[Scenario, bool]] = {}
+    """List the datasets that the study makes.
+
+    Args:
+        study: The study.
+
+    Returns:
+        By name, the scenario of each dataset, and whether only its complete cases are kept.
+    """
+    datasets: dict[str, tuple[Scenario, bool]] = {}
     for scenario in study.scenarios:
-        found[scenario.name] = (scenario, False)
+        datasets[scenario.name] = (scenario, False)
     for model in models(study):
-        found.setdefault(model.dataset, (model.scenario, model.method.complete_cases))
-    return found
+        datasets.setdefault(model.dataset, (model.scenario, model.method.complete_cases))
+    return datasets
 
 
 def further_plans(study: Study) -> list[str]:
-    """The plans that `prepare` does not make: with steps of their own, so that networks can be added at any time."""
+    """List the plans that `prepare` does not make. They have their own steps, so networks can be added at any time.
+
+    Args:
+        study: The study.
+
+    Returns:
+        Names of plans; empty if `prepare` makes all of them.
+    """
     prepared = StudyFolder(study.folder).prepared_plans()
     wanted = dict.fromkeys(ARCHITECTURES[name].plans for name in study.architectures)
     return [plans for plans in wanted if plans not in prepared]
 
 
 def reused_preprocessing(study: Study) -> list[tuple[str, str]]:
-    """Which data sets take over which further plans, as (data set, plans)."""
+    """List the derived datasets that take over further plans from their source.
+
+    Args:
+        study: The study.
+
+    Returns:
+        Pairs of dataset and plans; empty without further plans.
+    """
     further = further_plans(study)
     pairs = [(model.dataset, model.architecture.plans) for model in models(study)]
     return [(dataset, plans) for dataset, plans in dict.fromkeys(pairs) if plans in further]
 
 
 def steps(study: Study) -> list[str]:
-    """Every step by name, in a possible order: what `prepare` to `evaluate` stand for is told in the Snakefile."""
+    """List the names of all steps in a possible order. The Snakefile says what `prepare` to `evaluate` do.
+
+    Args:
+        study: The study.
+
+    Returns:
+        Names of steps, as in "prepare/camus".
+    """
     all_models = list(models(study))
     return [
         *(f"prepare/{name}" for name in used_sources(study)),
         *(f"plans/{name}/{plans}" for plans in further_plans(study) for name in used_sources(study)),
         *(f"scenario/{name}" for name in derived_datasets(study)),
-        *(f"takeover/{dataset}/{plans}" for dataset, plans in reused_preprocessing(study)),
+        *(reuse_step(dataset, plans) for dataset, plans in reused_preprocessing(study)),
         *(model.train_step(fold) for model in all_models for fold in study.folds),
         *(model.predict_step for model in all_models),
         *(model.evaluate_step for model in all_models),
     ]
 
 
-def used_sources(study: Study) -> list[str]:
-    """The data sets of the file that some scenario is made from."""
-    used = {scenario.source for scenario in study.scenarios}
-    return [name for name in study.datasets if name in used]
+def reuse_step(dataset: str, plans: str) -> str:
+    """Return the name of the step that takes over further plans, and their preprocessed data, from the source.
+
+    Args:
+        dataset: Name of the derived dataset.
+        plans: Name of the plans.
+    """
+    return f"reuse_preprocessing/{dataset}/{plans}"

@@ -1,4 +1,4 @@
-"""The tables of a study: per scenario and network, losses against structures, with intervals and tests."""
+"""Make the tables of a study: per scenario and network, losses against structures, with intervals and tests."""
 
 from __future__ import annotations
 
@@ -6,17 +6,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from nnunet_partial.dataset_conversion.derived.scenario_plan import RANDOM
 from nnunet_partial.evaluation.statistics import LEVEL, holm
 from nnunet_partial.report.formatting import ABOUT_INTERVALS, interval
 from nnunet_partial.report.tables import Cell, Table
 from nnunet_partial.study.config import METHODS, Scenario, Study
-from nnunet_partial.study.results import Value, compare, described, seed_means
+from nnunet_partial.study.results import Value, compare, mean_dice, seed_means
 
-NOTE = (
-    f"*: worse than the highest mean of the column, p < {LEVEL}; bold: the highest, where all others are. "
-    f"(hidden): labels hidden from training. {ABOUT_INTERVALS}"
-)
-#: What holds for every table.
+#: How to read the tables; stands once before them.
 TABLE_NOTE = (
     "Each number is the mean Dice over test cases and seeds, with its 95 % interval (over patients) and, in round "
     "brackets, the lowest and the highest mean of a seed. All test labels are complete. *: worse than the loss with "
@@ -25,6 +22,41 @@ TABLE_NOTE = (
     "test is Wilcoxon's signed-rank test on patients' means over the seeds that both losses have, with Holm's "
     "correction for all tests of a table. It speaks about patients; the luck of a training is seen in the seeds."
 )
+_SHORT_NOTE = (
+    f"*: worse than the highest mean of the column, p < {LEVEL}; bold: the highest, where all others are. "
+    f"(hidden): labels hidden from training. {ABOUT_INTERVALS}"
+)
+
+
+def scenario_tables(study: Study, values: Sequence[Value], classes: Sequence[str]) -> list[Table]:
+    """Make a table for each scenario and network with a finished model; each column is a structure of a domain.
+
+    Args:
+        study: The study.
+        values: The values of its finished models.
+        classes: Names of the structures, in the order of the columns.
+
+    Returns:
+        The tables in the order of the study; empty without values.
+    """
+    tables = []
+    for scenario in study.scenarios:
+        for architecture in study.architectures:
+            selected = [v for v in values if v.model.scenario == scenario and v.model.architecture_name == architecture]
+            if selected:
+                tables.append(_table(study, scenario, architecture, selected, classes))
+    return tables
+
+
+def is_hidden(scenario: Scenario, domain: str, structure: str) -> bool:
+    """Return whether training cases of the domain lacked the structure.
+
+    Args:
+        scenario: The scenario.
+        domain: Name of the domain.
+        structure: Name of the structure.
+    """
+    return scenario.domain in (None, domain) and (structure in scenario.missing or RANDOM in scenario.missing)
 
 
 @dataclass(frozen=True)
@@ -40,40 +72,28 @@ class _Column:
         return f"{self.domain} {self.structure}{' (hidden)' if self.hidden else ''}"
 
 
-def scenario_tables(study: Study, values: Sequence[Value], classes: Sequence[str]) -> list[Table]:
-    """One table for each scenario and network with a finished model; every column is a structure of a domain."""
-    tables = []
-    for scenario in study.scenarios:
-        for architecture in study.architectures:
-            chosen = [v for v in values if v.model.scenario == scenario and v.model.architecture_name == architecture]
-            if chosen:
-                tables.append(_table(study, scenario, architecture, chosen, classes))
-    return tables
+#: The values of a method (its name) in a column.
+_Groups = Mapping[tuple[str, _Column], Sequence[Value]]
 
 
-def hidden_in(scenario: Scenario, domain: str, structure: str) -> bool:
-    """Whether training cases of this domain lacked the structure."""
-    return scenario.domain in (None, domain) and (structure in scenario.missing or "random" in scenario.missing)
-
-
-def in_words(scenario: Scenario) -> str:
-    """'LA missing in half of the patients of scannerA'."""
+def _describe_scenario(scenario: Scenario) -> str:
+    """Return a text as in 'LA missing in 50 % of the training patients of scannerA'."""
     share = "all" if scenario.fraction == 1 else f"{100 * scenario.fraction:g} % of the"
-    where = f"{scenario.source}, domain {scenario.domain}" if scenario.domain else scenario.source
-    return f"{' and '.join(scenario.missing)} missing in {share} training patients of {where}"
+    source = f"{scenario.source}, domain {scenario.domain}" if scenario.domain else scenario.source
+    return f"{' and '.join(scenario.missing)} missing in {share} training patients of {source}"
 
 
 def _table(
     study: Study, scenario: Scenario, architecture: str, values: Sequence[Value], classes: Sequence[str]
 ) -> Table:
     columns = [
-        _Column(domain, name, hidden_in(scenario, domain, name))
+        _Column(domain, name, is_hidden(scenario, domain, name))
         for domain in sorted({value.domain for value in values})
         for name in classes
         if any(value.domain == domain and value.structure == name for value in values)
     ]
     methods = [name for name in study.losses if any(value.model.method_name == name for value in values)]
-    of = {
+    groups = {
         (method, column): [
             v
             for v in values
@@ -82,54 +102,54 @@ def _table(
         for method in methods
         for column in columns
     }
-    best = {c: _best({method: of[method, c] for method in methods if of[method, c]}) for c in columns}
-    worse, tests = _worse(of, best)
-    clear = {c for c in columns if all(m == best[c] or (m, c) in worse for m in methods if of[m, c])}
+    best = {c: _best_method({m: groups[m, c] for m in methods if groups[m, c]}) for c in columns}
+    worse, n_tests = _significantly_worse(groups, best)
+    clear = {c for c in columns if all(m == best[c] or (m, c) in worse for m in methods if groups[m, c])}
     rows: list[list[Cell | str]] = []
     for method in methods:
-        cells = [_cell(of[method, c], method == best[c] and c in clear, (method, c) in worse) for c in columns]
-        seeds = {value.model.seed for column in columns for value in of[method, column]}
+        cells = [_cell(groups[method, c], method == best[c] and c in clear, (method, c) in worse) for c in columns]
+        seeds = {value.model.seed for column in columns for value in groups[method, column]}
         rows.append([METHODS[method].title, str(len(seeds)), *cells])
-    patients = len({value.patient for value in values})
+    n_patients = len({value.patient for value in values})
     return Table(
         ["loss", "seeds", *(column.title for column in columns)],
         rows,
-        caption=f"{in_words(scenario)} ({architecture}): Dice on {patients} test patients",
-        note=f"{tests} tests. {NOTE}",
+        caption=f"{_describe_scenario(scenario)} ({architecture}): Dice on {n_patients} test patients",
+        note=f"{n_tests} tests. {_SHORT_NOTE}",
     )
 
 
-def _worse(
-    of: Mapping[tuple[str, _Column], Sequence[Value]], best: Mapping[_Column, str | None]
-) -> tuple[set[tuple[str, _Column]], int]:
-    """The (method, column) that are significantly worse than the best of their column, and the number of tests.
+def _significantly_worse(groups: _Groups, best: Mapping[_Column, str | None]) -> tuple[set[tuple[str, _Column]], int]:
+    """Find the (method, column) that are worse than the best of their column; also return the number of tests.
 
-    A column without a best one has no tests. A method that beats it on most patients is not called worse, however
-    small p is.
+    A column without a best method has no tests. A method that is higher than the best one in most patients is not
+    called worse, however small p is.
     """
-    better = {column: of[name, column] for column, name in best.items() if name is not None}
-    pairs = [(m, column) for m, column in of if column in better and m != best[column] and of[m, column]]
-    tests = [compare(better[column], of[method, column]) for method, column in pairs]
+    reference = {column: groups[name, column] for column, name in best.items() if name is not None}
+    pairs = [(m, column) for m, column in groups if column in reference and m != best[column] and groups[m, column]]
+    tests = [compare(reference[column], groups[method, column]) for method, column in pairs]
     corrected = holm([test.p for test in tests])
     worse = zip(pairs, tests, corrected, strict=True)
     return {pair for pair, test, p in worse if p < LEVEL and test.rank_biserial > 0}, len(pairs)
 
 
-def _best(of: Mapping[str, Sequence[Value]]) -> str | None:
-    """The method with the highest mean, alone; None with one method, and where another one has values but no mean: it
-    rightly predicted nothing, which no mean beats (as in `report.agreement_tables`)."""
-    means = {method: described(values).mean for method, values in of.items()}
+def _best_method(groups: Mapping[str, Sequence[Value]]) -> str | None:
+    """Find the method with the highest mean; None for a tie, for one method, and where one has values but no mean.
+
+    The last rightly predicted nothing, which no mean exceeds (as in `report.evaluation_tables`).
+    """
+    means = {method: mean_dice(values).mean for method, values in groups.items()}
     if len(means) < 2 or any(math.isnan(mean) for mean in means.values()):
         return None
-    with_it = [method for method, mean in means.items() if mean == max(means.values())]
-    return with_it[0] if len(with_it) == 1 else None
+    highest = [method for method, mean in means.items() if mean == max(means.values())]
+    return highest[0] if len(highest) == 1 else None
 
 
 def _cell(values: Sequence[Value], best: bool, worse: bool) -> Cell:
-    numbers, seeds = described(values), seed_means(values)
-    if not numbers.n_values:
+    mean, seeds = mean_dice(values), seed_means(values)
+    if not mean.n_values:
         return Cell("-")
-    more = [interval(numbers.ci_low, numbers.ci_high, 3, numbers.n_patients)]
+    more = [interval(mean.ci_low, mean.ci_high, 3, mean.n_patients)]
     if len(seeds) > 1:
         more.append(f"({min(seeds.values()):.3f}-{max(seeds.values()):.3f})")
-    return Cell(f"{numbers.mean:.3f}", best=best, mark="*" if worse else "", more=" ".join(filter(None, more)))
+    return Cell(f"{mean.mean:.3f}", best=best, mark="*" if worse else "", more=" ".join(filter(None, more)))

@@ -124,10 +124,10 @@ def test_what_cannot_be_read(tmp_path: Path, text: str, message: str) -> None:
 
 def test_numbers_once_given_stay(tmp_path: Path) -> None:
     folder = StudyFolder(tmp_path)
-    assert folder.ids(["a", "b"], {601}) == {"a": 602, "b": 603}
-    assert folder.ids(["c", "b"], {601}) == {"a": 602, "b": 603, "c": 604}
-    with pytest.raises(PartialLabelError, match="given the numbers 603 to its scenarios"):
-        folder.ids(["a"], {601, 603})
+    assert folder.assign_ids(["a", "b"], {601}) == {"a": 602, "b": 603}
+    assert folder.assign_ids(["c", "b"], {601}) == {"a": 602, "b": 603, "c": 604}
+    with pytest.raises(PartialLabelError, match="given the ids 603 to its scenarios"):
+        folder.assign_ids(["a"], {601, 603})
 
 
 @pytest.mark.parametrize(("folder", "expected"), [("", "{here}/x"), ("~/runs", "{home}/runs"), ("runs", "{here}/runs")])

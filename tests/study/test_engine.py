@@ -20,7 +20,7 @@ from nnunet_partial.cli import main
 from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.study import locks, workflow
 from nnunet_partial.study.config import Study
-from nnunet_partial.study.runner import only_run, run
+from nnunet_partial.study.runner import lock_study, run
 from nnunet_partial.study.steps import steps as all_steps
 from nnunet_partial.study.workflow import prepare_workflow
 
@@ -54,7 +54,15 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_what_would_be_run(file: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["study", "run", str(file), "--dry-run"]) == 0
     # two losses, two networks, one seed: four models of two folds each; one of the networks wants plans of its own
-    would_run = {"prepare": 1, "plans": 1, "scenario": 1, "takeover": 1, "train": 8, "predict": 4, "evaluate": 4}
+    would_run = {
+        "prepare": 1,
+        "plans": 1,
+        "scenario": 1,
+        "reuse_preprocessing": 1,
+        "train": 8,
+        "predict": 4,
+        "evaluate": 4,
+    }
     assert outlook_in(capfd.readouterr().out) == {step: (0, number, 0) for step, number in would_run.items()}
     assert not (file.parent / "small" / "done").exists()
     assert not (file.parent / "small" / "begun.json").exists()  # a look binds nobody
@@ -98,7 +106,9 @@ def test_a_network_with_other_plans_may_be_added(
 
     file.write_text(PLAIN_ALONE.replace("[plain]", "[plain, resenc-m]"))
     assert main(["study", "run", str(file), "--dry-run"]) == 0
-    new = {"plans": (0, 1, 0), "takeover": (0, 1, 0)} | dict.fromkeys(("train", "predict", "evaluate"), (1, 1, 0))
+    new = {"plans": (0, 1, 0), "reuse_preprocessing": (0, 1, 0)} | dict.fromkeys(
+        ("train", "predict", "evaluate"), (1, 1, 0)
+    )
     assert outlook_in(capfd.readouterr().out) == {"prepare": (1, 0, 0), "scenario": (1, 0, 0), **new}
 
     assert main(["study", "run", str(file)]) == 0
@@ -146,7 +156,7 @@ def test_a_setting_may_change_until_a_training_rests_on_it(
 
 
 def test_a_checkpoint_rests_on_the_settings_and_a_refused_training_does_not(file: Path) -> None:
-    folder = prepare_workflow(Study.read(file), file, hands_out=False, begin=True)
+    folder = prepare_workflow(Study.read(file), file, assign_devices=False, save=True)
     fold = folder.root / "results" / "seed0" / "Dataset601_x" / "T__nnUNetPlans__2d_small" / "fold_0"
     fold.mkdir(parents=True)
     (folder.log("train/x")).parent.mkdir(parents=True)
@@ -154,28 +164,30 @@ def test_a_checkpoint_rests_on_the_settings_and_a_refused_training_does_not(file
     folder.done("prepare/toy").parent.mkdir(parents=True)
     folder.done("prepare/toy").touch()
     shorter = replace(Study.read(file), epochs=5)
-    prepare_workflow(shorter, file, hands_out=False, begin=True)
+    prepare_workflow(shorter, file, assign_devices=False, save=True)
     assert not folder.log("train/x").exists()  # its epochs would mingle with those to come
     assert folder.done("prepare/toy").exists()  # no plan rests on the number of epochs
     (fold / "checkpoint_best.pth").touch()
     with pytest.raises(PartialLabelError, match="epochs: 5 when it was begun, 250 now"):
-        prepare_workflow(Study.read(file), file, hands_out=False, begin=True)
+        prepare_workflow(Study.read(file), file, assign_devices=False, save=True)
 
 
 def test_settings_do_not_change_beneath_a_step_that_runs(file: Path) -> None:
-    folder = prepare_workflow(Study.read(file), file, hands_out=False, begin=True)
+    folder = prepare_workflow(Study.read(file), file, assign_devices=False, save=True)
     running = "still running .*: prepare/toy"
-    with locks._locked(folder.lock("prepare/toy")), pytest.raises(PartialLabelError, match=running):
-        prepare_workflow(replace(Study.read(file), epochs=5), file, hands_out=False, begin=True)
+    with locks._open_locked(folder.lock("prepare/toy")), pytest.raises(PartialLabelError, match=running):
+        prepare_workflow(replace(Study.read(file), epochs=5), file, assign_devices=False, save=True)
 
 
 def test_the_default_plans_are_there_whatever_it_was_begun_with(file: Path) -> None:
     file.write_text(PLAIN_ALONE.replace("[plain]", "[resenc-m]"))
     study = Study.read(file)
-    prepare_workflow(study, file, hands_out=False, begin=True)
-    assert {"plans/toy/nnUNetResEncUNetMPlans", f"takeover/{NAME}/nnUNetResEncUNetMPlans"} < set(all_steps(study))
+    prepare_workflow(study, file, assign_devices=False, save=True)
+    assert {"plans/toy/nnUNetResEncUNetMPlans", f"reuse_preprocessing/{NAME}/nnUNetResEncUNetMPlans"} < set(
+        all_steps(study)
+    )
     both = replace(study, architectures=("resenc-m", "plain"))
-    prepare_workflow(both, file, hands_out=False, begin=True)
+    prepare_workflow(both, file, assign_devices=False, save=True)
     trained = {f"{step}/{NAME}/marginal/plain/seed0" for step in ("predict", "evaluate")}
     assert set(all_steps(both)) - set(all_steps(study)) == {f"train/{NAME}/marginal/plain/seed0/fold0", *trained}
 
@@ -184,11 +196,11 @@ def test_a_study_whose_first_step_made_other_plans_keeps_it(file: Path) -> None:
     file.write_text(PLAIN_ALONE.replace("[plain]", "[resenc-m, plain]"))
     (file.parent / "small").mkdir()
     (file.parent / "small" / "begun.json").write_text('{"plans": ["nnUNetResEncUNetMPlans"]}')
-    folder = prepare_workflow(Study.read(file), file, hands_out=False, begin=True)
+    folder = prepare_workflow(Study.read(file), file, assign_devices=False, save=True)
     steps = json.loads(folder.workflow.read_text())
     assert {name: model["after"] for name, model in steps["models"].items()} == {
         f"{NAME}/marginal/resenc-m": f"scenario/{NAME}",
-        f"{NAME}/marginal/plain": f"takeover/{NAME}/nnUNetPlans",
+        f"{NAME}/marginal/plain": f"reuse_preprocessing/{NAME}/nnUNetPlans",
     }
     assert list(steps["plans"]) == ["toy/nnUNetPlans"]
 
@@ -200,8 +212,8 @@ def test_complete_cases_alone_still_predict_the_scenario(file: Path, capfd: pyte
     assert "done/scenario/toy-without-LA-30-complete" in said
     assert re.search(r"output: done/scenario/toy-without-LA-30\b(?!-)", said)
     # the scenario itself trains nobody, so that it needs no further plans
-    assert "done/takeover/toy-without-LA-30-complete/nnUNetResEncUNetMPlans" in said
-    assert "done/takeover/toy-without-LA-30/" not in said
+    assert "done/reuse_preprocessing/toy-without-LA-30-complete/nnUNetResEncUNetMPlans" in said
+    assert "done/reuse_preprocessing/toy-without-LA-30/" not in said
 
 
 def test_what_stands_after_the_dashes_is_for_snakemake(file: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -224,7 +236,7 @@ def test_an_option_of_snakemake_without_the_dashes(capsys: pytest.CaptureFixture
 
 
 def test_every_step_is_an_ordinary_command(file: Path) -> None:
-    folder = prepare_workflow(Study.read(file), file, hands_out=False, begin=True)
+    folder = prepare_workflow(Study.read(file), file, assign_devices=False, save=True)
     steps = json.loads(folder.workflow.read_text())
     small, hidden = "-c 2d --features 8 16 --patch 32 32 --batch 8", "--missing LA --fraction 0.5"
     assert steps["sources"]["toy"].split("; ") == [
@@ -243,7 +255,7 @@ def test_every_step_is_an_ordinary_command(file: Path) -> None:
         f"nnunet_partial scenario -i 701 -d 601 --name {NAME} --overwrite {hidden}",
         "nnunet_partial preprocess -d 601 --like 701 -c 2d -p nnUNetPlans",
     ]
-    assert steps["takeovers"] == {
+    assert steps["reused"] == {
         "toy-without-LA-50/nnUNetResEncUNetMPlans": "nnUNetv2_move_plans_between_datasets -s 701 -t 601 "
         "-sp nnUNetResEncUNetMPlans"
     }
@@ -258,12 +270,12 @@ def test_further_plans_with_data_of_their_own(file: Path) -> None:
     file.write_text(
         STUDY.replace("32, 32", "8, 32, 32") + "configuration: 3d_lowres\n"
     )  # where nnU-Net's residual plans share no data
-    folder = prepare_workflow(Study.read(file), file, hands_out=False, begin=False)
+    folder = prepare_workflow(Study.read(file), file, assign_devices=False, save=False)
     steps = json.loads(folder.workflow.read_text())
     own = "nnUNetv2_preprocess -d 701 -plans_name nnUNetResEncUNetMPlans -c 3d_lowres -np 1"
     assert own in steps["plans"]["toy/nnUNetResEncUNetMPlans"]
     assert own not in steps["sources"]["toy"]
-    assert steps["takeovers"]["toy-without-LA-50/nnUNetResEncUNetMPlans"] == (
+    assert steps["reused"]["toy-without-LA-50/nnUNetResEncUNetMPlans"] == (
         "nnunet_partial preprocess -d 601 --like 701 -c 3d_lowres -p nnUNetResEncUNetMPlans"
     )
 
@@ -279,7 +291,7 @@ def test_the_full_phantom_study_goes_on_with_the_small_one() -> None:
 
 
 def begin_and_train(file: Path) -> None:
-    folder = prepare_workflow(Study.read(file), file, hands_out=False, begin=True)
+    folder = prepare_workflow(Study.read(file), file, assign_devices=False, save=True)
     done = folder.done(f"train/{NAME}/naive/plain/seed0/fold0")
     done.parent.mkdir(parents=True)
     done.touch()
@@ -289,16 +301,16 @@ def test_labels_that_changed_since_it_was_begun_stop_it(file: Path) -> None:
     begin_and_train(file)
     manifest = file.parent / "raw" / "Dataset701_Toy" / "partial_labels.json"
     manifest.write_text(manifest.read_text().replace('"domain": "a"', '"domain": "b"'))
-    with pytest.raises(PartialLabelError, match=r"data set toy: .*labels \w+\" when"):
-        prepare_workflow(Study.read(file), file, hands_out=False, begin=True)
+    with pytest.raises(PartialLabelError, match=r"dataset toy: .*labels \w+\" when"):
+        prepare_workflow(Study.read(file), file, assign_devices=False, save=True)
 
 
 def test_a_test_case_that_came_since_stops_it(file: Path) -> None:
     begin_and_train(file)
     raw = file.parent / "raw" / "Dataset701_Toy"
     (raw / "labelsTs" / "p9.nii.gz").write_bytes((raw / "labelsTs" / "p3.nii.gz").read_bytes())
-    with pytest.raises(PartialLabelError, match="files of data set toy: "):
-        prepare_workflow(Study.read(file), file, hands_out=False, begin=True)
+    with pytest.raises(PartialLabelError, match="files of dataset toy: "):
+        prepare_workflow(Study.read(file), file, assign_devices=False, save=True)
 
 
 def test_a_scenario_of_another_data_set_may_be_added(file: Path) -> None:
@@ -308,11 +320,11 @@ def test_a_scenario_of_another_data_set_may_be_added(file: Path) -> None:
     write_dataset(file.parent / "raw", "Dataset702_More", {"LV": 1, "LA": 2}, cases)
     more = STUDY.replace("{toy: 701}", "{toy: 701, more: 702}")
     file.write_text(more.replace("losses", "  - {from: more, missing: [LA], fraction: 0.5}\nlosses"))
-    prepare_workflow(Study.read(file), file, hands_out=False, begin=True)
+    prepare_workflow(Study.read(file), file, assign_devices=False, save=True)
     manifest = file.parent / "raw" / "Dataset702_More" / "partial_labels.json"
     manifest.write_text(manifest.read_text().replace('"domain": "b"', '"domain": "c"'))
-    with pytest.raises(PartialLabelError, match="data set more: "):
-        prepare_workflow(Study.read(file), file, hands_out=False, begin=True)
+    with pytest.raises(PartialLabelError, match="dataset more: "):
+        prepare_workflow(Study.read(file), file, assign_devices=False, save=True)
 
 
 def test_everything_that_does_not_fit_is_told_at_once_by_its_line(
@@ -365,24 +377,24 @@ def test_a_study_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture
 
 def test_an_executor_that_is_not_installed(file: Path) -> None:
     with pytest.raises(PartialLabelError, match="pip install snakemake-executor-plugin-nowhere"):
-        run(Study.read(file), file, "nowhere", None, dry_run=True, more=[])
+        run(Study.read(file), file, "nowhere", None, dry_run=True, snakemake_options=[])
 
 
-def test_without_a_graphics_card_the_file_must_say_cpu(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_gpu_the_file_must_say_cpu(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     file.write_text(STUDY.replace("device: cpu", "device: cuda"))
-    with pytest.raises(PartialLabelError, match=r"wants 1 graphics card\(s\); here are 0"):
-        run(Study.read(file), file, "local", None, dry_run=True, more=[])
+    with pytest.raises(PartialLabelError, match=r"needs 1 GPU\(s\); this machine has 0"):
+        run(Study.read(file), file, "local", None, dry_run=True, snakemake_options=[])
 
 
 def test_a_study_that_is_being_run_is_left_alone(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = prepare_workflow(Study.read(file), file, hands_out=False, begin=True)
+    folder = prepare_workflow(Study.read(file), file, assign_devices=False, save=True)
     before = folder.workflow.read_text()
     file.write_text(PLAIN_ALONE)
-    with only_run(folder):
+    with lock_study(folder):
         for action in (["run", str(file)], ["run", str(file), "--dry-run"]):
             assert main(["study", *action]) == 1
-            assert "This study is being run already" in capsys.readouterr().err
+            assert "This study is already running" in capsys.readouterr().err
     assert folder.workflow.read_text() == before  # which jobs on a cluster read
 
 
@@ -404,16 +416,16 @@ def test_a_step_that_still_runs_is_waited_for(tmp_path: Path) -> None:
     assert not locks.is_held(lock)
 
 
-def test_cards_are_handed_out_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpus_are_assigned_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5,7")
     held: list[IO[str]] = []
-    assert locks._free("card", locks.visible_gpus, 2, held) == ["3", "5"]
-    assert locks._free("card", locks.visible_gpus, 1, held) == ["7"]
+    assert locks._acquire("GPU", locks.visible_gpus, 2, held) == ["3", "5"]
+    assert locks._acquire("GPU", locks.visible_gpus, 1, held) == ["7"]
     for file in held:
         file.close()
     again: list[IO[str]] = []
-    assert locks._free("card", locks.visible_gpus, 1, again) == ["3"]
+    assert locks._acquire("GPU", locks.visible_gpus, 1, again) == ["3"]
     again[0].close()
 
 

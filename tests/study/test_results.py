@@ -13,9 +13,9 @@ from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.report.tables import Cell
 from nnunet_partial.study.config import Study
 from nnunet_partial.study.folder import StudyFolder
-from nnunet_partial.study.results import compare, cost_table, described, learning_curves, read_values, seed_means
-from nnunet_partial.study.runner import _forget_outdated
-from nnunet_partial.study.state import state
+from nnunet_partial.study.results import compare, cost_table, learning_curves, mean_dice, read_values, seed_means
+from nnunet_partial.study.runner import _reset_incomplete_models
+from nnunet_partial.study.state import step_state
 from nnunet_partial.study.steps import models
 from nnunet_partial.study.tables import scenario_tables
 
@@ -135,9 +135,9 @@ def test_a_step_that_is_to_be_repeated_is_not_called_failed(study: Study) -> Non
     for step in (first.train_step(0), first.predict_step, first.evaluate_step):
         folder.log(step).parent.mkdir(parents=True, exist_ok=True)
         folder.log(step).write_text("all fine\n")
-    _forget_outdated(more, folder)
+    _reset_incomplete_models(more, folder)
     steps = (first.train_step(0), first.train_step(1), first.predict_step, first.evaluate_step)
-    assert [state(folder, step) for step in steps] == ["done", "waiting", "waiting", "waiting"]
+    assert [step_state(folder, step) for step in steps] == ["done", "waiting", "waiting", "waiting"]
 
 
 def test_an_evaluation_without_a_fold_that_was_added_counts_nowhere(study: Study) -> None:
@@ -145,9 +145,9 @@ def test_an_evaluation_without_a_fold_that_was_added_counts_nowhere(study: Study
     with pytest.raises(PartialLabelError, match=r"evaluated yet .*`nnunet_partial study run`"):
         read_values(more)
     folder, first = StudyFolder(study.folder), next(models(study))
-    _forget_outdated(study, folder)
+    _reset_incomplete_models(study, folder)
     assert folder.done(first.evaluate_step).exists()
-    _forget_outdated(more, folder)
+    _reset_incomplete_models(more, folder)
     assert not folder.done(first.predict_step).exists()
     assert not folder.done(first.evaluate_step).exists()
     assert folder.done(first.train_step(0)).exists()
@@ -155,7 +155,7 @@ def test_an_evaluation_without_a_fold_that_was_added_counts_nowhere(study: Study
 
 def test_an_undefined_value_counts_nowhere(study: Study) -> None:
     marginal = [value for value in read_values(study) if value.model.method_name == "marginal"]
-    assert described(marginal).n_values == 2 * 9
+    assert mean_dice(marginal).n_values == 2 * 9
     assert seed_means(marginal) == pytest.approx({0: 0.6, 1: 0.8})
 
 
