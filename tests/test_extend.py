@@ -177,8 +177,8 @@ def test_a_wrong_folder_is_explained(clinic: Path, capsys: pytest.CaptureFixture
 # ---- a manifest by hand ----------------------------------------------------------------------------------------------
 
 
-def test_the_manifest_of_training_md_says_what_the_page_says() -> None:
-    page = PAGE.with_name("training.md").read_text()
+def test_the_manifest_by_hand_says_what_the_page_says() -> None:
+    page = PAGE.with_name("use-your-own-dataset.md").read_text()
     examples = re.findall(r"^```json\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     assert len(examples) == 1
     manifest = Manifest.from_json(json.loads(examples[0]))

@@ -372,7 +372,7 @@ def test_a_fold_that_a_scenario_does_not_have(file: Path, capsys: pytest.Capture
 
 def test_a_study_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["study", "run", str(tmp_path / "nosuch.yaml")]) == 1
-    assert re.search(r"nosuch\.yaml cannot be read .*/study\.md", capsys.readouterr().err)
+    assert re.search(r"nosuch\.yaml cannot be read .*/compare-losses\.md", capsys.readouterr().err)
 
 
 def test_an_executor_that_is_not_installed(file: Path) -> None:
