@@ -17,16 +17,36 @@ from nnunet_partial.labels import CaseLabels
 from nnunet_partial.utils.masks import Floats, Mask, Scale, bounding_box
 
 LV, MYO, LA = "LV", "MYO", "LA"
+
 #: Cavity and wall taken together, as one structure.
 LV_WITH_MYO = "LV with MYO"
 
 #: A structure of fewer pixels has no shape.
 MIN_PIXELS = 20
+
 #: Fractions of the pixels in the largest component: below the first the structure has no shape either; below the second
 #: a note says that the rest was left out.
 MIN_LARGEST_COMPONENT, WARN_LARGEST_COMPONENT = 0.75, 0.99
+
 #: The atrium lies at the end of the ventricle: it begins no farther away than this part of the ventricle's length.
 MAX_GAP = 0.25
+
+STRUCTURES = (LV, MYO, LA)
+
+#: Parts of an image: the cavity, cavity and wall together, the atrium (discs); and areas.
+CAVITY, OUTER, ATRIUM, LA_AREA, MYO_AREA = "cavity", "cavity and wall", "atrium", "LA area", "MYO area"
+
+#: The structures that each part is made of.
+STRUCTURES_OF = {CAVITY: (LV,), OUTER: (LV, MYO), ATRIUM: (LV, LA), LA_AREA: (LA,), MYO_AREA: (MYO,)}
+
+#: What is measured at end-diastole and at end-systole: the wall at the former, the atrium, then largest, at the latter
+#: (Lang et al. 2015, https://doi.org/10.1016/j.echo.2014.10.003).
+MEASUREMENTS_BY_PHASE = {"ED": (CAVITY, OUTER, MYO_AREA), "ES": (CAVITY, ATRIUM, LA_AREA)}
+
+#: Spellings of the two apical views.
+VIEW_SYNONYMS = {"2CH": "2CH", "A2C": "2CH", "4CH": "4CH", "A4C": "4CH"}
+
+CUT_OFF = "touches the border of the image and may be cut off"
 
 
 class LeftHeart:
@@ -174,52 +194,6 @@ class LeftHeart:
         return Region(_fill_holes(component), (rows, cols))
 
 
-def _largest_component(mask: Mask) -> tuple[Mask, int]:
-    """Return the largest component (neighbors share an edge or a corner) and the number of all; `mask` is not empty."""
-    from scipy.ndimage import label
-
-    pieces, count = label(mask, structure=np.ones((3, 3)))
-    return (mask if count == 1 else np.asarray(pieces == np.bincount(pieces[mask]).argmax())), count
-
-
-def _fill_holes(component: Mask) -> Mask:
-    """Fill background that does not reach the border; `component` does not touch it.
-
-    Returns:
-        The filled mask (rows, columns).
-    """
-    from scipy.ndimage import label
-
-    box = bounding_box(component)
-    assert box is not None
-    outside, _ = label(~np.pad(component[box], 1))
-    filled = component.copy()
-    filled[box] = (outside != outside[0, 0])[1:-1, 1:-1]
-    return filled
-
-
-def _with_name(name: str, measure: Callable[[], Any]) -> Any:
-    try:
-        return measure()
-    except NotMeasurableError as problem:
-        raise NotMeasurableError(f"{name} {problem}") from None
-
-
-STRUCTURES = (LV, MYO, LA)
-
-#: Parts of an image: the cavity, cavity and wall together, the atrium (discs); and areas.
-CAVITY, OUTER, ATRIUM, LA_AREA, MYO_AREA = "cavity", "cavity and wall", "atrium", "LA area", "MYO area"
-#: The structures that each part is made of.
-STRUCTURES_OF = {CAVITY: (LV,), OUTER: (LV, MYO), ATRIUM: (LV, LA), LA_AREA: (LA,), MYO_AREA: (MYO,)}
-#: What is measured at end-diastole and at end-systole: the wall at the former, the atrium, then largest, at the latter
-#: (Lang et al. 2015, https://doi.org/10.1016/j.echo.2014.10.003).
-MEASUREMENTS_BY_PHASE = {"ED": (CAVITY, OUTER, MYO_AREA), "ES": (CAVITY, ATRIUM, LA_AREA)}
-#: Spellings of the two apical views.
-VIEW_SYNONYMS = {"2CH": "2CH", "A2C": "2CH", "4CH": "4CH", "A4C": "4CH"}
-
-CUT_OFF = "touches the border of the image and may be cut off"
-
-
 @dataclass
 class ImageMeasurements:
     """Hold measurements by part: discs in mm, areas in cm2 (both in pixels where the spacing is not known).
@@ -294,25 +268,6 @@ def measure_image(
         if all(name in named for name in STRUCTURES_OF[what]):
             _measure(what, heart, image)
     return image
-
-
-def _measure(what: str, heart: LeftHeart, image: ImageMeasurements) -> None:
-    measures: dict[str, Callable[[], Discs]] = {
-        CAVITY: heart.cavity_discs,
-        OUTER: heart.outer_discs,
-        ATRIUM: heart.atrium_discs,
-    }
-    try:
-        if what in measures:
-            image.discs[what] = measures[what]()
-        else:
-            image.areas[what] = heart.area(STRUCTURES_OF[what][0])
-    except NotMeasurableError as problem:
-        image.why_not[what] = str(problem)
-
-
-def _touches_border(mask: Mask) -> bool:
-    return any(edge.any() for edge in (mask[0], mask[-1], mask[:, 0], mask[:, -1]))
 
 
 @dataclass
@@ -390,3 +345,53 @@ def view_and_phase_of(labels: CaseLabels) -> tuple[str, str] | None:
         As `view_and_phase`; None where the case is no apical view, or neither ED nor ES.
     """
     return view_and_phase(str(labels.info.get("view") or ""), str(labels.info.get("phase") or ""))
+
+
+def _largest_component(mask: Mask) -> tuple[Mask, int]:
+    """Return the largest component (neighbors share an edge or a corner) and the number of all; `mask` is not empty."""
+    from scipy.ndimage import label
+
+    pieces, count = label(mask, structure=np.ones((3, 3)))
+    return (mask if count == 1 else np.asarray(pieces == np.bincount(pieces[mask]).argmax())), count
+
+
+def _fill_holes(component: Mask) -> Mask:
+    """Fill background that does not reach the border; `component` does not touch it.
+
+    Returns:
+        The filled mask (rows, columns).
+    """
+    from scipy.ndimage import label
+
+    box = bounding_box(component)
+    assert box is not None
+    outside, _ = label(~np.pad(component[box], 1))
+    filled = component.copy()
+    filled[box] = (outside != outside[0, 0])[1:-1, 1:-1]
+    return filled
+
+
+def _with_name(name: str, measure: Callable[[], Any]) -> Any:
+    try:
+        return measure()
+    except NotMeasurableError as problem:
+        raise NotMeasurableError(f"{name} {problem}") from None
+
+
+def _measure(what: str, heart: LeftHeart, image: ImageMeasurements) -> None:
+    measures: dict[str, Callable[[], Discs]] = {
+        CAVITY: heart.cavity_discs,
+        OUTER: heart.outer_discs,
+        ATRIUM: heart.atrium_discs,
+    }
+    try:
+        if what in measures:
+            image.discs[what] = measures[what]()
+        else:
+            image.areas[what] = heart.area(STRUCTURES_OF[what][0])
+    except NotMeasurableError as problem:
+        image.why_not[what] = str(problem)
+
+
+def _touches_border(mask: Mask) -> bool:
+    return any(edge.any() for edge in (mask[0], mask[-1], mask[:, 0], mask[:, -1]))

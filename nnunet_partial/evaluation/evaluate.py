@@ -15,13 +15,12 @@ from nnunet_partial.dataset.raw import RawDataset
 from nnunet_partial.errors import DatasetError, PartialLabelError
 from nnunet_partial.evaluation.case import Task, evaluate_case
 from nnunet_partial.evaluation.records import PredictedSize, Record
-from nnunet_partial.labels import MANIFEST_NAME, CaseLabels, Manifest, class_names
+from nnunet_partial.labels import FULL_MANIFEST_NAME, FULL_SUBSET, MANIFEST_NAME, CaseLabels, Manifest, class_names
 from nnunet_partial.utils.files import read_json
 from nnunet_partial.utils.parallel import parallel_map
 from nnunet_partial.utils.text import format_names
 
-#: A scenario hides labels; the complete ones are in this folder, with a manifest of their own.
-FULL_FOLDER, FULL_MANIFEST = "labelsTr_full", "partial_labels_full.json"
+Predictions = Mapping[str, Mapping[str, Path]]
 
 
 @dataclass(frozen=True)
@@ -156,28 +155,6 @@ def require_same_classes(models: Mapping[str, Mapping[str, Path]], classes: tupl
             )
 
 
-def _named(text: str) -> tuple[str, Path]:
-    name, equals, folder = text.partition("=")
-    if equals and not Path(text).is_dir():
-        return name, Path(folder).expanduser()
-    path = Path(text).expanduser()
-    return path.resolve().name, path
-
-
-def _label_files(folder: Path, file_ending: str) -> dict[str, Path]:
-    files = sorted(p for p in folder.iterdir() if p.name.endswith(file_ending) and not p.name.startswith("."))
-    return {path.name[: -len(file_ending)]: path for path in files}
-
-
-def _manifest_file(label_folder: str, home: Path, dataset_folder: Path) -> Path:
-    full = [home / FULL_MANIFEST] if label_folder == FULL_FOLDER else []
-    candidates = [*full, home / MANIFEST_NAME]
-    return next((path for path in candidates if path.exists()), dataset_folder / MANIFEST_NAME)
-
-
-Predictions = Mapping[str, Mapping[str, Path]]
-
-
 @dataclass
 class Evaluation:
     """Hold everything that was measured, and every problem (`findings`, a sentence each).
@@ -239,6 +216,26 @@ def evaluate_folders(
         reasons = [_nothing_annotated(reference)] if evaluation.sizes else []
         raise PartialLabelError("Nothing can be evaluated.\n" + "\n".join([*reasons, *evaluation.findings[:20]]))
     return evaluation
+
+
+def _named(text: str) -> tuple[str, Path]:
+    name, equals, folder = text.partition("=")
+    if equals and not Path(text).is_dir():
+        return name, Path(folder).expanduser()
+    path = Path(text).expanduser()
+    return path.resolve().name, path
+
+
+def _label_files(folder: Path, file_ending: str) -> dict[str, Path]:
+    files = sorted(p for p in folder.iterdir() if p.name.endswith(file_ending) and not p.name.startswith("."))
+    return {path.name[: -len(file_ending)]: path for path in files}
+
+
+def _manifest_file(label_folder: str, home: Path, dataset_folder: Path) -> Path:
+    # a scenario hides labels; the complete ones have a manifest of their own
+    full = [home / FULL_MANIFEST_NAME] if label_folder == f"labels{FULL_SUBSET}" else []
+    candidates = [*full, home / MANIFEST_NAME]
+    return next((path for path in candidates if path.exists()), dataset_folder / MANIFEST_NAME)
 
 
 def _add_finding(evaluation: Evaluation, finding: str, strict: bool) -> None:

@@ -38,6 +38,11 @@ HOW_AVERAGED = (
 )
 _METRICS = ("Dice", "FN", "FP", "IoU", "TN", "TP", "n_pred", "n_ref")
 
+PER_CASE_COLUMNS = (
+    *("model", "case", "domain", "patient", "view", "phase", "class", "state", "outcome", *METRICS),
+    *("predicted_size", "reference_size", "size_unit", "distance_unit", "tolerance"),
+)
+
 
 def nnunet_summary(
     records: Sequence[Record], classes: Sequence[str], references: Mapping[str, Path], predictions: Mapping[str, Path]
@@ -78,28 +83,6 @@ def nnunet_summary(
         "metric_per_case": cases,
         "how_averaged": HOW_AVERAGED,
     }
-
-
-def _metrics(record: Record | None) -> dict[str, float]:
-    if record is None:
-        return dict.fromkeys(_METRICS, math.nan)
-    counts = record.measured.counts
-    return {
-        "Dice": record.measured.dice,
-        "FN": counts.fn,
-        "FP": counts.fp,
-        "IoU": record.measured.iou,
-        "TN": counts.tn,
-        "TP": counts.tp,
-        "n_pred": counts.tp + counts.fp,
-        "n_ref": counts.tp + counts.fn,
-    }
-
-
-PER_CASE_COLUMNS = (
-    *("model", "case", "domain", "patient", "view", "phase", "class", "state", "outcome", *METRICS),
-    *("predicted_size", "reference_size", "size_unit", "distance_unit", "tolerance"),
-)
 
 
 @dataclass(frozen=True)
@@ -175,6 +158,22 @@ def write_results(
         content = nnunet_summary(of_model, evaluation.classes, reference.files, predictions[model])
         write_json(folder / model / "summary.json", content)
     write_json(folder / "evaluation.json", _settings(evaluation, reference, predictions))
+
+
+def _metrics(record: Record | None) -> dict[str, float]:
+    if record is None:
+        return dict.fromkeys(_METRICS, math.nan)
+    counts = record.measured.counts
+    return {
+        "Dice": record.measured.dice,
+        "FN": counts.fn,
+        "FP": counts.fp,
+        "IoU": record.measured.iou,
+        "TN": counts.tn,
+        "TP": counts.tp,
+        "n_pred": counts.tp + counts.fp,
+        "n_ref": counts.tp + counts.fn,
+    }
 
 
 def _remove_other_models(folder: Path, models: Sequence[str]) -> None:

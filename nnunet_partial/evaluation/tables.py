@@ -36,28 +36,22 @@ from nnunet_partial.evaluation.statistics import (
 from nnunet_partial.utils.masks import Floats
 
 SUMMARY_COLUMNS = (
-    *(
-        "model",
-        "domain",
-        "class",
-        "metric",
-        "unit",
-        "mean_over",
-        "mean",
-        "sd",
-        "median",
-        "q1",
-        "q3",
-        "iqr",
-        "ci95_low",
-        "ci95_high",
-    ),
-    *("n_values", "n_cases", "n_patients", "n_infinite", "n_evaluated", "n_missed", "n_false_positive"),
-    "n_correctly_empty",
+    *("model", "domain", "class", "metric", "unit", "mean_over", "mean", "sd", "median", "q1", "q3", "iqr"),
+    *("ci95_low", "ci95_high", "n_values", "n_cases", "n_patients", "n_infinite"),
+    *("n_evaluated", "n_missed", "n_false_positive", "n_correctly_empty"),
 )
 
 #: In the column mean_over: what the means are over, of one class and of all classes together.
 CASES, PAIRS = "cases", "case-class pairs"
+
+COMPARISON_COLUMNS = (
+    *("metric", "unit", "domain", "class", "model_a", "model_b", "mean_a", "mean_b", "median_difference", "better"),
+    *("p", "p_holm", "n_tests", "rank_biserial", "n_patients", "n_differ", "n_cases"),
+)
+RANK_COLUMNS = ("metric", "unit", "domain", "class", "model", "mean_rank", "rank", "n_models", "n_patients")
+
+#: One (domain, class): the records of each (case, class) pair by model, in the order of the cases.
+_Cell = list[dict[str, Record]]
 
 
 def summarize(records: Sequence[Record], classes: Sequence[str]) -> list[Row]:
@@ -119,75 +113,6 @@ def rows_by_group(records: Sequence[Record], classes: Sequence[str]) -> Iterator
             yield *key, chosen[key]
 
 
-def _described(records: Sequence[Record], metric: str, unit: str) -> Row:
-    with_unit = [record for record in records if record.unit(metric) == unit]
-    counted = [record for record in with_unit if math.isfinite(record.value(metric))]
-    limits = SHARE if metric in OVERLAPS else DISTANCE if metric in DISTANCES else DIFFERENCE
-    patients = [record.subject.patient for record in counted]
-    numbers = describe([record.value(metric) for record in counted], patients, limits)
-    return {
-        "metric": metric,
-        "unit": unit,
-        **_numbers(numbers),
-        "n_cases": len({record.subject.case for record in counted}),
-        "n_infinite": sum(math.isinf(record.value(metric)) for record in with_unit),
-    }
-
-
-def _numbers(numbers: Described) -> Row:
-    return {
-        "mean": numbers.mean,
-        "sd": numbers.sd,
-        "median": numbers.median,
-        "q1": numbers.q1,
-        "q3": numbers.q3,
-        "iqr": numbers.iqr,
-        "ci95_low": numbers.ci_low,
-        "ci95_high": numbers.ci_high,
-        "n_values": numbers.n_values,
-        "n_patients": numbers.n_patients,
-    }
-
-
-COMPARISON_COLUMNS = (
-    *("metric", "unit", "domain", "class", "model_a", "model_b", "mean_a", "mean_b", "median_difference", "better"),
-    *("p", "p_holm", "n_tests", "rank_biserial", "n_patients", "n_differ", "n_cases"),
-)
-RANK_COLUMNS = ("metric", "unit", "domain", "class", "model", "mean_rank", "rank", "n_models", "n_patients")
-
-#: One (domain, class): the records of each (case, class) pair by model, in the order of the cases.
-_Cell = list[dict[str, Record]]
-
-
-@dataclass(frozen=True)
-class _Table:
-    """Hold a metric on n (case, class) pairs.
-
-    `values` (n, models): NaN where a model has none. `empty` (n, models): whether the prediction is correctly empty.
-    `patients`, `cases` (n,). `best`: the best possible value of the metric.
-    """
-
-    values: Floats
-    empty: NDArray[np.bool_]
-    patients: NDArray[np.str_]
-    cases: NDArray[np.str_]
-    best: float
-
-    def patient_means(self, columns: Sequence[int]) -> tuple[Floats, int]:
-        """Return means (patients, columns) over the pairs that all these models have, and the number of cases.
-
-        A correctly empty prediction has the best value where that of another one of these models is not empty.
-        """
-        values, empty = self.values[:, columns], self.empty[:, columns]
-        against = np.asarray(empty.any(axis=1) & ~empty.all(axis=1))
-        values = np.where(empty & against[:, None], self.best, values)
-        whole = ~np.isnan(values).any(axis=1)
-        _, patient = np.unique(self.patients[whole], return_inverse=True)
-        counts = np.bincount(patient)
-        means = [np.bincount(patient, weights=column) / counts for column in values[whole].T]
-        return np.stack(means, axis=1), len(np.unique(self.cases[whole]))
-
-
 def compare_models(records: Sequence[Record], classes: Sequence[str]) -> list[Row]:
     """Compare each pair of models, per metric, domain and class, on patients that both have.
 
@@ -244,6 +169,65 @@ def rank_models(records: Sequence[Record], classes: Sequence[str]) -> list[Row]:
                 ranks = mean_ranks(of_model, metric in OVERLAPS)
                 rows += [{**where, **_rank(model, ranks), "n_patients": len(means)} for model in models]
     return rows
+
+
+def _described(records: Sequence[Record], metric: str, unit: str) -> Row:
+    with_unit = [record for record in records if record.unit(metric) == unit]
+    counted = [record for record in with_unit if math.isfinite(record.value(metric))]
+    limits = SHARE if metric in OVERLAPS else DISTANCE if metric in DISTANCES else DIFFERENCE
+    patients = [record.subject.patient for record in counted]
+    numbers = describe([record.value(metric) for record in counted], patients, limits)
+    return {
+        "metric": metric,
+        "unit": unit,
+        **_numbers(numbers),
+        "n_cases": len({record.subject.case for record in counted}),
+        "n_infinite": sum(math.isinf(record.value(metric)) for record in with_unit),
+    }
+
+
+def _numbers(numbers: Described) -> Row:
+    return {
+        "mean": numbers.mean,
+        "sd": numbers.sd,
+        "median": numbers.median,
+        "q1": numbers.q1,
+        "q3": numbers.q3,
+        "iqr": numbers.iqr,
+        "ci95_low": numbers.ci_low,
+        "ci95_high": numbers.ci_high,
+        "n_values": numbers.n_values,
+        "n_patients": numbers.n_patients,
+    }
+
+
+@dataclass(frozen=True)
+class _Table:
+    """Hold a metric on n (case, class) pairs.
+
+    `values` (n, models): NaN where a model has none. `empty` (n, models): whether the prediction is correctly empty.
+    `patients`, `cases` (n,). `best`: the best possible value of the metric.
+    """
+
+    values: Floats
+    empty: NDArray[np.bool_]
+    patients: NDArray[np.str_]
+    cases: NDArray[np.str_]
+    best: float
+
+    def patient_means(self, columns: Sequence[int]) -> tuple[Floats, int]:
+        """Return means (patients, columns) over the pairs that all these models have, and the number of cases.
+
+        A correctly empty prediction has the best value where that of another one of these models is not empty.
+        """
+        values, empty = self.values[:, columns], self.empty[:, columns]
+        against = np.asarray(empty.any(axis=1) & ~empty.all(axis=1))
+        values = np.where(empty & against[:, None], self.best, values)
+        whole = ~np.isnan(values).any(axis=1)
+        _, patient = np.unique(self.patients[whole], return_inverse=True)
+        counts = np.bincount(patient)
+        means = [np.bincount(patient, weights=column) / counts for column in values[whole].T]
+        return np.stack(means, axis=1), len(np.unique(self.cases[whole]))
 
 
 def _cells(records: Sequence[Record], classes: Sequence[str]) -> dict[tuple[str, str], _Cell]:
