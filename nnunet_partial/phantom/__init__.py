@@ -1,1 +1,1 @@
-"""Draw synthetic echocardiography: anatomy, image formation and the files of public datasets."""
+"""Simulate echocardiography: anatomy, image formation and the files of public datasets."""

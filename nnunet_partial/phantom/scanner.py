@@ -134,8 +134,8 @@ def draw_heart(
     strength = _strength(rng, parts, scanner, theta)
     strength = _smooth(strength, scanner.blur * shape[0]) * _speckle(rng, rho, theta, scanner)
     echo = np.maximum(strength, 0.0) * _attenuation(rho, theta, scanner) + _haze(rng, rho, scanner)
-    grey = np.log1p(scanner.compression * echo) / np.log1p(scanner.compression)
-    image = np.clip(255.0 * scanner.gain * grey**scanner.gamma, 0, 255)
+    gray = np.log1p(scanner.compression * echo) / np.log1p(scanner.compression)
+    image = np.clip(255.0 * scanner.gain * gray**scanner.gamma, 0, 255)
     return np.where(sector, image, 0.0).astype(np.uint8), labels
 
 

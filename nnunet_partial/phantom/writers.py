@@ -282,13 +282,13 @@ def _write_video(path: Path, images: Bytes, fps: int) -> None:
     import av.video
 
     count, rows, cols = images.shape
-    grey = np.full((rows // 2, cols), 128, np.uint8)  # both chroma planes of YUV 4:2:0
+    gray = np.full((rows // 2, cols), 128, np.uint8)  # both chroma planes of YUV 4:2:0
     with av.open(str(path), "w", format="avi", options={"fflags": "+bitexact"}) as container:
         stream = container.add_stream("mjpeg", rate=fps, options={"qmin": "1", "qmax": "1", "flags": "+bitexact"})
         stream.width, stream.height, stream.pix_fmt = cols, rows, "yuvj420p"
         stream.codec_context.thread_count = 1
         for index in range(count):
-            frame = av.VideoFrame.from_ndarray(np.concatenate([images[index], grey]), format="yuvj420p")
+            frame = av.VideoFrame.from_ndarray(np.concatenate([images[index], gray]), format="yuvj420p")
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
 
