@@ -1,7 +1,7 @@
 """Base class of the dataset converters, and the items that a converter hands to the writer.
 
 A converter is a subclass of `DataSet`: it knows the names, labels and units of one public dataset, and yields
-`ConvertedCase`, `Skipped` and `Note`. `writer.convert` writes them. docs/how-to/extend.md shows how a converter is added.
+`ConvertedCase`, `Skipped` and `Note`. `writer.convert` writes them. docs/how-to/extend.md shows how to add one.
 """
 
 from __future__ import annotations

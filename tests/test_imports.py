@@ -37,7 +37,7 @@ LAYERS = {
     "report": {"errors", "utils", "labels", "dataset", "evaluation"},
     "training": {"errors", "utils", "labels", "dataset", "evaluation", "losses"},
     "trainers": {"losses", "training"},
-    "demo": {"errors", "utils", "labels", "dataset", "phantom"},
+    "demo": {"errors", "utils", "labels", "dataset", "phantom", "report"},
     "study": {"errors", "utils", "labels", "dataset", "dataset_conversion", "evaluation", "report"},
 }
 
