@@ -67,7 +67,7 @@ def ventricle(long: float, wide: float, base: float) -> tuple[Discs, float]:
     """Measures the discs of an ellipsoid cut off `base` mm below its center (0.5 mm pixels); also its volume in mL."""
     down, side = np.indices((240, 200)) * 0.5 - 55.0
     inside = (np.hypot(down / long, side / wide) <= 1) & (down <= base)
-    picture = measure_image(inside.astype(np.uint8), ("LV",), ("LV",), "ED", Scale.of((0.5, 0.5)))
+    picture = measure_image(inside.astype(np.uint8), ("LV",), ("LV",), "ED", Scale.from_spacing((0.5, 0.5)))
     return picture.discs[CAVITY], math.pi * wide**2 * (base + long - (base**3 + long**3) / (3 * long**2)) / 1000
 
 

@@ -1,23 +1,23 @@
-"""Errors that a user can act on: every message says what was found, what was expected and what to do next."""
+"""Define the errors that a user can act on: messages say what was found, what was expected and what to do next."""
 
 from __future__ import annotations
 
 
 class PartialLabelError(ValueError):
-    """A mistake in the data or in the call that the user can mend; the parent of all errors of this package."""
+    """Report a mistake in the data or in the call that the user can fix; the parent of all errors of this package."""
 
 
 class ManifestError(PartialLabelError):
-    """partial_labels.json is missing, broken, or contradicts the data set it lies in."""
+    """Report that partial_labels.json is missing, broken, or contradicts its dataset."""
 
 
 class SplitError(PartialLabelError):
-    """splits_final.json would leak a patient into validation, or does not fit the data set."""
+    """Report that splits_final.json would leak a patient into validation, or does not fit the dataset."""
 
 
 class ConversionError(PartialLabelError):
-    """A source data set, or one case of it, cannot be converted."""
+    """Report that a source dataset, or one case of it, cannot be converted."""
 
 
 class DatasetError(PartialLabelError):
-    """A nnU-Net data set folder is missing, ambiguous, incomplete or already there."""
+    """Report that the folder of an nnU-Net dataset is missing, ambiguous, incomplete or already exists."""

@@ -96,7 +96,7 @@ def test_json_keeps_the_order_of_keys_and_letters(tmp_path: Path) -> None:
         (b"\xff", "is not valid JSON"),
         (b"[" * 200_000, "is not valid JSON"),
         (b"9" * 5000, "is not valid JSON"),
-        (b'{"a": 1, "b": {"c": 1, "c": 2}}', "the key 'c' stands twice in one object"),
+        (b'{"a": 1, "b": {"c": 1, "c": 2}}', "duplicate key 'c' in one object"),
     ],
 )
 def test_json_that_cannot_be_used(tmp_path: Path, content: bytes, match: str) -> None:

@@ -113,7 +113,7 @@ def evaluate_case(task: Task) -> CaseResult:
 def _truth(task: Task, geometry: Geometry, array: NDArray[Any]) -> _Truth:
     values, spacing_mm = without_thin_axes(array, geometry.spacing_mm[::-1])
     counted = None if task.ignore_label is None else values != task.ignore_label
-    return _Truth(values, counted, Scale.of(spacing_mm, spacing_is_known(task.labels, geometry)))
+    return _Truth(values, counted, Scale.from_spacing(spacing_mm, spacing_is_known(task.labels, geometry)))
 
 
 def _readable(task: Task, path: Path, reference: Geometry) -> NDArray[Any] | str:

@@ -117,10 +117,10 @@ def _scale(reference: Path, labels: CaseLabels) -> Scale:
     try:
         geometry = header(reference)
     except OSError:
-        return Scale.of((1.0, 1.0), known=False)
+        return Scale.from_spacing((1.0, 1.0), known=False)
     shape = np.broadcast_to(np.uint8(0), geometry.size[::-1])
     _, spacing_mm = without_thin_axes(shape, geometry.spacing_mm[::-1])
-    return Scale.of(spacing_mm, spacing_is_known(labels, geometry))
+    return Scale.from_spacing(spacing_mm, spacing_is_known(labels, geometry))
 
 
 def mask_unknown(

@@ -1,4 +1,4 @@
-"""Reading and writing small files so that nobody ever sees half of one."""
+"""Read and write small files so that no half-written file is ever visible."""
 
 from __future__ import annotations
 
@@ -19,9 +19,15 @@ from nnunet_partial.errors import PartialLabelError
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path`, with the same ending, that becomes `path` when the block ends without an error.
+    """Give a temporary name that becomes `path` when the block ends without an error.
 
     The block must write the file. It is synced to disk before the rename: not even a power cut leaves half of it.
+
+    Args:
+        path: The file to write or replace; its folder is created.
+
+    Yields:
+        A name beside `path`, with the same ending.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=".tmp_", suffix="_" + path.name[-100:], dir=path.parent)
@@ -31,7 +37,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        # mkstemp makes files private; a data set is as readable as the user's other files
+        # mkstemp makes files private; a dataset is as readable as the user's other files
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     except BaseException:
@@ -40,9 +46,15 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def sync_to_disk(folder: Path) -> None:
-    """Has the system write to disk what it still holds in memory of all files on the disk that `folder` is on.
+    """Flush to disk all files on the file system that holds a folder.
 
-    Thousands of small files at once take it seconds, one by one minutes. Raises OSError where the disk refuses.
+    Thousands of small files at once take seconds, one by one minutes.
+
+    Args:
+        folder: Any folder on that file system.
+
+    Raises:
+        OSError: The disk refuses.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     if not hasattr(libc, "syncfs"):  # Linux has it; elsewhere all disks are written to
@@ -64,30 +76,48 @@ def _umask() -> int:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes `text` as UTF-8, whole or not at all."""
+    """Write text as UTF-8, whole or not at all.
+
+    Args:
+        path: The file to write or replace.
+        text: Its content.
+    """
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes JSON, indented, whole or not at all; keys keep their order."""
+    """Write indented JSON, whole or not at all; keys keep their order.
+
+    Args:
+        path: The file to write or replace.
+        content: Its content.
+    """
     write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
 def read_json(path: Path, error: type[PartialLabelError] = PartialLabelError) -> Any:
-    """The content of a JSON file.
+    """Read a JSON file.
 
-    Raises `error` where the file is missing, unreadable, not JSON, or holds the same key twice in one object (of which
-    Python's reader would silently drop the first).
+    Args:
+        path: The file.
+        error: Class of the error to raise.
+
+    Returns:
+        The content.
+
+    Raises:
+        PartialLabelError: The file is missing, unreadable, not JSON, or has a duplicate key in one object (of which
+            Python's reader would silently drop the first). Raised as `error`.
     """
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+        content: dict[str, Any] = {}
         for key, value in pairs:
-            if key in found:
-                raise error(f"{path}: the key {key!r} stands twice in one object. Remove one of them.")
-            found[key] = value
-        return found
+            if key in content:
+                raise error(f"{path}: duplicate key {key!r} in one object. Remove one of them.")
+            content[key] = value
+        return content
 
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=unique)
@@ -98,16 +128,32 @@ def read_json(path: Path, error: type[PartialLabelError] = PartialLabelError) ->
     except PartialLabelError:
         raise
     except (ValueError, RecursionError) as problem:  # not JSON, not UTF-8, a number of thousands of digits, ...
-        raise error(f"{path} is not valid JSON: {problem}. Mend it by hand or write it again.") from problem
+        raise error(f"{path} is not valid JSON: {problem}. Fix or recreate the file.") from problem
 
 
-def same_bytes(ours: Path, theirs: Path) -> bool:
-    """Whether two files hold the same; links to one file are not read. Raises OSError where one is not there."""
-    return ours.samefile(theirs) or filecmp.cmp(ours, theirs, shallow=False)
+def same_bytes(path: Path, other: Path) -> bool:
+    """Compare two files; links to the same file are not read.
+
+    Args:
+        path: A file.
+        other: Another. OSError where one of them is missing.
+
+    Returns:
+        Whether their bytes are the same.
+    """
+    return path.samefile(other) or filecmp.cmp(path, other, shallow=False)
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Hard-links `source` to `target` where the file system can, else copies it, atomically; replaces `target`."""
+    """Hard-link a file where the file system can, else copy it, atomically.
+
+    Args:
+        source: The existing file.
+        target: The new link or copy; replaced where it exists, its folder is created.
+
+    Raises:
+        OSError: Neither works.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     target.unlink(missing_ok=True)
     try:

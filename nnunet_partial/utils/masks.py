@@ -10,11 +10,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+Mask = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+
 
 @dataclass(frozen=True)
 class Scale:
-    """What one voxel measures. `spacing`: one number per array axis, in `distance_unit`; a voxel has `voxel_size`
-    `size_unit`. Where the pixel size is not known, both are counted in pixels (2-D) or voxels (3-D)."""
+    """Hold the physical size of a voxel. Without known spacing, sizes are counted in pixels (2-D) or voxels (3-D).
+
+    Attributes:
+        spacing: One number per array axis, in `distance_unit`.
+        distance_unit: mm, pixels or voxels.
+        voxel_size: Area or volume of a voxel, in `size_unit`.
+        size_unit: cm2, mL, pixels or voxels.
+    """
 
     spacing: tuple[float, ...]
     distance_unit: str
@@ -23,12 +32,20 @@ class Scale:
 
     @property
     def known(self) -> bool:
-        """Whether it measures, and does not count."""
+        """Return whether the spacing is known."""
         return self.distance_unit == "mm"
 
     @classmethod
-    def of(cls, spacing_mm: Sequence[float], known: bool = True) -> Scale:
-        """From the spacing along each axis in mm. 2-D: areas in cm2; 3-D: volumes in mL; not known: counts."""
+    def from_spacing(cls, spacing_mm: Sequence[float], known: bool = True) -> Scale:
+        """Build the scale of an image.
+
+        Args:
+            spacing_mm: Spacing along each array axis, in mm.
+            known: Whether the spacing is known.
+
+        Returns:
+            The scale: areas in cm2 (2-D) or volumes in mL (3-D); counts where the spacing is not known.
+        """
         flat = len(spacing_mm) < 3
         if not known:
             unit = "pixels" if flat else "voxels"
@@ -37,19 +54,20 @@ class Scale:
         return cls(spacing, "mm", math.prod(spacing) / (100.0 if flat else 1000.0), "cm2" if flat else "mL")
 
 
-Mask = NDArray[np.bool_]
-
-
-Floats = NDArray[np.float64]
-
-
 def surface_points(mask: Mask, spacing: Sequence[float]) -> Floats:
-    """Centres of the voxels on the outline of `mask` (*S), in the unit of `spacing` (one number per axis): (n, axes).
+    """Find the centers of the voxels on the surface of a mask.
 
-    On the outline is a voxel of the structure with a face neighbour (4 in 2-D, 6 in 3-D) that is not of it. Beyond the
-    border of the image nothing is of the structure: where the border cuts it, the cut is outline. So every structure
-    has a closed outline, and one that ends a pixel before the border is a pixel away from one that ends at it. Without
-    any voxel n is 0.
+    A voxel of the structure is on its surface where a face neighbor (4 in 2-D, 6 in 3-D) is not part of the structure.
+    Nothing beyond the border of the image is part of it: where the border cuts the structure, the cut is surface. So
+    every structure has a closed surface, and one that ends a pixel before the border is a pixel away from one that ends
+    at it.
+
+    Args:
+        mask: Mask of shape (*S).
+        spacing: One number per axis.
+
+    Returns:
+        Points of shape (n, axes), in the unit of `spacing`; n is 0 for an empty mask.
     """
     box = bounding_box(mask)
     if box is None:
@@ -68,7 +86,14 @@ def surface_points(mask: Mask, spacing: Sequence[float]) -> Floats:
 
 
 def bounding_box(mask: Mask) -> tuple[slice, ...] | None:
-    """The smallest box that holds all of `mask` (*S), one slice per axis; None where it is empty."""
+    """Find the smallest box that holds a mask.
+
+    Args:
+        mask: Mask of shape (*S).
+
+    Returns:
+        One slice per axis; None where the mask is empty.
+    """
     box = []
     for axis in range(mask.ndim):
         others = tuple(other for other in range(mask.ndim) if other != axis)
@@ -80,9 +105,17 @@ def bounding_box(mask: Mask) -> tuple[slice, ...] | None:
 
 
 def nearest(points: Floats, others: Floats) -> Floats:
-    """Distance of each of `points` (n, axes) to the nearest of `others` (m, axes): (n,). Both must have points.
+    """Compute the exact Euclidean distance of each point to the nearest of other points, by SciPy's k-d tree.
 
-    Exact Euclidean distances by SciPy's k-d tree (https://doi.org/10.1038/s41592-019-0686-2).
+    Args:
+        points: Points of shape (n, axes); at least one.
+        others: Points of shape (m, axes); at least one.
+
+    Returns:
+        Distances of shape (n,).
+
+    References:
+        https://doi.org/10.1038/s41592-019-0686-2
     """
     from scipy.spatial import KDTree
 

@@ -1,4 +1,4 @@
-"""The same work on many files, in several processes, with a progress bar."""
+"""Process many files in several processes, with a progress bar."""
 
 from __future__ import annotations
 
@@ -23,14 +23,20 @@ MIN_FILES_FOR_POOL = 64
 def parallel_map(
     function: Callable[[Item], Result], items: Sequence[Item], processes: int = 1, title: str | None = None
 ) -> Iterator[Result]:
-    """Yields `function(item)` for each item, in their order.
+    """Apply a function to each item.
 
-    `function` and the items must be picklable where `processes` is more than 1; few items are done without further
-    processes. `title`: what the progress bar is called; None shows none. An error in a process reaches the caller as it
-    is; a process that the system kills (memory) raises PartialLabelError.
+    Args:
+        function: Picklable where `processes` is more than 1.
+        items: Likewise. Few items are processed without further processes.
+        processes: How many processes work.
+        title: Title of the progress bar; None shows none.
+
+    Yields:
+        The results in the order of the items. An error in a process reaches the caller as it is; a process that the
+        system kills (memory) raises PartialLabelError.
     """
     results = (
-        _alone(function, items)
+        map(function, items)
         if processes <= 1 or len(items) < MIN_FILES_FOR_POOL
         else _pooled(function, items, processes)
     )
@@ -42,11 +48,6 @@ def parallel_map(
     yield from tqdm(results, total=len(items), desc=title, unit="file", mininterval=0.5)
 
 
-def _alone(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
-    for item in items:
-        yield function(item)
-
-
 def _pooled(function: Callable[[Item], Result], items: Sequence[Item], processes: int) -> Iterator[Result]:
     chunk = max(1, min(64, len(items) // (4 * processes)))
     # spawn, not fork: the caller may be a training, and a forked process inherits the locks of its threads
@@ -55,7 +56,7 @@ def _pooled(function: Callable[[Item], Result], items: Sequence[Item], processes
         yield from pool.map(function, items, chunksize=chunk)
     except BrokenProcessPool:
         raise PartialLabelError(
-            "A worker process was killed, probably for want of memory. Start again with fewer processes (-np)."
+            "A worker process was killed, probably because it ran out of memory. Use fewer processes (-np)."
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)
@@ -67,7 +68,7 @@ def _leave_interrupts_to_the_parent() -> None:
 
 
 def _end_with_the_parent() -> None:
-    """A pool's worker would otherwise wait for ever for work from a parent that was killed."""
+    """End with the parent: a worker would otherwise wait forever for work from a parent that was killed."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

@@ -1,4 +1,4 @@
-"""Runs commands as one would type them: shows each before it runs, its progress, and what went wrong if it failed."""
+"""Run shell commands: show each before it runs, its progress, and the end of its output if it fails."""
 
 from __future__ import annotations
 
@@ -17,16 +17,21 @@ from typing import Protocol
 
 from nnunet_partial.errors import PartialLabelError
 
-#: How tqdm draws a bar; such lines of a command's output are kept in its log only.
+#: A progress bar of tqdm; such lines of a command's output are kept in its log only.
 _BAR = re.compile(r"\d+%\|.*\|")
 _LAST_LINES = 30
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a command is, read from its output: `step` matches a line of each step, of which there are `total`.
+    """Describe how to read the progress of a command from its output.
 
-    A group in `step` is the number of steps done; without one the matching lines are counted.
+    Attributes:
+        title: Title of the progress bar.
+        step: Regular expression that matches a line of each step. A group in it is the number of steps done; without
+            one the matching lines are counted.
+        total: Number of steps.
+        unit: What a step is.
     """
 
     title: str
@@ -36,57 +41,88 @@ class Progress:
 
 
 class Display(Protocol):
-    """What the reader sees of a command's output."""
+    """Show a command's output to the user."""
 
-    def line(self, text: str) -> None: ...
+    def line(self, text: str) -> None:
+        """Take the next line of the output.
 
-    def close(self) -> None: ...
+        Args:
+            text: The line without its end.
+        """
+
+    def close(self) -> None:
+        """End the display."""
 
 
 class PlainDisplay:
-    """Shows the output, less the bars in it and the empty lines around them."""
+    """Show the output without progress bars and the empty lines around them."""
 
     def __init__(self, tell: Callable[[str], None]) -> None:
+        """Start at the beginning of the output.
+
+        Args:
+            tell: Gets each line.
+        """
         self._tell = tell
         self._begun = False
 
     def line(self, text: str) -> None:
+        """Show the line unless it is a progress bar.
+
+        Args:
+            text: The line without its end.
+        """
         self._begun = not _BAR.search(text) and (self._begun or bool(text))
         if self._begun:
             self._tell(f"  {text}".rstrip())
 
     def close(self) -> None:
-        pass
+        """Do nothing: all is shown."""
 
 
 class BarDisplay:
-    """Shows a bar instead of the output."""
+    """Show a progress bar instead of the output."""
 
     def __init__(self, progress: Progress) -> None:
+        """Start the bar at 0.
+
+        Args:
+            progress: How to read the output.
+        """
         from tqdm import tqdm
 
         self._step = re.compile(progress.step)
-        calm = 0.1 if sys.stderr.isatty() else 10.0  # a bar in a file is many lines
+        interval_s = 0.1 if sys.stderr.isatty() else 10.0  # a bar in a file is many lines
         self._bar = tqdm(
-            total=progress.total, desc=f"  {progress.title}", unit=progress.unit, mininterval=calm, miniters=1
+            total=progress.total, desc=f"  {progress.title}", unit=progress.unit, mininterval=interval_s, miniters=1
         )
 
     def line(self, text: str) -> None:
-        found = self._step.search(text)
-        if found:
-            self._bar.update((int(found[1]) if found.groups() else self._bar.n + 1) - self._bar.n)
+        """Advance the bar where the line is a step.
+
+        Args:
+            text: The line without its end.
+        """
+        match = self._step.search(text)
+        if match:
+            self._bar.update((int(match[1]) if match.groups() else self._bar.n + 1) - self._bar.n)
         else:
             self._bar.update(0)
 
     def close(self) -> None:
+        """Close the bar."""
         self._bar.close()
 
 
 @dataclass
 class Commands:
-    """Commands that share an environment: `variables` win over those of the user; None takes a variable away.
+    """Run commands that share an environment.
 
-    `logs`: the folder that keeps the whole output of each, numbered. `tell` gets every line that the reader shall see.
+    Attributes:
+        variables: Environment variables, which take precedence over those of the user; None unsets one.
+        logs: Folder for the whole output of each command, numbered.
+        tell: Gets every line that is shown to the user.
+        count: How many commands ran.
     """
 
     variables: Mapping[str, str | None]
@@ -95,16 +131,21 @@ class Commands:
     count: int = field(default=0, init=False)
 
     def exports(self) -> str:
-        """What is to be typed first in a shell of one's own."""
+        """Return the shell commands that set up the same environment."""
         lines = [f"export {name}={shlex.quote(value)}" for name, value in self.variables.items() if value is not None]
         lines += [f"unset {name}" for name, value in self.variables.items() if value is None and name in os.environ]
         return "\n".join([*lines, f'export PATH={shlex.quote(str(_programs()))}:"$PATH"'])
 
     def run(self, *command: str, progress: Progress | None = None, **variables: str) -> None:
-        """Runs one command to its end; `variables` are for it alone. A bar stands for its output where `progress` says
-        how to read it, else the output is shown.
+        """Run one command to its end.
 
-        Raises PartialLabelError where the program is missing, and, with the end of its output, where it fails.
+        Args:
+            *command: The program and its arguments.
+            progress: How to read its progress, for a bar; None shows its output.
+            **variables: Environment variables of this command alone.
+
+        Raises:
+            PartialLabelError: The program is missing, or it fails; then with the end of its output.
         """
         typed = " ".join([*(f"{name}={shlex.quote(value)}" for name, value in variables.items()), shlex.join(command)])
         self.tell(f"\n$ {typed}")
@@ -136,14 +177,14 @@ class Commands:
 
 
 def _programs() -> Path:
-    """Where pip puts the commands of this Python; under `make` it is not on the PATH."""
+    """Return the folder in which pip puts the commands of this Python; under `make` it is not on the PATH."""
     return Path(sys.executable).parent
 
 
 def _follow(
     command: Sequence[str], environment: Mapping[str, str], log: Path, typed: str, display: Display
 ) -> tuple[int, list[str]]:
-    """Runs a command, its output line by line to `log` and `display`. Returns the exit code and the last lines."""
+    """Run a command, its output line by line to `log` and `display`; return the exit code and the last lines."""
     last = deque[str](maxlen=_LAST_LINES)
     log.parent.mkdir(parents=True, exist_ok=True)
     with (

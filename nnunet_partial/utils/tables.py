@@ -1,4 +1,4 @@
-"""Reading the tables (CSV) that come with a data set, in whatever dialect a spreadsheet program left them."""
+"""Read the tables (CSV) that come with a dataset, in whatever dialect a spreadsheet program left them."""
 
 from __future__ import annotations
 
@@ -14,12 +14,23 @@ Row = dict[str, str]
 
 
 def read_table(path: Path, required: Sequence[str], optional: Sequence[str] = ()) -> Iterator[tuple[int, Row]]:
-    """Yields (line number, row) for each row that is not empty; a row maps column names to stripped text.
+    """Read the rows of a table that are not empty.
 
-    Columns are found by name, whatever their case and order, and named as in `required` and `optional` where they are
-    among these; a cell that is missing is "". Separator (comma, semicolon, tab) and encoding (UTF-8, UTF-16, with or
-    without BOM) are found by themselves. Raises ConversionError where the file is missing, unreadable, lacks a required
-    column, has one of these columns twice, or where a row has more cells than there are columns.
+    Columns are found by name, whatever their case and order. Separator (comma, semicolon, tab) and encoding (UTF-8,
+    UTF-16, with or without BOM) are detected.
+
+    Args:
+        path: The file.
+        required: Columns that must be there.
+        optional: Columns that may be there.
+
+    Yields:
+        Line number and row. A row maps column names, spelled as in `required` and `optional`, to stripped text; a
+        missing cell is "".
+
+    Raises:
+        ConversionError: The file is missing or unreadable, lacks a required column, has one of these columns more than
+            once, or a row has more cells than there are columns.
     """
     try:
         with path.open(newline="", encoding=_encoding(path), errors="surrogateescape") as file:
@@ -44,7 +55,7 @@ def _encoding(path: Path) -> str:
 
 
 def _columns(path: Path, header: Sequence[str], required: Sequence[str], optional: Sequence[str]) -> list[str]:
-    """The names of the columns, those that are asked for spelt so; none for what stands after the last name."""
+    """Return the names of the columns, spelled as asked for, up to the last one with a name."""
     spelling = {name.casefold(): name for name in (*required, *optional)}
     names = [spelling.get(name.strip().casefold(), name.strip()) for name in header]
     while names and not names[-1]:
@@ -55,17 +66,18 @@ def _columns(path: Path, header: Sequence[str], required: Sequence[str], optiona
             f"{printable(str(path))} has no column {format_names(missing)}; "
             f"its columns are: {printable(format_names(names)) if any(names) else 'none, the file is empty'}."
         )
-    twice = {name for name in spelling.values() if names.count(name) > 1}
-    if twice:
-        raise ConversionError(f"{printable(str(path))} has the column {format_names(twice)} more than once.")
+    repeated = {name for name in spelling.values() if names.count(name) > 1}
+    if repeated:
+        raise ConversionError(f"{printable(str(path))} has the column {format_names(repeated)} more than once.")
     return names
 
 
 def _filled(path: Path, line: int, cells: Sequence[str], columns: int) -> list[str]:
-    """A row, stripped, with as many cells as there are columns.
+    """Return a row, stripped, with as many cells as there are columns.
 
-    Raises ConversionError where there is text in a cell beyond the last column: a comma without quotes has moved what
-    follows it by a column, and a patient would stand where nobody looks.
+    Raises:
+        ConversionError: There is text beyond the last column: a comma without quotes has moved what follows it by a
+            column.
     """
     row = [cell.strip() for cell in cells]
     if any(row[columns:]):
@@ -77,7 +89,14 @@ def _filled(path: Path, line: int, cells: Sequence[str], columns: int) -> list[s
 
 
 def parse_number(text: str) -> float | None:
-    """The finite number that `text` says, with a point or (as some spreadsheets write) a comma; else None."""
+    """Parse a number with a decimal point or, as some spreadsheets write, a comma.
+
+    Args:
+        text: The text of a cell.
+
+    Returns:
+        The number; None where the text is not a finite number.
+    """
     try:
         value = float(text.replace(",", ".") if "." not in text else text)
     except ValueError:
@@ -86,6 +105,13 @@ def parse_number(text: str) -> float | None:
 
 
 def parse_int(text: str) -> int | None:
-    """The whole number that `text` says, also written as 46.0; else None."""
+    """Parse an integer, also written as 46.0.
+
+    Args:
+        text: The text of a cell.
+
+    Returns:
+        The integer; None where the text is not one.
+    """
     value = parse_number(text)
     return int(value) if value is not None and value.is_integer() else None

@@ -1,6 +1,6 @@
-"""Which versions of which programs made a number; asked without importing them.
+"""Collect the versions of the packages that results depend on, and locate this package's trainers.
 
-Where nnU-Net finds the trainers of this package.
+No package is imported for that.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ PACKAGES = ("nnunetv2", "torch", "numpy", "scipy", "statsmodels", "SimpleITK")
 
 
 def versions() -> dict[str, str]:
-    """Version by name, Python included; "not installed" for what is not."""
-    found = {"nnunet-partial": nnunet_partial.__version__}
+    """Return the version of each package and of Python, by name; "not installed" for a package that is not."""
+    by_name = {"nnunet-partial": nnunet_partial.__version__}
     for package in PACKAGES:
         try:
-            found[package] = metadata.version(package)
+            by_name[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    return {**found, "python": platform.python_version()}
+            by_name[package] = "not installed"
+    return {**by_name, "python": platform.python_version()}
 
 
 def trainers_folder() -> Path:
-    """The folder that the environment variable `nnUNet_extTrainer` must name."""
+    """Return the folder that the environment variable `nnUNet_extTrainer` must name."""
     return Path(nnunet_partial.__file__).resolve().parent / "trainers"

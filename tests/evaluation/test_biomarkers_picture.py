@@ -30,7 +30,7 @@ TILTS = range(0, 360, 15)
 
 
 def measured(labels: NDArray, phase: str = "ED", spacing: tuple[float, float] = FINE) -> ImageMeasurements:
-    return measure_image(labels, CLASSES, CLASSES, phase, Scale.of(spacing))
+    return measure_image(labels, CLASSES, CLASSES, phase, Scale.from_spacing(spacing))
 
 
 def volume_ml(picture: ImageMeasurements, part: str = CAVITY) -> float:
@@ -139,7 +139,7 @@ def test_a_ventricle_wider_than_long_needs_an_atrium_or_a_wall(tilt: int) -> Non
     heart = Bullet(35, 26, 10, wall=8, atrium=(30, 20), tilt_deg=tilt)
     labels = heart.labels(SHAPE, FINE, MIDDLE)
     for guides in (("LV", "LA"), ("LV", "MYO")):
-        picture = measure_image(labels, CLASSES, CLASSES, "ED", Scale.of(FINE), guides)
+        picture = measure_image(labels, CLASSES, CLASSES, "ED", Scale.from_spacing(FINE), guides)
         assert volume_ml(picture) == pytest.approx(heart.cavity_ml, rel=0.02)
         assert picture.discs[CAVITY].length == pytest.approx(45, rel=0.02)
 
@@ -169,7 +169,7 @@ def test_right_or_no_value_at_any_ratio_of_width_and_length(
         for tilt in (0, 50, 235):
             heart = cut_bullet(ratio, cut, tilt)
             labels = heart.labels(shape, spacing, (77, 77))
-            picture = measure_image(labels, CLASSES, CLASSES, "ED", Scale.of(spacing), guides)
+            picture = measure_image(labels, CLASSES, CLASSES, "ED", Scale.from_spacing(spacing), guides)
             if guide is None and ratio > 0.9 and CAVITY not in picture.discs:
                 assert "its long axis cannot be told" in picture.why_not[CAVITY]
             elif guide is None and ratio > 1:
@@ -188,7 +188,8 @@ def test_alone_a_ventricle_46_mm_long_and_wider_has_no_value(width: int, true_ml
     labels = heart.labels(SHAPE, FINE, (80.0, 65.0))
     assert heart.cavity_ml == pytest.approx(true_ml, abs=0.05)
     assert (
-        "its long axis cannot be told" in measure_image(labels, CLASSES, ("LV",), "ED", Scale.of(FINE)).why_not[CAVITY]
+        "its long axis cannot be told"
+        in measure_image(labels, CLASSES, ("LV",), "ED", Scale.from_spacing(FINE)).why_not[CAVITY]
     )
     assert volume_ml(measured(labels)) == pytest.approx(true_ml, rel=0.02)  # the atrium tells
 
@@ -197,12 +198,12 @@ def test_a_closed_ellipse_is_measured_along_its_longer_axis_and_that_is_said() -
     """Nothing tells 56 x 70 mm from 70 x 56 mm: as a ventricle is, 4/3 pi 35 28^2 = 114.9 mL. 63 x 70 mm: no value."""
     for tilt in TILTS:
         picture = measure_image(
-            Bullet(35, 28, tilt_deg=tilt).labels(SHAPE, FINE, MIDDLE), CLASSES, ("LV",), "ED", Scale.of(FINE)
+            Bullet(35, 28, tilt_deg=tilt).labels(SHAPE, FINE, MIDDLE), CLASSES, ("LV",), "ED", Scale.from_spacing(FINE)
         )
         assert volume_ml(picture) == pytest.approx(114.9, rel=0.02)
         assert "the longer is taken" in picture.notes["LV"]
     round_one = Bullet(35, 31.5).labels(SHAPE, FINE, MIDDLE)
-    assert CAVITY not in measure_image(round_one, CLASSES, ("LV",), "ED", Scale.of(FINE)).discs
+    assert CAVITY not in measure_image(round_one, CLASSES, ("LV",), "ED", Scale.from_spacing(FINE)).discs
 
 
 def test_a_bent_slanting_or_uneven_ventricle_keeps_its_value_alone() -> None:
@@ -217,14 +218,14 @@ def test_a_bent_slanting_or_uneven_ventricle_keeps_its_value_alone() -> None:
         side = side - bow * 70 * (down / 70) ** 2
         wide = 35 * ratio * np.where(side > 0, 1 + uneven, 1 - uneven)
         inside = (np.hypot(down / half, side / wide) <= 1) & (down <= cut * half + math.tan(math.radians(slant)) * side)
-        picture = measure_image(inside.astype(np.uint8), CLASSES, ("LV",), "ED", Scale.of((0.7, 0.7)))
+        picture = measure_image(inside.astype(np.uint8), CLASSES, ("LV",), "ED", Scale.from_spacing((0.7, 0.7)))
         assert CAVITY in picture.discs, number
 
 
 def test_a_wall_around_the_base_or_a_far_atrium_is_named() -> None:
     labels = Bullet(42, 20, 15, tilt_deg=0).labels(SHAPE, FINE, MIDDLE)
     labels[161:190, 90:170] = 2  # below the base
-    why_not = measure_image(labels, CLASSES, CLASSES, "ED", Scale.of(FINE), guides=()).why_not
+    why_not = measure_image(labels, CLASSES, CLASSES, "ED", Scale.from_spacing(FINE), guides=()).why_not
     assert why_not[OUTER].startswith("MYO lies around the base of LV")
     labels = np.zeros(SHAPE, np.uint8)
     labels[20:60, 20:40], labels[100:200, 50:150] = 1, 2  # 800 pixels, and 10,000 elsewhere
@@ -300,9 +301,11 @@ def test_shapes_without_a_long_axis_are_named() -> None:
 
 def test_only_what_was_drawn_is_measured() -> None:
     labels = Bullet(42, 20, 15, wall=8, atrium=(30, 18)).labels(SHAPE, FINE, (60.0, 65.0))
-    picture = measure_image(labels, CLASSES, ("LV",), "ED", Scale.of(FINE))
+    picture = measure_image(labels, CLASSES, ("LV",), "ED", Scale.from_spacing(FINE))
     assert (list(picture.discs), picture.areas, picture.why_not) == ([CAVITY], {}, {})
-    picture = measure_image(labels, CLASSES, ("LA",), "ES", Scale.of(FINE))  # an atrium's axis begins at a ventricle
+    picture = measure_image(
+        labels, CLASSES, ("LA",), "ES", Scale.from_spacing(FINE)
+    )  # an atrium's axis begins at a ventricle
     assert (picture.discs, list(picture.areas)) == ({}, [LA_AREA])
 
 

@@ -24,7 +24,7 @@ def compared(a: Sequence[float], b: Sequence[float], metric: str = "dice") -> Ro
             dice, distance = (value, 1.0) if metric == "dice" else (1.0, value)
             measured = Measured(Counts(1, 0, 0, 9), dice, 1, 1, 1, 1, distance, distance, distance, 1, 1)
             subject = Subject(f"p{patient}", "x", f"p{patient}")
-            records.append(Record(model, subject, "LV", "annotated", measured, Scale.of((1.0, 1.0)), 2))
+            records.append(Record(model, subject, "LV", "annotated", measured, Scale.from_spacing((1.0, 1.0)), 2))
     (row,) = [row for row in compare_models(records, ["LV"]) if row["metric"] == metric]
     return row
 

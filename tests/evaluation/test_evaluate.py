@@ -419,7 +419,7 @@ BAD = {
     "cut off": "a_p1_ED: .* of p cannot be read: .*cut off",
     "no image": "a_p1_ED: the prediction of p cannot be read",
     "reference": "a_p1_ED: the reference cannot be read",
-    "undeclared": "a_p1_ED: LA drawn, .* annotated: LV, MYO",
+    "undeclared": "a_p1_ED: LA present, .* annotated: LV, MYO",
     "no entry": "1 .* no entry in partial_labels.json: a_p1_ED",
 }
 

@@ -58,7 +58,7 @@ def test_a_square_beside_itself() -> None:
     the column that lies inside the other are one column, 0.5 mm, from the other outline; 6 lie on it.
     """
     truth, predicted = block((9, 9), (2, 6), (2, 6)), block((9, 9), (2, 6), (3, 7))
-    found = measure(predicted, truth, Scale.of((2.0, 0.5)), tolerance=0.4)
+    found = measure(predicted, truth, Scale.from_spacing((2.0, 0.5)), tolerance=0.4)
     assert (found.counts.tp, found.counts.fp, found.counts.fn, found.counts.tn) == (12, 4, 4, 81 - 20)
     assert (found.dice, found.iou, found.precision, found.recall) == (24 / 32, 12 / 20, 12 / 16, 12 / 16)
     assert (found.hausdorff, found.hd95, found.assd, found.surface_dice) == (0.5, 0.5, 0.25, 0.5)
@@ -69,7 +69,7 @@ def test_a_square_beside_itself() -> None:
 def test_hd95_is_the_larger_of_both_percentiles_and_assd_is_over_all_outline_points() -> None:
     """Truth: 20 pixels in a row. Prediction: its first pixel only. One way 0; the other way 0, 1, ..., 19."""
     truth, predicted = block((3, 22), (1, 2), (0, 20)), block((3, 22), (1, 2), (0, 1))
-    found = measure(predicted, truth, Scale.of((1.0, 1.0)), tolerance=4)
+    found = measure(predicted, truth, Scale.from_spacing((1.0, 1.0)), tolerance=4)
     assert found.hausdorff == 19
     assert found.hd95 == pytest.approx(0.95 * 19)
     assert found.assd == pytest.approx(sum(range(20)) / 21)
@@ -78,7 +78,7 @@ def test_hd95_is_the_larger_of_both_percentiles_and_assd_is_over_all_outline_poi
 
 def test_a_volume() -> None:
     truth, predicted = block((6, 8, 8), (1, 5), (2, 6), (2, 6)), block((6, 8, 8), (1, 3), (2, 6), (2, 6))
-    found = measure(predicted, truth, Scale.of((5.0, 1.0, 2.0)), tolerance=0)
+    found = measure(predicted, truth, Scale.from_spacing((5.0, 1.0, 2.0)), tolerance=0)
     assert found.dice == 2 * 32 / (32 + 64)
     assert found.reference_size == pytest.approx(64 * 10 / 1000)  # mL
     assert found.size_difference == pytest.approx(-32 * 10 / 1000)
@@ -123,14 +123,14 @@ def test_warped_ellipses_agree_in_both_precisions_with_exact_integers(seed: int)
 
 
 def test_units() -> None:
-    flat, solid = Scale.of((0.5, 0.5)), Scale.of((1.0, 1.0, 1.0))
+    flat, solid = Scale.from_spacing((0.5, 0.5)), Scale.from_spacing((1.0, 1.0, 1.0))
     assert (flat.distance_unit, flat.size_unit, flat.voxel_size) == ("mm", "cm2", 0.0025)
     assert (solid.distance_unit, solid.size_unit, solid.voxel_size) == ("mm", "mL", 0.001)
 
 
 @pytest.mark.parametrize(("spacing", "unit"), [((0.5, 1.3), "pixels"), ((1.0, 2.0, 3.0), "voxels")])
 def test_where_the_pixel_size_is_not_known_everything_is_counted(spacing: tuple[float, ...], unit: str) -> None:
-    assert Scale.of(spacing, known=False) == Scale((1.0,) * len(spacing), unit, 1.0, unit)
+    assert Scale.from_spacing(spacing, known=False) == Scale((1.0,) * len(spacing), unit, 1.0, unit)
 
 
 # ---- empty cases -----------------------------------------------------------------------------------------------------
@@ -152,13 +152,13 @@ EMPTY = {
 @pytest.mark.parametrize("outcome", EMPTY)
 def test_every_empty_case_has_its_convention(outcome: str) -> None:
     predicted, truth, expected = EMPTY[outcome]
-    found = measure(predicted, truth, Scale.of((1.0, 1.0), known=False), tolerance=1)
+    found = measure(predicted, truth, Scale.from_spacing((1.0, 1.0), known=False), tolerance=1)
     assert found.counts.outcome == outcome
     assert {metric: getattr(found, metric) for metric in METRICS} == pytest.approx(expected, nan_ok=True)
 
 
 def test_found_but_nowhere_near_is_still_found_with_dice_0() -> None:
-    found = measure(block((9, 9), (0, 2), (0, 2)), block((9, 9), (6, 8), (0, 2)), Scale.of((1.0, 1.0)), 1)
+    found = measure(block((9, 9), (0, 2), (0, 2)), block((9, 9), (6, 8), (0, 2)), Scale.from_spacing((1.0, 1.0)), 1)
     assert (found.counts.outcome, found.dice, found.precision, found.recall, found.hausdorff) == (FOUND, 0, 0, 0, 6)
 
 
@@ -169,7 +169,7 @@ def test_where_the_border_cuts_a_structure_the_cut_is_outline() -> None:
     """A structure that fills the picture has its frame as outline; one that ends a row before it is a row away."""
     everything, less = np.ones((5, 6), bool), block((5, 6), (1, 5), (0, 6))
     assert len(surface_points(everything, (1, 1))) == 2 * 5 + 2 * 6 - 4
-    found = measure(less, everything, Scale.of((2.0, 1.0)), tolerance=1)
+    found = measure(less, everything, Scale.from_spacing((2.0, 1.0)), tolerance=1)
     assert found.hausdorff == 2.0
 
 
@@ -205,22 +205,22 @@ def test_ignored_voxels_count_nowhere() -> None:
     """Rows 0 to 2 of a prediction that fills all; the truth is row 3; rows 0 and 1 are ignored: row 2 is wrong."""
     predicted, truth, counted = block((6, 4), (0, 4), (0, 4)), block((6, 4), (3, 4), (0, 4)), np.ones((6, 4), bool)
     counted[:2] = False
-    found = measure(predicted, truth, Scale.of((1.0, 1.0)), 1, counted)
+    found = measure(predicted, truth, Scale.from_spacing((1.0, 1.0)), 1, counted)
     assert (found.counts.tp, found.counts.fp, found.counts.fn, found.counts.tn) == (4, 4, 0, 8)
     assert (found.dice, found.hausdorff) == (8 / 12, 1)
 
 
 def test_shapes_must_fit() -> None:
     with pytest.raises(ValueError, match=r"shapes \(2, 3\) and \(3, 2\)"):
-        measure(np.ones((2, 3), bool), np.ones((3, 2), bool), Scale.of((1.0, 1.0)), 1)
+        measure(np.ones((2, 3), bool), np.ones((3, 2), bool), Scale.from_spacing((1.0, 1.0)), 1)
     with pytest.raises(ValueError, match=r"3 spacing\(s\)"):
-        measure(np.ones((2, 3), bool), np.ones((2, 3), bool), Scale.of((1.0, 1.0, 1.0)), 1)
+        measure(np.ones((2, 3), bool), np.ones((2, 3), bool), Scale.from_spacing((1.0, 1.0, 1.0)), 1)
 
 
 def test_masks_are_not_changed() -> None:
     predicted, truth = random_masks(1, 2)
     copies = predicted.copy(), truth.copy()
-    measure(predicted, truth, Scale.of((1.0, 1.0)), 1, np.zeros_like(truth))
+    measure(predicted, truth, Scale.from_spacing((1.0, 1.0)), 1, np.zeros_like(truth))
     assert (predicted == copies[0]).all()
     assert (truth == copies[1]).all()
 
@@ -281,7 +281,7 @@ def test_as_simpleitk(spacing: tuple[float, ...], seed: int) -> None:
     predicted, truth = random_masks(100 + seed, len(spacing))
     theirs = sitk.HausdorffDistanceImageFilter()
     theirs.Execute(contour(predicted, spacing), contour(truth, spacing))
-    found = measure(predicted, truth, Scale.of(spacing), 1)
+    found = measure(predicted, truth, Scale.from_spacing(spacing), 1)
     assert found.hausdorff == pytest.approx(theirs.GetHausdorffDistance(), rel=1e-5)
     overlap = sitk.LabelOverlapMeasuresImageFilter()
     overlap.Execute(*(sitk.GetImageFromArray(mask.astype(np.uint8)) for mask in (predicted, truth)))
@@ -296,7 +296,7 @@ def test_as_simpleitk(spacing: tuple[float, ...], seed: int) -> None:
 def test_what_must_hold_for_any_masks(seed: int, axes: int, step: float) -> None:
     one, other = random_masks(seed, axes)
     spacing = (step, 1.0, 0.5)[:axes]
-    there, back = (measure(*pair, Scale.of(spacing), 1.5) for pair in ((one, other), (other, one)))
+    there, back = (measure(*pair, Scale.from_spacing(spacing), 1.5) for pair in ((one, other), (other, one)))
     for metric in ("dice", "iou", "surface_dice", "hausdorff", "hd95", "assd"):
         assert getattr(there, metric) == pytest.approx(getattr(back, metric), nan_ok=True)
     assert there.precision == pytest.approx(back.recall, nan_ok=True)
@@ -305,7 +305,7 @@ def test_what_must_hold_for_any_masks(seed: int, axes: int, step: float) -> None
         assert there.assd <= there.hausdorff
         assert there.hd95 <= there.hausdorff
         assert there.iou == pytest.approx(there.dice / (2 - there.dice))
-        doubled = measure(one, other, Scale.of(tuple(2 * s for s in spacing)), 3.0)
+        doubled = measure(one, other, Scale.from_spacing(tuple(2 * s for s in spacing)), 3.0)
         assert doubled.assd == pytest.approx(2 * there.assd)
         assert doubled.surface_dice == pytest.approx(there.surface_dice)
 

@@ -80,7 +80,7 @@ def records(model: str, hd95: dict[str, list[float]]) -> list[Record]:
         for number, value in enumerate(values):
             measured = Measured(Counts(1, 0, 0, 9), 1, 1, 1, 1, 1, value, value, value, 1, 1)
             subject = Subject(f"{patient}_{number}", "a", patient)
-            found.append(Record(model, subject, "LV", "annotated", measured, Scale.of((1.0, 1.0)), 1))
+            found.append(Record(model, subject, "LV", "annotated", measured, Scale.from_spacing((1.0, 1.0)), 1))
     return found
 
 
