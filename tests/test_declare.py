@@ -130,7 +130,7 @@ def test_a_table_of_a_spreadsheet_program(raw: Path, tmp_path: Path) -> None:
         ("siteB_001,kidney", "siteB_001,spleen", "line 5, case 'siteB_001': spleen: "),
         ("siteB_001,kidney,,siteB,carl\n", "", "1 case(s) have no row: siteB_001"),
         ("siteB_001", "siteC_001", "line 5, case 'siteC_001': there is no image"),
-        ("siteB_002", "siteB_001", "line 6, case 'siteB_001': stands in the table twice"),
+        ("siteB_002", "siteB_001", "line 6, case 'siteB_001': has two rows"),
         ("siteB_001,kidney,,", "siteB_001,kidney,kidney,", "case 'siteB_001': declares kidney both annotated and"),
         ("siteB_001,kidney", "siteB_001,liver", "siteB_001: kidney present, but declared as annotated"),
         ("case,annotated", "case,drawn", "has no column annotated"),
@@ -257,9 +257,9 @@ def test_a_guess_is_shown_and_taken_with_yes(raw: Path, capsys: pytest.CaptureFi
     assert declared(dataset) == TWO_SITES
     shown = capsys.readouterr().out.splitlines()
     # siteA_003 shows no kidney: it may be empty there, since others of its site have it drawn
-    drawn = ("liver (drawn in 3)", "kidney (drawn in 2)", "left lung (drawn in 2)")
+    drawn = ("liver (in 3)", "kidney (in 2)", "left lung (in 2)")
     assert says("siteA: 3 case(s)", *drawn, "unknown: nothing") in shown
-    assert says("siteB: 2 case(s)", "annotated: kidney (drawn in 2)", "unknown: liver, left lung") in shown
+    assert says("siteB: 2 case(s)", "annotated: kidney (in 2)", "unknown: liver, left lung") in shown
 
 
 @pytest.mark.parametrize(
@@ -409,8 +409,8 @@ def test_a_volume_data_set_that_was_planned_before_is_declared_and_trained(tmp_p
     project.must("nnUNetv2_plan_and_preprocess", "-d", "221", "-c", "3d_fullres", "-np", "1", "-npfp", "1")
     shrink(project.preprocessed(name) / "nnUNetPlans.json", "3d_fullres", batch_size=2)
     said = project.must("nnunet_partial", "declare", "-d", "221", "--from-masks", "--yes")
-    assert says("a: 4 case(s)", "LV (drawn in 4), MYO (drawn in 4)", "unknown: nothing") in said.splitlines()
-    assert "b: 4 case(s), annotated: LV (drawn in 4); unknown: MYO" in said
+    assert says("a: 4 case(s)", "LV (in 4), MYO (in 4)", "unknown: nothing") in said.splitlines()
+    assert "b: 4 case(s), annotated: LV (in 4); unknown: MYO" in said
     trained = project.train("221", "3d_fullres", "all", "-tr", "nnUNetTrainerMarginal", nnUNet_partial_epochs="1")
     rows = [" ".join(line.split()) for line in trained.splitlines()]
     assert "b 4 / 0 / 0 0 / 0 / 4" in rows  # domain, LV, MYO: annotated / absent / unknown

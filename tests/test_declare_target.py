@@ -48,7 +48,7 @@ def test_labels_drawn_after_preprocessing(preprocessed: Path, capsys: pytest.Cap
     assert main(DECLARE) == 1
     assert snapshot(preprocessed.parents[1]) == before
     said = capsys.readouterr().err
-    assert said == says("Dataset220_Echo", "2 case(s) have other label files: B_1, B_2", "Preprocess it")
+    assert said == says("Dataset220_Echo", "2 case(s) have other label files: B_1, B_2", "preprocess it again")
     assert said.endswith("Then declare.\n")
     shutil.rmtree(preprocessed / "gt_segmentations")  # what nnU-Net's preprocessing puts there again
     shutil.copytree(raw / "labelsTr", preprocessed / "gt_segmentations")
@@ -62,7 +62,7 @@ def test_a_folder_that_is_closed(
     raw = raw_of(preprocessed).folder
     monkeypatch.setattr(os, "access", lambda path, _: Path(path) != raw)
     assert main(DECLARE) == 1
-    assert capsys.readouterr().err == says("declare: Nothing may be written", f"{raw}, where partial_labels.json")
+    assert capsys.readouterr().err == says("declare:", f"{raw} is not writable", "partial_labels.json")
 
 
 def test_what_stands_in_the_way_of_the_file(preprocessed: Path, capsys: pytest.CaptureFixture[str]) -> None:

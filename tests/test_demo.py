@@ -318,16 +318,16 @@ def test_network_with_few_stages_keeps_them(tmp_path: Path) -> None:
 
 
 def test_patch_that_cannot_be_halved(tmp_path: Path) -> None:
-    with pytest.raises(PartialLabelError, match=r"10 pixels along axis 1; .* multiple of 4"):
+    with pytest.raises(PartialLabelError, match=r"10 along axis 1 .* by 4"):
         add_small_configuration(plans(tmp_path), "tiny", features=(4, 8, 16), patch_size=(8, 10))
 
 
 @pytest.mark.parametrize(
     ("sizes", "said"),
     [
-        ({"patch_size": (96,)}, "the patch is 96; expected 2 numbers"),
-        ({"patch_size": (96, 96, 96)}, "the patch is 96 96 96; expected 2 numbers"),
-        ({"patch_size": (0, 96)}, "patch: 0 96; expected whole numbers above 0"),
+        ({"patch_size": (96,)}, "patch size 96: expected 2 numbers"),
+        ({"patch_size": (96, 96, 96)}, "patch size 96 96 96: expected 2 numbers"),
+        ({"patch_size": (0, 96)}, "patch: 0 96; expected integers above 0"),
         ({"batch_size": -3}, "batch: -3; expected"),
         ({"features": (16, 0)}, "features: 16 0; expected"),
     ],

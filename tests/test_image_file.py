@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from nnunet_partial.dataset.images import inspect_image, read_array, require_whole_nifti
+from nnunet_partial.dataset.images import (
+    NiftiHeader,
+    inspect_image,
+    parse_nifti_header,
+    read_array,
+    require_whole_nifti,
+)
 
 
 def test_values_outlive_the_image_they_were_read_from(tmp_path: Path) -> None:
@@ -53,3 +59,17 @@ def test_each_number_of_a_nifti_file_is_looked_at(tmp_path: Path, dtype: str, of
         require_whole_nifti(tmp_path / "a.nii")
     (tmp_path / "a.nii").write_bytes(bytes(header) + before + np.zeros_like(pixels).tobytes() + no_number)
     require_whole_nifti(tmp_path / "a.nii")
+
+
+@pytest.mark.parametrize("order", "<>")
+def test_a_nifti_header_in_either_byte_order(order: str) -> None:
+    start = bytearray(348)
+    struct.pack_into(order + "i", start, 0, 348)
+    struct.pack_into(order + "8h", start, 40, 3, 5, 4, 2, 1, 1, 1, 1)
+    struct.pack_into(order + "2h", start, 70, 16, 32)  # float32
+    struct.pack_into(order + "4f", start, 76, 1, 0.25, 0.5, 1)
+    struct.pack_into(order + "3f", start, 108, 352, 2, -1)
+    start[344:348] = b"n+1\0"
+    parsed = parse_nifti_header(bytes(start))
+    assert parsed == NiftiHeader(order, 3, (5, 4, 2, 1, 1, 1, 1), 16, 32, (0.25, 0.5), 352, 2, -1, single_file=True)
+    assert parse_nifti_header(bytes(348)) is None

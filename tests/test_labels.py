@@ -395,3 +395,17 @@ def test_regions_and_ignore() -> None:
     assert not has_regions({})
     assert ignore_label(labels(LV=1, ignore=2)) == 2
     assert ignore_label(labels(LV=1)) is None
+
+
+def test_classes_that_no_case_is_annotated_for() -> None:
+    manifest = Manifest(
+        {"a": CaseLabels(("LV",), absent=("RV",)), "b": CaseLabels(("MYO",))}, (("c_*", CaseLabels(())),)
+    )
+    assert manifest.annotated_classes(["a", "b", "c_1", "not there"]) == {"LV", "MYO"}
+    assert manifest.classes_without_annotation(["a", "c_1"], ("RV", "LV", "MYO")) == ["RV", "MYO"]  # absent is no label
+    assert manifest.classes_without_annotation([], ("LV",)) == ["LV"]
+
+
+def test_an_entry_of_a_converted_case_leaves_out_what_is_not_given() -> None:
+    labels = CaseLabels.from_fields(["LV"], domain="x", patient="p", info={"ef": None, "frame": 0, "split": None})
+    assert labels.to_json() == {"annotated": ["LV"], "domain": "x", "patient": "p", "frame": 0}

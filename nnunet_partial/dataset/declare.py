@@ -1,10 +1,7 @@
-"""Saying what was annotated in a data set that is in nnU-Net's format already: its `partial_labels.json`, checked.
+"""Declare what was annotated in a dataset that is already in nnU-Net's format: check and write its manifest.
 
-The answer comes from a table, from patterns over the names of the cases, or is guessed from the label files.
-
-Where the manifest of a data set goes, the raw and the preprocessed folder, and what speaks against writing it.
-
-Who trains and who is tested: what was declared, against the folders in which the cases and the folds lie.
+The manifest comes from a table, from patterns over case identifiers, or is inferred from the label files (see
+`declare_sources`). It goes into the raw and, where it exists, the preprocessed folder.
 """
 
 from __future__ import annotations
@@ -27,79 +24,14 @@ from nnunet_partial.utils.parallel import parallel_map
 from nnunet_partial.utils.text import first_lines, format_names
 
 
-def require_target(raw: Path, overwrite: bool) -> None:
-    """Raises what can be said before a label file is read.
-
-    ManifestError: there is a manifest already and `overwrite` is off. DatasetError: a folder may not be written to, or
-    the data set was preprocessed with other label files. In the latter case a manifest in the preprocessed folder
-    would say that training knows a structure that is background in the labels it reads.
-    """
-    folders = manifest_folders(raw)
-    existing = [folder / MANIFEST_NAME for folder in folders if (folder / MANIFEST_NAME).exists()]
-    if existing and not overwrite:
-        raise ManifestError(f"{existing[0]} exists. Replace it with --overwrite, or correct it by hand.")
-    closed = [folder for folder in folders if not os.access(folder, os.W_OK | os.X_OK)]
-    if closed:
-        raise DatasetError(
-            f"Nothing may be written into {closed[0]}, where {MANIFEST_NAME} belongs. Have that allowed, or declare a "
-            "copy of the data set."
-        )
-    for preprocessed in folders[1:]:
-        difference = describe_stale_labels(raw, preprocessed)
-        if difference:
-            raise DatasetError(f"Nothing was written: {difference}. Then declare.")
-
-
-def write_manifest(manifest: Manifest, raw: Path) -> tuple[Path, ...]:
-    """Write the manifest into each of `manifest_folders` and return the files. Raises DatasetError where it cannot."""
-    files = tuple(folder / MANIFEST_NAME for folder in manifest_folders(raw))
-    for file in files:
-        try:
-            manifest.write(file)
-        except OSError as problem:
-            raise DatasetError(
-                f"{file} cannot be written: {problem.strerror}. Is the disk full or write-protected?"
-            ) from problem
-    return files
-
-
-def require_declared_sides(manifest: Manifest, training: Sequence[str], test: Sequence[str]) -> None:
-    """Raises ManifestError where a case of imagesTr was declared for testing, or one of imagesTs for training."""
-    testing = training_cases_for_test(manifest, training)
-    if testing:
-        raise ManifestError(
-            f"{len(testing)} training case(s) have split 'test': {format_names(testing)}; nothing was "
-            "written. Move them to "
-            "imagesTs and labelsTs, or change the entry."
-        )
-    trained = [case for case in test if manifest.labels_of(case).split in ("train", "val")]
-    if trained:
-        raise ManifestError(
-            f"{len(trained)} case(s) of imagesTs have split 'train' or 'val': {format_names(trained)}; "
-            "nothing was written. "
-            "Move them to imagesTr and labelsTr, or change the entry."
-        )
-
-
-def leaks(manifest: Manifest, training: Sequence[str], test: Sequence[str], folders: Sequence[Path]) -> list[str]:
-    """Warnings: patients who are on both sides, in imagesTr and imagesTs or in the folds in one of `folders`, and that
-    no case names its patient, so that nobody can tell."""
-    found = []
-    both = {manifest.patient_of(case) for case in training} & {manifest.patient_of(case) for case in test}
-    if both:
-        found.append(
-            f"{len(both)} patient(s) have images in imagesTr and in imagesTs: {format_names(both)}. What is "
-            "measured on the "
-            "test images is then too good: move all images of a patient to one side"
-        )
-    return [*found, *split_findings(folders, manifest, training), *missing_patient_ids(manifest, training)]
-
-
 @dataclass(frozen=True)
 class DatasetToDeclare:
-    """A data set about which nothing is declared yet. Every label file is read once, when it is first asked about.
+    """Hold a dataset without a manifest. Every label file is read once, when it is first needed.
 
-    Raises DatasetError where the data set is region-based, has no training images, or images without labels.
+    Attributes:
+        dataset: The raw dataset.
+        processes: How many processes read files.
+        progress: Whether to show progress bars.
     """
 
     dataset: RawDataset
@@ -107,26 +39,33 @@ class DatasetToDeclare:
     progress: bool = False
 
     def __post_init__(self) -> None:
+        """Check that there are training images, each with a label file, and that no case is also a test case.
+
+        Raises:
+            DatasetError: This is not so, or the dataset is region-based.
+        """
         unlabelled = [case for case in self.training if case not in self.labels["Tr"]]
         if not self.training:
             raise DatasetError(f"{self.dataset.folder} has no training images in imagesTr.")
         if unlabelled:
             raise DatasetError(f"{len(unlabelled)} training image(s) without a label file: {format_names(unlabelled)}.")
-        twice = set(self.training) & set(self.test)
-        if twice:
-            raise DatasetError(f"{len(twice)} case(s) in imagesTr and in imagesTs: {format_names(twice)}.")
+        both = set(self.training) & set(self.test)
+        if both:
+            raise DatasetError(f"{len(both)} case(s) in imagesTr and in imagesTs: {format_names(both)}.")
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
+        """Return the foreground classes in the order of their label values."""
         return self.dataset.classes
 
     @cached_property
     def images(self) -> dict[str, dict[str, list[Path]]]:
+        """Return the image files by subset and case."""
         return {part: self.dataset.image_files(part) for part in SUBSETS}
 
     @cached_property
     def labels(self) -> dict[str, dict[str, Path]]:
-        """Label files of the cases, by part and case."""
+        """Return the label files of the cases, by subset and case."""
         return {
             part: {case: path for case, path in self.dataset.label_files(part).items() if case in self.images[part]}
             for part in SUBSETS
@@ -134,38 +73,54 @@ class DatasetToDeclare:
 
     @property
     def training(self) -> list[str]:
+        """Return the training cases."""
         return list(self.images["Tr"])
 
     @property
     def test(self) -> list[str]:
+        """Return the test cases."""
         return list(self.images["Ts"])
 
     @property
     def cases(self) -> list[str]:
+        """Return all cases."""
         return [*self.training, *self.test]
 
     @property
     def without_labels(self) -> dict[str, CaseLabels]:
-        """Test images that nobody drew anything in: the entries that need no asking."""
+        """Return the entries of test images without a label file: annotated for nothing."""
         return {case: CaseLabels(()) for case in self.test if case not in self.labels["Ts"]}
 
     @cached_property
-    def facts(self) -> Mapping[str, ImageInfo]:
-        """What is in each label file, by case."""
+    def label_infos(self) -> Mapping[str, ImageInfo]:
+        """Return what is in each label file, by case."""
         files = {**self.labels["Tr"], **self.labels["Ts"]}
-        title = "looking into the labels" if self.progress else None
-        seen = parallel_map(partial(inspect_image, with_values=True), list(files.values()), self.processes, title)
-        return dict(zip(files, seen, strict=True))
+        title = "reading the labels" if self.progress else None
+        infos = parallel_map(partial(inspect_image, with_values=True), list(files.values()), self.processes, title)
+        return dict(zip(files, infos, strict=True))
 
-    def drawn(self, case: str) -> set[str]:
-        """The classes with a voxel in the label file of the case."""
-        values = set(self.facts[case].values) if case in self.facts else set()
+    def present_classes(self, case: str) -> set[str]:
+        """Find the classes with a voxel in a label file.
+
+        Args:
+            case: Case identifier.
+
+        Returns:
+            The class names; empty where the case has no label file.
+        """
+        values = set(self.label_infos[case].values) if case in self.label_infos else set()
         return {name for value, name in enumerate(self.classes, start=1) if value in values}
 
 
 @dataclass(frozen=True)
 class DeclareResult:
-    """What was written: the files, the tables as text, and what the user should know."""
+    """Hold what `declare` wrote.
+
+    Attributes:
+        files: The manifest files.
+        overview: Tables as text.
+        warnings: What the user should know.
+    """
 
     files: tuple[Path, ...]
     overview: str
@@ -173,18 +128,27 @@ class DeclareResult:
 
 
 def declare(data: DatasetToDeclare, manifest: Manifest, overwrite: bool = False) -> DeclareResult:
-    """Writes the manifest into the raw folder and, where there is one, the preprocessed folder of the data set.
+    """Check a manifest and write it into the raw and, where it exists, the preprocessed folder of the dataset.
 
-    Raises ManifestError, before anything is written, where the manifest does not fit the data set: a case without
-    entry, a case that trains but is declared for testing or the other way round, a class that is drawn in a case but
-    not declared, a class that no training case is annotated for; and what `require_target` raises.
+    Args:
+        data: The dataset.
+        manifest: Its manifest.
+        overwrite: Whether to replace a manifest that exists.
+
+    Returns:
+        What was written, and warnings.
+
+    Raises:
+        ManifestError: Before anything is written: the manifest does not fit the dataset. A case has no entry, trains
+            but is declared for testing or the other way round, has a class in its label file that is not declared, or
+            a class is annotated in no training case. Also what `require_target` raises.
     """
     folder = data.dataset.folder
     require_target(folder, overwrite)
     manifest.require(data.cases, data.classes)
     require_declared_sides(manifest, data.training, data.test)
     ignore = data.dataset.ignore_label
-    lines = [label_file_problem(c, info, manifest.find(c), data.classes, ignore) for c, info in data.facts.items()]
+    lines = [label_file_problem(c, i, manifest.find(c), data.classes, ignore) for c, i in data.label_infos.items()]
     problems = [line for line in lines if line]
     if problems:
         raise ManifestError(
@@ -198,16 +162,116 @@ def declare(data: DatasetToDeclare, manifest: Manifest, overwrite: bool = False)
             "written. Declare the cases in which it was annotated, or remove it from dataset.json."
         )
     files = write_manifest(manifest, folder)
-    table = dataset_summary(manifest, data.classes, data.training, data.test, _geometry(data))
-    return DeclareResult(files, table, tuple(leaks(manifest, data.training, data.test, manifest_folders(folder))))
+    overview = dataset_summary(manifest, data.classes, data.training, data.test, _geometry(data))
+    return DeclareResult(files, overview, tuple(leaks(manifest, data.training, data.test, manifest_folders(folder))))
+
+
+def require_target(raw: Path, overwrite: bool) -> None:
+    """Check, before a label file is read, that a manifest can be written.
+
+    Args:
+        raw: The raw folder.
+        overwrite: Whether to replace a manifest that exists.
+
+    Raises:
+        ManifestError: There is a manifest already and `overwrite` is off.
+        DatasetError: A folder is not writable, or the dataset was preprocessed with other label files. A manifest in
+            the preprocessed folder would then declare a structure annotated that is background in the labels there.
+    """
+    folders = manifest_folders(raw)
+    existing = [folder / MANIFEST_NAME for folder in folders if (folder / MANIFEST_NAME).exists()]
+    if existing and not overwrite:
+        raise ManifestError(f"{existing[0]} exists. Replace it with --overwrite, or correct it by hand.")
+    read_only = [folder for folder in folders if not os.access(folder, os.W_OK | os.X_OK)]
+    if read_only:
+        raise DatasetError(
+            f"{read_only[0]} is not writable; {MANIFEST_NAME} belongs there. Change its permissions, or work on a copy "
+            "of the dataset."
+        )
+    for preprocessed in folders[1:]:
+        difference = describe_stale_labels(raw, preprocessed)
+        if difference:
+            raise DatasetError(f"Nothing was written: {difference}. Then declare.")
+
+
+def write_manifest(manifest: Manifest, raw: Path) -> tuple[Path, ...]:
+    """Write the manifest into each of `manifest_folders`.
+
+    Args:
+        manifest: The manifest.
+        raw: The raw folder.
+
+    Returns:
+        The files.
+
+    Raises:
+        DatasetError: A file cannot be written.
+    """
+    files = tuple(folder / MANIFEST_NAME for folder in manifest_folders(raw))
+    for file in files:
+        try:
+            manifest.write(file)
+        except OSError as problem:
+            raise DatasetError(
+                f"{file} cannot be written: {problem.strerror}. Is the disk full or write-protected?"
+            ) from problem
+    return files
+
+
+def require_declared_sides(manifest: Manifest, training: Sequence[str], test: Sequence[str]) -> None:
+    """Check that declared splits agree with the folders that hold the cases.
+
+    Args:
+        manifest: The manifest.
+        training: Cases in imagesTr.
+        test: Cases in imagesTs.
+
+    Raises:
+        ManifestError: A case of imagesTr is declared for testing, or one of imagesTs for training.
+    """
+    testing = training_cases_for_test(manifest, training)
+    if testing:
+        raise ManifestError(
+            f"{len(testing)} training case(s) have split 'test': {format_names(testing)}; nothing was written. Move "
+            "them to imagesTs and labelsTs, or change the entry."
+        )
+    trained = [case for case in test if manifest.labels_of(case).split in ("train", "val")]
+    if trained:
+        raise ManifestError(
+            f"{len(trained)} case(s) of imagesTs have split 'train' or 'val': {format_names(trained)}; nothing was "
+            "written. Move them to imagesTr and labelsTr, or change the entry."
+        )
+
+
+def leaks(manifest: Manifest, training: Sequence[str], test: Sequence[str], folders: Sequence[Path]) -> list[str]:
+    """Find patients who are on both sides.
+
+    Args:
+        manifest: The manifest.
+        training: Cases in imagesTr.
+        test: Cases in imagesTs.
+        folders: Folders that may hold a splits_final.json.
+
+    Returns:
+        Warnings: patients in imagesTr and imagesTs, folds that leak, and that no case names its patient; empty where
+        there is none.
+    """
+    warnings = []
+    both = {manifest.patient_of(case) for case in training} & {manifest.patient_of(case) for case in test}
+    if both:
+        warnings.append(
+            f"{len(both)} patient(s) have images in imagesTr and in imagesTs: {format_names(both)}. Results on the "
+            "test images are then too good: move all images of a patient to one side"
+        )
+    return [*warnings, *split_findings(folders, manifest, training), *missing_patient_ids(manifest, training)]
 
 
 def _geometry(data: DatasetToDeclare) -> dict[str, Geometry]:
-    """The geometry of each image, as far as its header can be read."""
+    """Read the geometry of each image, as far as its header can be read."""
     first = {case: paths[0] for part in SUBSETS for case, paths in data.images[part].items()}
     title = "reading image headers" if data.progress else None
-    read = parallel_map(_header, list(first.values()), data.processes, title)
-    return {case: geometry for case, geometry in zip(first, read, strict=True) if geometry}
+    headers = parallel_map(_header, list(first.values()), data.processes, title)
+    return {case: geometry for case, geometry in zip(first, headers, strict=True) if geometry}
 
 
 def _header(path: Path) -> Geometry | None:

@@ -1,8 +1,7 @@
-"""What was annotated in each case, from a table that somebody filled in: one row per case.
+"""Make the manifest of a dataset in nnU-Net's format: from a table, from patterns, or inferred from its label files.
 
-What was annotated in each case, by the names of the cases: 'siteB_*' drew the kidney only.
-
-A guess at what was annotated, from the label files: what is never drawn in a group of cases is unknown there.
+A table has one row per case; a pattern such as 'siteB_*' stands for all cases with such identifiers; a class that never
+occurs in the label files of a group of cases is inferred to be unknown there.
 """
 
 from __future__ import annotations
@@ -23,10 +22,21 @@ OPTIONAL = ("absent", "domain", "patient", "split")
 
 
 def manifest_from_table(data: DatasetToDeclare, path: Path) -> Manifest:
-    """The manifest for a CSV with the columns case, annotated and, where wanted, absent, domain, patient, split.
+    """Make a manifest from a CSV with the columns case, annotated and, optionally, absent, domain, patient, split.
 
     Several classes in a cell are separated by spaces, commas, semicolons, '|', '+' or '/'. Every case needs a row, but
-    for test images without labels. Raises PartialLabelError that names every row that is wrong and every case without.
+    for test images without labels.
+
+    Args:
+        data: The dataset.
+        path: The table.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        ManifestError: Rows are wrong or cases have no row; names all of them. A table that cannot be read raises
+            ConversionError.
     """
     from nnunet_partial.utils.tables import read_table
 
@@ -40,7 +50,7 @@ def manifest_from_table(data: DatasetToDeclare, path: Path) -> Manifest:
             if case not in existing:
                 raise ManifestError("there is no image of this case")
             if case in cases:
-                raise ManifestError("stands in the table twice")
+                raise ManifestError("has two rows")
             cases[case] = CaseLabels.from_json(_entry(row, data.classes))
         except ManifestError as problem:
             wrong.append(f"line {line}, case {case!a}: {problem}")
@@ -53,7 +63,14 @@ def manifest_from_table(data: DatasetToDeclare, path: Path) -> Manifest:
 
 
 def unread_columns(path: Path) -> list[str]:
-    """Say which columns `manifest_from_table` does not read (none or one remark): a patient_id is no patient."""
+    """Find the columns that `manifest_from_table` does not read, such as patient_id in place of patient.
+
+    Args:
+        path: The table.
+
+    Returns:
+        One remark that names them; empty where all are read.
+    """
     from nnunet_partial.utils.tables import read_table
     from nnunet_partial.utils.text import printable
 
@@ -68,7 +85,7 @@ def unread_columns(path: Path) -> list[str]:
 
 
 def _require_text(row: dict[str, str]) -> None:
-    """Raises ManifestError for bytes that are no text: the manifest could not be written with them."""
+    """Refuse bytes that are not UTF-8 text: the manifest could not be written with them."""
     for name, cell in row.items():
         if any("\ud800" <= character <= "\udfff" for character in cell):
             raise ManifestError(
@@ -77,7 +94,7 @@ def _require_text(row: dict[str, str]) -> None:
 
 
 def _entry(row: dict[str, str], classes: Sequence[str]) -> dict[str, object]:
-    """A row as an entry of the manifest. Raises ManifestError where it cannot be one."""
+    """Return a row as an entry of the manifest."""
     structures = list(dict.fromkeys([*classes, *COMMON_CLASSES]))
     if row.get("patient") in structures:
         raise ManifestError(f"patient is {row['patient']!r}, a structure; are quotes missing in the column before?")
@@ -92,28 +109,39 @@ def _entry(row: dict[str, str], classes: Sequence[str]) -> dict[str, object]:
 
 
 def _names(text: str, allowed: Sequence[str]) -> list[str]:
-    """The class names in a cell, in the order of `allowed`; a name that holds a separator itself is found as well."""
+    """Split a cell into class names, in the order of `allowed`; a name may hold a separator itself."""
     for pieces in ([text], re.split(r"[,;|]", text), re.split(r"[\s,;|+/]+", text)):
         names = [piece.strip() for piece in pieces if piece.strip()]
         if all(name in allowed for name in names):
             return [name for name in allowed if name in names]
-    strange = [name for name in names if name not in allowed]
-    raise ManifestError(f"{format_names(strange)}: no class of dataset.json; expected some of {', '.join(allowed)}")
+    unknown = [name for name in names if name not in allowed]
+    raise ManifestError(f"{format_names(unknown)}: no class of dataset.json; expected some of {', '.join(allowed)}")
 
 
 def manifest_from_patterns(data: DatasetToDeclare, given: Sequence[Sequence[str]]) -> tuple[Manifest, list[str]]:
-    """The manifest for `given`, each a pattern over case identifiers and the classes drawn there; and remarks.
+    """Make a manifest from patterns over case identifiers.
 
-    The first matching pattern wins. Cases that none matches are taken as annotated for every class, which a remark says
-    and which must not look wrong: each class must be drawn in one of them at least. Raises ManifestError.
+    The first matching pattern counts. Cases that none matches are declared annotated for every class, provided that
+    each class occurs in the label file of one of them at least.
+
+    Args:
+        data: The dataset.
+        given: A pattern and the classes annotated in its cases, for each group.
+
+    Returns:
+        The manifest, and a remark that names the cases that no pattern matches.
+
+    Raises:
+        ManifestError: A pattern matches no case or names no class, or cases are left over that do not look fully
+            annotated.
     """
     groups: list[tuple[str, CaseLabels]] = []
     rest = data.cases
     for pattern, *names in given:
-        strange = [name for name in names if name not in data.classes]
-        if strange or not names:
+        unknown = [name for name in names if name not in data.classes]
+        if unknown or not names:
             raise ManifestError(
-                f"--match {pattern!r} names {format_names(strange) if strange else 'no class'}; expected some of "
+                f"--match {pattern!r} names {format_names(unknown) if unknown else 'no class'}; expected some of "
                 f"{', '.join(data.classes)}."
             )
         matching = {case for case in rest if fnmatch.fnmatchcase(case, pattern)}
@@ -127,12 +155,12 @@ def manifest_from_patterns(data: DatasetToDeclare, given: Sequence[Sequence[str]
     rest = [case for case in rest if case not in data.without_labels]
     if not rest:
         return Manifest(data.without_labels, tuple(groups)), []
-    never = [name for name in data.classes if not any(name in data.drawn(case) for case in rest)]
+    never = [name for name in data.classes if not any(name in data.present_classes(case) for case in rest)]
     if never:
         raise ManifestError(
-            f"{len(rest)} case(s) match no pattern, and {format_names(never)} is drawn in none of them: "
-            f"{format_names(rest)}. What "
-            "were they annotated for? Say it with a further --match; '*' matches all that are left."
+            f"{len(rest)} case(s) match no pattern, and {format_names(never)} occurs in none of them: "
+            f"{format_names(rest)}. What were they annotated for? Say it with a further --match; '*' matches all that "
+            "are left."
         )
     groups.append(("*", CaseLabels(data.classes)))
     remark = f"{len(rest)} case(s) match no pattern and are declared annotated for everything: {format_names(rest, 5)}"
@@ -140,7 +168,14 @@ def manifest_from_patterns(data: DatasetToDeclare, given: Sequence[Sequence[str]
 
 
 def literal_prefix(pattern: str) -> str:
-    """The domain that goes with a pattern: what stands before its first wildcard ('siteB_*' is siteB)."""
+    """Return the domain that goes with a pattern: what stands before its first wildcard ('siteB_*' is siteB).
+
+    Args:
+        pattern: A pattern over case identifiers.
+
+    Returns:
+        The prefix without separators at its end; "" for '*'.
+    """
     return re.split(r"[*?\[]", pattern, maxsplit=1)[0].rstrip("_-. ")
 
 
@@ -148,45 +183,57 @@ def _in_order(data: DatasetToDeclare, names: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in data.classes if name in names)
 
 
-#: More groups than this are not sites or data sets: the number in a name like P001 then counts patients.
-MOST_GROUPS = 10
+#: More groups than this are not sites or datasets: the number in a name like P001 then counts patients.
+MAX_GROUPS = 10
 
 
 @dataclass(frozen=True)
 class InferredAnnotations:
-    """The manifest, and the same in words for a person to judge."""
+    """Hold a manifest that was inferred from label files, and its description for a person to judge.
+
+    Attributes:
+        manifest: The manifest.
+        text: One line per group.
+    """
 
     manifest: Manifest
     text: str
 
 
 def infer_annotations(data: DatasetToDeclare, patterns: Sequence[str] = ()) -> InferredAnnotations:
-    """Declares each class annotated in a group of cases if it is drawn in one of them, else unknown.
+    """Infer what was annotated: a class is annotated in a group of cases if it occurs in one of them, else unknown.
 
-    Groups: the cases that match each of `patterns` (the first that matches), or, without patterns, that begin alike:
-    siteA_001 and siteA_002 are the group siteA. The domain is the group, or what stands before the first wildcard of
-    the pattern, as with `manifest_from_patterns`. Raises ManifestError where a pattern or a case is left over, or a
-    label file cannot be read.
+    Args:
+        data: The dataset.
+        patterns: Patterns over case identifiers, one per group; the first that matches counts. Without patterns, cases
+            that begin alike are a group: siteA_001 and siteA_002 are siteA.
+
+    Returns:
+        The manifest and its description. The domain is the group, or what stands before the first wildcard of the
+        pattern, as with `manifest_from_patterns`.
+
+    Raises:
+        ManifestError: A pattern matches no case, a case matches no pattern, or a label file cannot be read.
     """
-    unreadable = [f"{case}: {facts.problem}" for case, facts in data.facts.items() if facts.problem]
+    unreadable = [f"{case}: {info.problem}" for case, info in data.label_infos.items() if info.problem]
     if unreadable:
         raise ManifestError(f"{len(unreadable)} label file(s): {format_names(unreadable)}")
-    labelled = [case for case in data.cases if case in data.facts]
-    groups = _matching(labelled, patterns) if patterns else _beginning_alike(labelled)
+    labelled = [case for case in data.cases if case in data.label_infos]
+    groups = _group_by_pattern(labelled, patterns) if patterns else _group_by_prefix(labelled)
     cases, lines = {}, []
     for group, members in sorted(groups.items()):
-        times = {name: sum(name in data.drawn(case) for case in members) for name in data.classes}
-        seen = tuple(name for name in data.classes if times[name])
+        counts = {name: sum(name in data.present_classes(case) for case in members) for name in data.classes}
+        annotated = tuple(name for name in data.classes if counts[name])
         domain = literal_prefix(group) if patterns else group
-        cases.update({case: CaseLabels(seen, domain=domain) for case in members})
-        drawn = ", ".join(f"{name} (drawn in {times[name]})" for name in seen) or "nothing"
-        unknown = ", ".join(name for name in data.classes if not times[name]) or "nothing"
-        lines.append(f"{group or 'all'}: {len(members)} case(s), annotated: {drawn}; unknown: {unknown}")
+        cases.update({case: CaseLabels(annotated, domain=domain) for case in members})
+        listed = ", ".join(f"{name} (in {counts[name]})" for name in annotated) or "nothing"
+        unknown = ", ".join(name for name in data.classes if not counts[name]) or "nothing"
+        lines.append(f"{group or 'all'}: {len(members)} case(s), annotated: {listed}; unknown: {unknown}")
     entries = {case: cases.get(case) or data.without_labels[case] for case in data.cases}
     return InferredAnnotations(Manifest(entries), "\n".join(lines))
 
 
-def _matching(cases: Sequence[str], patterns: Sequence[str]) -> Mapping[str, list[str]]:
+def _group_by_pattern(cases: Sequence[str], patterns: Sequence[str]) -> Mapping[str, list[str]]:
     groups: dict[str, list[str]] = {pattern: [] for pattern in dict.fromkeys(patterns)}
     left: list[str] = []
     for case in cases:
@@ -195,20 +242,19 @@ def _matching(cases: Sequence[str], patterns: Sequence[str]) -> Mapping[str, lis
     empty = [pattern for pattern, members in groups.items() if not members]
     if empty or left:
         raise ManifestError(
-            f"--from-masks: pattern(s) that match no case: {format_names(empty)}; case(s) that no pattern "
-            f"matches: {format_names(left)}"
-            ". Every case belongs to a group; '*' as the last pattern takes all that are left."
+            f"--from-masks: pattern(s) that match no case: {format_names(empty)}; case(s) that no pattern matches: "
+            f"{format_names(left)}. Every case belongs to a group; '*' as the last pattern takes all that are left."
         )
     return groups
 
 
-def _beginning_alike(cases: Sequence[str]) -> Mapping[str, list[str]]:
-    """By what stands before the first '_', '-', '.' or space; without numbers at its end where these are too many."""
+def _group_by_prefix(cases: Sequence[str]) -> Mapping[str, list[str]]:
+    """Group by what stands before the first '_', '-', '.' or space; without digits at its end if too many groups."""
     groups: dict[str, list[str]] = {}
     for case in cases:
         start, *rest = re.split(r"[_\-. ]", case, maxsplit=1)
         groups.setdefault(start if rest and not start.isdigit() else start.rstrip("0123456789"), []).append(case)
-    if len(groups) <= MOST_GROUPS:
+    if len(groups) <= MAX_GROUPS:
         return groups
     fewer: dict[str, list[str]] = {}
     for start, members in groups.items():

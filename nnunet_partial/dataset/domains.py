@@ -15,9 +15,16 @@ from nnunet_partial.utils.text import format_names
 
 
 def square_root_weights(sizes: Mapping[str, int]) -> dict[str, float]:
-    """The probability of each domain: the square root of its number of cases, divided by the sum of all; sorted.
+    """Weigh each domain by the square root of its number of cases.
 
-    Raises ManifestError for a domain without cases.
+    Args:
+        sizes: Number of training cases by domain.
+
+    Returns:
+        Weight by domain, sorted by name; they add up to 1.
+
+    Raises:
+        ManifestError: A domain has no case.
     """
     if not all(size > 0 for size in sizes.values()):
         raise ManifestError(f"the domains have {dict(sizes)} training cases; expected at least one in each.")
@@ -26,9 +33,17 @@ def square_root_weights(sizes: Mapping[str, int]) -> dict[str, float]:
 
 
 def domain_probabilities(manifest: Manifest, cases: Sequence[str]) -> dict[str, float] | None:
-    """The probability of each domain that these training cases come from; None where the manifest has no weights.
+    """Compute the probability that training samples from each domain.
 
-    Raises ManifestError for a domain without a weight.
+    Args:
+        manifest: The manifest.
+        cases: Training cases.
+
+    Returns:
+        Probability by domain; None where the manifest has no weights.
+
+    Raises:
+        ManifestError: A domain has no weight.
     """
     if not manifest.domain_weights:
         return None
@@ -36,20 +51,27 @@ def domain_probabilities(manifest: Manifest, cases: Sequence[str]) -> dict[str, 
     missing = {domain or "(no domain)" for domain in domains - set(manifest.domain_weights)}
     if missing:
         raise ManifestError(
-            f"partial_labels.json has no weight for {format_names(missing)} under 'domain_weights', but "
-            "training cases are of "
-            "it. Give every domain a weight, or remove 'domain_weights'."
+            f"partial_labels.json has no weight for {format_names(missing)} under 'domain_weights', but training cases "
+            "are of it. Give every domain a weight, or remove 'domain_weights'."
         )
     total = sum(manifest.domain_weights[domain] for domain in domains)
     return {domain: manifest.domain_weights[domain] / total for domain in sorted(domains)}
 
 
 def case_probabilities(manifest: Manifest, cases: Sequence[str]) -> NDArray[np.float64] | None:
-    """The probability of each training case, in their order; they add up to 1. None without weights."""
+    """Compute the probability that training samples each case.
+
+    Args:
+        manifest: The manifest.
+        cases: Training cases.
+
+    Returns:
+        Array of shape (len(cases),) that adds up to 1; None where the manifest has no weights.
+    """
     of_domain = domain_probabilities(manifest, cases)
     if of_domain is None:
         return None
     domains = [manifest.labels_of(case).domain for case in cases]
     sizes = Counter(domains)
-    found = np.array([of_domain[domain] / sizes[domain] for domain in domains])
-    return found / found.sum()
+    probabilities = np.array([of_domain[domain] / sizes[domain] for domain in domains])
+    return probabilities / probabilities.sum()

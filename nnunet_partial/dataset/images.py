@@ -365,6 +365,9 @@ def _pixel_range(start: bytes) -> tuple[int, int, str]:
     """Return how many bytes a NIfTI-1 file must have, where its pixels begin, and their dtype where it is a float.
 
     (0, 0, "") for other kinds of NIfTI.
+
+    Raises:
+        OSError: The header is not complete.
     """
     if len(start) < NIFTI_HEADER_BYTES:
         raise OSError("it is cut off: its header is not complete")

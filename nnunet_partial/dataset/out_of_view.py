@@ -1,6 +1,6 @@
-"""What a view does not show, and cases of Unity whose manifest says so of structures that may well be in the image.
+"""Know which structures a view does not show, and find cases of Unity that are wrongly declared absent.
 
-Unity labels a structure `off` where it is not in the image, and also where nobody was asked for it; only the first
+Unity labels a structure `off` where it is not in the image, and also where it was not asked for; only the first
 would be *absent*. Earlier conversions took every `off` as absent. A case says how it was read by `"off": "unknown"` or
 `"off": "absent"` in `partial_labels.json`; one without that entry is of an earlier conversion.
 """
@@ -44,7 +44,6 @@ def off_as_absent(entries: Mapping[str, CaseLabels]) -> list[str]:
         return []
     return [
         f"{len(wrong)} case(s) of Unity are wrongly declared, by a conversion of an earlier version: a structure that "
-        f"was labelled off counts as absent, though it may be in the image: {format_names(wrong, 3)}. "
-        "Convert Unity again with "
-        "this version, make merges and scenarios with it again, and train again"
+        f"was labelled off counts as absent, though it may be in the image: {format_names(wrong, 3)}. Convert Unity "
+        "again with this version, make merges and scenarios with it again, and train again"
     ]

@@ -1,7 +1,8 @@
-"""Makes a small network of nnU-Net's plan, for computers without a graphics card: fewer stages, features and images."""
+"""Shrink the network of nnU-Net's plans for computers without a GPU: fewer stages, features and images per batch."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,22 @@ def add_small_configuration(
     batch_size: int = 8,
     patch_size: Sequence[int] | None = None,
 ) -> None:
-    """Adds the configuration `name` to a plans file: `base`, and its preprocessed data, with a small network.
+    """Add a configuration to a plans file: that of `base`, on the same preprocessed data, with a small network.
 
-    `features`: of each stage; a network planned with fewer stages keeps its number. `patch_size` in pixels, 96 along
-    each axis unless given. Plans are made to be edited, see nnU-Net's documentation/explanation_plans_files.md.
-    Raises PartialLabelError where the file has no `base`, for sizes below 1, and where the patch has another number of
-    axes, or cannot be halved as often as the network does.
+    Args:
+        plans_file: The file, which is changed.
+        name: Name of the new configuration.
+        base: The configuration that it inherits from.
+        features: Number of features of each stage; a network planned with fewer stages keeps their number.
+        batch_size: Images per batch.
+        patch_size: Patch size in pixels, as many numbers as the base has; 96 along each axis unless given.
+
+    Raises:
+        PartialLabelError: The file has no `base`, a size is below 1, or the patch has another number of axes or is not
+            divisible by the network's downsampling.
+
+    References:
+        nnU-Net's documentation/explanation_plans_files.md: plans are made to be edited.
     """
     plans = read_json(plans_file)
     configurations = plans.get("configurations", {}) if isinstance(plans, dict) else {}
@@ -49,20 +60,37 @@ def add_small_configuration(
 
 
 def inherited(plans: Mapping[str, Any], configuration: str, key: str) -> Any:
-    """An entry of a configuration in a plans file, or of the one it inherits from. KeyError where none has it."""
+    """Look up an entry of a configuration, or of the one it inherits from.
+
+    Args:
+        plans: Content of the plans file.
+        configuration: Name of the configuration.
+        key: Key of the entry.
+
+    Returns:
+        The entry. KeyError where no configuration has it.
+    """
     entry = plans["configurations"][configuration]
     return entry[key] if key in entry else inherited(plans, entry["inherits_from"], key)
 
 
 def shrink_network(network: Mapping[str, Any], features: Sequence[int]) -> dict[str, Any]:
-    """nnU-Net's `arch_kwargs` cut down to the first len(features) stages, with so many features each."""
+    """Cut a network down to fewer stages and features.
+
+    Args:
+        network: nnU-Net's `arch_kwargs`.
+        features: Number of features of each stage that stays.
+
+    Returns:
+        The `arch_kwargs` of the first len(features) stages.
+    """
     stages = min(len(features), network["n_stages"])
     small = {key: _cut(value, network["n_stages"], stages) for key, value in network.items()}
     return {**small, "n_stages": stages, "features_per_stage": list(features[:stages])}
 
 
 def _cut(value: Any, before: int, after: int) -> Any:
-    """A list with one entry per stage, or per step between stages, loses those of the last stages."""
+    """Cut a list with one entry per stage, or per step between stages; return other values as they are."""
     if not isinstance(value, (list, tuple)) or len(value) not in (before, before - 1):
         return value
     return list(value[: after - (before - len(value))])
@@ -71,22 +99,17 @@ def _cut(value: Any, before: int, after: int) -> Any:
 def _require_sizes(features: Sequence[int], batch_size: int, patch_size: Sequence[int], axes: int) -> None:
     for what, sizes in (("features", features), ("batch", [batch_size]), ("patch", patch_size)):
         if min(sizes) < 1:
-            raise PartialLabelError(f"{what}: {_listed(sizes)}; expected whole numbers above 0")
+            raise PartialLabelError(f"{what}: {' '.join(map(str, sizes))}; expected integers above 0")
     if len(patch_size) != axes:
-        raise PartialLabelError(f"the patch is {_listed(patch_size)}; expected {axes} numbers, one for each axis")
-
-
-def _listed(sizes: Sequence[int]) -> str:
-    return " ".join(map(str, sizes))
+        raise PartialLabelError(
+            f"patch size {' '.join(map(str, patch_size))}: expected {axes} numbers, one for each axis"
+        )
 
 
 def _require_divisible(patch_size: Sequence[int], strides: Sequence[Any]) -> None:
     for axis, size in enumerate(patch_size):
-        shrunk = 1
-        for stride in strides:
-            shrunk *= stride[axis] if isinstance(stride, (list, tuple)) else stride
-        if size % shrunk:
+        divisor = math.prod(stride[axis] if isinstance(stride, (list, tuple)) else stride for stride in strides)
+        if size % divisor:
             raise PartialLabelError(
-                f"the patch is {size} pixels along axis {axis}; expected a multiple of {shrunk}, by which the network "
-                "shrinks it"
+                f"patch size {size} along axis {axis} must be divisible by {divisor} (total downsampling)"
             )

@@ -1,9 +1,9 @@
-"""Preprocesses a scenario with the plans, and as far as possible the preprocessed files, of the data set it came from.
+"""Preprocess a scenario with the plans and, as far as possible, the preprocessed files of the dataset it was made from.
 
 A scenario differs from its source in some label files only. nnU-Net would plan and preprocess every image again; here
-the plans are taken over, cases whose image and label files are the same are linked, and only the others go through
-nnU-Net's own preprocessing. All scenarios of a source then also have the same network and pixel size, as a fair
-comparison wants.
+the plans are reused, cases whose image and label files are the same are linked, and only the others go through
+nnU-Net's own preprocessing. All scenarios of a source then also have the same network and spacing, as a fair comparison
+needs.
 """
 
 from __future__ import annotations
@@ -23,15 +23,20 @@ from nnunet_partial.utils.parallel import parallel_map
 from nnunet_partial.utils.text import format_names
 
 #: What nnU-Net writes for a case: image, labels, properties (where the foreground lies, how it was cropped).
-_IMAGE, _ENDINGS = ".b2nd", (".b2nd", "_seg.b2nd", ".pkl")
+_IMAGE_ENDING, _ENDINGS = ".b2nd", (".b2nd", "_seg.b2nd", ".pkl")
 _FINGERPRINT = "dataset_fingerprint.json"
-#: Normalisations that take numbers from the labels, so that the source's plans know what a scenario hides.
-_FROM_LABELS = "CTNormalization"
+#: A normalization whose statistics come from the labels, so that the source's plans depend on what a scenario hides.
+_LABEL_NORMALIZATION = "CTNormalization"
 
 
 @dataclass(frozen=True)
 class PreprocessResult:
-    """How many cases were linked, and how many went through nnU-Net's preprocessing."""
+    """Count cases, summed over configurations.
+
+    Attributes:
+        linked: Cases that were linked to the source's.
+        preprocessed: Cases that went through nnU-Net's preprocessing.
+    """
 
     linked: int
     preprocessed: int
@@ -39,8 +44,11 @@ class PreprocessResult:
 
 @dataclass(frozen=True)
 class _Pair:
-    """Preprocessed folders of scenario and source, the files of each case of the scenario, and the cases whose files
-    are the same in the source."""
+    """Hold a scenario and its source, for which only some cases differ.
+
+    `target`, `origin`: preprocessed folders of scenario and source; `files`: those of each case of the scenario;
+    `same`: cases whose files are the same in the source.
+    """
 
     target: Path
     origin: Path
@@ -51,7 +59,10 @@ class _Pair:
 
 @dataclass(frozen=True)
 class _CasePaths:
-    """Plain data, for other processes. `files`: images, then labels; `target`, `source`: without their endings."""
+    """Hold the files of one case, for worker processes.
+
+    `files`: images, then labels; `target`, `source`: preprocessed, without their endings.
+    """
 
     files: list[str]
     target: Path
@@ -69,12 +80,25 @@ def preprocess_like(
     processes: int = 1,
     progress: bool = False,
 ) -> PreprocessResult:
-    """Preprocesses the raw data set `scenario` like `source`, which nnU-Net has preprocessed. Both are raw folders.
+    """Preprocess a scenario like its source, which nnU-Net has preprocessed.
 
     Plans that use the same preprocessed data (nnU-Net's residual ones and its default) share it. What was preprocessed
-    of the scenario is replaced. Raises DatasetError where the scenario was not made from the source, where the source
-    lacks plans or preprocessed cases, or changed since, or where its plans hold numbers that come from
-    labels which the scenario hides (CT normalisation).
+    of the scenario before is replaced.
+
+    Args:
+        scenario: Raw folder of the scenario.
+        source: Raw folder of the dataset that it was made from.
+        configurations: Names of nnU-Net's configurations, such as 2d.
+        plans_names: Names of plans files, such as nnUNetPlans.
+        processes: How many processes preprocess.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        How many cases were linked and preprocessed.
+
+    Raises:
+        DatasetError: The scenario was not made from the source; the source lacks plans or preprocessed cases, or
+            changed since; or its plans hold statistics of labels that the scenario hides (CT normalization).
     """
     _require_origin(scenario, source)
     folders: dict[str, tuple[str, str]] = {}
@@ -87,32 +111,36 @@ def preprocess_like(
     files = _files(RawDataset(scenario))
     for folder in folders:
         _require_preprocessed(nnunet_folder("nnUNet_preprocessed") / source.name / folder, list(files))
-    changed = describe_stale_labels(source, nnunet_folder("nnUNet_preprocessed") / source.name)
-    if changed:
-        raise DatasetError(changed[0].upper() + changed[1:])
+    stale = describe_stale_labels(source, nnunet_folder("nnUNet_preprocessed") / source.name)
+    if stale:
+        raise DatasetError(stale[0].upper() + stale[1:])
     for plans_name in plans_names:
         _move_plans(source.name, scenario.name, plans_name)
     pair = _pair(scenario, source, files)
-    done = [_share(pair, folder, *with_plans, processes, progress) for folder, with_plans in folders.items()]
-    _keep_beside(scenario, source)
-    return PreprocessResult(sum(shared.linked for shared in done), sum(shared.preprocessed for shared in done))
+    results = [_share(pair, folder, *with_plans, processes, progress) for folder, with_plans in folders.items()]
+    _copy_shared_files(scenario, source)
+    return PreprocessResult(sum(one.linked for one in results), sum(one.preprocessed for one in results))
 
 
 def _pair(scenario: Path, source: Path, files: dict[str, list[Path]]) -> _Pair:
-    preprocessed, old = nnunet_folder("nnUNet_preprocessed"), _files(RawDataset(source))
+    preprocessed, source_files = nnunet_folder("nnUNet_preprocessed"), _files(RawDataset(source))
     dataset_json = dict(RawDataset(scenario).dataset_json)
-    # with an ignore label that the source lacks, nnU-Net notes other places to draw patches from
-    alike = dataset_json["labels"] == RawDataset(source).dataset_json["labels"]
-    same = frozenset(case for case, ours in files.items() if alike and _same(ours, old.get(case, [])))
+    # with an ignore label that the source lacks, nnU-Net stores other locations to sample patches from
+    same_labels = dataset_json["labels"] == RawDataset(source).dataset_json["labels"]
+    same = frozenset(case for case, paths in files.items() if same_labels and _same(paths, source_files.get(case, [])))
     return _Pair(preprocessed / scenario.name, preprocessed / source.name, files, same, dataset_json)
 
 
 def _share(
     pair: _Pair, folder: str, plans_name: str, configuration: str, processes: int, progress: bool
 ) -> PreprocessResult:
-    """One folder of preprocessed cases: links what is the same, preprocesses the rest.
+    """Fill one folder of preprocessed cases: link what is the same, preprocess the rest.
 
-    Made out of sight: an interrupted run leaves no folder that lacks cases, on which a training would start.
+    The folder is built under another name: an interrupted run leaves none that lacks cases, on which training would
+    start.
+
+    Returns:
+        How many cases were linked and preprocessed.
     """
     origin, final, target = pair.origin / folder, pair.target / folder, pair.target / f".building_{folder}"
     shutil.rmtree(target, ignore_errors=True)
@@ -140,7 +168,7 @@ def _require_origin(scenario: Path, source: Path) -> None:
     if made_from != source.name:
         raise DatasetError(
             f"{scenario.name} was not made from {source.name} (its manifest says: {made_from or 'no scenario'}). Give "
-            "the data set it was made from, or preprocess it with nnUNetv2_plan_and_preprocess."
+            "the dataset it was made from, or preprocess it with nnUNetv2_plan_and_preprocess."
         )
 
 
@@ -152,10 +180,10 @@ def _require_plans(file: Path, configuration: str) -> dict[str, Any]:
         raise DatasetError(
             f"{file} has no configuration {configuration!r}; there: {format_names(set(plans['configurations']))}"
         )
-    if _FROM_LABELS in inherited(plans, configuration, "normalization_schemes"):
+    if _LABEL_NORMALIZATION in inherited(plans, configuration, "normalization_schemes"):
         raise DatasetError(
-            f"{file} normalises intensities by what lies under the labels ({_FROM_LABELS}), those included that the "
-            "scenario hides. Use nnUNetv2_plan_and_preprocess for this scenario."
+            f"{file} normalizes intensities by statistics under the labels ({_LABEL_NORMALIZATION}), also those that "
+            "the scenario hides. Use nnUNetv2_plan_and_preprocess for this scenario."
         )
     return plans
 
@@ -177,35 +205,34 @@ def _require_preprocessed(folder: Path, cases: Sequence[str]) -> None:
     missing = {case for case in cases if not all((folder / f"{case}{ending}").exists() for ending in _ENDINGS)}
     if missing:
         raise DatasetError(
-            f"{folder} lacks {len(missing)} preprocessed case(s): {format_names(missing)}. Preprocess the "
-            "source first: "
-            "nnUNetv2_preprocess (with nnU-Net's default file format)."
+            f"{folder} lacks {len(missing)} preprocessed case(s): {format_names(missing)}. Preprocess the source "
+            "first: nnUNetv2_preprocess (with nnU-Net's default file format)."
         )
 
 
 def _files(dataset: RawDataset) -> dict[str, list[Path]]:
-    """The image files and, last, the label file of each training case."""
+    """List the image files and, last, the label file of each training case."""
     images = dataset.image_files()
     return {case: [*images[case], label] for case, label in dataset.label_files().items()}
 
 
-def _same(ours: Sequence[Path], theirs: Sequence[Path]) -> bool:
-    """Whether all files hold the same bytes; links are the same file."""
-    return len(ours) == len(theirs) and all(map(same_bytes, ours, theirs))
+def _same(files: Sequence[Path], others: Sequence[Path]) -> bool:
+    """Tell whether all files hold the same bytes; links are the same file."""
+    return len(files) == len(others) and all(map(same_bytes, files, others))
 
 
-def _same_content(ours: Path, theirs: Path) -> bool:
-    """Whether two folders hold the same files, and nothing else. A folder that is not there holds none."""
-    names = sorted(path.name for path in theirs.iterdir())
+def _same_content(folder: Path, other: Path) -> bool:
+    """Tell whether two folders hold the same files, and nothing else. `folder` may be missing."""
+    names = sorted(path.name for path in other.iterdir())
     return (
-        ours.is_dir()
-        and sorted(path.name for path in ours.iterdir()) == names
-        and _same([ours / name for name in names], [theirs / name for name in names])
+        folder.is_dir()
+        and sorted(path.name for path in folder.iterdir()) == names
+        and _same([folder / name for name in names], [other / name for name in names])
     )
 
 
 def _preprocess(case: _CasePaths) -> None:
-    """nnU-Net's own preprocessing; the image comes out as in the source, and is then a link to that."""
+    """Run nnU-Net's own preprocessing; an image that comes out as in the source becomes a link to that."""
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
     plans = PlansManager(str(case.plans))
@@ -213,24 +240,24 @@ def _preprocess(case: _CasePaths) -> None:
     preprocessor = configuration.preprocessor_class(verbose=False)
     *images, label = case.files
     preprocessor.run_case_save(str(case.target), images, label, plans, configuration, case.dataset_json)
-    image, original = Path(f"{case.target}{_IMAGE}"), Path(f"{case.source}{_IMAGE}")
+    image, original = Path(f"{case.target}{_IMAGE_ENDING}"), Path(f"{case.source}{_IMAGE_ENDING}")
     if same_bytes(image, original):
         link_or_copy(original, image)
 
 
-def _keep_beside(scenario: Path, source: Path) -> None:
-    """What nnU-Net's training wants beside the cases: dataset.json, the fingerprint, the labels to validate with.
+def _copy_shared_files(scenario: Path, source: Path) -> None:
+    """Copy what nnU-Net's training needs beside the cases: dataset.json, the fingerprint, the labels to validate with.
 
-    Left alone where it is right: further plans may come while others are trained.
+    Files that are right stay untouched: plans may be added while others are trained.
     """
     target = nnunet_folder("nnUNet_preprocessed") / scenario.name
     for original in (scenario / "dataset.json", target.parent / source.name / _FINGERPRINT):
         if not (target / original.name).exists() or not same_bytes(original, target / original.name):
             shutil.copyfile(original, target / original.name)
-    labels, kept = list(RawDataset(scenario).label_files().values()), target / GT_SEGMENTATIONS
-    names = {path.name for path in kept.iterdir()} if kept.exists() else None
-    if names == {path.name for path in labels} and _same(labels, [kept / path.name for path in labels]):
+    labels, copies = list(RawDataset(scenario).label_files().values()), target / GT_SEGMENTATIONS
+    names = {path.name for path in copies.iterdir()} if copies.exists() else None
+    if names == {path.name for path in labels} and _same(labels, [copies / path.name for path in labels]):
         return
-    shutil.rmtree(kept, ignore_errors=True)
+    shutil.rmtree(copies, ignore_errors=True)
     for path in labels:
-        link_or_copy(path, kept / path.name)
+        link_or_copy(path, copies / path.name)

@@ -1,4 +1,4 @@
-"""Is what nnU-Net preprocessed still the data set? It keeps copies of the label files as they were then."""
+"""Compare what nnU-Net preprocessed with the raw dataset. nnU-Net keeps copies of the label files of that time."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from nnunet_partial.errors import ManifestError
 from nnunet_partial.labels import MANIFEST_NAME, Manifest
 from nnunet_partial.utils.files import atomic_path, same_bytes
 from nnunet_partial.utils.text import format_names
+
+#: The folder of the copies, in the preprocessed folder of a dataset.
+GT_SEGMENTATIONS = "gt_segmentations"
 
 
 def read_manifest(preprocessed: Path, raw: Path | None) -> Manifest:
@@ -42,45 +45,63 @@ def read_manifest(preprocessed: Path, raw: Path | None) -> Manifest:
     return manifest
 
 
-#: The folder of the copies, in the preprocessed folder of a data set.
-GT_SEGMENTATIONS = "gt_segmentations"
-
-
 def describe_stale_labels(raw: Path, preprocessed: Path) -> str | None:
-    """What of the raw data set `raw` is not as it was preprocessed, in words; None where all is, or nothing was.
+    """Describe how the raw dataset changed since it was preprocessed: cases added or removed, other label files.
 
-    Cases that were added or removed since, and label files with other bytes. A training would take the preprocessed
-    labels for what the manifest says of the new ones: a structure drawn since would be taught as background.
+    Training takes the preprocessed labels for what the manifest says of the new ones: a structure annotated since would
+    be trained as background.
+
+    Args:
+        raw: The raw folder.
+        preprocessed: The preprocessed folder.
+
+    Returns:
+        What changed, and what to do; None where nothing changed, or nothing was preprocessed.
     """
-    copies, dataset = preprocessed / GT_SEGMENTATIONS, RawDataset(raw)
-    if not copies.is_dir():
+    copies_folder, dataset = preprocessed / GT_SEGMENTATIONS, RawDataset(raw)
+    if not copies_folder.is_dir():
         return None
-    ours = labels_of_images(dataset)
-    theirs = {path.name: path for path in copies.glob(f"*{dataset.file_ending}")}
-    names = {path.name: case for case, path in ours.items()}
-    added = [case for name, case in names.items() if name not in theirs]
-    removed = [name.removesuffix(dataset.file_ending) for name in theirs if name not in names]
-    changed = changed_labels(ours, preprocessed)
-    found = [
+    labels = labels_of_images(dataset)
+    copies = {path.name for path in copies_folder.glob(f"*{dataset.file_ending}")}
+    names = {path.name: case for case, path in labels.items()}
+    added = [case for name, case in names.items() if name not in copies]
+    removed = [name.removesuffix(dataset.file_ending) for name in copies if name not in names]
+    changed = changed_labels(labels, preprocessed)
+    differences = [
         f"{len(cases)} case(s) {what}: {format_names(cases)}"
         for cases, what in ((added, "were added"), (removed, "are gone"), (changed, "have other label files"))
         if cases
     ]
-    if not found:
+    if not differences:
         return None
     return (
-        f"since {preprocessed.name} was preprocessed, {'; '.join(found)}. Preprocess it again: "
-        f"nnUNetv2_plan_and_preprocess -d {dataset_id(raw)}, after deleting {copies}, where nnU-Net removes nothing"
+        f"since {preprocessed.name} was preprocessed, {'; '.join(differences)}. Delete {copies_folder} first (nnU-Net "
+        f"does not remove old files there), then preprocess it again: nnUNetv2_plan_and_preprocess -d {dataset_id(raw)}"
     )
 
 
 def labels_of_images(raw: RawDataset) -> dict[str, Path]:
-    """The label file of each training case; one without an image is no case, for nnU-Net neither."""
+    """List the label files of training cases; as for nnU-Net, a label file without an image is no case.
+
+    Args:
+        raw: The raw dataset.
+
+    Returns:
+        File by case identifier.
+    """
     images = raw.image_files()
     return {case: path for case, path in raw.label_files().items() if case in images}
 
 
 def changed_labels(labels: Mapping[str, Path], preprocessed: Path) -> list[str]:
-    """The cases whose label file has other bytes than its copy; those without a copy are left out."""
+    """Find label files whose bytes differ from their preprocessed copies.
+
+    Args:
+        labels: Raw label file by case identifier.
+        preprocessed: The preprocessed folder.
+
+    Returns:
+        The cases that differ; those without a copy are left out.
+    """
     copies = {case: preprocessed / GT_SEGMENTATIONS / path.name for case, path in labels.items()}
     return [case for case, path in labels.items() if copies[case].exists() and not same_bytes(path, copies[case])]
