@@ -1,9 +1,10 @@
-"""EchoNet-Pediatric: children's hearts in four-chamber and short-axis view, the left ventricle traced in two frames.
+"""EchoNet-Pediatric: children in four-chamber and short-axis view, with the left ventricle traced in two frames.
 
-Reddy et al., "Video-Based Deep Learning for Automated Assessment of Left Ventricular Ejection Fraction in Pediatric
-Patients", JASE 2023, https://doi.org/10.1016/j.echo.2023.01.015
+Two tables per view say which clips there are, and give the contours of the left ventricle in them.
 
-EchoNet-Pediatric's two tables per view: which clips there are, and the contours of the left ventricle in them.
+References:
+    Reddy et al., "Video-Based Deep Learning for Automated Assessment of Left Ventricular Ejection Fraction in Pediatric
+    Patients", JASE 2023, https://doi.org/10.1016/j.echo.2023.01.015
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nnunet_partial.errors import ConversionError
 from nnunet_partial.labels import CaseLabels
@@ -30,171 +30,54 @@ from .base import (
     Note,
     Skipped,
     SourceItem,
+    SourceScan,
     add_depth_option,
+    nominal_spacing_mm,
     not_found,
     require_depth,
     require_folder,
     require_identifier,
 )
-from .echonet import FILE_LIST, MAX_COORDINATE_PIXELS, MIN_AREA_PIXELS, TRACINGS, VIDEOS, phases_by_area, stem, videos
-from .readers import polygon
+from .echonet import (
+    FILE_LIST,
+    MAX_COORDINATE_PIXELS,
+    TRACINGS,
+    VIDEOS,
+    FilledFrame,
+    fill_contours,
+    find_videos,
+    stem,
+    unlisted_videos,
+)
 from .readers.polygon import Points
-from .readers.video import frame_count, read_frames
+from .readers.video import frame_count
 
-FOLDS = range(10)
+PEDIATRIC_FOLDS = range(10)
 
-#: patient-study-clip, such as CR32a7555-CR32a7582-000039
-_NAME = re.compile(r"([^-]+)-[^-]+-[^-]+")
-#: What stands in Frame where the video shows no such moment.
-_NOTHING = re.compile(r"no (systolic|diastolic)", re.IGNORECASE)
+#: View by folder, under the names that all datasets share.
+VIEW_BY_FOLDER = {"A4C": "4CH", "PSAX": "PSAX"}
 
+#: The short axis of the ventricle shows no atrium; it shows the right ventricle, which is not annotated.
+ABSENT_BY_VIEW = {"4CH": (), "PSAX": ("LA", "RA")}
 
-@dataclass(frozen=True)
-class Clip:
-    """A row of FileList.csv. `fold`: 0 to 9, from the column Split; `problem` says what is wrong with the row."""
+#: Subject of the notes about how frames are counted; `summarise_notes` counts them.
+_NUMBERS_NOTE = "frame numbers"
+_FROM_0, _FROM_1 = "frame 0 is traced", "the traced frame is the number of frames"
 
-    patient: str
-    fold: int | None
-    ef: float | None
-    problem: str | None = None
-    remark: str | None = None
-
-
-@dataclass
-class Outlines:
-    """The contours of one clip: vertices (n, 2), x and y, by frame as the table counts.
-
-    `problems` by frame (None: the frame itself cannot be read); `nothing`: "No Systolic", as the table says.
-    """
-
-    frames: dict[int, Points] = field(default_factory=dict)
-    problems: dict[int | None, str] = field(default_factory=dict)
-    nothing: list[str] = field(default_factory=list)
-
-
-def read_clips(path: Path) -> dict[str, Clip]:
-    """FileList.csv by stem, in its order. Raises ConversionError where it cannot be read or names no clip."""
-    found: dict[str, Clip] = {}
-    for line, row in read_table(path, ("FileName",)):
-        name = stem(row["FileName"]) or f"(line {line} of {path.name})"
-        clip = _clip(name, {column.casefold(): value for column, value in row.items()})
-        if name in found and found[name] != clip:
-            clip = Clip("", None, None, f"stands more than once in {path.name}, with different entries")
-        found[name] = clip
-    if not found:
-        raise ConversionError(f"{printable(str(path))} names no video.")
-    return found
-
-
-def _clip(name: str, row: Mapping[str, str]) -> Clip:
-    match = _NAME.fullmatch(name)
-    if match is None:
-        problem = "its name is not patient-study-clip (CR32a7555-CR32a7582-000039), so nobody knows whose it is"
-        return Clip("", None, None, problem)
-    fold = parse_int(row.get("split", ""))
-    if fold not in FOLDS:
-        text = f"its Split in {FILE_LIST} is {row.get('split', '')!r}, no fold from 0 to 9"
-        return Clip(match[1], None, parse_number(row.get("ef", "")), remark=text)
-    return Clip(match[1], fold, parse_number(row.get("ef", "")))
-
-
-def read_outlines(path: Path) -> dict[str, Outlines]:
-    """VolumeTracings.csv by stem, in its order: each row is a vertex, and the vertices of a frame keep theirs.
-
-    A frame with a vertex that cannot be read is given up: an outline with a gap is another outline.
-    """
-    found: dict[str, Outlines] = {}
-    vertices: dict[str, dict[int, list[tuple[float, float]]]] = {}
-    for line, row in read_table(path, ("FileName", "X", "Y", "Frame")):
-        name = stem(row["FileName"]) or f"(line {line} of {path.name})"
-        outlines = found.setdefault(name, Outlines())
-        frame = parse_int(row["Frame"])
-        problem = _problem(row, frame)
-        if problem is not None:
-            outlines.problems.setdefault(frame, f"line {line} of {path.name}: {problem}")
-        elif frame is None:
-            outlines.nothing.append(row["Frame"])
-        else:
-            x, y = parse_number(row["X"]), parse_number(row["Y"])
-            assert x is not None
-            assert y is not None
-            vertices.setdefault(name, {}).setdefault(frame, []).append((x, y))
-    for name, frames in vertices.items():
-        problems = found[name].problems
-        for frame, points in frames.items():
-            if frame not in problems:
-                _keep(found[name], frame, np.array(points))
-    return found
-
-
-def _problem(row: Row, frame: int | None) -> str | None:
-    """What is wrong with a row; None for a vertex, and for a row that says that there is nothing to trace."""
-    if frame is None:
-        if not _NOTHING.fullmatch(row["Frame"]):
-            return f"Frame is {row['Frame']!r}, expected an integer, 'No Systolic' or 'No Diastolic'"
-        return f"Frame is {row['Frame']!r}, yet there is a vertex" if row["X"] or row["Y"] else None
-    if frame < 0:
-        return f"Frame is {row['Frame']!r}, expected a number from 0"
-    for name in ("X", "Y"):
-        if parse_number(row[name]) is None:
-            return f"{name} is {row[name]!r}, not a number"
-    return None
-
-
-def _keep(outlines: Outlines, frame: int, points: Points) -> None:
-    """Adds an outline, or says why it is none."""
-    corners = without_repeats(points)
-    if np.abs(points).max() > MAX_COORDINATE_PIXELS:
-        outlines.problems[frame] = f"its tracing has a coordinate of {np.abs(points).max():g} pixels"
-    elif len(corners) < 3:
-        outlines.problems[frame] = f"its tracing has fewer than three points: {len(corners)}"
-    else:
-        outlines.frames[frame] = corners
-
-
-def without_repeats(points: Points) -> Points:
-    """Vertices (n, 2) without those that repeat the one before, nor a last one that repeats the first."""
-    changed = np.any(points != np.roll(points, 1, axis=0), axis=1)
-    return points[changed] if changed.any() else points[:1]
-
-
-#: The folders of the dataset, and the view as every dataset here calls it.
-VIEWS = {"A4C": "4CH", "PSAX": "PSAX"}
-
-#: No atrium is in the short axis of the ventricle; the right ventricle is, and nobody drew it.
-ABSENT = {"4CH": (), "PSAX": ("LA", "RA")}
-
-#: Notes of this name are evidence of how frames are counted; `summarise_notes` counts them.
-NUMBERS = "frame numbers"
-FROM_0, FROM_1 = "frame 0 is traced", "the traced frame is the number of frames"
-
-#: How far below the given folder the views are looked for: the archive unpacks into doubled folders.
+#: Levels below the given folder in which views are searched: the archive unpacks into nested folders.
 _LEVELS = 3
 
 
 @dataclass(frozen=True)
-class PediatricClip(SourceItem):
-    """One clip with its outlines (by frame as the table counts). `problem`: why none of it can be converted."""
-
-    stem: str
-    view: str
-    clip: Clip | None = None
-    video: Path | None = None
-    split: str | None = None
-    outlines: Outlines = field(default_factory=Outlines)
-    problem: str | None = None
-
-    @property
-    def identifier(self) -> str:
-        return f"pediatric_{self.stem}_{self.view}"
-
-
-@dataclass(frozen=True)
 class EchoNetPediatric(DataSet):
-    """EchoNet-Pediatric. `frame_base`: the number of the first frame in the table of tracings, 0 or 1.
+    """Convert EchoNet-Pediatric.
 
-    `val_folds`, `test_folds`: which of the ten folds validate and test; none by default. `depth_mm`: from the top to
-    the bottom row; the set has no spacing, so it is a guess, and every case says so.
+    Attributes:
+        frame_base: Number of the first frame in the table of tracings, 0 or 1.
+        val_folds: Folds, of 0 to 9, for validation; none by default.
+        test_folds: Folds, of 0 to 9, for testing; none by default.
+        depth_mm: Nominal depth in mm, from the top to the bottom row. The dataset has no spacing, and every case says
+            so.
     """
 
     frame_base: int = 0
@@ -216,26 +99,28 @@ class EchoNetPediatric(DataSet):
     license: ClassVar[str] = "Stanford research use agreement; neither data nor derivatives to be passed on"
 
     def __post_init__(self) -> None:
-        for name in ("val_folds", "test_folds"):
-            object.__setattr__(self, name, tuple(dict.fromkeys(getattr(self, name))))
+        """Check the options."""
         if self.frame_base not in (0, 1):
             raise ConversionError(f"frame_base is {self.frame_base!r}, expected 0 or 1")
-        if not {*self.val_folds, *self.test_folds} <= set(FOLDS) or set(self.val_folds) & set(self.test_folds):
+        if not {*self.val_folds, *self.test_folds} <= set(PEDIATRIC_FOLDS) or set(self.val_folds) & set(
+            self.test_folds
+        ):
             raise ConversionError(
-                f"the folds are {self.val_folds} for validation and {self.test_folds} for testing; expected numbers "
-                "from 0 to 9, none of them twice"
+                f"the folds are {self.val_folds} for validation and {self.test_folds} for testing; expected "
+                "numbers from 0 to 9, each once"
             )
         require_depth(self.depth_mm)
 
     @classmethod
     def add_options(cls, parser: argparse.ArgumentParser) -> None:
+        """Add --frame-base, --val-folds, --test-folds and --depth-mm; see `DataSet.add_options`."""
         parser.add_argument(
             "--frame-base",
             type=int,
             choices=(0, 1),
             default=0,
             help="the number of a video's first frame in the table of tracings; readers disagree, and the report "
-            "counts what speaks for either (default: %(default)s)",
+            "counts the evidence for either (default: %(default)s)",
         )
         for part, default in (("val", "validation"), ("test", "testing")):
             parser.add_argument(
@@ -248,48 +133,41 @@ class EchoNetPediatric(DataSet):
             )
         add_depth_option(parser)
 
-    def sources(self) -> Sequence[PediatricClip]:
+    def scan(self) -> SourceScan:
+        """Scan the folder once; see `DataSet.scan`."""
         folders = find_views(self.root)
         listed = {view: read_clips(folder / FILE_LIST) for view, folder in folders.items()}
-        splits = self._splits(listed)
-        found = []
+        folds = _folds_of_patients(listed)
+        splits = self._splits(folds)
+        items: list[PediatricClip] = []
+        notes = [
+            Note(view, f"there is no folder {view} with a {FILE_LIST}: this view is left out")
+            for view in sorted(set(VIEW_BY_FOLDER) - set(folders))
+        ]
         for view, folder in folders.items():
-            traced, here = read_outlines(folder / TRACINGS), videos(folder / VIDEOS)
-            for name in [*listed[view], *(name for name in traced if name not in listed[view])]:
-                clip = listed[view].get(name)
-                split = splits.get(clip.patient) if clip else None
-                found.append(_source(name, view, clip, split, traced.get(name), here.get(name)))
-        return found
-
-    def remarks(self) -> Iterator[Note]:
-        folders = find_views(self.root)
-        for view in sorted(set(VIEWS) - set(folders)):
-            yield Note(view, f"there is no folder {view} with a {FILE_LIST}: this view is left out")
-        listed = {view: read_clips(folder / FILE_LIST) for view, folder in folders.items()}
-        for view, folder in folders.items():
-            extra = {printable(name) for name in videos(folder / VIDEOS) if name not in listed[view]}
-            if extra:
-                yield Note(
-                    view, f"{len(extra)} video(s) are not in {FILE_LIST} and are left out: {format_names(extra)}"
-                )
-        yield from _about_folds(_folds_of_patients(listed), bool(self.val_folds or self.test_folds))
+            clips, traced, videos = listed[view], read_contours(folder / TRACINGS), find_videos(folder / VIDEOS)
+            for name in [*clips, *(name for name in traced if name not in clips)]:
+                split = splits.get(clips[name].patient) if name in clips else None
+                items.append(_source(name, view, clips.get(name), split, traced.get(name), videos.get(name)))
+            notes += unlisted_videos(view, videos, clips)
+        notes += _fold_notes(folds, bool(self.val_folds or self.test_folds))
+        tables = [folder / table for folder in folders.values() for table in (FILE_LIST, TRACINGS)]
+        return SourceScan(items, notes, tables)
 
     def summarise_notes(self, notes: Sequence[Note]) -> Sequence[Note]:
-        """What speaks for counting frames from 0 or from 1, as one note instead of one per video."""
-        texts = [note.text for note in notes if note.about == NUMBERS]
-        zero, one = texts.count(FROM_0), texts.count(FROM_1)
+        """Summarize the evidence for counting frames from 0 or 1 as one note; see `DataSet.summarise_notes`."""
+        texts = [note.text for note in notes if note.about == _NUMBERS_NOTE]
+        zero, one = texts.count(_FROM_0), texts.count(_FROM_1)
         text = (
             f"taken as counted from {self.frame_base}. In {zero} video(s) frame 0 is traced, which is possible only "
             f"when counting from 0; in {one} a traced frame is the number of frames, possible only when counting from 1"
         )
         if (zero, one)[1 - self.frame_base] > (zero, one)[self.frame_base]:
             text += f". Convert again with --frame-base {1 - self.frame_base}?"
-        return [Note(NUMBERS, text), *(note for note in notes if note.about != NUMBERS)]
-
-    def tables(self) -> Sequence[Path]:
-        return [folder / table for folder in find_views(self.root).values() for table in (FILE_LIST, TRACINGS)]
+        return [Note(_NUMBERS_NOTE, text), *(note for note in notes if note.about != _NUMBERS_NOTE)]
 
     def read(self, source: SourceItem) -> Iterator[ConvertedCase | Skipped | Note]:
+        """Read the traced frames of one clip; see `DataSet.read`."""
         assert isinstance(source, PediatricClip)
         if source.problem or source.video is None or source.clip is None:
             yield Skipped(source.identifier, source.problem or "there is no video")
@@ -297,55 +175,29 @@ class EchoNetPediatric(DataSet):
         require_identifier(source.identifier)
         if source.clip.remark:
             yield Note(source.identifier, source.clip.remark)
-        for text in source.outlines.nothing:
+        for text in source.contours.without_frame:
             yield Skipped(source.identifier, f"one frame less: the table says {text!r}", known_defect=True)
-        for number, problem in source.outlines.problems.items():
+        for number, problem in source.contours.problems.items():
             name = source.identifier if number is None else f"{source.identifier} frame {number}"
             yield Skipped(name, problem)
-        if source.outlines.frames:
-            yield from _evidence(source.video, source.outlines.frames)
+        if source.contours.frames:
+            yield from _numbering_evidence(source.video, source.contours.frames)
             yield from self._cases(source, source.clip, source.video)
 
-    def _cases(self, source: PediatricClip, clip: Clip, video: Path) -> Iterator[ConvertedCase | Skipped | Note]:
-        outlines = {number - self.frame_base: points for number, points in source.outlines.frames.items()}
-        if -1 in outlines:
+    def _cases(self, source: PediatricClip, clip: ListedClip, video: Path) -> Iterator[ConvertedCase | Skipped | Note]:
+        contours = {number - self.frame_base: points for number, points in source.contours.frames.items()}
+        if -1 in contours:
             yield Skipped(f"{source.identifier} frame 0", "counted from 1 (--frame-base 1) there is no frame 0")
-            del outlines[-1]
-        phases = phases_by_area({frame: polygon.polygon_area(points) for frame, points in outlines.items()})
-        if None in phases.values():
-            text = f"{len(outlines)} traced frame(s): ED and ES are the largest and the smallest of two or more"
-            yield Note(source.identifier, text)
-        frames = read_frames(video, set(outlines))
-        for frame, points in outlines.items():
-            identifier = f"{source.identifier}_{phases[frame] or f'F{frame:03d}'}"
-            if frame in frames.why_missing:
-                yield Skipped(identifier, frames.why_missing[frame])
-                continue
-            image = frames.images[frame]
-            mask = polygon.fill_polygon(points, (image.shape[0], image.shape[1]))
-            pixels = int(mask.sum())
-            if pixels == 0:
-                yield Skipped(identifier, f"its tracing (frame {frame}) encloses no pixel of the picture")
-                continue
-            if pixels < MIN_AREA_PIXELS:
-                yield Note(identifier, f"the ventricle has only {pixels} pixels")
-            yield self._case(identifier, source, clip, frame, phases[frame], image, mask)
+            del contours[-1]
+        for item in fill_contours(source.identifier, source.identifier, video, contours):
+            yield self._case(source, clip, item) if isinstance(item, FilledFrame) else item
 
-    def _case(
-        self,
-        identifier: str,
-        source: PediatricClip,
-        clip: Clip,
-        frame: int,
-        phase: str | None,
-        image: NDArray[np.uint8],
-        mask: NDArray[np.bool_],
-    ) -> ConvertedCase:
+    def _case(self, source: PediatricClip, clip: ListedClip, filled: FilledFrame) -> ConvertedCase:
         entry = {
             "split": source.split,
             "view": source.view,
-            "phase": phase,
-            "frame": frame,
+            "phase": filled.phase,
+            "frame": filled.frame,
             "interpolated": False,
             "spacing_known": False,
             "ef": clip.ef,
@@ -353,35 +205,85 @@ class EchoNetPediatric(DataSet):
         }
         labels = CaseLabels.from_fields(
             annotated=self.classes,
-            absent=ABSENT[source.view],
+            absent=ABSENT_BY_VIEW[source.view],
             domain="pediatric",
             patient=f"pediatric_{clip.patient}",
             info=entry,
         )
-        pixel_mm = self.depth_mm / image.shape[0]
-        return ConvertedCase(identifier, image, mask.astype(np.uint8), (pixel_mm, pixel_mm), labels)
+        spacing_mm = nominal_spacing_mm(self.depth_mm, filled.image.shape[0])
+        return ConvertedCase(filled.identifier, filled.image, filled.mask, spacing_mm, labels)
 
-    def _splits(self, listed: Mapping[str, Mapping[str, Clip]]) -> dict[str, str]:
-        """train, val or test per patient; nobody is on two sides: one clip in a test fold takes all of the patient."""
+    def _splits(self, folds: Mapping[str, set[int | None]]) -> dict[str, str]:
+        """Return the split by patient: one clip in a test fold takes all clips of the patient there."""
         if not self.val_folds and not self.test_folds:
             return {}
         return {
-            patient: "test" if folds & set(self.test_folds) else "val" if folds & set(self.val_folds) else "train"
-            for patient, folds in _folds_of_patients(listed).items()
+            patient: "test" if own & set(self.test_folds) else "val" if own & set(self.val_folds) else "train"
+            for patient, own in folds.items()
         }
 
 
-def find_views(root: Path) -> dict[str, Path]:
-    """The folders A4C and PSAX, the nearest ones below `root`; `root` may be one of them.
+@dataclass
+class TracedClip:
+    """Hold the contours of one clip.
 
-    Raises ConversionError where there is none, where one is found twice, or where one lacks a table or its videos.
+    Attributes:
+        frames: Vertices (n, 2), x and y in pixels, by frame as the table counts.
+        problems: Why a frame cannot be used, by number; None for a row without a frame number.
+        without_frame: "No Systolic" or "No Diastolic", as the table says.
+    """
+
+    frames: dict[int, Points] = field(default_factory=dict)
+    problems: dict[int | None, str] = field(default_factory=dict)
+    without_frame: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class PediatricClip(SourceItem):
+    """Represent one clip with its contours.
+
+    Attributes:
+        stem: File name without ending.
+        view: 4CH or PSAX.
+        clip: Row of FileList.csv; None where there is none.
+        video: The file; None where there is none.
+        split: Split by the chosen folds; None if none are chosen.
+        contours: Contours by frame, as the table counts.
+        problem: Why nothing of the clip can be converted; None if it can.
+    """
+
+    stem: str
+    view: str
+    clip: ListedClip | None = None
+    video: Path | None = None
+    split: str | None = None
+    contours: TracedClip = field(default_factory=TracedClip)
+    problem: str | None = None
+
+    @property
+    def identifier(self) -> str:
+        """Return the beginning of the identifiers of the clip's cases."""
+        return f"pediatric_{self.stem}_{self.view}"
+
+
+def find_views(root: Path) -> dict[str, Path]:
+    """Find the folders A4C and PSAX, the nearest ones below a folder, which may be one of them.
+
+    Args:
+        root: Folder that the user names.
+
+    Returns:
+        Path by folder name.
+
+    Raises:
+        ConversionError: If there is none, one occurs more than once, or one lacks a table or its videos.
     """
     require_folder(root)
-    if root.absolute().name in VIEWS and (root / FILE_LIST).is_file():
+    if root.absolute().name in VIEW_BY_FOLDER and (root / FILE_LIST).is_file():
         found = [root]
     else:
         levels = (sorted(root.glob("*/" * level + "*")) for level in range(_LEVELS + 1))
-        views = ([p for p in level if p.name in VIEWS and (p / FILE_LIST).is_file()] for level in levels)
+        views = ([p for p in level if p.name in VIEW_BY_FOLDER and (p / FILE_LIST).is_file()] for level in levels)
         found = next((level for level in views if level), [])
     if not found:
         raise not_found(root, f"A4C/{FILE_LIST} or PSAX/{FILE_LIST} of EchoNet-Pediatric, up to {_LEVELS} levels down")
@@ -395,28 +297,28 @@ def find_views(root: Path) -> dict[str, Path]:
 
 
 def _source(
-    name: str, folder: str, clip: Clip | None, split: str | None, traced: Outlines | None, video: Path | None
+    name: str, folder: str, clip: ListedClip | None, split: str | None, traced: TracedClip | None, video: Path | None
 ) -> PediatricClip:
-    """What tables and folder say about one clip, and whether it can be converted."""
-    shown, view = printable(name), VIEWS[folder]
+    """Combine what the tables and the folder say about one clip."""
+    shown, view = printable(name), VIEW_BY_FOLDER[folder]
     problem = clip.problem if clip else f"is traced in {TRACINGS} but not in {FILE_LIST}"
     if problem is None and traced is None:
         problem = f"has no tracing in {TRACINGS}"
     if problem is None and video is None:
         problem = f"there is no video {shown}.avi in {folder}/{VIDEOS}"
     return PediatricClip(
-        f"{folder} {shown}", shown if problem else name, view, clip, video, split, traced or Outlines(), problem
+        f"{folder} {shown}", shown if problem else name, view, clip, video, split, traced or TracedClip(), problem
     )
 
 
-def _evidence(video: Path, outlines: Mapping[int, Points]) -> Iterator[Note]:
-    if 0 in outlines:
-        yield Note(NUMBERS, FROM_0)
-    if frame_count(video) in outlines:
-        yield Note(NUMBERS, FROM_1)
+def _numbering_evidence(video: Path, contours: Mapping[int, Points]) -> Iterator[Note]:
+    if 0 in contours:
+        yield Note(_NUMBERS_NOTE, _FROM_0)
+    if frame_count(video) in contours:
+        yield Note(_NUMBERS_NOTE, _FROM_1)
 
 
-def _folds_of_patients(listed: Mapping[str, Mapping[str, Clip]]) -> dict[str, set[int | None]]:
+def _folds_of_patients(listed: Mapping[str, Mapping[str, ListedClip]]) -> dict[str, set[int | None]]:
     folds: dict[str, set[int | None]] = {}
     for clips in listed.values():
         for clip in clips.values():
@@ -425,12 +327,150 @@ def _folds_of_patients(listed: Mapping[str, Mapping[str, Clip]]) -> dict[str, se
     return folds
 
 
-def _about_folds(folds: Mapping[str, set[int | None]], used: bool) -> Iterator[Note]:
-    """Patients, the first part of the file names, whose clips are in different folds: they must not be separated."""
-    several = {printable(patient) for patient, theirs in folds.items() if len(theirs) > 1}
+def _fold_notes(folds: Mapping[str, set[int | None]], used: bool) -> Iterator[Note]:
+    """Yield notes about patients whose clips are in different folds: they must not be separated."""
+    several = {printable(patient) for patient, own in folds.items() if len(own) > 1}
     if several:
         text = f"{len(several)} of {len(folds)} patient(s) have clips in different folds: {format_names(several)}"
-        way = ". All clips of such a patient go where the first of test, val, train takes one of them" if used else ""
-        yield Note("folds of the release", text + way)
+        rule = ". All clips of such a patient go to the first of test, val, train that has one" if used else ""
+        yield Note("folds of the release", text + rule)
     if not used:
-        yield Note("folds of the release", "none is taken for testing; choose with --val-folds and --test-folds")
+        yield Note("folds of the release", "none is used for testing; choose with --val-folds and --test-folds")
+
+
+#: patient-study-clip, such as CR32a7555-CR32a7582-000039
+_NAME = re.compile(r"([^-]+)-[^-]+-[^-]+")
+
+#: Entry of Frame where the video shows no such moment.
+_NO_FRAME = re.compile(r"no (systolic|diastolic)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class ListedClip:
+    """Hold a row of FileList.csv.
+
+    Attributes:
+        patient: First part of the file name.
+        fold: 0 to 9, from the column Split; None where it does not say.
+        ef: Ejection fraction in percent; None where the row does not say.
+        problem: What is wrong with the row; None if nothing is.
+        remark: What is unusual about the row; None if nothing is.
+    """
+
+    patient: str
+    fold: int | None
+    ef: float | None
+    problem: str | None = None
+    remark: str | None = None
+
+
+def read_clips(path: Path) -> dict[str, ListedClip]:
+    """Read FileList.csv.
+
+    Args:
+        path: The table.
+
+    Returns:
+        Rows by stem, in the order of the table.
+
+    Raises:
+        ConversionError: If the table cannot be read, or names no clip.
+    """
+    listed: dict[str, ListedClip] = {}
+    for line, row in read_table(path, ("FileName",)):
+        name = stem(row["FileName"]) or f"(line {line} of {path.name})"
+        clip = _clip(name, {column.casefold(): value for column, value in row.items()})
+        if name in listed and listed[name] != clip:
+            clip = ListedClip("", None, None, f"is listed more than once in {path.name}, with different entries")
+        listed[name] = clip
+    if not listed:
+        raise ConversionError(f"{printable(str(path))} names no video.")
+    return listed
+
+
+def _clip(name: str, row: Mapping[str, str]) -> ListedClip:
+    match = _NAME.fullmatch(name)
+    if match is None:
+        problem = "its name is not patient-study-clip (CR32a7555-CR32a7582-000039), so that its patient is unknown"
+        return ListedClip("", None, None, problem)
+    fold = parse_int(row.get("split", ""))
+    if fold not in PEDIATRIC_FOLDS:
+        text = f"its Split in {FILE_LIST} is {row.get('split', '')!r}, no fold from 0 to 9"
+        return ListedClip(match[1], None, parse_number(row.get("ef", "")), remark=text)
+    return ListedClip(match[1], fold, parse_number(row.get("ef", "")))
+
+
+def read_contours(path: Path) -> dict[str, TracedClip]:
+    """Read VolumeTracings.csv, in which each row is a vertex.
+
+    A frame with a vertex that cannot be read is given up: a contour with a gap is another contour.
+
+    Args:
+        path: The table.
+
+    Returns:
+        Contours by stem, in the order of the table, and so are the vertices of a frame.
+
+    Raises:
+        ConversionError: If the table cannot be read.
+    """
+    tracings: dict[str, TracedClip] = {}
+    vertices: dict[str, dict[int, list[tuple[float, float]]]] = {}
+    for line, row in read_table(path, ("FileName", "X", "Y", "Frame")):
+        name = stem(row["FileName"]) or f"(line {line} of {path.name})"
+        traced = tracings.setdefault(name, TracedClip())
+        frame = parse_int(row["Frame"])
+        problem = _problem(row, frame)
+        if problem is not None:
+            traced.problems.setdefault(frame, f"line {line} of {path.name}: {problem}")
+        elif frame is None:
+            traced.without_frame.append(row["Frame"])
+        else:
+            x, y = parse_number(row["X"]), parse_number(row["Y"])
+            assert x is not None
+            assert y is not None
+            vertices.setdefault(name, {}).setdefault(frame, []).append((x, y))
+    for name, frames in vertices.items():
+        problems = tracings[name].problems
+        for frame, points in frames.items():
+            if frame not in problems:
+                _add_contour(tracings[name], frame, np.array(points))
+    return tracings
+
+
+def _problem(row: Row, frame: int | None) -> str | None:
+    """Check a row; None for a vertex, and for a row that says that there is nothing to trace."""
+    if frame is None:
+        if not _NO_FRAME.fullmatch(row["Frame"]):
+            return f"Frame is {row['Frame']!r}, expected an integer, 'No Systolic' or 'No Diastolic'"
+        return f"Frame is {row['Frame']!r}, yet there is a vertex" if row["X"] or row["Y"] else None
+    if frame < 0:
+        return f"Frame is {row['Frame']!r}, expected a number from 0"
+    for name in ("X", "Y"):
+        if parse_number(row[name]) is None:
+            return f"{name} is {row[name]!r}, not a number"
+    return None
+
+
+def _add_contour(traced: TracedClip, frame: int, points: Points) -> None:
+    """Add a contour, or why it cannot be used."""
+    corners = without_repeats(points)
+    if np.abs(points).max() > MAX_COORDINATE_PIXELS:
+        traced.problems[frame] = f"its tracing has a coordinate of {np.abs(points).max():g} pixels"
+    elif len(corners) < 3:
+        traced.problems[frame] = f"its tracing has fewer than three points: {len(corners)}"
+    else:
+        traced.frames[frame] = corners
+
+
+def without_repeats(points: Points) -> Points:
+    """Remove vertices that repeat the one before, and a last one that repeats the first.
+
+    Args:
+        points: Vertices (n, 2).
+
+    Returns:
+        At least one vertex.
+    """
+    changed = np.any(points != np.roll(points, 1, axis=0), axis=1)
+    return points[changed] if changed.any() else points[:1]

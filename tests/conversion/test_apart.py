@@ -8,7 +8,7 @@ import sys
 import time
 
 import pytest
-from nnunet_partial.dataset_conversion.hmc_qu import decoded_masks
+from nnunet_partial.dataset_conversion.hmc_qu import decode_masks
 from nnunet_partial.dataset_conversion.readers import isolated
 from nnunet_partial.dataset_conversion.readers.isolated import Crashed, IsolatedWorker, run_isolated
 
@@ -27,7 +27,7 @@ def test_one_process_serves_many_calls_and_another_takes_over_after_a_crash() ->
 
 def test_errors_for_the_user_arrive_as_they_are(tmp_path: object) -> None:
     with pytest.raises(ConversionError, match=r"no\.mat cannot be read.*MATLAB"):
-        run_isolated(decoded_masks, __import__("pathlib").Path("no.mat"))
+        run_isolated(decode_masks, __import__("pathlib").Path("no.mat"))
 
 
 def test_one_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -114,7 +114,7 @@ def test_a_chamber_that_is_not_drawn_in_a_drawn_frame_is_unknown_there(site: Pat
     whole, part = (made.manifest.labels_of(f"cardiacuda_Site_G_20_patient-5-4_4CH_F00{n}") for n in (1, 3))
     assert whole.annotated == ("LV", "LA", "RV", "RA")
     assert (part.annotated, part.absent) == (("LV", "LA", "RA"), ())
-    assert notes(report) == [says("Site_G_20/patient-5-4", "RV is not drawn", "frame 3", "unknown")]
+    assert notes(report) == [says("Site_G_20/patient-5-4", "RV is not annotated", "F003", "unknown")]
 
 
 def test_holes_are_filled_without_covering_what_lies_in_them(site: Path) -> None:
@@ -364,7 +364,7 @@ def test_videos_whose_image_and_label_do_not_fit(site: Path) -> None:
     assert skips(report) == {
         "Site_G_20/patient-2-4": says("length", "5 frames", "4 frames"),
         "Site_G_20/patient-3-4": says("size", "(40, 48)", "(39, 48)"),
-        "Site_G_20/patient-4-4": says("length", "single picture", "5 frames"),
+        "Site_G_20/patient-4-4": says("length", "single image", "5 frames"),
         "Site_G_20/patient-5-4": says("patient-5-4_label.nii.gz", "no frame"),
     }
 
@@ -402,13 +402,13 @@ def test_wrong_folders(tmp_path: Path, site: Path) -> None:
     (tmp_path / "zip").mkdir()
     (tmp_path / "zip" / "cardiacUDC_dataset.change2zip").touch()
     with pytest.raises(ConversionError, match=r"\(cardiacUDC_dataset\.change2zip\)\. Rename"):
-        CardiacUDA(tmp_path / "zip").sources()
+        CardiacUDA(tmp_path / "zip").scan()
     with pytest.raises(ConversionError, match=r"Site_G_100 .* found: Site_G_20"):
-        CardiacUDA(site.parent).sources()
+        CardiacUDA(site.parent).scan()
     with pytest.raises(ConversionError, match=r"001_r_image\.nii\.gz .* folder is empty"):
-        EchoCP(site).sources()
+        EchoCP(site).scan()
     with pytest.raises(ConversionError, match="does not exist"):
-        CardiacNet(tmp_path / "nowhere").sources()
+        CardiacNet(tmp_path / "nowhere").scan()
     with pytest.raises(ConversionError, match=r"depth is -1 mm.* above 0"):
         EchoCP(site, -1)
     with pytest.raises(ConversionError, match=r"label_all_frame is 'x'.* skip, fill"):
@@ -495,7 +495,7 @@ def test_a_truncated_label_is_skipped_or_read_as_far_as_it_goes(tmp_path: Path) 
     report = convert(CardiacNet(tmp_path, cut_off="partial"), "Dataset504_Partial")
     made = RawDataset(report.folder)
     assert [case for case in made.label_files() if "_002_" in case] == ["cardiacnet_PAH_002_4CH_F001"]
-    assert (skips(report), notes(report)) == ({}, [says("PAH/002", *told.facts, "frames before are taken")])
+    assert (skips(report), notes(report)) == ({}, [says("PAH/002", *told.facts, "frames before are converted")])
 
 
 # --- across data sets ----------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from nnunet_partial.dataset_conversion.echonet_pediatric import (
     EchoNetPediatric,
     read_clips,
-    read_outlines,
+    read_contours,
     without_repeats,
 )
 from nnunet_partial.dataset_conversion.readers.video import frame_count
@@ -317,7 +317,7 @@ def test_folds_are_kept_and_none_is_taken_for_testing_unless_asked_for(tmp_path:
     view(tmp_path / "in" / "A4C", {ANNA: PAIR, BEN: PAIR}, {ANNA: "9", BEN: "0"})
     report, made = converted(tmp_path / "in")
     assert {labels.split for labels in made.manifest.cases.values()} == {None}
-    text = says("none is taken for testing", "--val-folds", "--test-folds")
+    text = says("none is used for testing", "--val-folds", "--test-folds")
     assert notes(report, "folds of the release") == [text]
 
 
@@ -351,8 +351,8 @@ def test_both_views_of_a_patient_stay_in_one_fold_of_the_training(tmp_path: Path
     ("options", "reason"),
     [
         ({"frame_base": 2}, "frame_base is 2, expected 0 or 1"),
-        ({"val_folds": (10,)}, "from 0 to 9, none of them twice"),
-        ({"val_folds": (8,), "test_folds": (8, 9)}, "from 0 to 9, none of them twice"),
+        ({"val_folds": (10,)}, "from 0 to 9, each once"),
+        ({"val_folds": (8,), "test_folds": (8, 9)}, "from 0 to 9, each once"),
         ({"depth_mm": math.inf}, r"depth is inf mm.* above 0"),
     ],
 )
@@ -418,7 +418,7 @@ def test_whatever_the_tables_hold_only_our_error_comes_out(tmp_path: Path, data:
     try:
         clips = read_clips(tmp_path / "list.csv")
         assert all(clip.problem or clip.patient for clip in clips.values())
-        for outlines in read_outlines(tmp_path / "tracings.csv").values():
+        for outlines in read_contours(tmp_path / "tracings.csv").values():
             assert all(len(points) >= 3 and frame >= 0 for frame, points in outlines.frames.items())
     except PartialLabelError:
         return

@@ -13,7 +13,14 @@ import pytest
 from facts import says
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from nnunet_partial.dataset_conversion.hmc_qu import MASKS, Clip, HmcQu, enlarged, read_masks, read_workbook
+from nnunet_partial.dataset_conversion.hmc_qu import (
+    MASK_FOLDER,
+    HmcQu,
+    WorkbookClip,
+    enlarge,
+    read_masks,
+    read_workbook,
+)
 from nnunet_partial.dataset_conversion.writer import Report, convert
 from numpy.typing import NDArray
 from scipy.io import savemat
@@ -60,9 +67,9 @@ def package(
     if shape != "older":
         workbook(root / "A2C.xlsx", [("ES0001_CH2_1", 1, 4, None)], with_masks=False)
     drawn = {row[0]: wall(row[2] - row[1] + 1) for row in rows} if masks is None else masks
-    (root / MASKS).mkdir(parents=True)
+    (root / MASK_FOLDER).mkdir(parents=True)
     for name, mask in drawn.items():
-        savemat(root / MASKS / f"Mask_{name}.mat", mask if isinstance(mask, dict) else {"predicted": mask})
+        savemat(root / MASK_FOLDER / f"Mask_{name}.mat", mask if isinstance(mask, dict) else {"predicted": mask})
     folder = root / ("HMC-QU Echos/HMC-QU Echos" if shape == "older" else "HMC-QU/A4C")
     for name in [row[0] for row in rows] if videos is None else videos:
         write_video(folder / f"{name}.avi", 8)
@@ -109,8 +116,8 @@ def test_the_mask_is_enlarged_to_the_picture(tmp_path: Path) -> None:
 
 def test_enlarging_takes_the_nearest() -> None:
     small = np.array([[True, False], [False, True]])
-    assert enlarged(small, (4, 6)).tolist() == [[1, 1, 1, 0, 0, 0]] * 2 + [[0, 0, 0, 1, 1, 1]] * 2
-    assert enlarged(small, (1, 3)).tolist() == [[0, 1, 1]]  # the middle of the only row lies on the border: the lower
+    assert enlarge(small, (4, 6)).tolist() == [[1, 1, 1, 0, 0, 0]] * 2 + [[0, 0, 0, 1, 1, 1]] * 2
+    assert enlarge(small, (1, 3)).tolist() == [[0, 1, 1]]  # the middle of the only row lies on the border: the lower
 
 
 @pytest.mark.parametrize(("shape", "file"), [("older", "HMC_QU.xlsx"), ("newer", "A4C.xlsx")])
@@ -123,8 +130,8 @@ def test_the_two_packages_with_videos(tmp_path: Path, shape: str, file: str) -> 
 
 def test_the_present_package_has_no_videos(tmp_path: Path) -> None:
     package(tmp_path, videos=[])
-    with pytest.raises(ConversionError, match=r"\(\*\.avi\) in HMC-QU/A4C/ .* obtain the cines"):
-        HmcQu(tmp_path).sources()
+    with pytest.raises(ConversionError, match=r"\(\*\.avi\) in HMC-QU/A4C/ .* obtain the videos"):
+        HmcQu(tmp_path).scan()
 
 
 def test_cines_of_an_older_copy_beside_newer_tables(tmp_path: Path) -> None:
@@ -229,9 +236,9 @@ def test_a_cycle_beyond_the_end_of_the_video_and_an_empty_mask(tmp_path: Path) -
 
 def test_the_workbook_keeps_only_rows_with_two_frame_numbers(tmp_path: Path) -> None:
     workbook(tmp_path / "A4C.xlsx", [("A", 1, 5, "ü"), ("B", "2", 6.0, None), ("C", None, 7, "ü"), (None, 1, 2, "ü")])
-    assert read_workbook(tmp_path / "A4C.xlsx") == [Clip("A", 1, 5, True), Clip("B", 2, 6, False)]
+    assert read_workbook(tmp_path / "A4C.xlsx") == [WorkbookClip("A", 1, 5, True), WorkbookClip("B", 2, 6, False)]
     workbook(tmp_path / "A2C.xlsx", [("A", 1, 5, None)], with_masks=False)
-    assert read_workbook(tmp_path / "A2C.xlsx") == [Clip("A", 1, 5, None)]
+    assert read_workbook(tmp_path / "A2C.xlsx") == [WorkbookClip("A", 1, 5, None)]
 
 
 def test_a_workbook_of_something_else(tmp_path: Path) -> None:
@@ -319,9 +326,9 @@ def test_whatever_bytes_only_conversion_errors_come_out(
 
 def test_wrong_folders(tmp_path: Path) -> None:
     with pytest.raises(ConversionError, match=r"A4C\.xlsx or HMC_QU\.xlsx .*found: nothing"):
-        HmcQu(tmp_path).sources()
+        HmcQu(tmp_path).scan()
     package(tmp_path, masks={})
     with pytest.raises(ConversionError, match=r"LV Ground-truth Segmentation Masks/Mask_"):
-        HmcQu(tmp_path).sources()
+        HmcQu(tmp_path).scan()
     with pytest.raises(ConversionError, match=r"depth is 0 mm.* above 0"):
         HmcQu(tmp_path, 0)

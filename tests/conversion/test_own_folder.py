@@ -14,7 +14,7 @@ import SimpleITK as sitk
 from facts import says
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from nnunet_partial.dataset_conversion.folder import COLUMNS, OwnFolder, read_cases
+from nnunet_partial.dataset_conversion.folder import REQUIRED_COLUMNS, OwnFolder, read_cases
 from nnunet_partial.dataset_conversion.writer import Report, convert
 from numpy.typing import NDArray
 from source_folders import read_nifti
@@ -24,7 +24,7 @@ from nnunet_partial.dataset.check import check
 from nnunet_partial.dataset.raw import RawDataset
 from nnunet_partial.errors import ConversionError, PartialLabelError
 
-HEAD = ",".join(COLUMNS)
+HEAD = ",".join(REQUIRED_COLUMNS)
 NAME = "Dataset520_Own"
 
 
@@ -249,7 +249,7 @@ def test_a_split_nobody_knows(tmp_path: Path) -> None:
 
 def test_a_case_that_stands_twice_is_in_neither_way_converted(tmp_path: Path) -> None:
     report, made = converted(folder(tmp_path / "in", row(1), row(2), row(1)))
-    assert skips(report) == {"case1": "stands more than once in cases.csv"}
+    assert skips(report) == {"case1": "is listed more than once in cases.csv"}
     assert list(made.label_files()) == ["case2"]
 
 
@@ -298,7 +298,7 @@ def test_grey_stored_as_colour_is_grey(tmp_path: Path) -> None:
     assert np.array_equal(read_nifti(made.image_files()["case1"][0])[0], picture())
     assert read_nifti(made.label_files()["case1"])[0][:, 0].tolist() == [1, 2, 0, 0]
     assert np.unique(read_nifti(made.image_files()["case2"][0])[0]).tolist() == [30]  # 0.299 * 100
-    assert notes(report) == [says("case2", "p2.png", "colours", "brightness")]
+    assert notes(report) == [says("case2", "p2.png", "color", "luma")]
 
 
 def test_a_mask_in_colours_is_refused(tmp_path: Path) -> None:
@@ -373,7 +373,7 @@ def test_two_tables_and_an_empty_one_are_refused(tmp_path: Path) -> None:
         converted(root)
 
 
-@pytest.mark.parametrize("column", COLUMNS)
+@pytest.mark.parametrize("column", REQUIRED_COLUMNS)
 def test_a_missing_column_is_named(tmp_path: Path, column: str) -> None:
     root = folder(tmp_path / "in", row(1))
     (root / "cases.csv").write_text((root / "cases.csv").read_text().replace(column, "other", 1))
@@ -388,9 +388,9 @@ def test_a_missing_column_is_named(tmp_path: Path, column: str) -> None:
         (("LV=2", "LA=2"), "expected each name and each value once"),
         (("LV", "LA=1"), "expected each name and each value once"),
         (("LV=0",), "each value once, none of 0"),
-        (("background", "LV"), "the class 'background' is none"),
-        (("LV,LA",), "the class 'LV,LA' is none"),
-        (("LV=x",), "the class 'LV=x' is none"),
+        (("background", "LV"), "'background' is not a class"),
+        (("LV,LA",), "'LV,LA' is not a class"),
+        (("LV=x",), "'LV=x' is not a class"),
         ((), "no class is named"),
     ],
 )
@@ -439,7 +439,7 @@ def test_options_reach_the_data_set() -> None:
     options = parser.parse_args(["--classes", "LA=3", "LV=1", "--volumes", "--depth-mm", "120"])
     made = OwnFolder.from_options(Path("x"), options)
     assert made == OwnFolder(Path("x"), ("LA=3", "LV=1"), True, 120.0)
-    assert made.classes == ("LV", "LA")
+    assert made.converted_classes == ("LV", "LA")
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -304,7 +304,7 @@ def test_who_is_not_found_is_left_out(tmp_path: Path) -> None:
     ted(tmp_path / "TED", 3, shows=60, cfg=None)  # nobody knows which frame to compare
     report, made = converted(tmp_path / "TED", camus=str(tmp_path / "CAMUS_public"))
     assert list(skips(report)) == ["ted_patient002", "ted_patient003"]
-    assert skips(report)["ted_patient002"].startswith("looks like no patient of CAMUS in ")
+    assert skips(report)["ted_patient002"].startswith("matches no patient of CAMUS in ")
     assert {labels.patient for labels in made.manifest.cases.values()} == {"camus_patient0001"}
 
 

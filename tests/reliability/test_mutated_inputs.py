@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from nnunet_partial.dataset_conversion.camus import SPLIT_BY_LIST, read_cfg, read_splits
 from nnunet_partial.dataset_conversion.echonet import read_file_list, read_tracings
-from nnunet_partial.dataset_conversion.echonet_pediatric import read_clips, read_outlines
+from nnunet_partial.dataset_conversion.echonet_pediatric import read_clips, read_contours
 from nnunet_partial.dataset_conversion.folder import read_cases
 from nnunet_partial.dataset_conversion.readers.images import require_whole_mhd
 from nnunet_partial.dataset_conversion.unity import UnityFolder, chambers, read_labels
@@ -140,7 +140,7 @@ def read_traced(path: Path) -> None:
 
 
 def read_traced_children(path: Path) -> None:
-    for outlines in read_outlines(path).values():
+    for outlines in read_contours(path).values():
         assert all(np.isfinite(points).all() and len(points) >= 3 for points in outlines.frames.values())
 
 
