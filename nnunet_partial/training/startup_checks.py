@@ -90,7 +90,15 @@ class TrainingData:
         return hash_names(self.training_cases)
 
     def with_fold(self, training_cases: Sequence[str], validation_cases: Sequence[str]) -> TrainingData:
-        """Return the same data with the cases of a fold, as nnU-Net's `do_split` gives them."""
+        """Add the cases of a fold.
+
+        Args:
+            training_cases: Identifiers, as nnU-Net's `do_split` gives them.
+            validation_cases: Identifiers, likewise.
+
+        Returns:
+            The same data with these cases.
+        """
         return replace(self, training_cases=tuple(training_cases), validation_cases=tuple(validation_cases))
 
     # ---- the four checks, in this order ----------------------------------------------------------------------------
