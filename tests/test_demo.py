@@ -28,7 +28,9 @@ from nnunet_partial.utils.process import Commands, Progress
 slow = pytest.mark.slow
 
 OURS = "nnUNetTrainerACCE"
-QUICK = Size(camus_patients=5, echonet_patients=5, pixels=32, epochs=2, iterations=2, val_iterations=1, features=(4, 8))
+QUICK = Size(
+    camus_patients=5, echonet_patients=5, pixels=32, epochs=2, iterations=2, val_iterations=1, features=(4, 8, 8)
+)
 
 # ---- the whole ------------------------------------------------------------------------------------------------------
 
@@ -330,6 +332,7 @@ def test_patch_that_cannot_be_halved(tmp_path: Path) -> None:
         ({"patch_size": (0, 96)}, "patch: 0 96; expected integers above 0"),
         ({"batch_size": -3}, "batch: -3; expected"),
         ({"features": (16, 0)}, "features: 16 0; expected"),
+        ({"features": (16, 32)}, r"2 stage\(s\); expected at least 3"),
     ],
 )
 def test_sizes_of_no_network_are_not_written(tmp_path: Path, sizes: dict[str, Any], said: str) -> None:

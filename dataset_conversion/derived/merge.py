@@ -214,19 +214,19 @@ def _look_into_labels(plan: MergePlan, processes: int, progress: bool) -> tuple[
 
 def _remarks(sources: Sequence[InputDataset]) -> list[str]:
     """Collect what the user should know about the manifests and the classes, one line each."""
-    found = []
+    lines = []
     for source in sources:
         manifest = source.dataset.manifest
         no_image = set(manifest.cases) - set(source.cases)
         if no_image:
-            found.append(
+            lines.append(
                 f"{source.name}: {len(no_image)} case(s) in the manifest have no image; "
                 f"left out: {format_names(no_image)}"
             )
     entries = Manifest({case: source.entries[case] for source in sources for case in source.images["Tr"]})
     classes = common_order(name for source in sources for name in source.dataset.classes)
     missing = entries.classes_without_annotation(entries.cases, classes)
-    return [*found, *(f"no training case is annotated for {name}; it cannot be learned" for name in missing)]
+    return [*lines, *(f"no training case is annotated for {name}; it cannot be learned" for name in missing)]
 
 
 def _first(problems: Sequence[str]) -> list[str]:

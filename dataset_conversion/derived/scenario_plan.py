@@ -78,236 +78,6 @@ class ScenarioOptions:
             )
 
 
-def cases_in_scope(source: InputDataset, manifest: Manifest, options: ScenarioOptions) -> list[str]:
-    """List the training cases whose labels may be hidden.
-
-    Args:
-        source: The source dataset.
-        manifest: Manifest entries of its cases.
-        options: The options of the scenario.
-
-    Returns:
-        The training cases of the chosen domain, or all where no domain is chosen.
-
-    Raises:
-        DatasetError: The domain has no training case.
-    """
-    training = list(source.images["Tr"])
-    if options.domain is None:
-        return training
-    scope = [case for case in training if manifest.labels_of(case).domain == options.domain]
-    if not scope:
-        domains = {domain_of(manifest.labels_of(case)) for case in training}
-        raise DatasetError(
-            f"{source.name} has no training case of the domain {options.domain!r}. Its domains: "
-            f"{format_names(domains)}."
-        )
-    return scope
-
-
-def find_problems(
-    source: InputDataset, manifest: Manifest, scope: Sequence[str], options: ScenarioOptions
-) -> list[str]:
-    """Find out why classes cannot be hidden: dataset.json does not have them, or a domain is not annotated for them.
-
-    Args:
-        source: The source dataset.
-        manifest: Manifest entries of its cases.
-        scope: Training cases whose labels may be hidden.
-        options: The options of the scenario.
-
-    Returns:
-        One line per problem; empty where there is none.
-    """
-    if options.missing == (RANDOM,):
-        return []
-    classes = source.dataset.classes
-    strange = [name for name in options.missing if name not in classes]
-    if strange:
-        return [f"dataset.json has no class {format_names(strange)}; its classes: {', '.join(classes)}"]
-    found, way_out = [], "" if options.domain else ". Name the domain that loses it with --domain"
-    for domain in sorted({manifest.labels_of(case).domain for case in scope}):
-        here = [case for case in scope if manifest.labels_of(case).domain == domain]
-        unknown = manifest.classes_without_annotation(here, options.missing)
-        if unknown:
-            found.append(
-                f"no training case of the domain {domain or NO_DOMAIN} is annotated for "
-                f"{format_names(unknown)} (only for "
-                f"{format_names(manifest.annotated_classes(here))}), so it cannot be removed there{way_out}"
-            )
-    return found
-
-
-def domain_of(labels: CaseLabels) -> str:
-    """Return the name of a case's domain for tables and messages.
-
-    Args:
-        labels: Manifest entry of the case.
-
-    Returns:
-        The domain, or a placeholder where the case has none.
-    """
-    return labels.domain or NO_DOMAIN
-
-
-def chosen_patients(manifest: Manifest, cases: Sequence[str], fraction: float, seed: int) -> list[str]:
-    """Choose a fraction of the patients at random, reproducibly.
-
-    The fraction applies within each domain; patients with cases in several domains form a group of their own. The
-    number of patients of each group is rounded to the nearest integer, a half upwards.
-
-    Args:
-        manifest: Manifest entries of the cases.
-        cases: Identifiers of the cases whose patients are chosen from.
-        fraction: Fraction of the patients, 0 to 1.
-        seed: Random seed.
-
-    Returns:
-        Names of the chosen patients, sorted; empty without cases.
-    """
-    domains: dict[str, set[str]] = {}
-    for case in cases:
-        domains.setdefault(manifest.patient_of(case), set()).add(manifest.labels_of(case).domain)
-    queues: dict[tuple[str, ...], list[str]] = {}
-    for patient in sorted(domains, key=lambda patient: (_random_key(seed, patient), patient)):
-        queues.setdefault(tuple(sorted(domains[patient])), []).append(patient)
-    return sorted(patient for queue in queues.values() for patient in queue[: _n_patients(fraction, len(queue))])
-
-
-def hidden_classes(
-    manifest: Manifest, cases: Sequence[str], patients: Sequence[str], missing: Sequence[str], seed: int
-) -> dict[str, tuple[str, ...]]:
-    """Choose the classes to hide in each case of the chosen patients.
-
-    Only annotated classes are hidden; absent ones stay absent.
-
-    Args:
-        manifest: Manifest entries of the cases.
-        cases: Identifiers of the cases whose labels may be hidden.
-        patients: The chosen patients.
-        missing: Class names in the order of their label values; or RANDOM alone: a non-empty proper subset of the
-            classes that the patient's cases are annotated for, all subsets being equally likely. A patient with a
-            single annotated class has no such subset and keeps the class.
-        seed: Random seed.
-
-    Returns:
-        Names of the hidden classes by case; cases that lose nothing are left out.
-    """
-    by_patient: dict[str, list[str]] = {patient: [] for patient in patients}
-    for case in cases:
-        if manifest.patient_of(case) in by_patient:
-            by_patient[manifest.patient_of(case)].append(case)
-    hidden: dict[str, tuple[str, ...]] = {}
-    for patient, own_cases in by_patient.items():
-        lost = _random_classes(manifest, own_cases, patient, seed) if list(missing) == [RANDOM] else missing
-        for case in own_cases:
-            names = tuple(name for name in lost if name in manifest.labels_of(case).annotated)
-            if names:
-                hidden[case] = names
-    return hidden
-
-
-def hide(manifest: Manifest, hidden: Mapping[str, Sequence[str]]) -> Manifest:
-    """Remove the hidden classes from the entries of a manifest; they are unknown there from then on.
-
-    Args:
-        manifest: Manifest with an entry for each case.
-        hidden: Names of the classes to hide, by case.
-
-    Returns:
-        The new manifest.
-    """
-    cases = {}
-    for case, labels in manifest.cases.items():
-        kept = tuple(name for name in labels.annotated if name not in hidden.get(case, ()))
-        cases[case] = replace(labels, annotated=kept)
-    return Manifest(cases)
-
-
-def _random_key(seed: int, *names: str) -> int:
-    """Hash the seed and names to an integer that is the same on every machine."""
-    return int.from_bytes(hashlib.sha256("\0".join([str(seed), *names]).encode()).digest(), "big")
-
-
-def _n_patients(fraction: float, patients: int) -> int:
-    """Round a fraction of the patients to an integer, a half upwards."""
-    return min(patients, math.floor(fraction * patients + 0.5))
-
-
-def _random_classes(manifest: Manifest, cases: Sequence[str], patient: str, seed: int) -> tuple[str, ...]:
-    """A non-empty proper subset of what was annotated; empty where there is none."""
-    classes = sorted(manifest.annotated_classes(cases))
-    if len(classes) < 2:
-        return ()
-    bits = 1 + _random_key(seed, patient, "classes") % (2 ** len(classes) - 2)
-    return tuple(name for place, name in enumerate(classes) if bits >> place & 1)
-
-
-def source_splits(source: Path, manifest: Manifest, cases: Sequence[str]) -> list[Split]:
-    """Read the folds of a dataset, or make them.
-
-    They are read from the preprocessed folder, which trainings use, or else from the raw one; where neither has any,
-    they are made from the manifest.
-
-    Args:
-        source: Raw folder of the dataset.
-        manifest: Its manifest.
-        cases: Its training cases.
-
-    Returns:
-        The training and validation cases of each fold.
-
-    Raises:
-        SplitError: The folds share a patient between training and validation, or do not fit the cases.
-    """
-    places = [source / SPLITS_NAME]
-    if os.environ.get("nnUNet_preprocessed"):
-        places.insert(0, nnunet_folder("nnUNet_preprocessed") / source.name / SPLITS_NAME)
-    for place in places:
-        if place.exists():
-            splits: list[Split] = read_json(place, SplitError)
-            try:
-                check_splits(splits, manifest, cases)
-            except SplitError as problem:
-                raise SplitError(f"{place.parent}: {problem}") from None
-            return splits
-    return make_splits(manifest, cases)[0]
-
-
-def restrict_splits(splits: Sequence[Split], kept: Sequence[str], manifest: Manifest) -> tuple[list[Split], list[str]]:
-    """Restrict folds to the cases that were kept.
-
-    Where a fold would be left without training or validation cases, new folds are made by patient.
-
-    Args:
-        splits: Folds of the source.
-        kept: Training cases of the scenario.
-        manifest: Manifest entries of these cases.
-
-    Returns:
-        The folds, and warnings, one line each; no warnings where the folds are those of the source.
-    """
-    kept_cases = set(kept)
-    folds = [
-        {side: [case for case in split[side] if case in kept_cases] for side in ("train", "val")} for split in splits
-    ]
-    empty = [str(index) for index, fold in enumerate(folds) if not fold["train"] or not fold["val"]]
-    if not empty:
-        return folds, []
-    made, warnings = make_splits(manifest, kept)
-    return made, [f"fold {', '.join(empty)} of the source has no case left on one side: new folds were made", *warnings]
-
-
-def fold_warnings(splits: Sequence[Split], manifest: Manifest, classes: Sequence[str]) -> list[str]:
-    """Warn of each fold in whose training part no case is annotated for a class that others are annotated for."""
-    somewhere = manifest.annotated_classes(case for split in splits for case in (*split["train"], *split["val"]))
-    return [
-        f"in fold {index} no training case is annotated for {name}: it cannot be learned there"
-        for index, split in enumerate(splits)
-        for name in manifest.classes_without_annotation(split["train"], [n for n in classes if n in somewhere])
-    ]
-
-
 @dataclass(frozen=True)
 class RelabeledCase:
     """Describe one label file of the scenario.
@@ -512,22 +282,21 @@ def _planned(
     training = tuple(case for case in source.images["Tr"] if not (options.keep_only_complete and case in hidden))
     manifest = hide(before, hidden)
     lost = before.annotated_classes(source.images["Tr"]) - manifest.annotated_classes(training)
-    taken = {name for names in hidden.values() for name in names}
+    hidden_names = {name for names in hidden.values() for name in names}
     if not training:
         raise DatasetError(
             "No training case would be left; nothing was written. Choose a smaller fraction or one domain."
         )
-    if lost & taken or (lost and not options.keep_only_complete):
+    if lost & hidden_names or (lost and not options.keep_only_complete):
         raise DatasetError(
             f"No training case would be annotated for {format_names(lost)} any more, so that it could not be "
-            "learned; nothing "
-            "was written. Choose a smaller fraction, one domain (--domain), or another seed."
+            "learned; nothing was written. Choose a smaller fraction, one domain (--domain), or another seed."
         )
     classes = tuple(name for name in source.dataset.classes if name not in lost)
     cases = {*training, *source.images["Ts"]}
     folds = source_splits(source.dataset.folder, before, list(source.images["Tr"]))
     splits, warnings = restrict_splits(folds, training, manifest)
-    manifest = _with_classes(manifest, cases, lost)
+    manifest = _without_classes(manifest, cases, lost)
     plan = ScenarioPlan(
         source,
         options,
@@ -538,7 +307,7 @@ def _planned(
         classes,
         before,
         manifest,
-        _with_classes(_full_manifest(source, before), cases, lost),
+        _without_classes(_full_manifest(source, before), cases, lost),
         tuple(splits),
         (),
     )
@@ -552,10 +321,10 @@ def _refuse(source: InputDataset, problems: Sequence[str]) -> None:
         raise DatasetError(f"No scenario can be made from {source.name}; nothing was written.\n- {lines}")
 
 
-def _with_classes(manifest: Manifest, cases: set[str], gone: Iterable[str]) -> Manifest:
-    """The entries of `cases`, without the classes that the scenario does not have."""
+def _without_classes(manifest: Manifest, cases: set[str], removed: Iterable[str]) -> Manifest:
+    """Select the entries of `cases`, without the classes that the scenario does not have."""
     kept = {case: labels for case, labels in manifest.cases.items() if case in cases}
-    return hide(Manifest(kept), dict.fromkeys(kept, tuple(gone)))
+    return hide(Manifest(kept), dict.fromkeys(kept, tuple(removed)))
 
 
 def _full_manifest(source: InputDataset, before: Manifest) -> Manifest:
@@ -568,33 +337,33 @@ def _full_manifest(source: InputDataset, before: Manifest) -> Manifest:
 
 def _remarks(plan: ScenarioPlan) -> list[str]:
     """Collect what the user should know, one line each."""
-    found = []
+    lines = []
     spared = {*plan.patients} - {plan.before.patient_of(case) for case in plan.hidden}
     if spared:
         why = "a single class at most" if plan.options.missing == (RANDOM,) else "none of these classes"
-        found.append(
+        lines.append(
             f"{len(spared)} of the chosen patient(s) were annotated for {why} and lose nothing: {format_names(spared)}"
         )
     nothing = [case for case in plan.training if not plan.manifest.labels_of(case).annotated and case in plan.hidden]
     if nothing:
-        found.append(f"{len(nothing)} training case(s) are now annotated for nothing: {format_names(nothing)}")
+        lines.append(f"{len(nothing)} training case(s) are now annotated for nothing: {format_names(nothing)}")
     if plan.removed:
-        found.append(
+        lines.append(
             f"only cases that were left out are annotated for {format_names(plan.removed)}: the scenario does "
             "not have these classes, nor do its test labels"
         )
     if plan.options.unknown_as_ignore and all(
         lacks_a_class(plan.manifest.labels_of(case), plan.classes) for case in plan.training
     ):
-        found.append(NO_BACKGROUND)
+        lines.append(NO_BACKGROUND)
     if not plan.test:
-        found.append("there are no test cases; evaluate the folds against labelsTr_full")
+        lines.append("there are no test cases; evaluate the folds against labelsTr_full")
     else:
-        found += [
+        lines += [
             f"not measurable on test cases of {domain}, because it is unknown in all of them: {', '.join(names)}"
             for domain, names in plan.not_measurable.items()
         ]
-    return found
+    return lines
 
 
 def _look_into_labels(plan: ScenarioPlan, processes: int, progress: bool) -> tuple[list[tuple[str, str]], list[str]]:
@@ -613,3 +382,250 @@ def _look_into_labels(plan: ScenarioPlan, processes: int, progress: bool) -> tup
         elif changes(info.values, file.new_values):
             changing.append((file.part, file.case))
     return changing, problems
+
+
+# Which cases, and whether their labels can be hidden
+
+
+def cases_in_scope(source: InputDataset, manifest: Manifest, options: ScenarioOptions) -> list[str]:
+    """List the training cases whose labels may be hidden.
+
+    Args:
+        source: The source dataset.
+        manifest: Manifest entries of its cases.
+        options: The options of the scenario.
+
+    Returns:
+        The training cases of the chosen domain, or all where no domain is chosen.
+
+    Raises:
+        DatasetError: The domain has no training case.
+    """
+    training = list(source.images["Tr"])
+    if options.domain is None:
+        return training
+    scope = [case for case in training if manifest.labels_of(case).domain == options.domain]
+    if not scope:
+        domains = {domain_of(manifest.labels_of(case)) for case in training}
+        raise DatasetError(
+            f"{source.name} has no training case of the domain {options.domain!r}. Its domains: "
+            f"{format_names(domains)}."
+        )
+    return scope
+
+
+def find_problems(
+    source: InputDataset, manifest: Manifest, scope: Sequence[str], options: ScenarioOptions
+) -> list[str]:
+    """Find out why classes cannot be hidden: dataset.json does not have them, or a domain is not annotated for them.
+
+    Args:
+        source: The source dataset.
+        manifest: Manifest entries of its cases.
+        scope: Training cases whose labels may be hidden.
+        options: The options of the scenario.
+
+    Returns:
+        One line per problem; empty where there is none.
+    """
+    if options.missing == (RANDOM,):
+        return []
+    classes = source.dataset.classes
+    no_class = [name for name in options.missing if name not in classes]
+    if no_class:
+        return [f"dataset.json has no class {format_names(no_class)}; its classes: {', '.join(classes)}"]
+    problems, advice = [], "" if options.domain else ". Name the domain whose labels are hidden with --domain"
+    for domain in sorted({manifest.labels_of(case).domain for case in scope}):
+        cases = [case for case in scope if manifest.labels_of(case).domain == domain]
+        unknown = manifest.classes_without_annotation(cases, options.missing)
+        if unknown:
+            problems.append(
+                f"no training case of the domain {domain or NO_DOMAIN} is annotated for {format_names(unknown)} (only "
+                f"for {format_names(manifest.annotated_classes(cases))}), so it cannot be hidden there{advice}"
+            )
+    return problems
+
+
+def domain_of(labels: CaseLabels) -> str:
+    """Return the name of a case's domain for tables and messages.
+
+    Args:
+        labels: Manifest entry of the case.
+
+    Returns:
+        The domain, or a placeholder where the case has none.
+    """
+    return labels.domain or NO_DOMAIN
+
+
+# Which patients and classes
+
+
+def chosen_patients(manifest: Manifest, cases: Sequence[str], fraction: float, seed: int) -> list[str]:
+    """Choose a fraction of the patients at random, reproducibly.
+
+    The fraction applies within each domain; patients with cases in several domains form a group of their own. The
+    number of patients of each group is rounded to the nearest integer, a half upwards.
+
+    Args:
+        manifest: Manifest entries of the cases.
+        cases: Identifiers of the cases whose patients are chosen from.
+        fraction: Fraction of the patients, 0 to 1.
+        seed: Random seed.
+
+    Returns:
+        Names of the chosen patients, sorted; empty without cases.
+    """
+    domains: dict[str, set[str]] = {}
+    for case in cases:
+        domains.setdefault(manifest.patient_of(case), set()).add(manifest.labels_of(case).domain)
+    queues: dict[tuple[str, ...], list[str]] = {}
+    for patient in sorted(domains, key=lambda patient: (_random_key(seed, patient), patient)):
+        queues.setdefault(tuple(sorted(domains[patient])), []).append(patient)
+    return sorted(patient for queue in queues.values() for patient in queue[: _n_patients(fraction, len(queue))])
+
+
+def hidden_classes(
+    manifest: Manifest, cases: Sequence[str], patients: Sequence[str], missing: Sequence[str], seed: int
+) -> dict[str, tuple[str, ...]]:
+    """Choose the classes to hide in each case of the chosen patients.
+
+    Only annotated classes are hidden; absent ones stay absent.
+
+    Args:
+        manifest: Manifest entries of the cases.
+        cases: Identifiers of the cases whose labels may be hidden.
+        patients: The chosen patients.
+        missing: Class names in the order of their label values; or RANDOM alone: a non-empty proper subset of the
+            classes that the patient's cases are annotated for, all subsets being equally likely. A patient with a
+            single annotated class has no such subset and keeps the class.
+        seed: Random seed.
+
+    Returns:
+        Names of the hidden classes by case; cases that lose nothing are left out.
+    """
+    by_patient: dict[str, list[str]] = {patient: [] for patient in patients}
+    for case in cases:
+        if manifest.patient_of(case) in by_patient:
+            by_patient[manifest.patient_of(case)].append(case)
+    hidden: dict[str, tuple[str, ...]] = {}
+    for patient, own_cases in by_patient.items():
+        lost = _random_classes(manifest, own_cases, patient, seed) if list(missing) == [RANDOM] else missing
+        for case in own_cases:
+            names = tuple(name for name in lost if name in manifest.labels_of(case).annotated)
+            if names:
+                hidden[case] = names
+    return hidden
+
+
+def hide(manifest: Manifest, hidden: Mapping[str, Sequence[str]]) -> Manifest:
+    """Remove the hidden classes from the entries of a manifest; they are unknown there from then on.
+
+    Args:
+        manifest: Manifest with an entry for each case.
+        hidden: Names of the classes to hide, by case.
+
+    Returns:
+        The new manifest.
+    """
+    cases = {}
+    for case, labels in manifest.cases.items():
+        kept = tuple(name for name in labels.annotated if name not in hidden.get(case, ()))
+        cases[case] = replace(labels, annotated=kept)
+    return Manifest(cases)
+
+
+def _random_key(seed: int, *names: str) -> int:
+    """Hash the seed and names to an integer that is the same on every machine."""
+    return int.from_bytes(hashlib.sha256("\0".join([str(seed), *names]).encode()).digest(), "big")
+
+
+def _n_patients(fraction: float, patients: int) -> int:
+    """Round a fraction of the patients to an integer, a half upwards."""
+    return min(patients, math.floor(fraction * patients + 0.5))
+
+
+def _random_classes(manifest: Manifest, cases: Sequence[str], patient: str, seed: int) -> tuple[str, ...]:
+    """Choose a non-empty proper subset of the classes that a patient's cases are annotated for; empty below two."""
+    classes = sorted(manifest.annotated_classes(cases))
+    if len(classes) < 2:
+        return ()
+    bits = 1 + _random_key(seed, patient, "classes") % (2 ** len(classes) - 2)
+    return tuple(name for place, name in enumerate(classes) if bits >> place & 1)
+
+
+# Folds
+
+
+def source_splits(source: Path, manifest: Manifest, cases: Sequence[str]) -> list[Split]:
+    """Read the folds of a dataset, or make them.
+
+    They are read from the preprocessed folder, which trainings use, or else from the raw one; where neither has any,
+    they are made from the manifest.
+
+    Args:
+        source: Raw folder of the dataset.
+        manifest: Its manifest.
+        cases: Its training cases.
+
+    Returns:
+        The training and validation cases of each fold.
+
+    Raises:
+        SplitError: The folds share a patient between training and validation, or do not fit the cases.
+    """
+    places = [source / SPLITS_NAME]
+    if os.environ.get("nnUNet_preprocessed"):
+        places.insert(0, nnunet_folder("nnUNet_preprocessed") / source.name / SPLITS_NAME)
+    for place in places:
+        if place.exists():
+            splits: list[Split] = read_json(place, SplitError)
+            try:
+                check_splits(splits, manifest, cases)
+            except SplitError as problem:
+                raise SplitError(f"{place.parent}: {problem}") from None
+            return splits
+    return make_splits(manifest, cases)[0]
+
+
+def restrict_splits(splits: Sequence[Split], kept: Sequence[str], manifest: Manifest) -> tuple[list[Split], list[str]]:
+    """Restrict folds to the cases that were kept.
+
+    Where a fold would be left without training or validation cases, new folds are made by patient.
+
+    Args:
+        splits: Folds of the source.
+        kept: Training cases of the scenario.
+        manifest: Manifest entries of these cases.
+
+    Returns:
+        The folds, and warnings, one line each; no warnings where the folds are those of the source.
+    """
+    kept_cases = set(kept)
+    folds = [
+        {side: [case for case in split[side] if case in kept_cases] for side in ("train", "val")} for split in splits
+    ]
+    empty = [str(index) for index, fold in enumerate(folds) if not fold["train"] or not fold["val"]]
+    if not empty:
+        return folds, []
+    made, warnings = make_splits(manifest, kept)
+    return made, [f"fold {', '.join(empty)} of the source has no case left on one side: new folds were made", *warnings]
+
+
+def fold_warnings(splits: Sequence[Split], manifest: Manifest, classes: Sequence[str]) -> list[str]:
+    """Find folds in which no training case is annotated for a class that others are annotated for.
+
+    Args:
+        splits: Folds of the scenario.
+        manifest: Manifest entries of its cases.
+        classes: Foreground classes of the scenario.
+
+    Returns:
+        One warning per fold and class; empty where there is none.
+    """
+    somewhere = manifest.annotated_classes(case for split in splits for case in (*split["train"], *split["val"]))
+    return [
+        f"in fold {index} no training case is annotated for {name}: it cannot be learned there"
+        for index, split in enumerate(splits)
+        for name in manifest.classes_without_annotation(split["train"], [n for n in classes if n in somewhere])
+    ]

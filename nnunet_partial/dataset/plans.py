@@ -11,6 +11,10 @@ from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.utils.files import read_json, write_json
 from nnunet_partial.utils.text import format_names
 
+#: Stages that a network needs under deep supervision: nnU-Net gives its lowest output the weight 0, and the sum of the
+#: weights must not be 0.
+MIN_STAGES = 3
+
 
 def add_small_configuration(
     plans_file: Path,
@@ -32,8 +36,8 @@ def add_small_configuration(
         patch_size: Patch size in pixels, as many numbers as the base has; 96 along each axis unless given.
 
     Raises:
-        PartialLabelError: The file has no `base`, a size is below 1, or the patch has another number of axes or is not
-            divisible by the network's downsampling.
+        PartialLabelError: The file has no `base`, a size is below 1, the network has fewer than `MIN_STAGES` stages, or
+            the patch has another number of axes or is not divisible by the network's downsampling.
 
     References:
         nnU-Net's documentation/explanation_plans_files.md: plans are made to be edited.
@@ -49,6 +53,11 @@ def add_small_configuration(
     patch_size = [96] * axes if patch_size is None else patch_size
     _require_sizes(features, batch_size, patch_size, axes)
     network = shrink_network(architecture["arch_kwargs"], features)
+    if network["n_stages"] < MIN_STAGES:
+        raise PartialLabelError(
+            f"the network has {network['n_stages']} stage(s); expected at least {MIN_STAGES}: with fewer, nnU-Net's "
+            "weights of deep supervision are 0 / 0 and the loss is NaN. Give more features, or plan larger patches."
+        )
     _require_divisible(patch_size, network["strides"])
     configurations[name] = {
         "inherits_from": base,

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import yaml
 
+from nnunet_partial.dataset.plans import MIN_STAGES
 from nnunet_partial.dataset_conversion.derived.scenario_plan import RANDOM
 from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.utils.text import format_names
@@ -380,6 +381,8 @@ class _Reader:
         }
         for key in {"features", "patch"} & set(value) - set(sizes):
             self.add_problem(("network", key), f"'{key}' is {value[key]!r}; expected a list of integers")
+        if len(sizes.get("features", default.features)) < MIN_STAGES:
+            self.add_problem(("network", "features"), f"'features' needs a number for at least {MIN_STAGES} stages")
         batch = read(value["batch"], ("network", "batch")) if "batch" in value else default.batch
         return Network(sizes.get("features", default.features), sizes.get("patch", default.patch), batch)
 

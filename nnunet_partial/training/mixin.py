@@ -11,6 +11,7 @@ every batch.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import random
 import warnings
@@ -27,7 +28,9 @@ from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from torch import Tensor, nn
 
 from nnunet_partial.dataset.domains import domain_probabilities
+from nnunet_partial.dataset.plans import MIN_STAGES
 from nnunet_partial.dataset.summary import annotation_table
+from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.labels import MANIFEST_NAME, has_regions
 from nnunet_partial.training.loss_wrapper import AnnotatedClasses, UnmaskedLoss, masked_counts, to_device
 from nnunet_partial.training.nnunet_patches import (
@@ -229,12 +232,20 @@ class PartialLabelMixin(_Trainer):
 
         Returns:
             The loss, called with logits and target, or lists of them under deep supervision.
+
+        Raises:
+            PartialLabelError: nnU-Net's weights of deep supervision are NaN, as for networks of two stages.
         """
         built: nn.Module = super()._build_loss()
         default_loss = built.loss if isinstance(built, DeepSupervisionWrapper) else built
         self.partial_loss = PartialLabelLoss(self.build_partial_loss(default_loss), self.label_manager.ignore_label)
         if not isinstance(built, DeepSupervisionWrapper):
             return self.partial_loss
+        if not all(map(math.isfinite, built.weight_factors)):
+            raise PartialLabelError(
+                f"The network of {self.configuration_name} has two stages, for which nnU-Net weights its only output "
+                f"0 / 0: the loss would be NaN. Plan at least {MIN_STAGES} stages."
+            )
         built.loss = self.partial_loss
         return built
 

@@ -35,7 +35,7 @@ folds: [0]
 epochs: 2
 iterations: 5
 val_iterations: 2
-network: {features: [8, 16], patch: [32, 32], batch: 4}
+network: {features: [8, 16, 16], patch: [32, 32], batch: 4}
 device: cpu
 cpus_per_training: 2
 """

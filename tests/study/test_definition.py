@@ -65,8 +65,8 @@ def test_complete_cases_are_a_data_set_of_their_own(tmp_path: Path) -> None:
 
 
 def test_a_smaller_network(tmp_path: Path) -> None:
-    study = read(tmp_path, GOOD + "network: {features: [8, 16], patch: [64, 64]}\n")
-    assert study.network == Network((8, 16), (64, 64), 8)
+    study = read(tmp_path, GOOD + "network: {features: [8, 16, 16], patch: [64, 64]}\n")
+    assert study.network == Network((8, 16, 16), (64, 64), 8)
 
 
 def test_all_mistakes_at_once_each_with_its_line(tmp_path: Path) -> None:
@@ -112,6 +112,7 @@ device: tpu
         (GOOD.replace("[0.25, 0.5]", "[0.5, 0.5]"), "line 4: duplicate entry in 'fraction'"),
         (GOOD.replace("[MYO, LA]", "[random, LA]"), "line 5: 'random' selects the structures"),
         (GOOD + "configuration: 3d\n", "line 11: .* '3d'; expected 2d or 3d_fullres or 3d_lowres"),
+        (GOOD + "network: {features: [8, 16]}\n", r"line 11: 'features' .* 3 stages"),
         (GOOD + "network: {features: []}\n", r"line 11: 'features' is \[\]; expected .*integers"),
         (GOOD + "network: {patch: [64]}\n", r"line 11: a 2d patch has 2 numbers, not \(64,\)"),
         (GOOD + "network: {}\nconfiguration: 3d_fullres\n", r"line 11: a 3d_fullres patch has 3 numbers"),

@@ -35,7 +35,7 @@ losses: [naive, marginal]
 architectures: [plain, resenc-m]
 folds: [0, 1]
 device: cpu
-network: {features: [8, 16], patch: [32, 32]}
+network: {features: [8, 16, 16], patch: [32, 32]}
 """
 NAME = "toy-without-LA-50"
 PLAIN_ALONE = STUDY.replace("naive, marginal", "marginal").replace("plain, resenc-m", "plain").replace("[0, 1]", "[0]")
@@ -147,7 +147,7 @@ def test_a_setting_may_change_until_a_training_rests_on_it(
     assert not fingerprint.exists()
     called = said_by_programs.read_text().splitlines()
     (shrink,) = [call for call in called if call.startswith("nnunet_partial shrink ")]
-    assert shrink.endswith(" -d Dataset701_Toy -p nnUNetPlans -c 2d --features 8 16 --patch 32 32 --batch 8")
+    assert shrink.endswith(" -d Dataset701_Toy -p nnUNetPlans -c 2d --features 8 16 16 --patch 32 32 --batch 8")
     file.write_text(PLAIN_ALONE + "epochs: 5\n")
     capfd.readouterr()
     assert main(["study", "run", str(file)]) == 1
@@ -238,7 +238,7 @@ def test_an_option_of_snakemake_without_the_dashes(capsys: pytest.CaptureFixture
 def test_every_step_is_an_ordinary_command(file: Path) -> None:
     folder = prepare_workflow(Study.read(file), file, assign_devices=False, save=True)
     steps = json.loads(folder.workflow.read_text())
-    small, hidden = "-c 2d --features 8 16 --patch 32 32 --batch 8", "--missing LA --fraction 0.5"
+    small, hidden = "-c 2d --features 8 16 16 --patch 32 32 --batch 8", "--missing LA --fraction 0.5"
     assert steps["sources"]["toy"].split("; ") == [
         "unset nnUNet_n_proc_DA",
         "nnUNetv2_extract_fingerprint -d 701",

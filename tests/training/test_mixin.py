@@ -20,6 +20,7 @@ from nnunetv2.training.nnUNetTrainer.variants.network_architecture.nnUNetTrainer
 from toy import Project
 
 from nnunet_partial.dataset import label_check
+from nnunet_partial.dataset.plans import shrink_network
 from nnunet_partial.dataset.raw import RawDataset
 from nnunet_partial.dataset.splits import SPLITS_NAME
 from nnunet_partial.errors import DatasetError, ManifestError, PartialLabelError, SplitError
@@ -541,4 +542,16 @@ def test_labels_are_looked_into_once(project: Project, monkeypatch: pytest.Monke
         trainer_of(project).initialize()
     (project.raw(DATASET) / "labelsTr" / label.name).write_bytes(label.read_bytes())
     with pytest.raises(AssertionError, match="read again"):
+        trainer_of(project).initialize()
+
+
+@pytest.mark.filterwarnings("ignore:invalid value encountered in divide:RuntimeWarning")  # nnU-Net's
+def test_a_network_of_two_stages_is_refused_and_not_trained_to_nan(project: Project) -> None:
+    """nnU-Net gives its only output the weight 0, and divides by the sum of the weights: 0 / 0."""
+    file = project.preprocessed(DATASET) / "nnUNetPlans.json"
+    plans = json.loads(file.read_text())
+    architecture = plans["configurations"]["2d"]["architecture"]
+    architecture["arch_kwargs"] = shrink_network(architecture["arch_kwargs"], [8, 16])
+    file.write_text(json.dumps(plans))
+    with pytest.raises(PartialLabelError, match="2d has two stages"):
         trainer_of(project).initialize()
