@@ -347,7 +347,7 @@ def test_a_preprocessed_manifest_that_differs(sound: RawDataset, tmp_path: Path)
     assert findings(sound) == {}
     edit_case(RawDataset(copy.parent), "a_2", {"annotated": ["LV"]})
     (line,) = findings(sound)[MANIFEST]
-    assert line == says("differs", "raw data set", "case(s) a_2")
+    assert line == says("differs", "raw dataset", "case(s) a_2")
 
 
 def test_a_preprocessed_manifest_that_is_broken(sound: RawDataset, tmp_path: Path) -> None:
