@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -487,12 +488,14 @@ def test_a_start_reads_each_file_once(project: Project, monkeypatch: pytest.Monk
     trainer.initialize()  # copies the manifest and makes the split
     counts.pop("other")
     assert counts == {"raw/partial_labels.json": 1, **other, **steps}
-    trainer = trainer_of(project)
-    counts.clear()
-    trainer.initialize()  # compares the manifest with its copy and reads the split
-    counts.pop("other")
-    manifests = {"raw/partial_labels.json": 1, "preprocessed/partial_labels.json": 1}
-    assert counts == {**manifests, "preprocessed/splits_final.json": 1, **other, **steps}
+    for _ in range(2):  # the second time labels that may have changed are looked into again
+        trainer = trainer_of(project)
+        counts.clear()
+        trainer.initialize()  # compares the manifest with its copy and reads the split
+        counts.pop("other")
+        manifests = {"raw/partial_labels.json": 1, "preprocessed/partial_labels.json": 1}
+        assert counts == {**manifests, "preprocessed/splits_final.json": 1, **other, **steps}
+        os.utime(project.raw(DATASET) / "labelsTr" / "a_p0_0.nii.gz", ns=(1, 1))
 
 
 @pytest.mark.parametrize("weights", [None, {"a": 1, "b": 2}])
