@@ -188,6 +188,7 @@ class DataSet(ABC):
         """Return the classes of the nnU-Net dataset, the names of the mask values 1, 2, ...; `classes` by default."""
         return self.classes
 
+    @abstractmethod
     def scan(self) -> SourceScan:
         """Scan the source folder once; quick, opens no image.
 
@@ -197,16 +198,6 @@ class DataSet(ABC):
         Raises:
             ConversionError: If the folder is not one of this dataset, or a table cannot be read.
         """
-        return SourceScan(self.sources(), list(self.remarks()), self.tables())
-
-    def sources(self) -> Sequence[SourceItem]:
-        raise NotImplementedError
-
-    def remarks(self) -> Iterator[Note]:
-        yield from ()
-
-    def tables(self) -> Sequence[Path]:
-        return ()
 
     @abstractmethod
     def read(self, source: SourceItem) -> Iterator[ConvertedCase | Skipped | Note]:

@@ -126,7 +126,7 @@ def test_holes_are_filled_without_covering_what_lies_in_them(site: Path) -> None
     mask, _ = read_nifti(made.label_files()["cardiacuda_Site_G_20_patient-5-4_4CH_F001"])
     assert (mask == 1).sum() == 48 - 2
     assert (mask == 3).sum() == 48 + 2
-    assert notes(report) == [says("Site_G_20/patient-5-4", "LV", "filled", "frame 1")]
+    assert notes(report) == [says("Site_G_20/patient-5-4", "LV", "filled", "F001")]
 
 
 def test_a_sector_on_its_side_is_turned_with_its_label(site: Path) -> None:
@@ -365,7 +365,7 @@ def test_videos_whose_image_and_label_do_not_fit(site: Path) -> None:
         "Site_G_20/patient-2-4": says("length", "5 frames", "4 frames"),
         "Site_G_20/patient-3-4": says("size", "(40, 48)", "(39, 48)"),
         "Site_G_20/patient-4-4": says("length", "single image", "5 frames"),
-        "Site_G_20/patient-5-4": says("patient-5-4_label.nii.gz", "no frame"),
+        "Site_G_20/patient-5-4": says("patient-5-4_label.nii.gz", "no annotated frame"),
     }
 
 

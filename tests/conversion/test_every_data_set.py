@@ -109,7 +109,7 @@ def test_a_wrong_folder_is_explained(
     expected = {
         "nothing": "does not exist",
         "empty": "the folder is empty",
-        "other": "Is it the right folder, and the right data set?",
+        "other": "Is it the right folder, and the right dataset?",
         "archive": "Unpack it and give the folder",
         "archive inside": "Unpack download.zip first",
         "file": "is a file; expected the folder",

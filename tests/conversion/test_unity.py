@@ -79,7 +79,7 @@ def test_chambers_that_overlap_and_one_beside_the_picture_are_unknown() -> None:
     cup = np.array([[10.0, 20.0], [10.0, 10.0], [20.0, 10.0], [20.0, 20.0]])
     masks, doubts = chambers({"LV": cup, "RV": cup + 1, "LA": cup + 100}, (40, 40))
     assert masks == {}
-    assert doubts == [says("outline of LA", "no pixel", "unknown"), says("LV, RV overlap", "unknown")]
+    assert doubts == [says("contour of LA", "no pixel", "unknown"), says("LV, RV overlap", "unknown")]
 
 
 # ---- what labels say -------------------------------------------------------------------------------------------------
@@ -101,9 +101,9 @@ def test_chambers_that_overlap_and_one_beside_the_picture_are_unknown() -> None:
         (curve("", ""), False, False, "has 0 point(s), expected 3 or more"),
         (curve("5 5 5 9", "5 5 5 9"), False, False, "has 2 point(s), expected 3 or more"),  # one three times
         (curve("1 2 3", "1 2"), False, False, "has 3 numbers for x and 2 for y"),
-        (curve("1 2 x", "1 2 3"), False, False, "has coordinates that are no numbers"),
-        (curve("1 2 nan", "1 2 3"), False, False, "has coordinates far from any picture"),
-        (curve("1 2 1e9", "1 2 3"), False, False, "has coordinates far from any picture"),
+        (curve("1 2 x", "1 2 3"), False, False, "has coordinates that are not numbers"),
+        (curve("1 2 nan", "1 2 3"), False, False, "has coordinates far from any image"),
+        (curve("1 2 1e9", "1 2 3"), False, False, "has coordinates far from any image"),
         ({"type": "point", "x": "3", "y": "4"}, False, False, "has the type 'point'"),
         ([CUP, CUP], False, False, "is there 2 times"),
         (7, False, False, None),
@@ -168,7 +168,7 @@ def test_what_comes_out(tmp_path: Path) -> None:
     assert list(made.label_files("Ts")) == [f"unity_{name_of('three', 12)[:-4]}"]
     assert made.manifest.labels_of(f"unity_{name_of('three', 12)[:-4]}").info["frame"] == 12
     assert skips(report) == {}
-    assert told(report, "curve-rv-endo") == ["outlined in 0 picture(s), off in 1; absent in 0, else unknown"]
+    assert told(report, "curve-rv-endo") == ["annotated in 0 image(s), off in 1; absent in 0, else unknown"]
     assert check(report.folder).findings == {}
 
 
@@ -177,7 +177,7 @@ def test_other_chambers_only_where_asked_for(tmp_path: Path) -> None:
     root = unity(tmp_path / "in", train={ONE: {"curve-lv-endo": CUP, "curve-la-endo": low}})
     report, made = converted(root)
     assert made.manifest.labels_of(CASE).annotated == ("LV",)
-    assert told(report, "curve-la-endo") == [says("1 picture(s)", "off in 0", "absent in 0", "--structures LA")]
+    assert told(report, "curve-la-endo") == [says("1 image(s)", "off in 0", "absent in 0", "--structures LA")]
     report = convert(Unity(root, structures=("LA", "LV")), "Dataset509_Both")
     made = RawDataset(report.folder)
     assert made.dataset_json["labels"] == {"background": 0, "LV": 1, "LA": 2}
@@ -186,7 +186,7 @@ def test_other_chambers_only_where_asked_for(tmp_path: Path) -> None:
 
 def test_a_chamber_that_nobody_outlined_cannot_be_converted(tmp_path: Path) -> None:
     root = unity(tmp_path / "in", train={ONE: {"curve-lv-endo": CUP, "curve-la-endo": OFF}})
-    with pytest.raises(ConversionError, match=r"outline of LA; .* outlines of LV"):
+    with pytest.raises(ConversionError, match=r"contour of LA; .* contours of LV"):
         converted(root, structures=("LV", "LA"))
 
 
@@ -204,7 +204,7 @@ def test_a_picture_that_only_says_off_is_no_case_and_is_named(tmp_path: Path, of
         f"unity_{name_of('off')[:-4]}": "LV, LA",
         f"unity_{name_of('half')[:-4]}": "LA",
     }
-    assert says("1 picture(s)", "LV, LA", "left out") in told(report, "labels")
+    assert says("1 image(s)", "LV, LA", "left out") in told(report, "labels")
     assert skips(report) == {}
 
 
@@ -264,7 +264,7 @@ def test_a_chamber_that_a_label_shows_is_not_absent_by_its_view(
     (root / "view_index_20220705.csv").write_text(f"file,view\n{ONE},A2C\n")
     report, made = converted(root)
     assert made.manifest.labels_of(CASE).absent == absent
-    doubts = [text for text in told(report, "labels") if f"the view is 2CH, but {label} is in the picture" in text]
+    doubts = [text for text in told(report, "labels") if f"the view is 2CH, but {label} is in the image" in text]
     assert len(doubts) == 2 - len(absent)
 
 
@@ -308,7 +308,7 @@ def test_a_picture_without_a_usable_outline_does_not_stay_for_another_chamber_th
     }
     report, made = converted(unity(tmp_path / "in", train=pictures), structures=("LV", "RA"), off="absent")
     assert list(made.label_files()) == [CASE]
-    assert skips(report) == {f"unity_{name_of('two')[:-4]}": "none of its outlines can be used"}
+    assert skips(report) == {f"unity_{name_of('two')[:-4]}": "none of its contours can be used"}
 
 
 def test_defects_are_named_and_the_rest_is_kept(tmp_path: Path) -> None:
@@ -332,13 +332,13 @@ def test_defects_are_named_and_the_rest_is_kept(tmp_path: Path) -> None:
     report, made = converted(root)
     assert sorted(made.label_files()) == sorted(f"unity_{name[:-4]}" for name in (ONE, twice, elsewhere))
     found = skips(report)
-    assert found.pop(twice.replace(".png", "_(1).png")) == f"the same picture is labelled as {twice} too"
+    assert found.pop(twice.replace(".png", "_(1).png")) == f"the same image is labelled as {twice} too"
     assert found.pop("../../etc/passwd") == says("its name", "01-<64 hexadecimal digits>-<frame>.png")
-    assert found.pop(name_of("gone")) == "its picture is not in png-cache"
+    assert found.pop(name_of("gone")) == "its image is not in png-cache"
     assert "cannot be read: no image" in found.pop(name_of("torn"))
-    assert found.pop(f"unity_{name_of('beside')[:-4]}") == "none of its outlines can be used"
+    assert found.pop(f"unity_{name_of('beside')[:-4]}") == "none of its contours can be used"
     assert found == {}
-    assert says("1 picture(s)", "curve-lv-endo", "2 point(s)", name_of("bad row")) in told(report, "labels")
+    assert says("1 image(s)", "curve-lv-endo", "2 point(s)", name_of("bad row")) in told(report, "labels")
 
 
 def test_the_one_training_picture_that_the_release_lacks_is_a_known_defect(tmp_path: Path) -> None:
@@ -361,7 +361,7 @@ def test_one_file_of_all_labels_with_lists(tmp_path: Path) -> None:
         f"unity_{name_of('two')[:-4]}": "val",
         f"unity_{name_of('three')[:-4]}": "test",
     }
-    assert "1 picture(s) are in no list" in told(report, "split")[0]
+    assert "1 image(s) are in no list" in told(report, "split")[0]
 
 
 def test_frames_of_one_video_stay_on_one_side(tmp_path: Path) -> None:
@@ -375,7 +375,7 @@ def test_frames_of_one_video_stay_on_one_side(tmp_path: Path) -> None:
 
 def test_a_picture_in_two_parts_is_an_error(tmp_path: Path) -> None:
     root = unity(tmp_path / "in", train={ONE: {"curve-lv-endo": CUP}}, ival={ONE: {"curve-lv-endo": CUP}})
-    with pytest.raises(ConversionError, match=r"1 picture\(s\) .*train, ival"):
+    with pytest.raises(ConversionError, match=r"1 image\(s\) .*train, ival"):
         converted(root)
 
 

@@ -152,7 +152,7 @@ def read_unity(path: Path) -> None:
 
 
 def read_sizes(path: Path) -> None:
-    for height, width in UnityFolder(path.parent).spacings_mm().values():
+    for height, width in UnityFolder(path.parent, {}, {}).spacings_mm().values():
         assert 0.05 <= height <= 1.5
         assert 0.05 <= width <= 1.5
 
