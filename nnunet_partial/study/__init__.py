@@ -1,1 +1,1 @@
-"""Studies: scenarios, losses, seeds and networks compared in one go, as a Snakemake workflow over ordinary commands."""
+"""Compare losses over scenarios, seeds and networks: a Snakemake workflow of ordinary commands."""
