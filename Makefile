@@ -23,7 +23,7 @@ lint: $(VENV)/installed
 
 bench: $(VENV)/installed
 	$(BIN)/python benchmarks/losses.py --threads 1 2
-	$(BIN)/python benchmarks/trainers.py
+	PYTHONPATH=tests $(BIN)/python benchmarks/trainers.py
 
 # Ten minutes: a thousand drawn videos, converted by us and by a plain OpenCV loop, in turn.
 bench-conversion: $(VENV)/installed

@@ -5,7 +5,7 @@ second lacks a structure; merges them, checks the result, and starts a trainer o
 with every label file to be looked into, once with the answer remembered, and nnU-Net's own. Times by the clock, in
 brackets CPU time of this process; of the start up to where the first batch would be loaded.
 
-    python benchmarks/load.py [--cases 20000] [-np 1]
+    PYTHONPATH=tests python benchmarks/load.py [--cases 20000] [-np 1]
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import json
 import os
 import resource
 import shutil
-import sys
 import tempfile
 import time
 import warnings
@@ -33,7 +32,6 @@ from nnunet_partial.dataset.check import check
 from nnunet_partial.dataset.splits import SPLITS_NAME
 
 # What needs torch or nnU-Net is imported where it is used: the worker processes of merge and check import this file.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 DRAWN = 40
 SHAPE = (32, 32)
@@ -52,7 +50,7 @@ def timed(what: str) -> Iterator[None]:
 
 def write(raw: Path, name: str, cases: int, with_ring: bool) -> None:
     """A raw data set; two cases a patient."""
-    from toy import draw
+    from helpers.toy_dataset import draw
 
     folder, rng = raw / name, np.random.default_rng(0)
     for sub in ("imagesTr", "labelsTr"):
@@ -78,8 +76,8 @@ def write(raw: Path, name: str, cases: int, with_ring: bool) -> None:
 
 def make_preprocessed(raw: Path, preprocessed: Path) -> None:
     """A plan, the label files, and for each case files of the names that nnU-Net's preprocessing writes, empty."""
-    from in_process import plan
-    from toy import shrink
+    from helpers.nnunet_in_process import plan
+    from helpers.toy_dataset import shrink
 
     splits = (preprocessed / SPLITS_NAME).read_bytes()
     manifest = (preprocessed / "partial_labels.json").read_bytes()

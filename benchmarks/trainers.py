@@ -6,7 +6,7 @@ same augmentation. The ratio is the median over the rounds of a trainer's time b
 round. Time is CPU time of the process on one thread, else by the clock. The networks are small, as for a CPU: on them a
 loss weighs more than on a real one.
 
-    python benchmarks/trainers.py [--rounds 40] [--threads 1]
+    PYTHONPATH=tests python benchmarks/trainers.py [--rounds 40] [--threads 1]
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import json
 import os
 import random
 import statistics
-import sys
 import tempfile
 import time
 import warnings
@@ -27,10 +26,8 @@ from typing import Any
 
 import numpy as np
 import torch
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-from in_process import plan, preprocess
-from toy import shrink, write_toy
+from helpers.nnunet_in_process import plan, preprocess
+from helpers.toy_dataset import shrink, write_toy
 
 DATASET = "Dataset704_Bench"
 #: configuration: shape of the images, which is that of the patch; features of the first stage; batch size

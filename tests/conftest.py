@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from toy import Project, shrink, write_toy
+from helpers.toy_dataset import Project, shrink, write_toy
 
 # Threads that wait do not spin: beside other work a training is then many times as fast. Read when PyTorch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -17,7 +17,7 @@ DATASET = "Dataset701_Toy"
 @pytest.fixture(scope="session")
 def planned(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """Two-dimensional, 32 x 32, twelve cases of six patients; do not change it, take `project`."""
-    from in_process import InProcess  # PyTorch, which most tests do without
+    from helpers.nnunet_in_process import InProcess  # PyTorch, which most tests do without
 
     project = InProcess(tmp_path_factory.mktemp("planned"))
     write_toy(project.raw(DATASET))

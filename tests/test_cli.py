@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from facts import says
+from helpers.facts import says
 
 import nnunet_partial
 from nnunet_partial import cli

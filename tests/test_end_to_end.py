@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from in_process import InProcess
-from toy import shrink
+from helpers.nnunet_in_process import InProcess
+from helpers.toy_dataset import shrink
 
 from nnunet_partial.dataset.splits import SPLITS_NAME
 from nnunet_partial.labels import MANIFEST_NAME

@@ -1,7 +1,7 @@
 """The comparison that other tests state their facts with can fail."""
 
 import pytest
-from facts import says
+from helpers.facts import says
 
 
 def test_every_fact_counts_in_any_order() -> None:

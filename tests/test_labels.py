@@ -1,4 +1,7 @@
-"""The manifest: what a case knows, what is read and written, and which mistakes are caught with which words."""
+"""The manifest: what a case knows, what is read and written, and which mistakes are caught with which words.
+
+Patterns and entries of a manifest that speak of no case, where the first pattern that matches counts.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from facts import says
+from helpers.facts import says
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nnunet_partial.errors import DatasetError, ManifestError, PartialLabelError
-from nnunet_partial.labels import CaseLabels, Manifest, class_names, has_regions, ignore_label
+from nnunet_partial.labels import (
+    CaseLabels,
+    Manifest,
+    class_names,
+    has_regions,
+    ignore_label,
+    unused_cases,
+    unused_groups,
+)
 
 #: The same examples in every run, however busy the machine.
 CALM = settings(deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
@@ -409,3 +420,46 @@ def test_classes_that_no_case_is_annotated_for() -> None:
 def test_an_entry_of_a_converted_case_leaves_out_what_is_not_given() -> None:
     labels = CaseLabels.from_fields(["LV"], domain="x", patient="p", info={"ef": None, "frame": 0, "split": None})
     assert labels.to_json() == {"annotated": ["LV"], "domain": "x", "patient": "p", "frame": 0}
+
+
+ALL, LV, TEST = CaseLabels(("LV", "LA")), CaseLabels(("LV",)), CaseLabels(("LV",), info={"split": "test"})
+CASES = ["siteA_0", "siteB_0", "siteB_1"]
+
+
+@pytest.mark.parametrize(
+    ("groups", "lines"),
+    [
+        ((), []),
+        ((("siteB_*", LV), ("*", ALL)), []),
+        # '*' wins siteA_0 although it stands last; the mistyped pattern would leave site B to it
+        ((("siteB-*", LV), ("*", ALL)), ["the group 'siteB-*' matches no case"]),
+        (
+            (("*", ALL), ("siteB_*", LV)),
+            [says("group 'siteB_*'", "'*' stands before it", "Put it first")],
+        ),
+        (
+            (("site?_0", ALL), ("*_1", ALL), ("siteB_*", LV), ("*", ALL)),
+            [says("group 'siteB_*'", "'site?_0', '*_1' stands before it", "Put it first"),
+             says("group '*'", "'site?_0', '*_1' stands before it", "Put it first")],
+        ),
+    ],
+)  # fmt: skip
+def test_the_first_pattern_counts(groups: tuple[tuple[str, CaseLabels], ...], lines: list[object]) -> None:
+    assert unused_groups(Manifest({}, groups), CASES) == lines
+
+
+def test_a_pattern_whose_cases_have_entries_of_their_own_is_used() -> None:
+    manifest = Manifest(dict.fromkeys(CASES, LV), (("site*", ALL),))
+    assert unused_groups(manifest, CASES) == []
+
+
+def test_entries_that_name_no_case() -> None:
+    manifest = Manifest({"siteB_1.nii.gz": LV, "siteA_0": ALL, "siteB_0.nii.gz": LV, "new": TEST})
+    assert unused_cases(manifest, CASES) == ["new", "siteB_0.nii.gz", "siteB_1.nii.gz"]
+    assert unused_cases(manifest, CASES, with_test=False) == ["siteB_0.nii.gz", "siteB_1.nii.gz"]
+
+
+def test_what_is_declared_to_be_of_test_cases_can_be_left_out() -> None:
+    manifest = Manifest({}, (("new_*", TEST), ("*", ALL)))
+    assert unused_groups(manifest, CASES) == ["the group 'new_*' matches no case"]
+    assert unused_groups(manifest, CASES, with_test=False) == []

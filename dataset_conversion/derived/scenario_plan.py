@@ -28,13 +28,7 @@ from nnunet_partial.utils.files import read_json
 from nnunet_partial.utils.text import first_lines, format_names
 
 from .files import changes
-from .source import (
-    NO_BACKGROUND,
-    InputDataset,
-    find_case_problems,
-    find_metadata_problems,
-    lacks_a_class,
-)
+from .source import NO_BACKGROUND, InputDataset, find_case_problems, find_metadata_problems, lacks_a_class
 
 #: Stands in place of class names: a random part of the classes of each chosen patient is hidden.
 RANDOM = "random"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from raw_folders import Drawn, label_array, write_dataset, write_image
+from helpers.raw_datasets import Drawn, label_array, write_dataset, write_image
 
 CLASSES = {"LV": 1, "MYO": 2, "LA": 3}
 KNOWS_ALL = {"annotated": ["LV", "MYO", "LA"], "domain": "camus"}

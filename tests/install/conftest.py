@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from install.small_venv import SmallVenv
+from helpers.virtual_environment import SmallVenv
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

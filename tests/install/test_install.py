@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from install.small_venv import SmallVenv
-from toy import Project
+from helpers.toy_dataset import Project
+from helpers.virtual_environment import SmallVenv
 
 pytestmark = pytest.mark.install
 DATASET = "Dataset701_Toy"
@@ -22,7 +22,7 @@ OURS = ("Marginal", "ACCE", "ABCE", "Naive")
 NNUNETS = ("nnUNetTrainer", "nnUNetTrainer_5epochs", "nnUNetTrainerDA5")
 USERS = "nnUNetTrainerOfMine"
 NAMES = (*(f"nnUNetTrainer{kind}{ending}" for kind in OURS for ending in ("", "_5epochs")), *NNUNETS, USERS)
-FIND = str(Path(__file__).with_name("find_trainers.py"))
+FIND = str(Path(__file__).parents[1] / "helpers" / "find_trainers.py")
 
 
 def check_search(output: str, trainers: Path, nnunet: Path, package: Path, converters: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from losses.situations import (
+from helpers.loss_batches import (
     ABCE,
     MARGINAL,
     VARIANTS,

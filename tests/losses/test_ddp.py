@@ -1,4 +1,9 @@
-"""Two processes with parts of a batch train as one process with all of it: same mean loss, same mean gradient."""
+"""Two processes with parts of a batch train as one process with all of it: same mean loss, same mean gradient.
+
+Sums over the processes of a training, with the other process played by a number: no process is started.
+
+The real thing, two processes with gloo, is in test_ddp.py.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +14,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from losses.ddp_rank import RANKS, Case, Network, cases, step
-from losses.situations import VARIANTS, Variant
+import torch.distributed as dist
+from helpers.ddp_worker import RANKS, Case, Network, cases, step
+from helpers.loss_batches import VARIANTS, Variant
 from torch import Tensor
+
+from nnunet_partial.losses._terms import _ratio, sum_over_ranks
 
 TESTS = Path(__file__).resolve().parents[1]
 SECONDS = 60
@@ -33,7 +41,7 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[list[Result]]:
     processes = []
     for rank, log in enumerate(logs):
         with log.open("w", encoding="utf-8") as out:
-            command = [sys.executable, str(TESTS / "losses" / "ddp_rank.py"), str(rank), str(folder)]
+            command = [sys.executable, str(TESTS / "helpers" / "ddp_worker.py"), str(rank), str(folder)]
             processes.append(subprocess.Popen(command, env=environment, stdout=out, stderr=subprocess.STDOUT))
     try:
         codes = [process.wait(timeout=SECONDS) for process in processes]
@@ -69,3 +77,33 @@ def disagreement(case: Case, of_ranks: list[Result]) -> str:
         if not torch.allclose(averaged, gradient, rtol=1e-9, atol=1e-12):
             return f"{case}: mean gradient {averaged.tolist()}, one process {gradient.tolist()}"
     return ""
+
+
+@pytest.fixture
+def three_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This is one of three; the other two hold 10 together."""
+    monkeypatch.setattr(dist, "get_world_size", lambda: 3)
+    monkeypatch.setattr(dist, "all_reduce", lambda tensor: tensor.add_(10))
+
+
+@pytest.mark.usefixtures("three_ranks")
+def test_a_sum_over_ranks_and_the_gradient_that_averaging_needs() -> None:
+    local = torch.tensor([1.0, 2.0], requires_grad=True)
+    total = sum_over_ranks(local)
+    assert total.tolist() == [11, 12]
+    (total * torch.tensor([1.0, 5.0])).sum().backward()
+    assert local.grad is not None
+    assert local.grad.tolist() == [3, 15]  # three times the own gradient: the average over three ranks is the sum
+    assert local.tolist() == [1, 2]  # the argument stays as it was
+
+
+@pytest.mark.usefixtures("three_ranks")
+def test_without_a_gradient_it_is_the_sum_alone() -> None:
+    total = sum_over_ranks(torch.tensor([1.0]))
+    assert total.tolist() == [11]
+    assert not total.requires_grad
+
+
+@pytest.mark.usefixtures("three_ranks")
+def test_a_ratio_that_the_average_over_ranks_gives_back() -> None:
+    assert _ratio(torch.tensor(2.0), torch.tensor(2.0), ddp=True).item() == 0.5  # 3 * 2 / (2 + 10)

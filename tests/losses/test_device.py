@@ -6,7 +6,7 @@ import warnings
 
 import pytest
 import torch
-from losses.situations import VARIANTS, Variant
+from helpers.loss_batches import VARIANTS, Variant
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from nnunet_partial.losses import _kernels

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from losses.situations import (
+from helpers.loss_batches import (
     ABCE,
     ACCE,
     ACCE_IGNORE,

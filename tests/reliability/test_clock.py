@@ -6,13 +6,13 @@ import os
 from pathlib import Path
 
 import pytest
+from helpers.raw_datasets import Drawn, read_values, write_dataset
+from helpers.source_datasets import camus_view
 from nnunet_partial.dataset_conversion import writer
 from nnunet_partial.dataset_conversion.camus import Camus
 from nnunet_partial.dataset_conversion.derived import merge as merge_module
 from nnunet_partial.dataset_conversion.derived.merge import merge
 from nnunet_partial.dataset_conversion.writer import convert
-from raw_folders import Drawn, read_values, write_dataset
-from source_folders import camus_view
 
 from nnunet_partial.dataset.check import check
 from nnunet_partial.dataset.label_check import LabelCache

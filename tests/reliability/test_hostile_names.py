@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from helpers.raw_datasets import Drawn, snapshot, write_dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nnunet_partial.dataset_conversion.base import require_identifier
 from nnunet_partial.dataset_conversion.folder import REQUIRED_COLUMNS, OwnFolder
 from nnunet_partial.dataset_conversion.writer import convert
-from raw_folders import Drawn, snapshot, write_dataset
 
 from nnunet_partial.cli import main
 from nnunet_partial.dataset.check import check

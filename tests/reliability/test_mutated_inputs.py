@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.source_datasets import CFG, CUP, OFF, chords, name_of, tracing_text
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from nnunet_partial.dataset_conversion.camus import SPLIT_BY_LIST, read_cfg, read_splits
@@ -25,8 +26,6 @@ from nnunet_partial.dataset_conversion.folder import read_cases
 from nnunet_partial.dataset_conversion.readers.images import require_whole_mhd
 from nnunet_partial.dataset_conversion.unity import UnityFolder, chambers, read_labels
 from nnunet_partial.dataset_conversion.writer import Outcome, read_log
-from source_folders import CFG, chords, tracing_text
-from unity_folder import CUP, OFF, name_of
 
 from nnunet_partial.dataset.declare import DatasetToDeclare
 from nnunet_partial.dataset.declare_sources import manifest_from_table

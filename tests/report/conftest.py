@@ -6,10 +6,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+from helpers.evaluated_dataset import Story, draw, evaluate
 
 from nnunet_partial.cli import main
-
-from .story import Story, draw, evaluate
 
 
 @pytest.fixture(scope="session")

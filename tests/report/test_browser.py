@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from .story import HOSTILE, Story
+from helpers.evaluated_dataset import HOSTILE, Story
 
 pytestmark = pytest.mark.browser
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from slurm.cluster import CannotStart, cluster
-from toy import CLASSES, draw, write_toy
+from helpers.slurm_cluster import CannotStart, cluster
+from helpers.toy_dataset import CLASSES, draw, write_toy
 
 from nnunet_partial.labels import MANIFEST_NAME, CaseLabels, Manifest
 

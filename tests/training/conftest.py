@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from in_process import one_thread
+from helpers.nnunet_in_process import one_thread
 
 
 @pytest.fixture(scope="module", autouse=True)

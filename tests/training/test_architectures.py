@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from helpers.toy_dataset import Project
 from nnunetv2.inference.predict_from_raw_data import predict_entry_point
-from toy import Project
 
 from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.losses import MarginalLoss

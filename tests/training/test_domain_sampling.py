@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.toy_dataset import Project
 from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-from toy import Project
 
 from nnunet_partial.dataset.domains import case_probabilities, square_root_weights
 from nnunet_partial.errors import ManifestError

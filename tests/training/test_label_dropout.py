@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from toy import TRAINERS
+from helpers.toy_dataset import TRAINERS
 
 from nnunet_partial.labels import CaseLabels, Manifest
 from nnunet_partial.losses import LOSSES

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.toy_dataset import Project
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.training.nnUNetTrainer.variants.network_architecture.nnUNetTrainerNoDeepSupervision import (
     nnUNetTrainerNoDeepSupervision,
 )
-from toy import Project
 
 from nnunet_partial.dataset import label_check
 from nnunet_partial.dataset.plans import shrink_network
@@ -337,8 +337,8 @@ def test_the_mixin_combines_with_other_trainers(project: Project) -> None:
 
 
 def test_every_trainer_comes_with_nnunets_usual_lengths() -> None:
+    from helpers.toy_dataset import TRAINERS as folder
     from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
-    from toy import TRAINERS as folder
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("nnUNet_extTrainer", str(folder))

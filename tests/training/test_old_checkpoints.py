@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from in_process import preprocess
+from helpers.nnunet_in_process import preprocess
+from helpers.toy_dataset import Project, write_toy
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.run.run_training import get_trainer_from_args, maybe_load_checkpoint
-from toy import Project, write_toy
 
 from nnunet_partial.errors import SplitError
 from nnunet_partial.labels import Manifest

@@ -1,0 +1,265 @@
+"""Folds by patient: stories with a few patients, and what must hold for any data set."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from helpers.facts import says
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from nnunet_partial.dataset.splits import N_FOLDS, Split, check_splits, make_splits, training_cases_for_test
+from nnunet_partial.errors import SplitError
+from nnunet_partial.labels import CaseLabels, Manifest
+
+#: The same examples in every run, however busy the machine.
+CALM = settings(deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+
+NAMES = ("LV", "MYO", "LA")
+
+
+def manifest_of(*patients: tuple[str, Sequence[str], int]) -> Manifest:
+    """Patients as (name, annotated, number of cases); the cases of p are p_0, p_1, ..."""
+    return Manifest(
+        {f"{name}_{n}": CaseLabels(tuple(known), patient=name) for name, known, count in patients for n in range(count)}
+    )
+
+
+def patients(manifest: Manifest, cases: Sequence[str]) -> set[str]:
+    return {manifest.patient_of(case) for case in cases}
+
+
+def annotated(manifest: Manifest, cases: Sequence[str]) -> set[str]:
+    return {name for case in cases for name in manifest.labels_of(case).annotated}
+
+
+@st.composite
+def manifests(draw: st.DrawFn) -> Manifest:
+    """Up to 14 patients in two domains, each with up to three cases; a case without patient stands for itself."""
+    cases = {}
+    for number in range(draw(st.integers(1, 14))):
+        domain = draw(st.sampled_from(["", "a", "b"]))
+        official = draw(st.sampled_from([None, "train", "val"]))
+        alone = draw(st.integers(0, 4)) == 0
+        for frame in range(1 if alone else draw(st.integers(1, 3))):
+            # seldom, one patient's cases lie on different sides of the official split
+            side = draw(st.sampled_from([official] * 9 + ["val"]))
+            cases[f"c{number}_{frame}"] = CaseLabels(
+                tuple(sorted(draw(st.sets(st.sampled_from(NAMES))))),
+                domain=domain,
+                patient=None if alone else f"p{number}",
+                info={"split": side} if side else {},
+            )
+    return Manifest(cases)
+
+
+def official_fold(manifest: Manifest) -> Split | None:
+    """The official validation part, written down a second time: None where there is none or it would leak."""
+    val = [case for case, labels in manifest.cases.items() if labels.split == "val"]
+    train = [case for case in manifest.cases if case not in val]
+    if not val or not train or patients(manifest, val) & patients(manifest, train):
+        return None
+    return {"train": sorted(train), "val": sorted(val)}
+
+
+@CALM
+@given(manifests())
+def test_what_holds_for_any_data_set(manifest: Manifest) -> None:
+    cases = list(manifest.cases)
+    splits, warnings = make_splits(manifest, cases)
+    official = official_fold(manifest)
+    if official is not None:
+        assert splits[-1] == official
+    folds = splits if official is None else splits[:-1]
+    assert len(folds) <= N_FOLDS
+    for fold in folds:
+        assert not patients(manifest, fold["train"]) & patients(manifest, fold["val"])
+        assert sorted(fold["train"] + fold["val"]) == sorted(cases)
+        assert fold["train"]
+        assert fold["val"]
+        assert annotated(manifest, fold["train"]) == annotated(manifest, cases)
+    validated = [case for fold in folds for case in fold["val"]]
+    assert len(validated) == len(set(validated))
+    if splits:
+        check_splits(splits, manifest, cases)
+    if not folds:
+        assert any("only fold 'all' can be trained" in warning for warning in warnings)
+
+
+@CALM
+@given(manifests(), st.randoms(use_true_random=False))
+def test_the_order_of_the_cases_does_not_matter(manifest: Manifest, shuffler: Any) -> None:
+    cases = list(manifest.cases)
+    expected = make_splits(manifest, cases)
+    shuffler.shuffle(cases)
+    assert make_splits(manifest, cases) == expected
+
+
+@CALM
+@given(manifests(), st.data())
+def test_a_patient_moved_to_the_other_side_is_found(manifest: Manifest, data: st.DataObject) -> None:
+    cases = list(manifest.cases)
+    splits, _ = make_splits(manifest, cases)
+    several = [fold for fold in splits if any(manifest.cases[case].patient for case in fold["val"])]
+    if not several:
+        return
+    fold = data.draw(st.sampled_from(several))
+    case = data.draw(st.sampled_from([case for case in fold["val"] if manifest.cases[case].patient]))
+    fold["train"].append(case)
+    with pytest.raises(SplitError, match="on both sides"):
+        check_splits(splits, manifest, cases)
+
+
+def test_ten_patients_give_five_folds_of_two() -> None:
+    manifest = manifest_of(*((f"p{n}", ["LV"], 2) for n in range(10)))
+    splits, warnings = make_splits(manifest, list(manifest.cases))
+    assert [len(split["val"]) for split in splits] == [4] * 5  # two patients of two cases
+    assert [len(split["train"]) for split in splits] == [16] * 5
+    assert sorted(case for split in splits for case in split["val"]) == sorted(manifest.cases)
+    assert warnings == []
+
+
+def test_every_fold_validates_every_domain() -> None:
+    cases = {
+        f"{domain}{n}": CaseLabels(("LV",) if domain == "echonet" else ("LV", "LA"), domain=domain)
+        for domain in ("camus", "echonet")
+        for n in range(10)
+    }
+    manifest = Manifest(cases)
+    splits, _ = make_splits(manifest, list(cases))
+    for split in splits:
+        assert sorted(manifest.labels_of(case).domain for case in split["val"]) == ["camus"] * 2 + ["echonet"] * 2
+
+
+def test_three_patients_give_three_folds() -> None:
+    manifest = manifest_of(("p0", ["LV"], 1), ("p1", ["LV"], 2), ("p2", ["LV"], 3))
+    splits, warnings = make_splits(manifest, list(manifest.cases))
+    assert sorted(len(split["val"]) for split in splits) == [1, 2, 3]
+    assert warnings == []
+
+
+def test_another_seed_deals_otherwise() -> None:
+    manifest = manifest_of(*((f"p{n}", ["LV"], 1) for n in range(20)))
+    cases = list(manifest.cases)
+    assert make_splits(manifest, cases, seed=1) == make_splits(manifest, cases, seed=1)
+    assert make_splits(manifest, cases, seed=1) != make_splits(manifest, cases, seed=2)
+
+
+def test_the_only_patient_who_knows_a_class_always_trains() -> None:
+    manifest = manifest_of(("p0", ["LV", "LA"], 1), *((f"p{n}", ["LV"], 1) for n in range(1, 4)))
+    splits, warnings = make_splits(manifest, list(manifest.cases))
+    assert len(splits) == 3
+    assert all("p0_0" in split["train"] for split in splits)
+    assert warnings == [says("patient p0", "annotated for LA", "in training in every fold")]
+
+
+def test_when_all_experts_would_validate_at_once_one_stays_in_training() -> None:
+    # dealt out like cards to five folds, by domain: a0 and c0, the only ones who know LA, both get fold 0
+    cases = {f"b{n}": CaseLabels(("LV",), domain="b") for n in range(4)}
+    cases |= {"a0": CaseLabels(("LA",), domain="a"), "c0": CaseLabels(("LA",), domain="c")}
+    splits, warnings = make_splits(Manifest(cases), list(cases))
+    assert len(splits) == 5
+    assert splits[0] == {"train": ["a0", "b0", "b1", "b2", "b3"], "val": ["c0"]}
+    assert warnings == [says("patient a0", "training in one more fold", "LA")]
+
+
+def test_a_single_patient_cannot_be_split() -> None:
+    manifest = manifest_of(("p0", ["LV"], 4))
+    splits, warnings = make_splits(manifest, list(manifest.cases))
+    assert splits == []
+    assert warnings[-1] == says("1 patient(s)", "only fold 'all'")
+
+
+def test_no_case_at_all() -> None:
+    splits, warnings = make_splits(Manifest({}), [])
+    assert splits == []
+    assert warnings == [says("0 patient(s)", "only fold 'all'")]
+
+
+def official(*sides: str | None) -> Manifest:
+    return Manifest(
+        {f"c{n}": CaseLabels(("LV",), patient=f"p{n}", info={"split": side}) for n, side in enumerate(sides)}
+    )
+
+
+def test_the_official_split_comes_last() -> None:
+    manifest = official("train", "val", "train", None, "val", "train")
+    splits, warnings = make_splits(manifest, list(manifest.cases))
+    assert len(splits) == 6
+    assert splits[-1] == {"train": ["c0", "c2", "c3", "c5"], "val": ["c1", "c4"]}
+    assert warnings == []
+
+
+def test_an_official_split_that_leaks_is_left_out_and_named() -> None:
+    manifest = Manifest(
+        {
+            "a1": CaseLabels(("LV",), patient="a", info={"split": "val"}),
+            "a2": CaseLabels(("LV",), patient="a", info={"split": "train"}),
+            "b": CaseLabels(("LV",), patient="b", info={"split": "train"}),
+        }
+    )
+    splits, warnings = make_splits(manifest, list(manifest.cases))
+    assert len(splits) == 2
+    assert warnings == [says("official split", "1 patient(s) on both sides: a")]
+
+
+def test_an_official_split_that_takes_a_class_from_training_is_said() -> None:
+    cases = {
+        **{f"v{n}": CaseLabels(("LV", "LA"), info={"split": "val"}) for n in range(2)},
+        **{f"t{n}": CaseLabels(("LV",), info={"split": "train"}) for n in range(3)},
+    }
+    splits, warnings = make_splits(Manifest(cases), list(cases))
+    assert splits[-1]["train"] == ["t0", "t1", "t2"]
+    assert warnings == [says("official split", "last fold", "annotated for LA", "cannot be trained")]
+
+
+TWO = manifest_of(("p", ["LV"], 2), ("q", ["LV"], 1))
+GOOD: list[Split] = [{"train": ["p_0", "p_1"], "val": ["q_0"]}]
+
+
+def test_good_splits_are_accepted() -> None:
+    check_splits(GOOD, TWO, ["p_0", "p_1", "q_0"])
+
+
+@pytest.mark.parametrize(
+    ("splits", "match"),
+    [
+        ([{"train": ["p_0"], "val": ["p_1", "q_0"]}], r"fold 0 has 1 patient\(s\) on both sides: p\."),
+        ([*GOOD, {"train": ["q_0", "p_0"], "val": ["p_1"]}], r"fold 1 has 1 patient\(s\) on both sides: p\."),
+        ([{"train": ["p_0"], "val": ["q_0"]}], r"1 case\(s\) .*in no fold: p_1"),
+        ([{"train": ["p_0", "p_1", "x"], "val": ["q_0"]}], r"fold 0 names 1 case\(s\) .*not in the .*: x"),
+        ([{"train": [], "val": ["p_0", "p_1", "q_0"]}], "fold 0 has no case in 'train'"),
+        ([{"train": ["p_0", "p_1", "q_0"], "val": []}], "fold 0 has no case in 'val'"),
+        ([], r"3 case\(s\) .*in no fold"),
+        ({}, "must be a list"),
+        (None, "must be a list"),
+        ([{"train": ["p_0"]}], "must be a list"),
+        ([{"train": "p_0", "val": []}], "must be a list"),
+        ([{"train": [1], "val": []}], "must be a list"),
+        ([["p_0"]], "must be a list"),
+    ],
+)
+def test_bad_splits_are_refused(splits: Any, match: str) -> None:
+    before = copy.deepcopy(splits)
+    with pytest.raises(SplitError, match=match):
+        check_splits(splits, TWO, ["p_0", "p_1", "q_0"])
+    assert splits == before
+
+
+def test_a_case_without_entry_is_a_case_of_the_data_set_all_the_same() -> None:
+    """Deleting a good split would not help; who calls this names the missing entry."""
+    splits: list[Split] = [{"train": ["p_0", "p_1", "x"], "val": ["q_0"]}]
+    check_splits(splits, TWO, ["p_0", "p_1", "q_0", "x"])
+
+
+def test_training_cases_that_are_for_testing() -> None:
+    entries = {name: CaseLabels(("LV",), info={"split": name}) for name in ("train", "val", "test")}
+    assert training_cases_for_test(Manifest(entries), ["val", "test", "train", "nobody's"]) == ["test"]
+
+
+def test_the_way_out_is_said() -> None:
+    with pytest.raises(SplitError, match=r"Delete .* raw .*preprocessed"):
+        check_splits([], TWO, ["p_0"])

@@ -1,0 +1,459 @@
+"""The workflow itself: what would run, what is refused before it runs, locks, and pictures of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import IO
+
+import pytest
+from helpers.raw_datasets import Drawn, write_dataset
+
+from nnunet_partial.cli import main
+from nnunet_partial.errors import PartialLabelError
+from nnunet_partial.study import locks, workflow
+from nnunet_partial.study.config import Study
+from nnunet_partial.study.runner import lock_study, run
+from nnunet_partial.study.steps import steps as all_steps
+from nnunet_partial.study.workflow import prepare_workflow
+
+pytest.importorskip("snakemake", reason="Snakemake is not installed")
+
+STUDY = """\
+name: small
+datasets: {toy: 701}
+scenarios:
+  - {from: toy, missing: [LA], fraction: 0.5}
+losses: [naive, marginal]
+architectures: [plain, resenc-m]
+folds: [0, 1]
+device: cpu
+network: {features: [8, 16, 16], patch: [32, 32]}
+"""
+NAME = "toy-without-LA-50"
+PLAIN_ALONE = STUDY.replace("naive, marginal", "marginal").replace("plain, resenc-m", "plain").replace("[0, 1]", "[0]")
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("nnUNet_raw", str(tmp_path / "raw"))
+    known = {"annotated": ["LV", "LA"], "domain": "a"}
+    cases = [Drawn(f"p{number}", [1, 2], known, part) for number, part in enumerate(["Tr", "Tr", "Tr", "Ts"])]
+    write_dataset(tmp_path / "raw", "Dataset701_Toy", {"LV": 1, "LA": 2}, cases)
+    (tmp_path / "study.yaml").write_text(STUDY)
+    return tmp_path / "study.yaml"
+
+
+def test_what_would_be_run(file: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["study", "run", str(file), "--dry-run"]) == 0
+    # two losses, two networks, one seed: four models of two folds each; one of the networks wants plans of its own
+    would_run = {
+        "prepare": 1,
+        "plans": 1,
+        "scenario": 1,
+        "reuse_preprocessing": 1,
+        "train": 8,
+        "predict": 4,
+        "evaluate": 4,
+    }
+    assert outlook_in(capfd.readouterr().out) == {step: (0, number, 0) for step, number in would_run.items()}
+    assert not (file.parent / "small" / "done").exists()
+    assert not (file.parent / "small" / "begun.json").exists()  # a look binds nobody
+
+
+def outlook_in(said: str) -> dict[str, tuple[int, ...]]:
+    """Of each kind of step: done, would run, would be repeated."""
+    rows = [line.split() for line in said.splitlines()[2:] if line[-1:].isdigit()]
+    found = {kind: tuple(map(int, numbers)) for kind, *numbers in rows}
+    assert found.pop("all") == tuple(map(sum, zip(*found.values(), strict=True)))
+    return found
+
+
+@pytest.fixture
+def said_by_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """In place of nnU-Net's and our programs, one that writes down how it was called; gives that file."""
+    calls = tmp_path / "calls.txt"
+    names = ("extract_fingerprint", "plan_experiment", "preprocess", "move_plans_between_datasets", "train", "predict")
+    (tmp_path / "bin").mkdir()
+    for name in ("nnunet_partial", *(f"nnUNetv2_{name}" for name in names)):
+        program = tmp_path / "bin" / name
+        program.write_text(f'#!/bin/sh\necho "${{0##*/}} $*" >> {calls}\n')
+        program.chmod(0o755)
+    exports = workflow._exports
+    monkeypatch.setattr(
+        workflow, "_exports", lambda *given: f'{exports(*given)} export PATH={tmp_path / "bin"}:"$PATH"; '
+    )
+    return calls
+
+
+@pytest.mark.slow
+def test_a_network_with_other_plans_may_be_added(
+    file: Path, said_by_programs: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file.write_text(PLAIN_ALONE)
+    assert main(["study", "run", str(file)]) == 0
+    finished = {path: path.stat().st_mtime_ns for path in (file.parent / "small" / "done").rglob("*") if path.is_file()}
+    assert len(finished) == 5
+    said_by_programs.unlink()
+    capfd.readouterr()
+
+    file.write_text(PLAIN_ALONE.replace("[plain]", "[plain, resenc-m]"))
+    assert main(["study", "run", str(file), "--dry-run"]) == 0
+    new = {"plans": (0, 1, 0), "reuse_preprocessing": (0, 1, 0)} | dict.fromkeys(
+        ("train", "predict", "evaluate"), (1, 1, 0)
+    )
+    assert outlook_in(capfd.readouterr().out) == {"prepare": (1, 0, 0), "scenario": (1, 0, 0), **new}
+
+    assert main(["study", "run", str(file)]) == 0
+    assert {path: path.stat().st_mtime_ns for path in finished} == finished
+    called = [call for call in said_by_programs.read_text().splitlines() if call.startswith("nnUNetv2")]
+    residual, cpu = "nnUNetResEncUNetMPlans", "-device cpu -num_gpus 1"
+    assert called[:-1] == [
+        "nnUNetv2_plan_experiment -d 701 -pl nnUNetPlannerResEncM",
+        f"nnUNetv2_move_plans_between_datasets -s 701 -t 601 -sp {residual}",
+        f"nnUNetv2_train 601 2d_small 0 -tr nnUNetTrainerMarginal -p {residual} {cpu} --c",
+    ]
+    assert called[-1].startswith("nnUNetv2_predict -d 601 ")
+    assert "nnunet_partial scenario" not in said_by_programs.read_text()
+
+
+@pytest.mark.slow
+def test_a_setting_may_change_until_a_training_rests_on_it(
+    file: Path, said_by_programs: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    file.write_text(PLAIN_ALONE.replace("[32, 32]", "[60, 60]"))
+    assert main(["study", "run", str(file), "--", "--until", "prepare"]) == 1  # all else is not done
+    fingerprint = file.parent / "small" / "nnUNet_preprocessed" / "Dataset701_Toy" / "dataset_fingerprint.json"
+    fingerprint.parent.mkdir(parents=True)
+    fingerprint.touch()  # nnU-Net would not make it again
+    said_by_programs.unlink()
+    capfd.readouterr()
+
+    file.write_text(PLAIN_ALONE)
+    assert main(["study", "run", str(file), "--dry-run"]) == 0
+    said = capfd.readouterr().out
+    assert '"patch": [60, 60], "batch": 8} when it was begun' in said
+    assert "prepare      1          1                  1" in said
+    assert fingerprint.exists()
+
+    assert main(["study", "run", str(file)]) == 0
+    assert not fingerprint.exists()
+    called = said_by_programs.read_text().splitlines()
+    (shrink,) = [call for call in called if call.startswith("nnunet_partial shrink ")]
+    assert shrink.endswith(" -d Dataset701_Toy -p nnUNetPlans -c 2d --features 8 16 16 --patch 32 32 --batch 8")
+    file.write_text(PLAIN_ALONE + "epochs: 5\n")
+    capfd.readouterr()
+    assert main(["study", "run", str(file)]) == 1
+    said = capfd.readouterr().err
+    assert "epochs: 250 when it was begun, 5 now" in said
+
+
+def test_a_checkpoint_rests_on_the_settings_and_a_refused_training_does_not(file: Path) -> None:
+    folder = prepare_workflow(Study.read(file), file, assign_devices=False, save=True)
+    fold = folder.root / "results" / "seed0" / "Dataset601_x" / "T__nnUNetPlans__2d_small" / "fold_0"
+    fold.mkdir(parents=True)
+    (folder.log("train/x")).parent.mkdir(parents=True)
+    (folder.log("train/x")).write_text("the trainer refused\n")
+    folder.done("prepare/toy").parent.mkdir(parents=True)
+    folder.done("prepare/toy").touch()
+    shorter = replace(Study.read(file), epochs=5)
+    prepare_workflow(shorter, file, assign_devices=False, save=True)
+    assert not folder.log("train/x").exists()  # its epochs would mingle with those to come
+    assert folder.done("prepare/toy").exists()  # no plan rests on the number of epochs
+    (fold / "checkpoint_best.pth").touch()
+    with pytest.raises(PartialLabelError, match="epochs: 5 when it was begun, 250 now"):
+        prepare_workflow(Study.read(file), file, assign_devices=False, save=True)
+
+
+def test_settings_do_not_change_beneath_a_step_that_runs(file: Path) -> None:
+    folder = prepare_workflow(Study.read(file), file, assign_devices=False, save=True)
+    running = "still running .*: prepare/toy"
+    with locks._open_locked(folder.lock("prepare/toy")), pytest.raises(PartialLabelError, match=running):
+        prepare_workflow(replace(Study.read(file), epochs=5), file, assign_devices=False, save=True)
+
+
+def test_the_default_plans_are_there_whatever_it_was_begun_with(file: Path) -> None:
+    file.write_text(PLAIN_ALONE.replace("[plain]", "[resenc-m]"))
+    study = Study.read(file)
+    prepare_workflow(study, file, assign_devices=False, save=True)
+    assert {"plans/toy/nnUNetResEncUNetMPlans", f"reuse_preprocessing/{NAME}/nnUNetResEncUNetMPlans"} < set(
+        all_steps(study)
+    )
+    both = replace(study, architectures=("resenc-m", "plain"))
+    prepare_workflow(both, file, assign_devices=False, save=True)
+    trained = {f"{step}/{NAME}/marginal/plain/seed0" for step in ("predict", "evaluate")}
+    assert set(all_steps(both)) - set(all_steps(study)) == {f"train/{NAME}/marginal/plain/seed0/fold0", *trained}
+
+
+def test_a_study_whose_first_step_made_other_plans_keeps_it(file: Path) -> None:
+    file.write_text(PLAIN_ALONE.replace("[plain]", "[resenc-m, plain]"))
+    (file.parent / "small").mkdir()
+    (file.parent / "small" / "begun.json").write_text('{"plans": ["nnUNetResEncUNetMPlans"]}')
+    folder = prepare_workflow(Study.read(file), file, assign_devices=False, save=True)
+    steps = json.loads(folder.workflow.read_text())
+    assert {name: model["after"] for name, model in steps["models"].items()} == {
+        f"{NAME}/marginal/resenc-m": f"scenario/{NAME}",
+        f"{NAME}/marginal/plain": f"reuse_preprocessing/{NAME}/nnUNetPlans",
+    }
+    assert list(steps["plans"]) == ["toy/nnUNetPlans"]
+
+
+def test_complete_cases_alone_still_predict_the_scenario(file: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    file.write_text(STUDY.replace("naive, marginal", "complete-cases").replace("0.5", "0.3"))
+    assert main(["study", "run", str(file), "--dry-run", "--", "--printshellcmds"]) == 0
+    said = capfd.readouterr().out
+    assert "done/scenario/toy-without-LA-30-complete" in said
+    assert re.search(r"output: done/scenario/toy-without-LA-30\b(?!-)", said)
+    # the scenario itself trains nobody, so that it needs no further plans
+    assert "done/reuse_preprocessing/toy-without-LA-30-complete/nnUNetResEncUNetMPlans" in said
+    assert "done/reuse_preprocessing/toy-without-LA-30/" not in said
+
+
+def test_what_stands_after_the_dashes_is_for_snakemake(file: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["study", "run", str(file), "--dry-run", "--", "--until", "prepare"]) == 0
+    said = capfd.readouterr().out
+    assert "prepare" in said
+    assert "train" not in said
+    with pytest.raises(SystemExit, match="2"):
+        main(["study", "status", str(file), "--", "--until", "prepare"])
+    assert "study takes nothing after --; got --until prepare" in capfd.readouterr().err
+
+
+def test_an_option_of_snakemake_without_the_dashes(capsys: pytest.CaptureFixture[str]) -> None:
+    for action, hint in (("run", "; Snakemake's options come after --, as in: -- --retries 2"), ("status", "")):
+        with pytest.raises(SystemExit, match="2"):
+            main(["study", action, "study.yaml", "--retries", "2"])
+        assert capsys.readouterr().err.endswith(
+            f"nnunet_partial study {action}: error: unrecognized arguments: --retries 2{hint}\n"
+        )
+
+
+def test_every_step_is_an_ordinary_command(file: Path) -> None:
+    folder = prepare_workflow(Study.read(file), file, assign_devices=False, save=True)
+    steps = json.loads(folder.workflow.read_text())
+    small, hidden = "-c 2d --features 8 16 16 --patch 32 32 --batch 8", "--missing LA --fraction 0.5"
+    assert steps["sources"]["toy"].split("; ") == [
+        "unset nnUNet_n_proc_DA",
+        "nnUNetv2_extract_fingerprint -d 701",
+        "nnUNetv2_plan_experiment -d 701 -pl ExperimentPlanner",
+        "nnUNetv2_preprocess -d 701 -plans_name nnUNetPlans -c 2d -np 1",
+        f"nnunet_partial shrink -d Dataset701_Toy -p nnUNetPlans {small}",
+    ]
+    assert steps["plans"]["toy/nnUNetResEncUNetMPlans"].split("; ") == [
+        "unset nnUNet_n_proc_DA",
+        "nnUNetv2_plan_experiment -d 701 -pl nnUNetPlannerResEncM",
+        f"nnunet_partial shrink -d Dataset701_Toy -p nnUNetResEncUNetMPlans {small}",
+    ]
+    assert steps["datasets"]["toy-without-LA-50"]["commands"].split("; ") == [
+        f"nnunet_partial scenario -i 701 -d 601 --name {NAME} --overwrite {hidden}",
+        "nnunet_partial preprocess -d 601 --like 701 -c 2d -p nnUNetPlans",
+    ]
+    assert steps["reused"] == {
+        "toy-without-LA-50/nnUNetResEncUNetMPlans": "nnUNetv2_move_plans_between_datasets -s 701 -t 601 "
+        "-sp nnUNetResEncUNetMPlans"
+    }
+    assert steps["models"]["toy-without-LA-50/marginal/resenc-m"]["arguments"] == (
+        "-tr nnUNetTrainerMarginal -p nnUNetResEncUNetMPlans -device cpu"
+    )
+    exports = steps["exports"].split("; ")
+    assert {"export nnUNet_partial_epochs=250", "unset nnUNet_partial_iterations"} < set(exports)
+
+
+def test_further_plans_with_data_of_their_own(file: Path) -> None:
+    file.write_text(
+        STUDY.replace("32, 32", "8, 32, 32") + "configuration: 3d_lowres\n"
+    )  # where nnU-Net's residual plans share no data
+    folder = prepare_workflow(Study.read(file), file, assign_devices=False, save=False)
+    steps = json.loads(folder.workflow.read_text())
+    own = "nnUNetv2_preprocess -d 701 -plans_name nnUNetResEncUNetMPlans -c 3d_lowres -np 1"
+    assert own in steps["plans"]["toy/nnUNetResEncUNetMPlans"]
+    assert own not in steps["sources"]["toy"]
+    assert steps["reused"]["toy-without-LA-50/nnUNetResEncUNetMPlans"] == (
+        "nnunet_partial preprocess -d 601 --like 701 -c 3d_lowres -p nnUNetResEncUNetMPlans"
+    )
+
+
+def test_the_full_phantom_study_goes_on_with_the_small_one() -> None:
+    studies = Path(__file__).parents[2] / "studies"
+    small, full = (Study.read(studies / f"{name}.yaml") for name in ("phantom", "phantom-full"))
+    assert full.folder == small.folder
+    assert set(all_steps(small)) < set(all_steps(full))
+    for setting in ("configuration", "epochs", "iterations", "val_iterations", "network", "folds"):
+        assert getattr(small, setting) == getattr(full, setting)
+    assert small.datasets.items() < full.datasets.items()
+
+
+def begin_and_train(file: Path) -> None:
+    folder = prepare_workflow(Study.read(file), file, assign_devices=False, save=True)
+    done = folder.done(f"train/{NAME}/naive/plain/seed0/fold0")
+    done.parent.mkdir(parents=True)
+    done.touch()
+
+
+def test_labels_that_changed_since_it_was_begun_stop_it(file: Path) -> None:
+    begin_and_train(file)
+    manifest = file.parent / "raw" / "Dataset701_Toy" / "partial_labels.json"
+    manifest.write_text(manifest.read_text().replace('"domain": "a"', '"domain": "b"'))
+    with pytest.raises(PartialLabelError, match=r"dataset toy: .*labels \w+\" when"):
+        prepare_workflow(Study.read(file), file, assign_devices=False, save=True)
+
+
+def test_a_test_case_that_came_since_stops_it(file: Path) -> None:
+    begin_and_train(file)
+    raw = file.parent / "raw" / "Dataset701_Toy"
+    (raw / "labelsTs" / "p9.nii.gz").write_bytes((raw / "labelsTs" / "p3.nii.gz").read_bytes())
+    with pytest.raises(PartialLabelError, match="files of dataset toy: "):
+        prepare_workflow(Study.read(file), file, assign_devices=False, save=True)
+
+
+def test_a_scenario_of_another_data_set_may_be_added(file: Path) -> None:
+    begin_and_train(file)
+    known = {"annotated": ["LV", "LA"], "domain": "b"}
+    cases = [Drawn(f"q{number}", [1, 2], known, part) for number, part in enumerate(["Tr", "Tr", "Ts"])]
+    write_dataset(file.parent / "raw", "Dataset702_More", {"LV": 1, "LA": 2}, cases)
+    more = STUDY.replace("{toy: 701}", "{toy: 701, more: 702}")
+    file.write_text(more.replace("losses", "  - {from: more, missing: [LA], fraction: 0.5}\nlosses"))
+    prepare_workflow(Study.read(file), file, assign_devices=False, save=True)
+    manifest = file.parent / "raw" / "Dataset702_More" / "partial_labels.json"
+    manifest.write_text(manifest.read_text().replace('"domain": "b"', '"domain": "c"'))
+    with pytest.raises(PartialLabelError, match="dataset more: "):
+        prepare_workflow(Study.read(file), file, assign_devices=False, save=True)
+
+
+def test_everything_that_does_not_fit_is_told_at_once_by_its_line(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file.write_text(
+        """\
+name: small
+datasets: {toy: 701, other: 709, tr: 702}
+scenarios:
+  - {from: toy, missing: [RV], fraction: 0.5}
+  - {from: toy, domain: b, missing: [LA]}
+  - {from: toy, missing: [LA]}
+  - {from: other, missing: [LA]}
+  - {from: tr, missing: [LA], fraction: 0.5}
+losses: [naive, dice]
+device: cpu
+"""
+    )
+    (file.parent / "raw" / "Dataset702_NoTest").mkdir()
+    shutil.copytree(
+        file.parent / "raw" / "Dataset701_Toy", file.parent / "raw" / "Dataset702_NoTest", dirs_exist_ok=True
+    )
+    shutil.rmtree(file.parent / "raw" / "Dataset702_NoTest" / "labelsTs")
+    assert main(["study", "run", str(file)]) == 1
+    said = capsys.readouterr().err
+    for line, text in (
+        (2, "other: There is no dataset 709"),
+        (2, "tr: Dataset702_NoTest has no test cases"),
+        (4, "toy-without-RV-50: "),
+        (5, "toy-b-without-LA: "),
+        (6, "toy-without-LA: No training case "),
+        (9, "losses: there is no 'dice'"),
+    ):
+        assert f"study.yaml, line {line}: {text}" in said
+    assert not (file.parent / "small").exists()
+
+
+def test_a_fold_that_a_scenario_does_not_have(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # one of the three patients lacks LA, so that each fold keeps another who teaches it
+    file.write_text(STUDY.replace("[0, 1]", "[0, 3]"))
+    assert main(["study", "run", str(file)]) == 1
+    assert re.search(f"line 4: {NAME}: has 3 fold.*'folds' asks for 3 ", capsys.readouterr().err)
+
+
+def test_a_study_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["study", "run", str(tmp_path / "nosuch.yaml")]) == 1
+    assert re.search(r"nosuch\.yaml cannot be read .*/compare-losses\.md", capsys.readouterr().err)
+
+
+def test_an_executor_that_is_not_installed(file: Path) -> None:
+    with pytest.raises(PartialLabelError, match="pip install snakemake-executor-plugin-nowhere"):
+        run(Study.read(file), file, "nowhere", None, dry_run=True, snakemake_options=[])
+
+
+def test_without_a_gpu_the_file_must_say_cpu(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    file.write_text(STUDY.replace("device: cpu", "device: cuda"))
+    with pytest.raises(PartialLabelError, match=r"needs 1 GPU\(s\); this machine has 0"):
+        run(Study.read(file), file, "local", None, dry_run=True, snakemake_options=[])
+
+
+def test_a_study_that_is_being_run_is_left_alone(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = prepare_workflow(Study.read(file), file, assign_devices=False, save=True)
+    before = folder.workflow.read_text()
+    file.write_text(PLAIN_ALONE)
+    with lock_study(folder):
+        for action in (["run", str(file)], ["run", str(file), "--dry-run"]):
+            assert main(["study", *action]) == 1
+            assert "This study is already running" in capsys.readouterr().err
+    assert folder.workflow.read_text() == before  # which jobs on a cluster read
+
+
+def test_a_step_that_still_runs_is_waited_for(tmp_path: Path) -> None:
+    lock, go = tmp_path / "locks" / "step.lock", tmp_path / "go"
+    command = [sys.executable, "-m", "nnunet_partial.study.locks", str(lock), "0", "0"]
+    holder = subprocess.Popen([*command, "sh", "-c", f"echo begun; until test -e {go}; do sleep 0.05; done"], stdout=-1)
+    assert holder.stdout is not None
+    with holder.stdout:
+        assert holder.stdout.readline() == b"begun\n"
+        holder.kill()  # what it started goes on, and keeps the lock
+        holder.wait()
+        assert locks.is_held(lock)
+        second = subprocess.Popen([*command, "echo", "second"], stdout=subprocess.PIPE, text=True)
+        assert second.stdout is not None
+        assert second.stdout.readline().startswith("waiting: this step is still running")
+        go.touch()
+        assert second.communicate(timeout=60)[0] == "second\n"
+    assert not locks.is_held(lock)
+
+
+def test_gpus_are_assigned_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5,7")
+    held: list[IO[str]] = []
+    assert locks._acquire("GPU", locks.visible_gpus, 2, held) == ["3", "5"]
+    assert locks._acquire("GPU", locks.visible_gpus, 1, held) == ["7"]
+    for file in held:
+        file.close()
+    again: list[IO[str]] = []
+    assert locks._acquire("GPU", locks.visible_gpus, 1, again) == ["3"]
+    again[0].close()
+
+
+def test_a_step_keeps_to_its_core(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "nnunet_partial.study.locks", str(tmp_path / "lock"), "0", "1"]
+    counting = [sys.executable, "-c", "import os; print(len(os.sched_getaffinity(0)))"]
+    own = {**os.environ, "TMPDIR": str(tmp_path)}  # the locks of studies that run on this machine lie elsewhere
+    done = subprocess.run([*command, *counting], env=own, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.splitlines()[-1] == "1"
+
+
+@pytest.mark.slow
+def test_a_plain_kill_ends_the_steps_too(file: Path) -> None:
+    program = str(Path(sys.executable).with_name("nnunet_partial"))
+    study, lock = file.parent / "small", file.parent / "small" / "locks" / "prepare" / "toy.lock"
+    with (file.parent / "output").open("wb") as output:
+        process = subprocess.Popen([program, "study", "run", str(file)], stdout=output, stderr=output)
+        while not locks.is_held(lock):
+            assert process.poll() is None, (file.parent / "output").read_text()
+            time.sleep(0.05)
+        process.terminate()
+        assert process.wait(timeout=120) == 130
+    end = time.monotonic() + 30
+    while locks.is_held(lock):
+        assert time.monotonic() < end, "the step is still running"
+        time.sleep(0.05)
+    assert not (study / "done" / "prepare" / "toy").exists()
+
+
+def test_the_exit_code_is_that_of_the_command(tmp_path: Path) -> None:
+    assert locks.main([str(tmp_path / "lock"), "0", "0", sys.executable, "-c", "raise SystemExit(7)"]) == 7
