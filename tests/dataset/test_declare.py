@@ -279,7 +279,7 @@ def test_a_guess_is_asked_about(
     assert main(["declare", "-d", "220", "--from-masks"]) == (0 if agreed else 1)
     assert (dataset.folder / MANIFEST_NAME).exists() == agreed
     shown = capsys.readouterr()
-    assert "Is that right for every group? [y/N]" in shown.out
+    assert "Continue? [y/N]" in shown.out
     assert ("nothing was written" in shown.err) == (not agreed)
 
 

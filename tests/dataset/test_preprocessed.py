@@ -42,7 +42,7 @@ def test_all_that_changed_is_named(folders: tuple[Path, Path]) -> None:
         f"1 case(s) are gone: {names[1]}",
         f"1 case(s) have other label files: {names[0]}",
         "nnUNetv2_plan_and_preprocess -d 701",
-        f"deleting {preprocessed / GT_SEGMENTATIONS}",
+        f"Delete {preprocessed / GT_SEGMENTATIONS}",
     )
 
 
