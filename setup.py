@@ -11,18 +11,20 @@ PTH = "nnunet_partial.pth"
 
 
 class BuildPyWithPth(build_py):
-    """Puts nnunet_partial.pth at the root of the wheel, so that nnU-Net finds our trainers without any setup.
+    """Put nnunet_partial.pth at the root of the wheel, so that nnU-Net finds our trainers without any setup.
 
     Not in editable mode: there is no site folder of ours to point at (use `nnunet_partial trainers --path`).
     """
 
     def run(self) -> None:
+        """Build, and copy the .pth file."""
         super().run()
         if not self.editable_mode:
             Path(self.build_lib).mkdir(parents=True, exist_ok=True)
             shutil.copyfile(HERE / PTH, Path(self.build_lib) / PTH)
 
     def get_outputs(self, include_bytecode: bool = True) -> list:
+        """List the files of the build, the .pth file among them."""
         outputs = super().get_outputs(include_bytecode)
         return outputs if self.editable_mode else [*outputs, str(Path(self.build_lib) / PTH)]
 

@@ -295,7 +295,7 @@ def require_whole_nifti(path: Path) -> None:
 
 
 def simpleitk() -> Any:
-    """Import SimpleITK where it is needed: it takes a third of a second."""
+    """Return SimpleITK, imported where it is needed: it takes a third of a second."""
     import SimpleITK
 
     return SimpleITK

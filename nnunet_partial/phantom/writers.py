@@ -279,7 +279,6 @@ def _beating_heart(
 def _write_video(path: Path, images: Bytes, fps: int) -> None:
     """Write (t, rows, cols) as motion JPEG in an AVI file, nearly lossless; only luma varies, chroma is constant."""
     import av  # only here: drawing and the CAMUS layout need no video library
-    import av.video
 
     count, rows, cols = images.shape
     gray = np.full((rows // 2, cols), 128, np.uint8)  # both chroma planes of YUV 4:2:0
