@@ -2,7 +2,7 @@
 
 FOLDER holds nnU-Net's three folders, with a planned data set. Each training runs in a fork of this process, which has
 imported torch and nnU-Net once; nothing here starts a thread before. Prints what each training came to as JSON, a line
-each. Run by test_killed.py.
+each. Run by test_resume.py.
 """
 
 from __future__ import annotations
