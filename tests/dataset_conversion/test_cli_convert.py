@@ -77,7 +77,7 @@ def test_long_lists_are_cut(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 
 @pytest.mark.parametrize("words", [["-d", "0"], ["-d", "1000"], ["-d", "501", "--name", "../x"]])
 def test_a_wrong_name_or_id(tmp_path: Path, words: Sequence[str]) -> None:
-    with pytest.raises(DatasetError, match=r"The data set (id|name) is "):
+    with pytest.raises(DatasetError, match=r"The dataset (id|name) is "):
         call("camus", "-i", tmp_path, *words)
 
 
@@ -85,7 +85,7 @@ def test_a_wrong_name_or_id(tmp_path: Path, words: Sequence[str]) -> None:
 def test_a_wrong_number_of_processes(tmp_path: Path, processes: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         call("camus", "-i", tmp_path, "-d", "501", "-np", processes)
-    assert "argument -np/--processes: expected a whole number above 0" in capsys.readouterr().err
+    assert "argument -np/--processes: expected an integer above 0" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", DATASETS)

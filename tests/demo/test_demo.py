@@ -85,7 +85,7 @@ def test_both_trainings_have_the_asked_for_length_and_small_network(done: tuple[
         fold = out / f"nnUNet_results/Dataset510_Echo/{trainer}__nnUNetPlans__2d_small/fold_0"
         log = next(fold.glob("training_log_*.txt")).read_text()
         assert re.findall(r": Epoch (\d+)", log) == ["0", "1"]
-        assert "'features_per_stage': [4, 8]" in log
+        assert "'features_per_stage': [4, 8, 8]" in log
         assert (fold / "checkpoint_final.pth").exists()
 
 
@@ -211,7 +211,7 @@ def test_command_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: p
     assert main(["demo"]) == 130
     assert main(["demo", "--out", str(tmp_path), "--loss", "abce", "--device", "cuda"]) == 130
     assert asked == [(Path("demo_output"), "marginal", "cpu"), (tmp_path, "abce", "cuda")]
-    assert "interrupted; the same command starts it afresh" in capsys.readouterr().err
+    assert "interrupted; the same command starts it again" in capsys.readouterr().err
 
 
 # ---- its commands ---------------------------------------------------------------------------------------------------
