@@ -7,9 +7,14 @@ from pathlib import Path
 
 import pytest
 from helpers.toy_dataset import Project, shrink, write_toy
+from hypothesis import settings
 
 # Threads that wait do not spin: beside other work a training is then many times as fast. Read when PyTorch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+# A slow example on a busy machine is no fault.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 DATASET = "Dataset701_Toy"
 

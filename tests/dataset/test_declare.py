@@ -407,6 +407,7 @@ def test_ways_exclude_each_other(raw: Path, capsys: pytest.CaptureFixture[str]) 
 # From a planned data set to a training
 
 
+@pytest.mark.slow
 def test_a_volume_data_set_that_was_planned_before_is_declared_and_trained(tmp_path: Path) -> None:
     """As people come to it: 3d_fullres is preprocessed, then it turns out that some scans lack some labels."""
     project, name = Project(tmp_path), "Dataset221_Rings"
