@@ -55,6 +55,6 @@ def run(args: argparse.Namespace) -> int:
     else:
         (write_markdown if args.format == "md" else write_latex)(results, file)
     for problem in problems:
-        print(f"Not drawn: {problem}")
+        print(f"Missing figure: {problem}")
     print(f"{file.resolve()}")
     return 1 if problems else 0

@@ -25,7 +25,7 @@ from nnunet_partial.utils.versions import versions
 def write_report(study: Study, file: Path, output: Path, form: str) -> None:
     """Write the report of what has finished so far. It names what has not.
 
-    The figures of an HTML report are also written as files into the folder NAME_pictures beside it.
+    The figures of an HTML report are also written as files into the folder NAME_figures beside it.
 
     Args:
         study: The study.
@@ -66,7 +66,7 @@ def _page(
     study: Study, file: Path, values: Sequence[Value], tables: Sequence[Table], costs: Table | None, output: Path
 ) -> Page:
     saved_figures = [*proportion_figures(study, values), *filter(None, [learning_figure(study)])]
-    folder = output.with_name(f"{output.stem}_pictures")
+    folder = output.with_name(f"{output.stem}_figures")
     remove_old_figures(folder)
     figures = [saved.save(folder) for saved in saved_figures]
     unfinished = unfinished_models(study)

@@ -1,8 +1,8 @@
 """Tell a loss which classes the samples of a batch are annotated for, and count predictions by the same rule.
 
 Also label dropout. When whole datasets lack a structure, a network can learn "this scanner shows no atrium". In
-training, each sample then loses each of its known classes that some case of the dataset does not know, with probability
-`label_dropout`: its voxels become background, and it counts as not annotated. Never in validation.
+training, each sample then loses each of its known classes that some case of the dataset is not annotated for, with
+probability `label_dropout`: its voxels become background, and it counts as not annotated. Never in validation.
 
 References:
     Islam et al., "Label Dropout: Improved Deep Learning Echocardiography Segmentation Using Multiple Datasets With

@@ -215,8 +215,8 @@ def test_images_and_predictions_that_are_gone_are_named(story: Story, capsys: py
         (story.results / f"{name}.csv").unlink()
     assert main(["report", str(story.results)]) == 1
     said = capsys.readouterr().out
-    assert re.search(r"Not drawn: camus_\d_E[DS]: the image cannot", said)
-    assert re.search(rf"Not drawn: camus_\d_E[DS]: .* of {PLAIN} cannot", said)
+    assert re.search(r"Missing figure: camus_\d_E[DS]: the image cannot", said)
+    assert re.search(rf"Missing figure: camus_\d_E[DS]: .* of {PLAIN} cannot", said)
     assert "Biomarkers" not in text_of(story)
     text = section(text_of(story), "Not evaluated", "How to reproduce this report")
     assert "the numbers are not affected" in text

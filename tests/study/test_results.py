@@ -187,17 +187,17 @@ def test_what_has_not_finished_is_named(study: Study, tmp_path: Path, capsys: py
 
 def test_curves_over_the_share_of_fully_labelled_patients(study: Study, tmp_path: Path) -> None:
     evaluated(study, f"{NAMES[1]}/marginal/plain/seed0", {"p0": 0.9})
-    pictures = tmp_path / "report_pictures"
-    pictures.mkdir()
+    figures = tmp_path / "report_figures"
+    figures.mkdir()
     for name in ("learning.png", "proportion_toy_a_MYO_plain.png", "mine.png"):
-        (pictures / name).write_bytes(b"of an earlier report")
+        (figures / name).write_bytes(b"of an earlier report")
     assert main(["study", "report", str(tmp_path / "study.yaml"), "-o", str(tmp_path / "report.html")]) == 0
-    assert sorted(path.name for path in pictures.iterdir()) == [
+    assert sorted(path.name for path in figures.iterdir()) == [
         "mine.png",
         "proportion_toy_a_MYO_plain.pdf",
         "proportion_toy_a_MYO_plain.png",
     ]
-    assert (pictures / "proportion_toy_a_MYO_plain.png").read_bytes().startswith(b"\x89PNG")
+    assert (figures / "proportion_toy_a_MYO_plain.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_no_curve_where_structures_are_hidden_in_a_domain_without_test_cases(tmp_path: Path) -> None:
@@ -206,7 +206,7 @@ def test_no_curve_where_structures_are_hidden_in_a_domain_without_test_cases(tmp
     for scenario in study.scenarios:
         evaluated(study, f"{scenario.name}/naive/plain/seed0", {"p0": 0.5})  # a patient of a
     assert main(["study", "report", str(tmp_path / "study.yaml"), "-o", str(tmp_path / "report.html")]) == 0
-    assert not (tmp_path / "report_pictures").exists()
+    assert not (tmp_path / "report_figures").exists()
 
 
 def test_nothing_finished_yet(tmp_path: Path) -> None:
