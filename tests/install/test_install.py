@@ -107,7 +107,8 @@ def test_the_wheel_holds_every_module_and_nothing_else(wheels: dict[str, Path], 
         pth = wheel.read("nnunet_partial.pth").decode()
         licences = [name for name in wheel.namelist() if name.endswith("/LICENSE")]
     modules = {str(path.relative_to(source)) for path in (source / "nnunet_partial").rglob("*.py")}
-    modules |= {f"nnunet_partial/dataset_conversion/{path.name}" for path in source.glob("dataset_conversion/*.py")}
+    converters = (source / "dataset_conversion").rglob("*.py")
+    modules |= {f"nnunet_partial/{path.relative_to(source)}" for path in converters}
     data = {"nnunet_partial/py.typed", "nnunet_partial.pth", "nnunet_partial/study/Snakefile"}
     data |= {f"nnunet_partial/report/templates/{name}" for name in ("blocks.html", "page.html", "style.css")}
     assert names == modules | data
