@@ -213,7 +213,7 @@ class DataSet(ABC):
             ConversionError: If the rest of the source cannot be converted. The writer names the source.
         """
 
-    def summarise_notes(self, notes: Sequence[Note]) -> Sequence[Note]:
+    def summarize_notes(self, notes: Sequence[Note]) -> Sequence[Note]:
         """Summarize the notes of all sources for the report, where many are alike; unchanged by default.
 
         Args:

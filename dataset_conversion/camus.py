@@ -48,7 +48,7 @@ CAMUS_FOLDS = range(1, 11)
 #: Image quality of a view in its cfg file, from poor to good.
 QUALITIES = ("Poor", "Medium", "Good")
 
-#: Subject of the notes about views left out for their quality; `summarise_notes` counts them.
+#: Subject of the notes about views left out for their quality; `summarize_notes` counts them.
 _QUALITY_NOTE = "quality"
 
 #: Largest mean difference in gray values between an ED or ES image and its frame of the sequence.
@@ -146,8 +146,8 @@ class Camus(DataSet):
         ]
         return SourceScan(items, list(patients.remarks()), list(patients.split_files.values()))
 
-    def summarise_notes(self, notes: Sequence[Note]) -> Sequence[Note]:
-        """Summarize the views that were left out for their quality as one note; see `DataSet.summarise_notes`."""
+    def summarize_notes(self, notes: Sequence[Note]) -> Sequence[Note]:
+        """Summarize the views that were left out for their quality as one note; see `DataSet.summarize_notes`."""
         poorer = [note.text for note in notes if note.about == _QUALITY_NOTE]
         others = [note for note in notes if note.about != _QUALITY_NOTE]
         if not poorer:

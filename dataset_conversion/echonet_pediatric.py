@@ -60,7 +60,7 @@ VIEW_BY_FOLDER = {"A4C": "4CH", "PSAX": "PSAX"}
 #: The short axis of the ventricle shows no atrium; it shows the right ventricle, which is not annotated.
 ABSENT_BY_VIEW = {"4CH": (), "PSAX": ("LA", "RA")}
 
-#: Subject of the notes about how frames are counted; `summarise_notes` counts them.
+#: Subject of the notes about how frames are counted; `summarize_notes` counts them.
 _NUMBERS_NOTE = "frame numbers"
 _FROM_0, _FROM_1 = "frame 0 is traced", "the traced frame is the number of frames"
 
@@ -154,8 +154,8 @@ class EchoNetPediatric(DataSet):
         tables = [folder / table for folder in folders.values() for table in (FILE_LIST, TRACINGS)]
         return SourceScan(items, notes, tables)
 
-    def summarise_notes(self, notes: Sequence[Note]) -> Sequence[Note]:
-        """Summarize the evidence for counting frames from 0 or 1 as one note; see `DataSet.summarise_notes`."""
+    def summarize_notes(self, notes: Sequence[Note]) -> Sequence[Note]:
+        """Summarize the evidence for counting frames from 0 or 1 as one note; see `DataSet.summarize_notes`."""
         texts = [note.text for note in notes if note.about == _NUMBERS_NOTE]
         zero, one = texts.count(_FROM_0), texts.count(_FROM_1)
         text = (

@@ -45,7 +45,7 @@ VIEW = "4CH"
 #: Choices of `Ted.frames`.
 TED_FRAMES = ("all", "ed-es")
 
-#: Beginning of the subject of notes about the CAMUS name of a patient; `summarise_notes` makes one note of them.
+#: Beginning of the subject of notes about the CAMUS name of a patient; `summarize_notes` makes one note of them.
 _MATCH_NOTE = "found: "
 
 
@@ -114,8 +114,8 @@ class Ted(DataSet):
         matches = match_camus_patients(Path(self.camus), {patient.name: _ed_frame(patient) for patient in patients})
         return SourceScan([replace(patient, match=matches.get(patient.name)) for patient in patients])
 
-    def summarise_notes(self, notes: Sequence[Note]) -> Sequence[Note]:
-        """Summarize the matches as one note; see `DataSet.summarise_notes`.
+    def summarize_notes(self, notes: Sequence[Note]) -> Sequence[Note]:
+        """Summarize the matches as one note; see `DataSet.summarize_notes`.
 
         It holds a warning where the numbers in CAMUS do not rise with those in TED, as they should.
         """

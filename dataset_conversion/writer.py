@@ -119,7 +119,7 @@ def convert(
         outcomes = _outcomes(dataset, sources, folder, processes, strict, progress, log)
         cases = _cases(outcomes)
         _remove_stale_files(folder, cases)
-        notes = [*scan.notes, *dataset.summarise_notes([note for outcome in outcomes for note in outcome.notes])]
+        notes = [*scan.notes, *dataset.summarize_notes([note for outcome in outcomes for note in outcome.notes])]
         notes += _write_metadata(dataset, folder, cases)
         skipped = [skipped for outcome in outcomes for skipped in outcome.skipped]
         report = Report(
