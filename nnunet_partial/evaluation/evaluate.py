@@ -18,7 +18,7 @@ from nnunet_partial.evaluation.records import PredictedSize, Record
 from nnunet_partial.labels import FULL_MANIFEST_NAME, FULL_SUBSET, MANIFEST_NAME, CaseLabels, Manifest, class_names
 from nnunet_partial.utils.files import read_json
 from nnunet_partial.utils.parallel import parallel_map
-from nnunet_partial.utils.text import format_names
+from nnunet_partial.utils.text import first_lines, format_names
 
 Predictions = Mapping[str, Mapping[str, Path]]
 
@@ -214,7 +214,9 @@ def evaluate_folders(
         evaluation.hearts += [] if result.heart is None else [result.heart]
     if not evaluation.records:
         reasons = [_nothing_annotated(reference)] if evaluation.sizes else []
-        raise PartialLabelError("Nothing can be evaluated.\n" + "\n".join([*reasons, *evaluation.findings[:20]]))
+        raise PartialLabelError(
+            "Nothing can be evaluated.\n" + "\n".join([*reasons, *first_lines(evaluation.findings, 20)])
+        )
     return evaluation
 
 

@@ -21,7 +21,7 @@ from nnunet_partial.dataset.splits import SPLITS_NAME, Split, check_splits
 from nnunet_partial.errors import DatasetError, PartialLabelError, SplitError
 from nnunet_partial.utils.files import atomic_path, read_json
 from nnunet_partial.utils.parallel import parallel_map
-from nnunet_partial.utils.text import format_names
+from nnunet_partial.utils.text import first_lines, format_names
 
 
 @dataclass(frozen=True)
@@ -500,7 +500,7 @@ def _average(candidate: Candidate, validation: Validation, processes: int) -> No
     ]
     problems = [problem for problem in parallel_map(_average_case, tasks, processes, "ensembling") if problem]
     if problems:
-        raise PartialLabelError("\n".join(problems[:20]))
+        raise PartialLabelError("\n".join(first_lines(problems, 20)))
 
 
 def _average_case(task: _Average) -> str | None:

@@ -31,6 +31,7 @@ from nnunet_partial.model_selection.candidates import (
     write_predictions,
 )
 from nnunet_partial.utils.files import read_json, write_json, write_text
+from nnunet_partial.utils.text import first_lines
 
 #: Tolerance of the surface Dice, as in `evaluate`; the choice is by Dice.
 TOLERANCE_MM = 2.0
@@ -251,7 +252,7 @@ def _reference(validation: Validation) -> Reference:
 def _evaluate(reference: Reference, predictions: Mapping[str, Mapping[str, Path]], processes: int) -> Evaluation:
     evaluation = evaluate_folders(reference, predictions, TOLERANCE_MM, processes, progress=True)
     if evaluation.findings:
-        shown = "\n".join(evaluation.findings[:20])
+        shown = "\n".join(first_lines(evaluation.findings, 20))
         raise PartialLabelError(f"Some cases cannot be measured, so the models cannot be compared.\n{shown}")
     return evaluation
 
