@@ -9,10 +9,10 @@ demo: $(VENV)/installed
 	$(BIN)/nnunet_partial demo
 
 test: lint
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pytest --cov --cov-report=term:skip-covered
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pytest -n 2 --dist loadscope --cov --cov-report=term:skip-covered
 
 test-fast: $(VENV)/installed
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pytest -m "not (slow or install or browser or slurm)"
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pytest -n 2 -m "not (slow or install or browser or slurm)"
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -77,7 +77,7 @@ if __name__ == "__main__":
             "study": STUDY,
             "benchmark": ["opencv-python-headless"],  # what conversion is measured beside (Apache-2.0)
             "transformer": ["monai>=1.5"],  # SwinUNETR; Apache-2.0, 1.7 MB, needs PyTorch and NumPy alone
-            "test": ["pytest", "pytest-cov", "hypothesis", "monai>=1.5", "playwright", *STUDY],
+            "test": ["pytest", "pytest-cov", "pytest-xdist", "hypothesis", "monai>=1.5", "playwright", *STUDY],
             "lint": [
                 "ruff==0.17.6",
                 "mypy==2.4.1",

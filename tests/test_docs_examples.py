@@ -96,6 +96,7 @@ def test_exclusion_pushes_an_unknown_structure_out_of_a_drawn_one(loss_class: An
 
 
 # nnU-Net's search imports all of its trainers, some with what PyTorch is about to drop; so is its scheduler
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step:UserWarning")

@@ -113,11 +113,13 @@ def at_module_level(module: str) -> set[str]:
     return {name.partition(".")[0] for name in imported(module, iter(body))}
 
 
+@pytest.mark.slow
 def test_only_what_trains_imports_torch_or_nnunet() -> None:
     heavy = {module for module in FILES if at_module_level(module) & {"torch", "nnunetv2", "batchgenerators"}}
     assert {package_of(module) for module in heavy} == set(HEAVY)
 
 
+@pytest.mark.slow
 def test_the_light_packages_can_be_imported_without_torch_and_nnunet() -> None:
     light = [module for module in FILES if package_of(module) not in HEAVY]
     assert "nnunet_partial.dataset_conversion.camus" in light
@@ -132,6 +134,7 @@ def test_the_check_itself_notices_an_import() -> None:
     assert done.stderr.strip() == "importing decimal imports decimal"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)], ids=" ".join)
 def test_help_imports_nothing_that_takes_seconds(command: list[str]) -> None:
     code = (
@@ -146,6 +149,7 @@ def test_help_imports_nothing_that_takes_seconds(command: list[str]) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.slow
 def test_the_losses_run_without_nnunet() -> None:
     done = python("-c", IMPORT, *(module for module in FILES if package_of(module) == "losses"), "nnunetv2")
     assert (done.returncode, done.stderr) == (0, "")

@@ -159,6 +159,7 @@ def case_labels(draw: st.DrawFn) -> CaseLabels:
     )
 
 
+@pytest.mark.slow
 @CALM
 @given(st.dictionaries(texts, case_labels(), max_size=4), st.lists(st.tuples(texts.filter(bool), case_labels())))
 def test_any_manifest_survives_the_file(
@@ -266,6 +267,7 @@ def places(content: Any) -> list[tuple[Any, Any]]:
     return [(content, key) for key, _ in items] + below
 
 
+@pytest.mark.slow
 @settings(CALM, max_examples=300)
 @given(st.data())
 def test_a_mutated_manifest_is_read_or_refused_but_never_crashes(tmp_path: Path, data: st.DataObject) -> None:
@@ -292,6 +294,7 @@ def test_a_mutated_manifest_is_read_or_refused_but_never_crashes(tmp_path: Path,
         manifest.problems([case], CLASSES)
 
 
+@pytest.mark.slow
 @settings(CALM, max_examples=300)
 @given(st.data())
 def test_flipped_and_lost_bytes_never_crash_the_reader(tmp_path: Path, data: st.DataObject) -> None:

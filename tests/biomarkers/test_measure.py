@@ -152,6 +152,7 @@ def cut_bullet(ratio: float, cut: float, tilt: int) -> Bullet:
 RATIOS = [0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("spacing", "shape"), [((0.7, 0.7), (220, 220)), ((1.3, 1.3), (120, 120))], ids=str)
 @pytest.mark.parametrize("cut", [0.0, 0.3, 0.5, 0.7, 0.85], ids="cut at {}".format)
 @pytest.mark.parametrize("guide", [None, "LA", "MYO"])
@@ -205,6 +206,7 @@ def test_a_closed_ellipse_is_measured_along_its_longer_axis_and_that_is_said() -
     assert CAVITY not in measure_image(round_one, CLASSES, ("LV",), "ED", Scale.from_spacing(FINE)).discs
 
 
+@pytest.mark.slow
 def test_a_bent_slanting_or_uneven_ventricle_keeps_its_value_alone() -> None:
     """0.5 to 0.8 times as wide as long: bowed by up to 16 %, slanting up to 12 degrees, 6 % uneven."""
     rng = np.random.default_rng(0)

@@ -384,6 +384,7 @@ def test_without_a_preprocessed_folder(sound: RawDataset, monkeypatch: pytest.Mo
     assert findings(sound) == {}
 
 
+@pytest.mark.slow
 def test_many_files_in_several_processes(tmp_path: Path) -> None:
     cases = [Drawn(f"c{n:02d}", [1, 2], {"annotated": ["LV"] + ["MYO"] * (n > 1)}) for n in range(70)]
     dataset = write_dataset(tmp_path / "raw", "Dataset002_B", LABELS, cases)

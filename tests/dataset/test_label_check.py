@@ -136,6 +136,7 @@ def test_three_dimensions(tmp_path: Path) -> None:
     assert "MYO present" in line
 
 
+@pytest.mark.slow
 def test_several_processes_say_the_same_in_the_same_order(tmp_path: Path) -> None:
     # 70 cases, each third draws MYO without saying so: cases 0, 3, ..., 69 are 24
     cases = [Drawn(f"c{i:02d}", [1, 2] if i % 3 == 0 else [1], {"annotated": ["LV"]}) for i in range(70)]
@@ -250,6 +251,7 @@ def test_a_memory_that_cannot_be_written_is_no_error(remembered: tuple[Path, Pat
     LabelCache(tmp_path / "file" / CACHE_NAME, *remembered[1:]).write()
 
 
+@pytest.mark.slow
 def test_twenty_thousand_files_are_compared_in_well_under_a_second(tmp_path: Path) -> None:
     folder = tmp_path / "labelsTr"
     folder.mkdir()

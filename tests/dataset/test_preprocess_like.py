@@ -21,6 +21,7 @@ SOURCE = "Dataset701_Toy"
 
 # nnU-Net's readers leave files open, and its modules import what their libraries are about to drop
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.filterwarnings("ignore::FutureWarning"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:unclosed file", "ignore::pytest.PytestUnraisableExceptionWarning"),

@@ -65,6 +65,7 @@ def official_fold(manifest: Manifest) -> Split | None:
     return {"train": sorted(train), "val": sorted(val)}
 
 
+@pytest.mark.slow
 @CALM
 @given(manifests())
 def test_what_holds_for_any_data_set(manifest: Manifest) -> None:
@@ -89,6 +90,7 @@ def test_what_holds_for_any_data_set(manifest: Manifest) -> None:
         assert any("only fold 'all' can be trained" in warning for warning in warnings)
 
 
+@pytest.mark.slow
 @CALM
 @given(manifests(), st.randoms(use_true_random=False))
 def test_the_order_of_the_cases_does_not_matter(manifest: Manifest, shuffler: Any) -> None:
@@ -98,6 +100,7 @@ def test_the_order_of_the_cases_does_not_matter(manifest: Manifest, shuffler: An
     assert make_splits(manifest, cases) == expected
 
 
+@pytest.mark.slow
 @CALM
 @given(manifests(), st.data())
 def test_a_patient_moved_to_the_other_side_is_found(manifest: Manifest, data: st.DataObject) -> None:

@@ -145,6 +145,7 @@ SPOIL: dict[str, Callable[[Path], object]] = {
 }
 
 
+@pytest.mark.slow
 @EVERY
 @pytest.mark.parametrize("how", SPOIL)
 def test_an_unreadable_file_is_named_and_the_rest_is_converted(
@@ -372,6 +373,7 @@ main(sys.argv[1:])
 """
 
 
+@pytest.mark.slow
 @EVERY
 def test_killed_it_leaves_nothing_visible_and_the_next_start_completes(name: str, source: Path, raw: Path) -> None:
     assert convert(name, source) == 0

@@ -129,6 +129,7 @@ def test_what_lies_on_disk_in_the_end(tmp_path: Path, raw: Path) -> None:
     assert spacing == (0.5, 0.25)
 
 
+@pytest.mark.slow
 def test_equal_pictures_give_equal_bytes_whenever_they_are_written(tmp_path: Path) -> None:
     for name in ("a.nii.gz", "b.nii.gz"):
         images.write_image(tmp_path / name, np.arange(6, dtype=np.uint8).reshape(2, 3), (0.5, 0.25))
@@ -359,6 +360,7 @@ def test_a_full_disk_ends_the_run_and_is_no_skip(tmp_path: Path, raw: Path, monk
     assert not (raw / NAME).exists()
 
 
+@pytest.mark.slow
 def test_several_processes_give_the_same_bytes_and_their_errors_arrive(tmp_path: Path, raw: Path) -> None:
     for number in range(1, 71):
         camus_view(tmp_path / "in", f"patient{number:04d}")
@@ -371,6 +373,7 @@ def test_several_processes_give_the_same_bytes_and_their_errors_arrive(tmp_path:
     assert snapshot(one.folder) == snapshot(two.folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_killed_in_the_middle_it_goes_on_and_no_process_stays_behind(
     tmp_path: Path, raw: Path, how: signal.Signals

@@ -152,6 +152,7 @@ def test_one_view_makes_a_single_plane_and_says_so(clinic: Clinic) -> None:
         assert clinic.only("biomarker_agreement", domain="(all)", biomarker="EF", method=method)["n"] == "1"
 
 
+@pytest.mark.slow
 def test_agreement_of_a_model_that_sees_too_little(clinic: Clinic) -> None:
     """ES of 40 x 19 instead of 40 x 16 mm: ESV too large by (19 / 16)^2, EF too small by the same part of 1 - EF."""
     for patient in ("p1", "p2", "p3"):
@@ -248,6 +249,7 @@ def test_a_patient_seen_in_two_domains_is_one_patient(clinic: Clinic, capsys: py
 # ---- what goes wrong is named ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_missing_prediction_takes_the_value_not_the_method(clinic: Clinic) -> None:
     clinic.add_patient("p1")
     clinic.add_patient("p2")

@@ -29,6 +29,7 @@ def compared(a: Sequence[float], b: Sequence[float], metric: str = "dice") -> Ro
     return row
 
 
+@pytest.mark.slow
 def test_six_of_six_patients_are_enough() -> None:
     """p = 2 / 2^6 = 0.031, a single test."""
     row = compared([0.9] * 6, [0.8, 0.81, 0.82, 0.83, 0.84, 0.85])
@@ -36,6 +37,7 @@ def test_six_of_six_patients_are_enough() -> None:
     assert compared([0.8] * 6, [0.9] * 6)["better"] == "b"
 
 
+@pytest.mark.slow
 def test_the_lower_mean_is_not_called_better_for_its_ranks() -> None:
     """Differences 0.01, 0.02, 0.03, -0.5: W+ = 6, W- = 4, effect 0.2; 7 of 16 signs give at most 4: p = 0.875."""
     row = compared([0.81, 0.82, 0.83, 0.3], [0.8] * 4)
@@ -46,10 +48,12 @@ def test_the_lower_mean_is_not_called_better_for_its_ranks() -> None:
     assert line == ["a", "-", "b", "x", "LV", "0.690", "0.800", "-", "+0.20", "0.875", "4"]
 
 
+@pytest.mark.slow
 def test_five_of_five_patients_are_not_enough() -> None:
     assert (compared([0.9] * 5, [0.8] * 5)["p_holm"], compared([0.9] * 5, [0.8] * 5)["better"]) == (2 / 32, "")
 
 
+@pytest.mark.slow
 def test_nobody_is_better_where_ranks_and_means_contradict_each_other() -> None:
     """a is better by 0.01 in 19 of 20 patients (W- = 20 of 210, p = 0.0003), and by 0.04 worse on average."""
     row = compared([0.51] * 19 + [0.0], [0.5] * 19 + [1.0])
@@ -58,6 +62,7 @@ def test_nobody_is_better_where_ranks_and_means_contradict_each_other() -> None:
     assert row["better"] == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("missed_by_a", [1.0, math.inf])
 def test_a_distance_is_better_where_it_is_smaller(missed_by_a: float) -> None:
     """Seven patients; b misses one, and so does a or not: where both means are infinite the effect decides."""

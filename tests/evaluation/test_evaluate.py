@@ -106,6 +106,7 @@ def test_millimetres_and_pixels_are_never_averaged(place: Place) -> None:
     }
 
 
+@pytest.mark.slow
 def test_surface_dice_at_millimetres_and_at_pixels_are_never_averaged(place: Place) -> None:
     """LV of camus is a row of 0.5 mm too large, of b_p3 a row of 1 pixel too small: within 0.6 mm, not 0.6 pixels.
 
@@ -221,6 +222,7 @@ def test_volumes_and_single_slices(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 # ---- several models --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_models_are_compared_on_the_same_patients(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     good, poor = place.predict("g", GOOD), place.predict("p", POOR)
     assert evaluate(place, f"good={good}", f"poor={poor}") == 0
@@ -261,6 +263,7 @@ def test_models_are_compared_on_the_same_patients(place: Place, capsys: pytest.C
     assert "p (Holm)" in shown
 
 
+@pytest.mark.slow
 def test_a_single_model_has_no_comparison_and_removes_an_old_one(place: Place) -> None:
     good, poor = place.predict("g", GOOD), place.predict("p", POOR)
     evaluate(place, good, poor)
@@ -269,6 +272,7 @@ def test_a_single_model_has_no_comparison_and_removes_an_old_one(place: Place) -
     assert sorted(path.name for path in place.out.glob("*.csv")) == ["per_case.csv", "summary.csv", "warning_signs.csv"]
 
 
+@pytest.mark.slow
 def test_models_of_an_earlier_evaluation_leave_no_summary(place: Place) -> None:
     """good/ holds nothing else and goes; poor/ holds a file of the user's, who keeps it; a new model stays."""
     good, poor = place.predict("g", GOOD), place.predict("p", POOR)
@@ -292,6 +296,7 @@ def test_an_earlier_list_of_models_that_is_none_removes_nothing(place: Place, co
 # ---- warning signs ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_structure_that_was_handed_the_background_is_named(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     """MYO covers 1 row of 8 where it was drawn; poor predicts 6 and 5 rows where nobody drew it: 5.5 times as much."""
     assert evaluate(place, f"good={place.predict('g', GOOD)}", f"poor={place.predict('p', POOR)}") == 0
@@ -486,6 +491,7 @@ def test_where_no_case_knows_any_structure_that_is_the_reason(place: Place, caps
     assert f"{place.dataset / 'partial_labels.json'} lists them neither" in said
 
 
+@pytest.mark.slow
 def test_a_prediction_missing_for_one_model_is_no_loss_for_the_other(place: Place) -> None:
     place.predict("g", GOOD)
     place.predict("p", {case: rows for case, rows in POOR.items() if case != "a_p2_ED"})
@@ -495,6 +501,7 @@ def test_a_prediction_missing_for_one_model_is_no_loss_for_the_other(place: Plac
     assert len({row["case"] for row in table(place, "per_case") if row["model"] == "g"}) == 5
 
 
+@pytest.mark.slow
 def test_several_processes_give_the_same_tables(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     from nnunet_partial.utils import parallel
 

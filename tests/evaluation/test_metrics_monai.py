@@ -10,6 +10,7 @@ from nnunet_partial.evaluation.metrics import contour_agreement
 from .test_metrics import SPACINGS, random_masks
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spacing", SPACINGS, ids=str)
 @pytest.mark.parametrize("seed", range(12))
 @pytest.mark.filterwarnings("ignore:monai.metrics:FutureWarning")  # MONAI uses an option that it deprecates

@@ -144,6 +144,7 @@ def test_no_difference_and_no_pair() -> None:
     assert (nothing.n_pairs, math.isnan(nothing.p), math.isnan(nothing.rank_biserial)) == (0, True, True)
 
 
+@pytest.mark.slow
 def test_holm_by_hand() -> None:
     """Sorted 0.01 x 3, 0.03 x 2, 0.04 x 1, never below the one before: 0.03, 0.06, 0.06."""
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
@@ -228,6 +229,7 @@ def records(model: str, hd95: dict[str, list[float]]) -> list[Record]:
     return found
 
 
+@pytest.mark.slow
 def test_models_that_err_alike_in_other_cases_of_a_patient_do_not_differ() -> None:
     """Both are off by the same numbers in each patient, in another order: the mean of each patient is the same."""
     rng = np.random.default_rng(1)

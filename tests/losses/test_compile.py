@@ -36,6 +36,7 @@ def _fresh_compiler() -> Iterator[None]:
     torch.compiler.reset()
 
 
+@pytest.mark.slow
 @EACH
 @pytest.mark.parametrize(
     ("space", "batch_dice", "ignore_label"),
@@ -78,6 +79,7 @@ def test_other_masks_need_no_new_graph(variant: Variant) -> None:
     assert graphs == 1
 
 
+@pytest.mark.slow
 def test_ahead_of_time_autograd() -> None:
     loss = ABCE.build(ignore_label=IGNORE)
     compiled: Any = torch.compile(loss, backend="aot_eager", fullgraph=True)
@@ -91,6 +93,7 @@ def can_compile_cpp() -> bool:
     return has_header and any(map(shutil.which, ("g++", "clang++", "c++")))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not can_compile_cpp(), reason="no C++ compiler or no Python.h, which torch.compile needs")
 def test_default_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # It begins with ahead-of-time autograd, tested above with the one loss that has sigmoids; this one has most steps.

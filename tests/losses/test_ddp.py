@@ -21,6 +21,8 @@ from torch import Tensor
 
 from nnunet_partial.losses._terms import _ratio, sum_over_ranks
 
+pytestmark = pytest.mark.slow
+
 TESTS = Path(__file__).resolve().parents[1]
 SECONDS = 60
 Result = tuple[float, Tensor, float]  # loss, gradient of the weight, loss without a graph

@@ -70,6 +70,7 @@ def test_one_huge_logit_against_all_others(variant: Variant) -> None:
             assert value.item() == pytest.approx(variant.oracle(batch), rel=1e-5, abs=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compiled", [False, True], ids=["plain", "compiled"])
 @pytest.mark.parametrize("variant", SOFTMAX_VARIANTS, ids=str)
 def test_a_constant_added_to_all_logits_changes_nothing(variant: Variant, compiled: bool) -> None:
@@ -140,6 +141,7 @@ def test_result_is_a_scalar(variant: Variant) -> None:
 # ------------------------------------------------------------------------------------------------ 6. gradients, inputs
 
 
+@pytest.mark.slow
 @BATCH_DICE
 @EACH
 @pytest.mark.parametrize("space", [(2, 3), (1, 2, 2)], ids=["2d", "3d"])
@@ -157,6 +159,7 @@ WEIGHTS = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.slow
 @WEIGHTS
 @BATCH_DICE
 @EACH
@@ -244,6 +247,7 @@ def test_backward_twice_through_one_graph(variant: Variant) -> None:
     assert torch.equal(first, kept)
 
 
+@pytest.mark.slow
 @EACH
 @pytest.mark.parametrize("batch_dice", [True, False], ids=["batch-dice", "sample-dice"])
 @pytest.mark.parametrize(
@@ -428,6 +432,7 @@ def test_ignore_label_cannot_be_a_class(variant: Variant) -> None:
         variant.build(ignore_label=2)(Z, Y, KNOWN)
 
 
+@pytest.mark.slow
 def test_losses_do_not_import_nnunet() -> None:
     code = (
         "import sys, nnunet_partial.losses;"

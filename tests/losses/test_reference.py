@@ -60,6 +60,7 @@ def batches(draw: st.DrawFn, ignore: bool) -> Batch:
     return batch
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ignore", [False, True], ids=["no-ignore", "ignore"])
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
 @settings(max_examples=50, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))

@@ -72,6 +72,7 @@ def in_threads(monkeypatch: pytest.MonkeyPatch) -> None:
 # ---- the choice ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("in_threads")
 @pytest.mark.filterwarnings("ignore:Mean of empty slice")
 @LEAVES_FILES_OPEN
@@ -107,6 +108,7 @@ def test_the_best_over_what_is_known_is_not_nnunets_best(place: Place, capsys: p
     assert "finds__nnUNetPlans__2d" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_each_case_counts_once_by_the_fold_that_validated_it(place: Place) -> None:
     finds, loses = place.train("finds", FINDS), place.train("loses", LOSES)
     assert find_best("--disable-ensembling") == 0  # without -tr and -c: all that were trained
@@ -126,6 +128,7 @@ def test_each_case_counts_once_by_the_fold_that_validated_it(place: Place) -> No
     assert row["model_a" if float(row["rank_biserial"]) > 0 else "model_b"] == finds.name
 
 
+@pytest.mark.slow
 def test_an_ensemble_of_two_can_win(place: Place) -> None:
     """One leaves the LV's second row out, the other adds a row of MYO; both are unsure of that, and sure elsewhere."""
     unsure_of_background = {0: 0.6, 1: 0.9, 2: 0.9}
@@ -316,6 +319,7 @@ def test_a_training_that_was_refused_at_its_start_does_not_compete(
     assert re.search("no trained model of refused, .*any configuration", capsys.readouterr().err)
 
 
+@pytest.mark.slow
 def test_probabilities_are_only_needed_for_ensembles(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     place.train("finds", FINDS)
     place.train("loses", LOSES)

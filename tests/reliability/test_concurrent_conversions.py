@@ -22,6 +22,7 @@ NAME = "Dataset501_CAMUS"
 TOGETHER = 3
 
 
+@pytest.mark.slow
 def test_of_several_that_start_together_one_writes(raw: Path, tmp_path: Path) -> None:
     for number in range(4):
         camus_view(tmp_path / "in", f"patient{number:04d}")

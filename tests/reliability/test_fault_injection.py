@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).resolve().parent
 #: While an old data set is replaced: its manifest or folds in nnUNet_preprocessed are those of the new one already, and
 #: what was preprocessed of it is partly gone; a training that starts then is stopped.

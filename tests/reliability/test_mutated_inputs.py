@@ -248,6 +248,7 @@ def test_the_sound_file_is_read(reader: Reader, tmp_path: Path) -> None:
     reader.read(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reader", READERS, ids=str)
 @settings(
     deadline=None,

@@ -49,6 +49,8 @@ from nnunet_partial.report.results import Results, read_results
 from nnunet_partial.report.training_info import training_info
 from nnunet_partial.utils.colors import COLORS, EXTRA_COLORS, class_colors
 
+pytestmark = pytest.mark.slow
+
 
 def text_of(story: Story) -> str:
     """The page as it is read."""

@@ -63,6 +63,7 @@ def study(tmp_path: Path) -> Study:
     return study
 
 
+@pytest.mark.slow
 def test_means_seeds_and_stars(study: Study) -> None:
     values = read_values(study)
     (table,) = scenario_tables(study, values, ["LV", "MYO"])
@@ -74,6 +75,7 @@ def test_means_seeds_and_stars(study: Study) -> None:
     assert marginal[2] == Cell("0.700", best=True, more="[0.700, 0.700]\N{DAGGER} (0.600-0.800)")
 
 
+@pytest.mark.slow
 def test_no_star_where_the_best_mean_loses_on_most_patients(tmp_path: Path) -> None:
     study = study_of(tmp_path)
     others = [f"p{number}" for number in range(1, 20)]
@@ -170,6 +172,7 @@ def test_methods_are_compared_on_seeds_and_cases_that_both_have(study: Study) ->
     assert compare(marginal, marginal).n_pairs == 9  # where both rightly predict nothing, nothing is compared
 
 
+@pytest.mark.slow
 def test_what_has_not_finished_is_named(study: Study, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for form in ("md", "html", "latex", "csv"):
         output = tmp_path / f"report.{form}"
@@ -185,6 +188,7 @@ def test_what_has_not_finished_is_named(study: Study, tmp_path: Path, capsys: py
     assert "evaluate     4        0        0        4" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_curves_over_the_share_of_fully_labelled_patients(study: Study, tmp_path: Path) -> None:
     evaluated(study, f"{NAMES[1]}/marginal/plain/seed0", {"p0": 0.9})
     figures = tmp_path / "report_figures"

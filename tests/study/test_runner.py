@@ -51,6 +51,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "study.yaml"
 
 
+@pytest.mark.slow
 def test_what_would_be_run(file: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["study", "run", str(file), "--dry-run"]) == 0
     # two losses, two networks, one seed: four models of two folds each; one of the networks wants plans of its own
@@ -205,6 +206,7 @@ def test_a_study_whose_first_step_made_other_plans_keeps_it(file: Path) -> None:
     assert list(steps["plans"]) == ["toy/nnUNetPlans"]
 
 
+@pytest.mark.slow
 def test_complete_cases_alone_still_predict_the_scenario(file: Path, capfd: pytest.CaptureFixture[str]) -> None:
     file.write_text(STUDY.replace("naive, marginal", "complete-cases").replace("0.5", "0.3"))
     assert main(["study", "run", str(file), "--dry-run", "--", "--printshellcmds"]) == 0
@@ -216,6 +218,7 @@ def test_complete_cases_alone_still_predict_the_scenario(file: Path, capfd: pyte
     assert "done/reuse_preprocessing/toy-without-LA-30/" not in said
 
 
+@pytest.mark.slow
 def test_what_stands_after_the_dashes_is_for_snakemake(file: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["study", "run", str(file), "--dry-run", "--", "--until", "prepare"]) == 0
     said = capfd.readouterr().out

@@ -85,6 +85,7 @@ def test_patches_are_padded_to_multiples_of_32(size: tuple[int, ...], padded: li
     assert padded_size(size) == padded
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("patch", [(64, 64), (64, 96), (32, 32), (40, 70), (20, 24, 24)])
 def test_any_patch_comes_back_in_its_size_and_every_weight_learns(monai: Any, patch: tuple[int, ...]) -> None:
     network = build(patch)
@@ -114,6 +115,7 @@ def test_without_monai_the_message_names_what_to_install(monkeypatch: pytest.Mon
 # ---- trainings -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", LOSSES)
 def test_swin_unetr_trains_and_validates_a_step_with_every_loss(monai: Any, project: Project, loss: str) -> None:
     trainer = trainer_of(project, getattr(nnUNetTrainerSwinUNETR, f"nnUNetTrainer{loss}SwinUNETR"))
@@ -135,6 +137,7 @@ def test_swin_unetr_trains_and_validates_a_step_with_every_loss(monai: Any, proj
     assert len(counted["tp_hard"]) == 2
 
 
+@pytest.mark.slow
 def test_swin_unetr_is_continued_and_predicts_with_nnunets_command(
     monai: Any, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -103,6 +103,7 @@ def test_weights_that_are_none(weights: Any, told: str) -> None:
         Manifest.from_json({**manifest_of(None).to_json(), "domain_weights": weights})
 
 
+@pytest.mark.slow
 def test_batches_hold_the_domains_as_often_as_their_weights(project: Project) -> None:
     weigh(project, {"a": 0.9, "b": 0.1})
     trainer = trainer_of(project)

@@ -185,6 +185,7 @@ def test_label_dropout_works_in_training_and_never_in_validation(project: Projec
     assert trainer.partial_loss.class_mask[:, 2].tolist() == [str(key).startswith("a_") for key in batch["keys"]]
 
 
+@pytest.mark.slow
 def test_what_is_unknown_in_validation_is_nan_and_leaves_the_average_alone(project: Project) -> None:
     trainer = trainer_of(project)
     trainer.on_train_start()
@@ -217,6 +218,7 @@ def test_what_is_unknown_in_validation_is_nan_and_leaves_the_average_alone(proje
     assert log["ema_fg_dice"][3] == pytest.approx(0.9 * lv + 0.1 * log["mean_fg_dice"][3])
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_training_and_resuming_goes_on_as_if_uninterrupted(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -336,6 +338,7 @@ def test_the_mixin_combines_with_other_trainers(project: Project) -> None:
     assert trainer.num_epochs == 3
 
 
+@pytest.mark.slow
 def test_every_trainer_comes_with_nnunets_usual_lengths() -> None:
     from helpers.toy_dataset import TRAINERS as folder
     from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name

@@ -95,6 +95,7 @@ def loaded(trainer: str, go_on: bool) -> Any:
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trainer", TRAINERS)
 def test_an_old_training_goes_on(preprocessed: Project, trainer: str, monkeypatch: pytest.MonkeyPatch) -> None:
     record = model(preprocessed, trainer) / "fold_0" / "partial_label_run.json"

@@ -293,6 +293,7 @@ def test_volumes(raw: Path) -> None:
     assert array.sum(axis=(1, 2)).tolist() == [0, 2 * 20, 0]  # the second slice, 4 x 5 voxels, of value 2
 
 
+@pytest.mark.slow
 def test_several_processes_write_the_same(raw: Path) -> None:
     camus(raw)
     cases = [Drawn(f"u{n:03d}", [2], {"annotated": ["LA"], "patient": f"u{n}"}) for n in range(70)]
@@ -602,6 +603,7 @@ def run_command(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_the_commands_without_torch(raw: Path) -> None:
     camus(raw), uda(raw)
     done = run_command("merge", "-i", "501", "502", "-d", "510", "--name", "Echo")
