@@ -16,6 +16,11 @@ from typing import Any
 
 from nnunet_partial.errors import PartialLabelError
 
+#: What a file system answers that has no file modes (shares, NTFS).
+_NOT_SUPPORTED = (errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
+#: What it answers where it cannot link; EINVAL: FAT on Windows.
+_NO_LINKS = (*_NOT_SUPPORTED, errno.EXDEV, errno.EMLINK, errno.EINVAL)
+
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
@@ -35,29 +40,46 @@ def atomic_path(path: Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        # mkstemp makes files private; a dataset is as readable as the user's other files
-        temporary.chmod(0o666 & ~_umask())
+        sync_file(temporary)
+        _make_readable(temporary)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
 
 
-def sync_to_disk(folder: Path) -> None:
-    """Flush to disk all files on the file system that holds a folder.
-
-    Thousands of small files at once take seconds, one by one minutes.
+def sync_file(path: Path) -> None:
+    """Flush a file to disk.
 
     Args:
-        folder: Any folder on that file system.
+        path: The file; it must be writable.
 
     Raises:
         OSError: The disk refuses.
     """
+    with path.open("rb+") as file:  # Windows flushes no file that is open for reading
+        os.fsync(file.fileno())
+
+
+def sync_to_disk(folder: Path) -> None:
+    """Flush to disk all files below a folder; where the system can do so, all on its file system at once.
+
+    Thousands of small files at once take seconds, one by one minutes.
+
+    Args:
+        folder: The folder.
+
+    Raises:
+        OSError: The disk refuses.
+    """
+    if not hasattr(os, "sync"):  # Windows
+        for path in folder.rglob("*"):
+            with contextlib.suppress(PermissionError):  # write-protected: a link to a file that was there before
+                if path.is_file():
+                    sync_file(path)
+        return
     libc = ctypes.CDLL(None, use_errno=True)
-    if not hasattr(libc, "syncfs"):  # Linux has it; elsewhere all disks are written to
+    if not hasattr(libc, "syncfs"):  # macOS: all disks
         os.sync()
         return
     handle = os.open(folder, os.O_RDONLY)
@@ -69,10 +91,15 @@ def sync_to_disk(folder: Path) -> None:
         os.close(handle)
 
 
-def _umask() -> int:
+def _make_readable(path: Path) -> None:
+    """Give a file the mode of the user's other files; mkstemp makes it private. Some shares have no modes."""
     mask = os.umask(0)
     os.umask(mask)
-    return mask
+    try:
+        path.chmod(0o666 & ~mask)
+    except OSError as problem:
+        if problem.errno not in _NOT_SUPPORTED:
+            raise
 
 
 def write_text(path: Path, text: str) -> None:
@@ -159,7 +186,7 @@ def link_or_copy(source: Path, target: Path) -> None:
     try:
         target.hardlink_to(source.resolve())
     except OSError as problem:
-        if problem.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EACCES, errno.ENOSYS):
+        if problem.errno not in _NO_LINKS:
             raise
         with atomic_path(target) as temporary:
             shutil.copyfile(source, temporary)

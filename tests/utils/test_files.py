@@ -80,6 +80,28 @@ def test_files_are_as_readable_as_the_users_other_files(tmp_path: Path) -> None:
     assert modes[0] == modes[1]
 
 
+@pytest.mark.parametrize("code", [errno.EPERM, errno.ENOTSUP])
+def test_a_share_without_file_modes_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    refuse_modes(monkeypatch, code)
+    write_text(tmp_path / "a", "x")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"a": "x"}
+
+
+def test_a_disk_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refuse_modes(monkeypatch, errno.EIO)
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+        write_text(tmp_path / "a", "x")
+    assert list(tmp_path.iterdir()) == []
+
+
+def refuse_modes(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    def refuse(*path: object, **options: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    for name in ("chmod", "fchmod", "lchmod"):
+        monkeypatch.setattr(os, name, refuse, raising=False)
+
+
 def test_json_keeps_the_order_of_keys_and_letters(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", {"b": 1, "a": "Größe"})
     text = (tmp_path / "a.json").read_text(encoding="utf-8")
@@ -154,7 +176,7 @@ def test_a_symbolic_link_gives_the_file_behind_it(tmp_path: Path) -> None:
     assert target.samefile(source)
 
 
-@pytest.mark.parametrize("code", [errno.EXDEV, errno.EPERM, errno.EMLINK])
+@pytest.mark.parametrize("code", [errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EINVAL])
 def test_where_no_link_can_be_made_the_file_is_copied(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
