@@ -7,12 +7,11 @@ it is renamed. So `Dataset501_CAMUS` is either complete or absent.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from nnunet_partial.dataset.label_check import CACHE_NAME
 from nnunet_partial.dataset.raw import nnunet_folder, preprocessed_folder
@@ -20,6 +19,7 @@ from nnunet_partial.dataset.splits import SPLITS_NAME, make_splits
 from nnunet_partial.errors import DatasetError
 from nnunet_partial.labels import MANIFEST_NAME, Manifest
 from nnunet_partial.utils.files import read_json, sync_to_disk, write_json
+from nnunet_partial.utils.locks import exclusive_lock
 from nnunet_partial.utils.text import format_names
 
 FINGERPRINT_NAME = ".made_with.json"
@@ -45,7 +45,9 @@ def staged_dataset(name: str, options: Mapping[str, Any], overwrite: bool = Fals
             it, or the disk is full or write-protected.
     """
     root = nnunet_folder("nnUNet_raw")
-    with _explain_disk_errors(name), _exclusive_lock(root / f".{name}.lock", name):
+    with _explain_disk_errors(name), exclusive_lock(root / f".{name}.lock") as is_held:
+        if not is_held:
+            raise DatasetError(f"Another process is writing {name} right now. Wait for it, or stop it.")
         refuse_existing(name, overwrite)
         staging = root / f".building_{name}"
         _start(staging, options)
@@ -102,28 +104,6 @@ def _explain_disk_errors(name: str) -> Iterator[None]:
             f"Cannot write {name}: {problem}. Is the disk full or write-protected? "
             "The same command goes on where it stopped."
         ) from problem
-
-
-@contextlib.contextmanager
-def _exclusive_lock(lock: Path, name: str) -> Iterator[None]:
-    """Hold a lock file; the system drops the lock when the process ends, however it ends."""
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("w") as file:
-        if not _locked(lock, file):
-            raise DatasetError(f"Another process is writing {name} right now. Wait for it, or stop it.")
-        try:
-            yield
-        finally:
-            lock.unlink(missing_ok=True)
-
-
-def _locked(lock: Path, file: IO[str]) -> bool:
-    """Take the lock. Its last owner removes the file, and a lock on a removed file excludes nobody."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return os.path.samestat(os.fstat(file.fileno()), lock.stat())
-    except OSError:
-        return False
 
 
 def _start(staging: Path, options: Mapping[str, Any]) -> None:

@@ -9,16 +9,23 @@ that hold them, however those end.
 
 from __future__ import annotations
 
-import fcntl
 import os
+import re
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from itertools import takewhile
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
+
+from nnunet_partial.errors import PartialLabelError
+from nnunet_partial.utils.locks import lock_or_fail, try_lock
+
+#: A number, or the name of a card or of a part of one (MIG).
+_GPU_NAME = re.compile(r"\d+|(GPU|MIG)-.+")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -37,7 +44,7 @@ def main(arguments: Sequence[str]) -> int:
         if int(n_gpus):
             gpus = _acquire("GPU", visible_gpus, int(n_gpus), held)
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
-        if int(n_cores):
+        if int(n_cores) and hasattr(os, "sched_setaffinity"):  # macOS binds nothing to cores
             cores = _acquire("core", _visible_cores, int(n_cores), held)
             os.sched_setaffinity(0, map(int, cores))  # the command inherits it
         for file in held[1:]:
@@ -54,8 +61,8 @@ def is_held(lock: Path) -> bool:
     """
     if not lock.exists():
         return False
-    with lock.open("a") as file:
-        return not _try_lock(file)
+    with lock.open("ab") as file:
+        return not try_lock(file)
 
 
 def visible_gpus() -> list[str]:
@@ -66,7 +73,8 @@ def visible_gpus() -> list[str]:
     """
     variable = os.environ.get("CUDA_VISIBLE_DEVICES")
     if variable is not None:
-        return [gpu for gpu in variable.split(",") if gpu]
+        # as CUDA does: what follows an invalid name (-1, SLURM's NoDevFiles) does not count
+        return list(takewhile(_GPU_NAME.fullmatch, map(str.strip, variable.split(","))))
     try:
         listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
@@ -78,24 +86,17 @@ def _visible_cores() -> list[str]:
     return sorted(map(str, os.sched_getaffinity(0)))
 
 
-def _open_locked(path: Path) -> IO[str]:
+def _open_locked(path: Path) -> IO[Any]:
     path.parent.mkdir(parents=True, exist_ok=True)
-    file = path.open("a")
-    if not _try_lock(file):
+    file = path.open("ab")
+    if not try_lock(file):
         print(f"waiting: this step is still running, left by an earlier start ({path})", flush=True)
-        fcntl.flock(file, fcntl.LOCK_EX)
+        while not try_lock(file):
+            time.sleep(1)
     return file
 
 
-def _try_lock(file: IO[str]) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
-
-
-def _acquire(kind: str, visible: Callable[[], list[str]], number: int, held: list[IO[str]]) -> list[str]:
+def _acquire(kind: str, visible: Callable[[], list[str]], number: int, held: list[IO[Any]]) -> list[str]:
     """Wait until `number` devices of a kind are free, add their locks to `held` and return their names.
 
     Each device has a lock that all studies of this user on this machine share.
@@ -103,21 +104,35 @@ def _acquire(kind: str, visible: Callable[[], list[str]], number: int, held: lis
     folder = Path(tempfile.gettempdir()) / f"nnunet_partial_{os.getuid()}"
     folder.mkdir(exist_ok=True)
     while True:
-        acquired: dict[str, IO[str]] = {}
-        for name in visible():
-            file: IO[str] = (folder / f"{kind}_{name.replace('/', '_')}").open("a")
-            if len(acquired) < number and _try_lock(file):
-                acquired[name] = file
-            else:
-                file.close()
-        if len(acquired) == number:
-            held += acquired.values()
-            print(f"{kind}(s) {', '.join(acquired)}", flush=True)
-            return list(acquired)
-        for file in acquired.values():
-            file.close()
+        with ExitStack() as files:
+            acquired: dict[str, IO[Any]] = {}
+            for name in visible():
+                file = files.enter_context((folder / f"{kind}_{name.replace('/', '_')}").open("ab"))
+                if len(acquired) < number and _lock_device(file, folder):
+                    acquired[name] = file
+                else:
+                    file.close()
+            if len(acquired) == number:
+                files.pop_all()
+                held += acquired.values()
+                print(f"{kind}(s) {', '.join(acquired)}", flush=True)
+                return list(acquired)
         time.sleep(1)
 
 
+def _lock_device(file: IO[Any], folder: Path) -> bool:
+    """Take the lock of a device. Without locks all steps would take the same one."""
+    try:
+        return lock_or_fail(file)
+    except OSError as problem:
+        raise PartialLabelError(
+            f"{folder} cannot hold the locks by which steps share GPUs and cores ({problem}). Set TMPDIR to a folder "
+            "on a local disk."
+        ) from problem
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except PartialLabelError as problem:
+        sys.exit(str(problem))

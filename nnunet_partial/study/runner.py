@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import fcntl
 import importlib.util
 import os
 import signal
@@ -21,6 +20,8 @@ from nnunet_partial.study.locks import visible_gpus
 from nnunet_partial.study.state import data_are_outdated, step_state
 from nnunet_partial.study.steps import models, steps
 from nnunet_partial.study.workflow import prepare_workflow
+from nnunet_partial.utils.locks import try_lock
+from nnunet_partial.utils.process import available_cores
 from nnunet_partial.utils.text import format_names, text_table
 
 #: The executor that runs everything on this machine.
@@ -79,14 +80,12 @@ def lock_study(folder: StudyFolder) -> Iterator[None]:
         PartialLabelError: If another process holds the lock.
     """
     path = folder.root / "run.lock"
-    with path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+    with path.open("ab") as file:
+        if not try_lock(file):
             raise PartialLabelError(
                 f"This study is already running ({path} is locked). Wait, or stop it; see "
                 "`nnunet_partial study status`."
-            ) from None
+            )
         yield
 
 
@@ -124,7 +123,7 @@ def _resource_options(study: Study, executor: str, jobs: int | None) -> list[str
         # a file that a node wrote may take a while to be visible here
         return ["--executor", executor, "--jobs", str(jobs or _JOBS_ON_CLUSTER), "--latency-wait", "60"]
     gpus = ["--resources", f"gpu={len(visible_gpus())}"] if study.device == "cuda" else []
-    return ["--cores", str(jobs or len(os.sched_getaffinity(0))), *gpus]
+    return ["--cores", str(jobs or available_cores()), *gpus]
 
 
 def _reset_incomplete_models(study: Study, folder: StudyFolder) -> None:

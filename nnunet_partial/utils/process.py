@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import sysconfig
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -176,9 +177,20 @@ class Commands:
         return environment
 
 
+def available_cores(threads: str | None = None) -> int:
+    """Count the CPU cores that this process may use; a scheduler (SLURM, taskset) may have given it few.
+
+    Args:
+        threads: OMP_NUM_THREADS, by which a step of a study is given its cores on macOS, which binds none to a process.
+    """
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return int(threads) if threads and threads.isdigit() and int(threads) else os.cpu_count() or 1
+
+
 def _programs() -> Path:
     """Return the folder in which pip puts the commands of this Python; under `make` it is not on the PATH."""
-    return Path(sys.executable).parent
+    return Path(sysconfig.get_path("scripts"))
 
 
 def _follow(

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 from helpers.source_datasets import camus_view
-from nnunet_partial.dataset_conversion import staging
 from nnunet_partial.dataset_conversion.staging import staged_dataset
 
 from nnunet_partial.dataset.check import check
@@ -54,7 +53,7 @@ def test_a_lock_that_its_owner_removes_while_we_take_it_does_not_count(
         real(file, operation)
 
     with monkeypatch.context() as patched:
-        patched.setattr(staging.fcntl, "flock", owner_ends_now)
+        patched.setattr(fcntl, "flock", owner_ends_now)
         with pytest.raises(DatasetError, match="Another process is writing"), staged_dataset(NAME, {}):
             pytest.fail("two processes may write now")
     with staged_dataset(NAME, {}):

@@ -432,6 +432,21 @@ def test_gpus_are_assigned_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     again[0].close()
 
 
+@pytest.mark.parametrize(
+    ("variable", "cards"),
+    [
+        ("-1", []),
+        ("NoDevFiles", []),  # SLURM's, for a job without a card
+        ("1,-1,2", ["1"]),  # CUDA stops there, too
+        ("GPU-8932f937,MIG-1b2c", ["GPU-8932f937", "MIG-1b2c"]),
+        (" 3, 5", ["3", "5"]),
+    ],
+)
+def test_what_is_no_card_is_not_counted(monkeypatch: pytest.MonkeyPatch, variable: str, cards: list[str]) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", variable)
+    assert locks.visible_gpus() == cards
+
+
 def test_a_step_keeps_to_its_core(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "nnunet_partial.study.locks", str(tmp_path / "lock"), "0", "1"]
     counting = [sys.executable, "-c", "import os; print(len(os.sched_getaffinity(0)))"]
