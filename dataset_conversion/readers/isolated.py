@@ -2,18 +2,20 @@
 
 Some readers crash the whole process on a damaged file. There is one such subprocess per process, started on first use
 and used for file after file; after a crash, the next call starts another. It ends by itself when its parent ends,
-however that ends, because its pipe closes.
+however that ends, because its standard input closes. Question and answer go through standard input and output, the one
+way that is the same on all systems.
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
+import os
+import pickle
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
-from multiprocessing import Pipe
-from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
 from nnunet_partial.errors import PartialLabelError
@@ -23,7 +25,7 @@ Result = TypeVar("Result")
 #: A reader that needs longer is taken for one that hangs.
 TIMEOUT_S = 120.0
 
-_SERVE = "import sys; from nnunet_partial.dataset_conversion.readers.isolated import worker; worker(int(sys.argv[1]))"
+_SERVE = "from nnunet_partial.dataset_conversion.readers.isolated import worker; worker()"
 
 
 class Crashed(Exception):
@@ -36,7 +38,6 @@ class IsolatedWorker:
     def __init__(self) -> None:
         """Start nothing yet; the first call starts the subprocess."""
         self._process: subprocess.Popen[bytes] | None = None
-        self._pipe: Connection | None = None
 
     def call(self, function: Callable[..., Result], *arguments: Any) -> Result:
         """Call a function in the subprocess.
@@ -53,12 +54,8 @@ class IsolatedWorker:
             Crashed: If the subprocess did not survive, or did not answer in time.
         """
         try:
-            pipe = self._start()
-            pipe.send((function, arguments))
-            if not pipe.poll(TIMEOUT_S):
-                raise EOFError
-            result, problem = pipe.recv()
-        except (EOFError, OSError) as error:
+            result, problem = self._ask((function, arguments))
+        except (EOFError, OSError, pickle.UnpicklingError) as error:
             self.end()
             raise Crashed(f"{function.__name__} crashed or took longer than {TIMEOUT_S:g} s") from error
         except BaseException:  # interrupted: the late answer must not be taken for that of the next call
@@ -70,41 +67,51 @@ class IsolatedWorker:
 
     def end(self) -> None:
         """End the subprocess, if there is one; the next call starts another."""
-        if self._pipe is not None:
-            self._pipe.close()
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-        self._process = self._pipe = None
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            with contextlib.suppress(OSError):  # of a question that did not get through
+                process.communicate()
 
-    def _start(self) -> Connection:
-        if self._pipe is None:
-            self._pipe, worker_end = Pipe()
-            with worker_end:
-                fd = worker_end.fileno()
-                self._process = subprocess.Popen(
-                    [sys.executable, "-c", _SERVE, str(fd)],
-                    pass_fds=[fd],
-                    start_new_session=True,  # an interrupt is for the process that waits for the answer
-                    stderr=subprocess.DEVNULL,  # what a crash prints; the caller names the file
-                )
-        return self._pipe
+    def _ask(self, question: Any) -> Any:
+        """Return the answer, or end of file when the process dies or its time is up."""
+        process = self._process = self._process or _start()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        timer = threading.Timer(TIMEOUT_S, process.kill)
+        timer.start()
+        try:
+            pickle.dump(question, process.stdin)
+            process.stdin.flush()
+            return pickle.load(process.stdout)
+        finally:
+            timer.cancel()
 
 
-def worker(fd: int) -> None:
-    """Receive (function, arguments) and send (result, error) until the pipe closes; runs in the subprocess.
+def _start() -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-c", _SERVE],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,  # what a crash prints; the caller names the file
+        # an interrupt is for the process that waits for the answer
+        start_new_session=True,
+        creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),  # the same on Windows
+    )
 
-    Args:
-        fd: File descriptor of the pipe.
-    """
-    pipe = Connection(fd)
-    with contextlib.suppress(EOFError, OSError):
+
+def worker() -> None:
+    """Read (function, arguments) and write (result, error) until standard input closes; runs in the subprocess."""
+    with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as answers, contextlib.suppress(EOFError, OSError):
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a reader prints is no answer
         while True:
-            function, arguments = pipe.recv()
+            function, arguments = pickle.load(sys.stdin.buffer)
             try:
-                pipe.send((function(*arguments), None))
+                answer: tuple[Any, PartialLabelError | None] = (function(*arguments), None)
             except PartialLabelError as problem:
-                pipe.send((None, problem))
+                answer = (None, problem)
+            pickle.dump(answer, answers)
+            answers.flush()
 
 
 _WORKER = IsolatedWorker()
