@@ -52,6 +52,8 @@ from nnunet_partial.training.validation import (
     mask_unknown,
     size_warnings_text,
 )
+from nnunet_partial.utils.files import sync_file
+from nnunet_partial.utils.process import available_cores
 
 # The class that uses a mixin decides what super() is: here some nnUNetTrainer, of which nothing is typed.
 _Trainer: Any = object
@@ -128,8 +130,8 @@ class PartialLabelMixin(_Trainer):
 
     def _limit_threads_to_affinity(self) -> None:
         """Use no more cores than a scheduler (SLURM, taskset) gave; nnU-Net takes all of the machine on -device cpu."""
-        if self.device.type == "cpu" and hasattr(os, "sched_getaffinity"):
-            torch.set_num_threads(min(torch.get_num_threads(), len(os.sched_getaffinity(0))))
+        if self.device.type == "cpu":
+            torch.set_num_threads(min(torch.get_num_threads(), available_cores(os.environ.get("OMP_NUM_THREADS"))))
 
     def _apply_run_settings(self) -> None:
         settings = self.run_settings
@@ -318,8 +320,7 @@ class PartialLabelMixin(_Trainer):
             temporary.unlink(missing_ok=True)  # what an earlier kill left; nnU-Net may decide to write nothing now
         super().save_checkpoint(str(temporary))
         if self._global_rank() == 0 and temporary.exists():
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
+            sync_file(temporary)
             temporary.replace(filename)
             save_training_cases(Path(filename), self.training_data.training_cases_hash)
 
