@@ -39,7 +39,7 @@ def packages() -> list[str]:
 
 
 # Snakemake (MIT): dependencies, resume, retries and clusters, in place of a scheduler of our own.
-STUDY = ["snakemake>=9", "snakemake-executor-plugin-slurm>=2", "PyYAML"]
+STUDY = ["snakemake>=9", "snakemake-executor-plugin-slurm>=2.7.1", "PyYAML"]
 
 # The guard matters: nnU-Net's search for trainers imports what it finds in a folder.
 if __name__ == "__main__":

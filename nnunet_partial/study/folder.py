@@ -47,7 +47,7 @@ class StudyFolder:
 
     @property
     def workflow(self) -> Path:
-        """Return the file that the Snakefile reads."""
+        """Return the file that the Snakefile reads, by its name."""
         return self.root / "study.json"
 
     @property

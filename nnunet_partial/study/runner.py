@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import importlib.util
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -52,6 +53,10 @@ def run(
     Raises:
         PartialLabelError: For what can be known before anything runs, and while another `run` of the study goes on.
     """
+    if os.name == "nt" and not dry_run:
+        raise PartialLabelError(
+            "A study runs on Linux and macOS. On Windows start it in WSL (wsl --install); --dry-run works here, too."
+        )
     _require(executor, study)
     StudyFolder(study.folder).root.mkdir(parents=True, exist_ok=True)
     with lock_study(StudyFolder(study.folder)):
@@ -61,7 +66,12 @@ def run(
             return 0
         if not dry_run:
             _reset_incomplete_models(study, folder)
-        options = [*_resource_options(study, executor, jobs), *(["--dry-run"] if dry_run else []), *snakemake_options]
+        options = [
+            *_resource_options(study, executor, jobs),
+            *_profile_options(snakemake_options),
+            *(["--dry-run"] if dry_run else []),
+            *snakemake_options,
+        ]
         code = _wait_for(_snakemake_command(folder, options))
     return code if dry_run else _print_outcome(study, folder, code)
 
@@ -113,8 +123,7 @@ def _snakemake_command(folder: StudyFolder, options: Sequence[str]) -> list[str]
     """
     return [
         *(sys.executable, "-m", "snakemake", "--snakefile", str(_SNAKEFILE), "--directory", str(folder.root)),
-        *("--configfile", str(folder.workflow), "--nolock", "--keep-going", "--rerun-incomplete"),
-        *("--rerun-triggers", "input", *options),
+        *("--nolock", "--keep-going", "--rerun-incomplete", "--rerun-triggers", "input", *options),
     ]
 
 
@@ -123,7 +132,16 @@ def _resource_options(study: Study, executor: str, jobs: int | None) -> list[str
         # a file that a node wrote may take a while to be visible here
         return ["--executor", executor, "--jobs", str(jobs or _JOBS_ON_CLUSTER), "--latency-wait", "60"]
     gpus = ["--resources", f"gpu={len(visible_gpus())}"] if study.device == "cuda" else []
-    return ["--cores", str(jobs or available_cores()), *gpus]
+    return ["--executor", LOCAL, "--cores", str(jobs or available_cores()), *gpus]
+
+
+def _profile_options(given: Sequence[str]) -> list[str]:
+    """Leave out profiles that the user did not ask for: they change which steps run, where, and how often."""
+    names = [word.partition("=")[0] for word in given]
+    profile = os.environ.get("SNAKEMAKE_PROFILE", "none")
+    if "--profile" not in names and profile != "none":
+        print(f"NOTE: SNAKEMAKE_PROFILE={profile} is not used. To use it: -- --profile {shlex.quote(profile)}")
+    return [word for option in ("--profile", "--workflow-profile") if option not in names for word in (option, "none")]
 
 
 def _reset_incomplete_models(study: Study, folder: StudyFolder) -> None:
@@ -156,7 +174,10 @@ def _wait_for(command: Sequence[str]) -> int:
             try:
                 return process.wait()
             except KeyboardInterrupt:
-                os.killpg(process.pid, signal.SIGINT)
+                if hasattr(os, "killpg"):
+                    os.killpg(process.pid, signal.SIGINT)
+                else:  # a dry run on Windows
+                    process.terminate()
                 process.wait()
                 raise
     finally:
@@ -183,7 +204,7 @@ def _preview(study: Study, folder: StudyFolder) -> str:
 
 def _pending_steps(folder: StudyFolder) -> set[str]:
     """Ask Snakemake for the steps that it would run; without the report, which is made each time."""
-    command = _snakemake_command(folder, ["--cores", "1", "--summary"])
+    command = _snakemake_command(folder, ["--cores", "1", "--summary", *_profile_options([])])
     completed = subprocess.run(command, capture_output=True, text=True, check=False)
     if completed.returncode:
         raise PartialLabelError(f"Snakemake failed:\n{completed.stderr}")

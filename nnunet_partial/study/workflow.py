@@ -44,8 +44,9 @@ def prepare_workflow(study: Study, file: Path, assign_devices: bool, save: bool)
     folder = StudyFolder(study.folder)
     sources = {name: find_dataset(study.datasets[name]) for name in used_sources(study)}
     check_settings(study, folder, save)
-    for path in sources.values():
-        _link(path, folder.raw / path.name)
+    if save:  # no dry run needs them, and Windows makes none
+        for path in sources.values():
+            _link(path, folder.raw / path.name)
     ids = folder.assign_ids(derived_datasets(study), set(study.datasets.values()))
     write_json(
         folder.workflow,

@@ -1,4 +1,7 @@
-"""A small study on a real SLURM: every step goes through sbatch, one job is killed, and `run` again does the rest."""
+"""A small study on a real SLURM: every step goes through sbatch, one job is killed, and `run` again does the rest.
+
+The folder has a name with a space, a quote and brackets.
+"""
 
 from __future__ import annotations
 
@@ -136,9 +139,9 @@ def cancel_training(run: Run, process: subprocess.Popen[bytes], model: str, seco
 
 
 def test_a_killed_job_is_repeated_and_nothing_else(tmp_path: Path, slurm: dict[str, str]) -> None:
-    write_data_set(tmp_path / "raw" / "Dataset701_Toy")
-    (tmp_path / "study.yaml").write_text(STUDY)
-    run = Run(tmp_path, slurm)
+    run = Run(tmp_path / "it's [a] {b}", slurm)
+    write_data_set(run.home / "raw" / "Dataset701_Toy")
+    (run.home / "study.yaml").write_text(STUDY)
 
     with run.running() as process:
         cancel_training(run, process, KILLED)

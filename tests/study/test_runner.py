@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO
 
 import pytest
+from helpers.other_systems import pretend
 from helpers.raw_datasets import Drawn, write_dataset
 
 from nnunet_partial.cli import main
@@ -123,6 +124,81 @@ def test_a_network_with_other_plans_may_be_added(
     ]
     assert called[-1].startswith("nnUNetv2_predict -d 601 ")
     assert "nnunet_partial scenario" not in said_by_programs.read_text()
+
+
+@pytest.mark.slow
+def test_a_folder_with_a_space_a_quote_and_brackets(
+    tmp_path: Path, file: Path, said_by_programs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "it's [a] {b} $c;d"
+    home.mkdir()
+    monkeypatch.setenv("nnUNet_raw", str(shutil.move(tmp_path / "raw", home / "raw")))
+    (home / file.name).write_text(PLAIN_ALONE)
+    assert main(["study", "run", str(home / file.name)]) == 0
+    called = said_by_programs.read_text().splitlines()
+    assert called[-1] == f"nnunet_partial study report {home / file.name} -o report.html"
+    (predict,) = [call for call in called if call.startswith("nnUNetv2_predict")]
+    assert f"-i {home}/small/nnUNet_raw/Dataset601_{NAME}/imagesTs -o " in predict
+
+
+#: Nobody answers for the made-up SLURM.
+AT_ONCE = ("--", "--slurm-no-account", "--slurm-init-seconds-before-status-checks", "1")
+
+
+@pytest.fixture
+def sbatch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """In place of SLURM's program, one that writes its arguments into the file that is given, and fails."""
+    calls = tmp_path / "sbatch.txt"
+    (tmp_path / "slurm").mkdir()
+    for name, does in {"sbatch": f'printf "%s\\n" "$*" >> {calls}; exit 1', "sinfo": "", "sacct": ""}.items():
+        (tmp_path / "slurm" / name).write_text(f"#!/bin/sh\n{does}\n")
+        (tmp_path / "slurm" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'slurm'}{os.pathsep}{os.environ['PATH']}")
+    return calls
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("step", "gpus"), [("train", 2), ("predict", 1)])
+def test_a_job_with_gpus_is_one_task_on_one_node(file: Path, sbatch: Path, step: str, gpus: int) -> None:
+    pytest.importorskip("snakemake_executor_plugin_slurm", reason="snakemake-executor-plugin-slurm is not installed")
+    file.write_text(PLAIN_ALONE.replace("device: cpu", "device: cuda\ngpus_per_training: 2"))
+    study = Study.read(file)
+    folder = prepare_workflow(study, file, assign_devices=False, save=True)
+    kinds = ["prepare", "scenario", "train", "predict"]
+    for done in (name for name in all_steps(study) if name.partition("/")[0] in kinds[: kinds.index(step)]):
+        folder.done(done).parent.mkdir(parents=True, exist_ok=True)
+        folder.done(done).touch()
+    assert main(["study", "run", str(file), "--executor", "slurm", *AT_ONCE]) == 1
+    (call,) = sbatch.read_text().splitlines()
+    words = call.partition(" --wrap=")[0].split()
+    assert {f"--gpus={gpus}", "--nodes=1"} < set(words)
+    assert [word for word in words if word.startswith("--ntasks")] == []  # Slurm then starts one
+
+
+def test_a_profile_that_nobody_asked_for_changes_nothing(
+    file: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    profile = write_profile(file.parent / "mine")
+    write_profile(file.parent / "default")  # Snakemake looks for one of this name where it is started
+    monkeypatch.chdir(file.parent)
+    monkeypatch.setenv("SNAKEMAKE_PROFILE", str(profile))
+    assert main(["study", "run", str(file), "--dry-run"]) == 0
+    said = capfd.readouterr().out
+    assert outlook_in(said)["train"] == (0, 8, 0)
+    assert f"SNAKEMAKE_PROFILE={profile}" in said
+    assert main(["study", "run", str(file), "--dry-run", "--", "--printshellcmds"]) == 0
+    assert "rule train:" in capfd.readouterr().out
+    assert main(["study", "run", str(file), "--dry-run", "--", "--profile", str(profile)]) == 0
+    said = capfd.readouterr().out
+    assert "rule prepare:" in said
+    assert "rule train:" not in said
+    assert "SNAKEMAKE_PROFILE" not in said
+
+
+def write_profile(folder: Path) -> Path:
+    folder.mkdir()
+    (folder / "config.yaml").write_text("executor: dryrun\ncores: 1\nuntil: prepare\n")
+    return folder
 
 
 @pytest.mark.slow
@@ -453,6 +529,23 @@ def test_a_step_keeps_to_its_core(tmp_path: Path) -> None:
     own = {**os.environ, "TMPDIR": str(tmp_path)}  # the locks of studies that run on this machine lie elsewhere
     done = subprocess.run([*command, *counting], env=own, capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.splitlines()[-1] == "1"
+
+
+@pytest.mark.slow
+def test_on_macos_a_study_runs(
+    tmp_path: Path, file: Path, said_by_programs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing can be bound to cores there; Snakemake tells each step how many it has."""
+    for name in ("sched_getaffinity", "sched_setaffinity"):
+        monkeypatch.delattr(os, name)
+    (tmp_path / "site").mkdir()
+    for name, value in pretend("macos", tmp_path / "site").items():  # for the steps
+        monkeypatch.setenv(name, value)
+    file.write_text(PLAIN_ALONE + "cpus_per_training: 1\n")
+    train = said_by_programs.parent / "bin" / "nnUNetv2_train"
+    train.write_text(f"#!/bin/sh\necho threads $OMP_NUM_THREADS >> {said_by_programs}\n")
+    assert main(["study", "run", str(file)]) == 0
+    assert "threads 1" in said_by_programs.read_text().splitlines()
 
 
 @pytest.mark.slow
