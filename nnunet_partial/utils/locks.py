@@ -7,7 +7,6 @@ import errno
 import os
 import warnings
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
 
@@ -95,9 +94,10 @@ def _lock(file: IO[Any]) -> None:
     try:
         import fcntl
     except ImportError:  # Windows
-        msvcrt: Any = import_module("msvcrt")
+        import msvcrt
+
         os.lseek(file.fileno(), 0, os.SEEK_SET)  # it locks from here
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
     else:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
