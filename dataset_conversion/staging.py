@@ -143,7 +143,7 @@ def _copy_to_preprocessed(staging: Path, name: str) -> None:
         (target / file).unlink(missing_ok=True)
     for file in (MANIFEST_NAME, SPLITS_NAME):
         if (staging / file).exists():
-            write_json(target / file, read_json(staging / file))
+            write_json(target / file, read_json(staging / file), ascii_only=file == SPLITS_NAME)
 
 
 def write_metadata(
@@ -184,5 +184,5 @@ def write_metadata(
     splits, warnings = make_splits(manifest, cases)
     (folder / SPLITS_NAME).unlink(missing_ok=True)
     if splits:
-        write_json(folder / SPLITS_NAME, splits)
+        write_json(folder / SPLITS_NAME, splits, ascii_only=True)
     return warnings

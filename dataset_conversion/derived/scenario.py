@@ -117,7 +117,7 @@ def _write_splits(plan: ScenarioPlan, staging: Path) -> None:
     (staging / SPLITS_NAME).unlink(missing_ok=True)
     if plan.splits:
         check_splits(list(plan.splits), plan.manifest, plan.training)
-        write_json(staging / SPLITS_NAME, list(plan.splits))
+        write_json(staging / SPLITS_NAME, list(plan.splits), ascii_only=True)
 
 
 def _options_record(plan: ScenarioPlan) -> dict[str, Any]:

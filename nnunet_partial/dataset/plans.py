@@ -65,7 +65,7 @@ def add_small_configuration(
         "patch_size": list(patch_size),
         "architecture": {**architecture, "arch_kwargs": network},
     }
-    write_json(plans_file, plans)
+    write_json(plans_file, plans, ascii_only=True)
 
 
 def inherited(plans: Mapping[str, Any], configuration: str, key: str) -> Any:

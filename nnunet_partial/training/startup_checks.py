@@ -199,7 +199,7 @@ class TrainingData:
                 raise SplitError("; ".join(made) + ". Train with fold 'all', or add patients.")
         check_splits(splits, self.manifest, self.cases)
         if is_new:
-            write_json(file, splits)
+            write_json(file, splits, ascii_only=True)
         if not 0 <= int(fold) < len(splits):
             raise SplitError(f"{file} has the folds 0 to {len(splits) - 1}; fold {fold} was asked for.")
         return warnings

@@ -113,14 +113,16 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_json(path: Path, content: Any) -> None:
+def write_json(path: Path, content: Any, ascii_only: bool = False) -> None:
     """Write indented JSON, whole or not at all; keys keep their order.
 
     Args:
         path: The file to write or replace.
         content: Its content.
+        ascii_only: Whether to escape other letters. For files that nnU-Net reads: it decodes by the locale, on Windows
+            another than UTF-8.
     """
-    write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=ascii_only) + "\n")
 
 
 def read_json(path: Path, error: type[PartialLabelError] = PartialLabelError) -> Any:

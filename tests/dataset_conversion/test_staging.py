@@ -178,6 +178,16 @@ def test_dataset_json_manifest_and_splits(tmp_path: Path) -> None:
     assert sorted(split["val"] for split in splits) == [["a"], ["b"]]
 
 
+def test_nnunet_reads_names_with_any_letters_whatever_the_locale(raw: Path, tmp_path: Path) -> None:
+    with staged_dataset(NAME, {}) as folder:
+        metadata(folder, both("Müller", "王"), ["Müller", "王"])
+    for copy in (raw / NAME, tmp_path / "preprocessed" / NAME):
+        content = (copy / "splits_final.json").read_bytes()
+        assert content.isascii()  # nnU-Net opens it in the encoding of the locale
+        assert sorted(split["val"] for split in json.loads(content)) == [["Müller"], ["王"]]
+    assert (raw / NAME / "dataset.json").read_bytes().isascii()
+
+
 def test_the_ignore_label_comes_last(tmp_path: Path) -> None:
     metadata(tmp_path, both("a", "b"), ["a", "b"], ignore=True)
     assert RawDataset(tmp_path).dataset_json["labels"] == {"background": 0, "LV": 1, "LA": 2, "ignore": 3}
