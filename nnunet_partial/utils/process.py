@@ -132,9 +132,13 @@ class Commands:
     count: int = field(default=0, init=False)
 
     def exports(self) -> str:
-        """Return the shell commands that set up the same environment."""
-        lines = [f"export {name}={shlex.quote(value)}" for name, value in self.variables.items() if value is not None]
-        lines += [f"unset {name}" for name, value in self.variables.items() if value is None and name in os.environ]
+        """Return the shell commands (on Windows PowerShell's) that set up the same environment."""
+        lines = [_assignment(name, value) for name, value in self.variables.items() if value is not None]
+        gone = [name for name, value in self.variables.items() if value is None and name in os.environ]
+        if os.name == "nt":
+            lines += [f"Remove-Item Env:{name}" for name in gone]
+            return "\n".join([*lines, f"{_assignment('PATH', f'{_programs()};')} + $env:PATH"])
+        lines = [f"export {line}" for line in lines] + [f"unset {name}" for name in gone]
         return "\n".join([*lines, f'export PATH={shlex.quote(str(_programs()))}:"$PATH"'])
 
     def run(self, *command: str, progress: Progress | None = None, **variables: str) -> None:
@@ -148,7 +152,8 @@ class Commands:
         Raises:
             PartialLabelError: The program is missing, or it fails; then with the end of its output.
         """
-        typed = " ".join([*(f"{name}={shlex.quote(value)}" for name, value in variables.items()), shlex.join(command)])
+        end = ";" if os.name == "nt" else ""
+        typed = " ".join([*(f"{_assignment(*given)}{end}" for given in variables.items()), shlex.join(command)])
         self.tell(f"\n$ {typed}")
         environment = self._environment(variables)
         program = shutil.which(command[0], path=environment["PATH"])
@@ -171,10 +176,20 @@ class Commands:
         self.tell(f"  ({time.monotonic() - started:.0f} s; the whole output: {log})")
 
     def _environment(self, variables: Mapping[str, str]) -> dict[str, str]:
-        merged = {**os.environ, **self.variables, **variables, "PYTHONUNBUFFERED": "1"}
-        environment = {name: value for name, value in merged.items() if value is not None}
+        changes = {**self.variables, **variables, "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
+        if os.name == "nt":  # variables have no case there; with two of a name, programs would see the user's
+            changes = {name.upper(): value for name, value in changes.items()}
+        environment = {name: value for name, value in {**os.environ, **changes}.items() if value is not None}
         environment["PATH"] = os.pathsep.join([str(_programs()), environment.get("PATH", os.defpath)])
         return environment
+
+
+def _assignment(name: str, value: str) -> str:
+    """Return the words that set a variable in a shell, on Windows in PowerShell."""
+    if os.name == "nt":
+        quoted = value.replace("'", "''")
+        return f"$env:{name} = '{quoted}'"
+    return f"{name}={shlex.quote(value)}"
 
 
 def available_cores(threads: str | None = None) -> int:

@@ -38,6 +38,8 @@ FUNCTIONS = {
 }
 SIGNALS = {"windows": {"SIGKILL", "SIGHUP", "SIGALRM", "SIGUSR1", "SIGCHLD", "pause"}, "macos": set[str]()}
 
+NNUNET_VARIABLES = ["nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results", "nnUNet_extTrainer", "nnUNet_def_n_proc"]
+
 
 def pretend(system: str, folder: Path) -> dict[str, str]:
     """The variables with which a Python, and all that it starts, takes itself for another system."""
@@ -70,13 +72,12 @@ def install(system: str) -> None:
     warnings.filterwarnings("error", category=EncodingWarning, module=rf"{OURS}(\.|$)")
     multiprocessing.set_start_method("spawn", force=True)  # of both systems
     if system == "windows":
-        for name, check in {
-            "unlink": _removable,
-            "remove": _removable,
-            "rename": _movable,
-            "replace": _replaceable,
-        }.items():
-            setattr(os, name, _checked(getattr(os, name), check))
+        checks = {"unlink": _removable, "remove": _removable, "rename": _movable, "replace": _replaceable}
+        for function, check in checks.items():
+            setattr(os, function, _checked(getattr(os, function), check))
+        for variable in NNUNET_VARIABLES:  # whose names have no case
+            if variable.upper() in os.environ:
+                os.environ[variable] = os.environ.pop(variable.upper())
         os.symlink = _checked(os.symlink, lambda *_, **__: _refuse(errno.EPERM))
         subprocess.Popen.__init__ = _checked(subprocess.Popen.__init__, _startable)  # type: ignore[method-assign]
 

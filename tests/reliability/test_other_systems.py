@@ -180,6 +180,8 @@ def test_the_demo_begins(windows: System, tmp_path: Path) -> None:
     done = windows.python(DEMO, str(tmp_path / "demo"))
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     assert check(tmp_path / "demo" / "nnUNet_raw" / "Dataset510_Echo").findings == {}
+    assert not (tmp_path / "raw").exists()  # the user's own, in the environment that the demo was started in
+    assert f"$env:nnUNet_raw = '{tmp_path / 'demo' / 'nnUNet_raw'}'" in done.stdout.splitlines()
 
 
 STUDY = """\
