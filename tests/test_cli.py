@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -191,3 +192,14 @@ def test_the_installed_command_gives_the_exit_code_to_the_shell(tmp_path: Path) 
     assert done.returncode == 1
     assert done.stderr.startswith("nnunet_partial check: ")
     assert done.stderr == says("no dataset 1")
+
+
+def test_a_file_that_another_program_has_open_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(args: argparse.Namespace) -> int:
+        raise PermissionError(errno.EACCES, "Permission denied", "results/per_case.csv")
+
+    monkeypatch.setattr("nnunet_partial.cli.check.run", refuse)
+    assert main(["check", "-d", "501"]) == 1
+    assert capsys.readouterr().err == says("results/per_case.csv", "Permission denied")

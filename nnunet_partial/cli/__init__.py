@@ -73,6 +73,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except PartialLabelError as problem:
         print(f"nnunet_partial {args.command}: {problem}", file=sys.stderr)
         return 1
+    except PermissionError as problem:  # Windows replaces and removes no file that another program has open
+        print(
+            f"nnunet_partial {args.command}: {problem}. Is it open in another program, or write-protected?",
+            file=sys.stderr,
+        )
+        return 1
     except KeyboardInterrupt:
         again = "goes on where it stopped" if args.command in RESUMING else "starts again"
         print(f"\nnunet_partial {args.command}: interrupted; the same command {again}.", file=sys.stderr)

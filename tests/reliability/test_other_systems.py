@@ -5,6 +5,7 @@ No Windows and no Mac: see helpers/other_systems.py for what is shown.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -20,6 +21,7 @@ from helpers.raw_datasets import Drawn, write_dataset
 from helpers.source_datasets import camus_view
 from helpers.toy_dataset import Project
 
+from nnunet_partial.cli import main
 from nnunet_partial.dataset.check import check
 from nnunet_partial.dataset.raw import RawDataset
 
@@ -133,6 +135,33 @@ def test_a_dataset_is_declared(windows: System, tmp_path: Path) -> None:
     (dataset.folder / "partial_labels.json").unlink()
     windows.run(["declare", "-d", "701", "--match", "*", "LV", "LA", "--yes"], ["check", "-d", "701"])
     assert RawDataset(dataset.folder).manifest.labels_of("pa").annotated == ("LV", "LA")
+
+
+@pytest.mark.parametrize("code", [errno.EPERM, errno.ENOTSUP])
+def test_a_share_without_file_modes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    """CIFS, NTFS, WSL and OneDrive refuse chmod."""
+
+    def refuse(*path: object, **options: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    for name in ("raw", "preprocessed"):
+        monkeypatch.setenv(f"nnUNet_{name}", str(tmp_path / name))
+    for name in ("chmod", "fchmod", "lchmod"):
+        monkeypatch.setattr(os, name, refuse, raising=False)
+    for name in ("camus", "echonet-dynamic"):
+        (tmp_path / name).mkdir()
+        COPIES[name].make(tmp_path / name)
+    missing = ["--missing", "LA", "--fraction", "0.5"]
+    for command in (
+        ["convert", "camus", "-i", str(tmp_path / "camus"), "-d", "501", *COPIES["camus"].options],
+        ["convert", "echonet-dynamic", "-i", str(tmp_path / "echonet-dynamic"), "-d", "502"],
+        ["merge", "-i", "501", "502", "-d", "510", "--name", "Echo"],
+        ["scenario", "-i", "501", "-d", "601", *missing],
+        ["declare", "-d", "501", "--match", "*", "LV", "MYO", "LA", "--yes", "--overwrite"],
+    ):
+        assert main(command) == 0
+    for path in (tmp_path / "raw").iterdir():
+        assert check(path).findings == {}
 
 
 @pytest.mark.slow
