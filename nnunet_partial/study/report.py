@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -113,4 +114,4 @@ def _classes(study: Study, values: Sequence[Value]) -> list[str]:
 
 
 def _command(file: Path) -> str:
-    return f"nnunet_partial study run {file.name}"
+    return f"nnunet_partial study run {shlex.quote(file.name)}"

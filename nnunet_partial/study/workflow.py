@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_partial.dataset.raw import dataset_id, find_dataset
+from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.study.config import PLANNERS, Scenario, Study
 from nnunet_partial.study.folder import StudyFolder
 from nnunet_partial.study.state import check_settings
@@ -72,7 +73,13 @@ def prepare_workflow(study: Study, file: Path, assign_devices: bool, save: bool)
 def _link(path: Path, link: Path) -> None:
     link.parent.mkdir(parents=True, exist_ok=True)
     link.unlink(missing_ok=True)
-    link.symlink_to(path.resolve())
+    try:
+        link.symlink_to(path.resolve())
+    except OSError as problem:  # some shares have no links
+        raise PartialLabelError(
+            f"{link} cannot be made a symbolic link to {path} ({problem.strerror}). Give the study a 'folder' on a "
+            "disk that has such links."
+        ) from problem
 
 
 def _exports(study: Study, folder: StudyFolder) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -93,6 +94,16 @@ def said_by_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         workflow, "_exports", lambda *given: f'{exports(*given)} export PATH={tmp_path / "bin"}:"$PATH"; '
     )
     return calls
+
+
+def test_a_share_without_symbolic_links(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*given: object, **options: object) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "symlink", refuse)
+    with pytest.raises(PartialLabelError, match=r"Dataset701_Toy .*'folder'"):
+        prepare_workflow(Study.read(file), file, assign_devices=False, save=True)
+    assert main(["study", "run", str(file), "--dry-run"]) == 0
 
 
 @pytest.mark.slow
