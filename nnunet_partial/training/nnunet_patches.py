@@ -72,7 +72,8 @@ def patch_validation_metrics(change_summary: Callable[[dict[str, Any]], None]) -
     """Change the summary of nnU-Net's final validation before it is saved and logged.
 
     Why: `perform_actual_validation` computes, saves and logs the metrics in one go, by a function that its module
-    imports. Means over classes that are not annotated would stand in summary.json and in the log.
+    imports. Means over classes that are not annotated would stand in summary.json and in the log. And nnU-Net's branch
+    for several nodes asks for 0 processes where nnUNet_n_proc_DA=0, which no pool of processes takes: at least 1 works.
 
     To go: nnU-Net computes the metrics in a method of the trainer that can be overridden.
 
@@ -85,6 +86,8 @@ def patch_validation_metrics(change_summary: Callable[[dict[str, Any]], None]) -
     original = nnunet_trainer_module.compute_metrics_on_folder
 
     def changed(folder_ref: str, folder_pred: str, output_file: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        if "num_processes" in kwargs:
+            kwargs["num_processes"] = max(1, kwargs["num_processes"])
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Mean of empty slice", category=RuntimeWarning)
             summary: dict[str, Any] = original(folder_ref, folder_pred, None, *args, **kwargs)
