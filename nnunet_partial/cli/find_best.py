@@ -33,7 +33,13 @@ def add_parser(subparsers: Any) -> None:
         "-c", nargs="+", metavar="CONFIGURATION", help="configurations (default: all that were trained)"
     )
     parser.add_argument(
-        "-f", nargs="+", type=int, metavar="FOLD", help="folds (default: those of the cross-validation)"
+        "-f", nargs="+", type=fold, metavar="FOLD", help="folds (default: those of the cross-validation)"
+    )
+    parser.add_argument(
+        "-chk",
+        choices=("checkpoint_final.pth", "checkpoint_best.pth"),
+        help="the checkpoint that predicted the validation cases, where the trainer did not record it (default: the "
+        "final one, or the best one where only that is left)",
     )
     parser.add_argument("--disable-ensembling", action="store_true", help="compare single models only")
     parser.add_argument(
@@ -47,7 +53,13 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
-    from nnunet_partial.model_selection.candidates import describe_untrained, find_models, validated_cases
+    from nnunet_partial.model_selection.candidates import (
+        describe_untrained,
+        find_models,
+        refuse_fold_all,
+        validated_cases,
+    )
+    from nnunet_partial.model_selection.checkpoints import describe_checkpoints
     from nnunet_partial.model_selection.find_best import TABLES, find_best
 
     dataset = RawDataset(find_dataset(args.dataset))
@@ -55,9 +67,13 @@ def run(args: argparse.Namespace) -> int:
         nnunet_folder(variable) / dataset.folder.name for variable in ("nnUNet_results", "nnUNet_preprocessed")
     )
     models = find_models(results, args.tr, args.c, args.p)
+    refuse_fold_all(models, dataset, args.f)
     validation = validated_cases(dataset, preprocessed, args.f)
     notes = [*validation.describe_excluded(models), *describe_untrained(results, args.tr, args.c, args.p)]
-    best_model = find_best(validation, models, not args.disable_ensembling, not args.no_overwrite, args.processes)
+    best_model = find_best(
+        validation, models, not args.disable_ensembling, not args.no_overwrite, args.processes, args.chk
+    )
+    notes += describe_checkpoints(best_model.models, best_model.best.members, validation.folds)
     _show(best_model)
     for note in notes:
         print(f"NOTE: {note}")
@@ -66,6 +82,11 @@ def run(args: argparse.Namespace) -> int:
         f"{results / TABLES}"
     )
     return 0
+
+
+def fold(text: str) -> int | str:
+    """Parse the number of a fold, or "all"."""
+    return text if text == "all" else int(text)
 
 
 def _show(best_model: BestModel) -> None:

@@ -36,6 +36,10 @@ HOW_AVERAGED = (
     "foreground_mean is the mean of the classes' means, as nnU-Net computes it. (all) in summary.csv is another "
     "number: the mean over all case-class pairs."
 )
+#: Key of the validation's summary.json, beside nnU-Net's: the file of the checkpoint that predicted.
+CHECKPOINT_KEY = "checkpoint"
+#: nnU-Net's checkpoints that can be validated and predicted with.
+FINAL_CHECKPOINT, BEST_CHECKPOINT = "checkpoint_final.pth", "checkpoint_best.pth"
 _METRICS = ("Dice", "FN", "FP", "IoU", "TN", "TP", "n_pred", "n_ref")
 
 PER_CASE_COLUMNS = (

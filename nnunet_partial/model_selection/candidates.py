@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_partial.dataset.preprocessed import read_manifest
-from nnunet_partial.dataset.raw import RawDataset
+from nnunet_partial.dataset.raw import TIFF, RawDataset
 from nnunet_partial.dataset.splits import SPLITS_NAME, Split, check_splits
 from nnunet_partial.errors import DatasetError, PartialLabelError, SplitError
+from nnunet_partial.evaluation.results import BEST_CHECKPOINT, FINAL_CHECKPOINT
 from nnunet_partial.utils.files import atomic_path, read_json
 from nnunet_partial.utils.parallel import parallel_map
 from nnunet_partial.utils.text import first_lines, format_names
@@ -26,12 +27,16 @@ from nnunet_partial.utils.text import first_lines, format_names
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """Describe a trained model: the folder TRAINER__PLANS__CONFIGURATION that holds its folds."""
+    """Describe a trained model: the folder TRAINER__PLANS__CONFIGURATION that holds its folds.
+
+    `checkpoint`: the file that predicted its validation cases, and is to predict new images.
+    """
 
     folder: Path
     trainer: str
     plans: str
     configuration: str
+    checkpoint: str = FINAL_CHECKPOINT
 
     @property
     def name(self) -> str:
@@ -43,16 +48,27 @@ class TrainedModel:
         """Whether a training reached its first epoch: nnU-Net writes its plans then."""
         return (self.folder / "plans.json").is_file()
 
-    def validation(self, fold: int) -> Path:
-        """Return the folder of validation predictions.
+    def fold(self, fold: int | str) -> Path:
+        """Return the folder of a fold.
 
         Args:
-            fold: Its number.
+            fold: Its number, or "all".
 
         Returns:
             The folder, whether or not it exists.
         """
-        return self.folder / f"fold_{fold}" / "validation"
+        return self.folder / f"fold_{fold}"
+
+    def validation(self, fold: int | str) -> Path:
+        """Return the folder of validation predictions.
+
+        Args:
+            fold: Its number, or "all".
+
+        Returns:
+            The folder, whether or not it exists.
+        """
+        return self.fold(fold) / "validation"
 
     def command(self, dataset: str, folds: Collection[int], more: str = "") -> str:
         """Return the command that trains, or validates, folds.
@@ -67,6 +83,23 @@ class TrainedModel:
         """
         fold = str(min(folds)) if len(folds) == 1 else "FOLD"
         return f"nnUNetv2_train {dataset} {self.configuration} {fold} -tr {self.trainer} -p {self.plans}{more}"
+
+    def validation_command(self, dataset: str, folds: Collection[int], more: str = "") -> str:
+        """Return the command that validates folds, again or for the first time, with the model's checkpoint.
+
+        Args:
+            dataset: Name or id.
+            folds: Their numbers.
+            more: Further options, with a space before them.
+
+        Returns:
+            An `nnUNetv2_train` command; it continues the training where one of the folds was stopped before its end,
+            as nnU-Net only validates after it.
+        """
+        files = [{path.name for path in self.fold(fold).glob("checkpoint_*.pth")} for fold in folds]
+        stopped = any(names and FINAL_CHECKPOINT not in names for names in files)
+        best = " --val_best" if self.checkpoint == BEST_CHECKPOINT else ""
+        return self.command(dataset, folds, (" --c" if stopped else " --val") + best + more)
 
 
 def find_models(
@@ -261,10 +294,11 @@ class Validation:
             raise DatasetError("\n".join(problems))
 
     def _missing(self, model: TrainedModel) -> Iterator[str]:
-        untrained = [fold for fold in self.folds if not model.validation(fold).parent.is_dir()]
+        untrained = [fold for fold in self.folds if not model.fold(fold).is_dir()]
         if untrained:
+            also_all = " (fold all does not count)" if model.fold("all").is_dir() else ""
             yield (
-                f"{model.name}: not trained: fold {_numbers(untrained)}. Train: "
+                f"{model.name}: not trained: fold {numbers(untrained)}{also_all}. Train: "
                 f"{model.command(self.dataset.folder.name, untrained)}; or choose folds with -f, trainers with -tr."
             )
         cases = [
@@ -275,9 +309,20 @@ class Validation:
         if cases:
             folds = {self.fold_of[case] for case in cases}
             yield (
-                f"{model.name}: {len(cases)} validation case(s) of fold {_numbers(folds)} have no prediction: "
+                f"{model.name}: {len(cases)} validation case(s) of fold {numbers(folds)} have no prediction: "
                 f"{format_names(cases)}. Once the training has ended: "
-                f"{model.command(self.dataset.folder.name, folds, ' --val')}"
+                f"{model.validation_command(self.dataset.folder.name, folds)}"
+            )
+        stopped = [
+            fold
+            for fold in set(self.fold_of.values()) - set(untrained) - {self.fold_of[case] for case in cases}
+            if not (model.validation(fold) / "summary.json").is_file()
+        ]
+        if stopped:
+            yield (
+                f"{model.name}: the validation of fold {numbers(stopped)} did not end (it has no summary.json), so "
+                "predictions of two checkpoints may be mixed in it. Validate again: "
+                f"{model.validation_command(self.dataset.folder.name, stopped)}"
             )
 
     def require_probabilities(self, models: Sequence[TrainedModel]) -> None:
@@ -302,7 +347,7 @@ class Validation:
                 lines.append(
                     f"{model.name}: the probabilities (.npz, .pkl) of {len(cases)} case(s) were not saved: "
                     f"{format_names(cases)}. Save them: "
-                    f"{model.command(self.dataset.folder.name, folds, ' --val --npz')}"
+                    f"{model.validation_command(self.dataset.folder.name, folds, ' --npz')}"
                 )
         if lines:
             lines.append("Train with --npz from the start, or compare without ensembles: --disable-ensembling.")
@@ -342,6 +387,30 @@ class Validation:
     def _predicted(self, model: TrainedModel, fold: int) -> list[str]:
         ending = self.dataset.file_ending
         return [path.name.removesuffix(ending) for path in model.validation(fold).glob(f"*{ending}")]
+
+
+def refuse_fold_all(models: Sequence[TrainedModel], dataset: RawDataset, folds: Sequence[int | str] | None) -> None:
+    """Refuse to choose by the fold "all", which validates the cases that it trains on.
+
+    Args:
+        models: The models to compare; at least one.
+        dataset: The raw dataset.
+        folds: Those asked for; None: the cross-validation.
+
+    Raises:
+        DatasetError: "all" is asked for, or no model has another fold.
+    """
+    has_all = [model for model in models if model.fold("all").is_dir()]
+    is_only_all = bool(has_all) and all(path.name == "fold_all" for m in models for path in m.folder.glob("fold_*"))
+    if "all" not in (folds or ()) and not is_only_all:
+        return
+    model, name = (has_all or list(models))[0], dataset.folder.name
+    raise DatasetError(
+        "Fold all trains on the very cases that it validates, so nothing can be chosen by it. Train the folds of the "
+        f"cross-validation: {model.command(name, [0])} (then 1, 2, ...). What fold all has learned predicts without a "
+        f"choice: nnUNetv2_predict -d {name} -i INPUT_FOLDER -o OUTPUT_FOLDER -f all -tr {model.trainer} "
+        f"-c {model.configuration} -p {model.plans}"
+    )
 
 
 def validated_cases(dataset: RawDataset, preprocessed: Path, folds: Sequence[int] | None) -> Validation:
@@ -435,7 +504,7 @@ def write_predictions(candidate: Candidate, validation: Validation, processes: i
         _copy(candidate.members[0].folder / name, candidate.folder / name)
     if len(candidate.members) == 1:
         for case, target in candidate.files(validation).items():
-            _copy(validation.prediction(candidate.members[0], case), target)
+            _copy_prediction(validation.prediction(candidate.members[0], case), target)
     else:
         _average(candidate, validation, processes)
 
@@ -465,12 +534,27 @@ def _is_of(model: TrainedModel, trainer: str | None, configuration: str | None, 
     return trainer in (None, model.trainer) and configuration in (None, model.configuration) and plans == model.plans
 
 
-def _numbers(folds: Sequence[int] | set[int]) -> str:
+def numbers(folds: Collection[int]) -> str:
+    """Format the numbers of folds.
+
+    Args:
+        folds: In any order.
+
+    Returns:
+        Such as "0, 1".
+    """
     return ", ".join(str(fold) for fold in sorted(folds))
 
 
 def _joined(folds: Sequence[int]) -> str:
     return "_".join(str(fold) for fold in folds)
+
+
+def _copy_prediction(source: Path, target: Path) -> None:
+    """Copy a prediction, and the CASE.json in which nnU-Net keeps the spacing of a TIFF volume."""
+    _copy(source, target)
+    if source.suffix in TIFF and source.with_suffix(".json").is_file():
+        _copy(source.with_suffix(".json"), target.with_suffix(".json"))
 
 
 def _copy(source: Path, target: Path) -> None:

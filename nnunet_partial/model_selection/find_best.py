@@ -19,7 +19,7 @@ from typing import Any
 
 from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.evaluation.evaluate import Evaluation, Reference, evaluate_folders, find_reference
-from nnunet_partial.evaluation.results import Tables, nnunet_summary, write_results
+from nnunet_partial.evaluation.results import FINAL_CHECKPOINT, Tables, nnunet_summary, write_results
 from nnunet_partial.model_selection import postprocessing
 from nnunet_partial.model_selection.candidates import (
     Candidate,
@@ -30,6 +30,7 @@ from nnunet_partial.model_selection.candidates import (
     single_candidate,
     write_predictions,
 )
+from nnunet_partial.model_selection.checkpoints import find_checkpoint, with_checkpoints
 from nnunet_partial.utils.files import read_json, write_json, write_text
 from nnunet_partial.utils.text import first_lines
 
@@ -45,10 +46,12 @@ INSTRUCTIONS = ("inference_instructions.txt", "inference_information.json")
 class BestModel:
     """Hold the result of a comparison.
 
-    `scores`: foreground mean Dice by candidate, over annotated pairs. `postprocessed`: that of the best after
-    post-processing. `steps`: the post-processing. `instructions`: the commands.
+    `models`: those that were compared, each with its checkpoint. `scores`: foreground mean Dice by candidate, over
+    annotated pairs. `postprocessed`: that of the best after post-processing. `steps`: the post-processing.
+    `instructions`: the commands.
     """
 
+    models: Sequence[TrainedModel]
     candidates: Sequence[Candidate]
     best: Candidate
     scores: Mapping[str, float]
@@ -65,6 +68,7 @@ def find_best(
     ensembles: bool = True,
     overwrite: bool = True,
     processes: int = 1,
+    checkpoint: str | None = None,
 ) -> BestModel:
     """Compare trained models, and write what nnU-Net's command writes.
 
@@ -79,18 +83,20 @@ def find_best(
         ensembles: Also compare each pair of models, as an ensemble.
         overwrite: Without it, ensembled predictions that exist are kept.
         processes: How many cases to work on at a time.
+        checkpoint: File name of the checkpoint that predicted the validation cases; None: as it is found.
 
     Returns:
         The result.
 
     Raises:
         PartialLabelError: Before anything is written, a fold, a prediction or the probabilities of an ensemble are
-            missing; later, a file cannot be measured: scores over different cases cannot be compared. Or no candidate
-            has a Dice.
+            missing, or the folds of a model were validated with different checkpoints; later, a file cannot be
+            measured: scores over different cases cannot be compared. Or no candidate has a Dice.
     """
+    folder, dataset = models[0].folder.parent, validation.dataset.folder.name
+    models = with_checkpoints(models, dataset, validation.folds, checkpoint)
     pairs = list(combinations(models, 2)) if ensembles else []
     _require(validation, models, probabilities=bool(pairs))
-    folder, dataset = models[0].folder.parent, validation.dataset.folder.name
     _remove(folder, INSTRUCTIONS)
     candidates = [single_candidate(model, validation.folds) for model in models]
     candidates += [ensemble_candidate(first, second, validation.folds) for first, second in pairs]
@@ -109,7 +115,7 @@ def find_best(
     write_text(folder / INSTRUCTIONS[0], commands)
     content = inference_information(dataset, validation.folds, models, ensembles, scores, best, score)
     write_json(folder / INSTRUCTIONS[1], content)
-    return BestModel(candidates, best, scores, score, steps, commands, evaluation, tables)
+    return BestModel(models, candidates, best, scores, score, steps, commands, evaluation, tables)
 
 
 def inference_information(
@@ -139,7 +145,13 @@ def inference_information(
         "folds": list(folds),
         "dataset_name_or_id": dataset,
         "considered_models": [
-            {"plans": model.plans, "configuration": model.configuration, "trainer": model.trainer} for model in models
+            {
+                "plans": model.plans,
+                "configuration": model.configuration,
+                "trainer": model.trainer,
+                "checkpoint": model.checkpoint,
+            }
+            for model in models
         ],
         "ensembling_allowed": ensembles,
         "all_results": dict(scores),
@@ -149,7 +161,12 @@ def inference_information(
             "postprocessing_file": str(best.folder / "postprocessing.pkl"),
             "some_plans_file": str(best.folder / "plans.json"),
             "selected_model_or_models": [
-                {"configuration": model.configuration, "trainer": model.trainer, "plans_identifier": model.plans}
+                {
+                    "configuration": model.configuration,
+                    "trainer": model.trainer,
+                    "plans_identifier": model.plans,
+                    "checkpoint": model.checkpoint,
+                }
                 for model in best.members
             ],
         },
@@ -176,7 +193,8 @@ def inference_instructions(
     outputs = []
     for number, model in enumerate(best.members, start=1):
         outputs.append(f"OUTPUT_FOLDER_MODEL_{number}" if several else "OUTPUT_FOLDER")
-        lines += _prediction(dataset, folds, model, model.configuration, outputs[-1], several)
+        configurations = read_json(model.folder / "plans.json")["configurations"]
+        lines += _prediction(dataset, folds, model, configurations, outputs[-1], several)
     if several:
         lines += ["", "***Then average the two:***", ""]
         lines.append(f"nnUNetv2_ensemble -i {' '.join(outputs)} -o OUTPUT_FOLDER -np {processes}")
@@ -191,21 +209,41 @@ def inference_instructions(
 
 
 def _prediction(
-    dataset: str, folds: Sequence[int], model: TrainedModel, configuration: str, output: str, probabilities: bool
+    dataset: str,
+    folds: Sequence[int | str],
+    model: TrainedModel,
+    configurations: Mapping[str, Any],
+    output: str,
+    probabilities: bool,
 ) -> list[str]:
     """Return the command; before it that of the lower stage, where the configuration is the second of a cascade."""
-    lower = _previous_stage(read_json(model.folder / "plans.json")["configurations"], configuration)
+    lower = _previous_stage(configurations, model.configuration)
     lines, options = [], ""
     if lower is not None:
         options = f" -prev_stage_predictions {output}_PREV_STAGE"
-        lines = _prediction(dataset, folds, model, lower, f"{output}_PREV_STAGE", False)
+        lower_folds, lower_model = _lower_stage(model, lower, folds)
+        lines = _prediction(dataset, lower_folds, lower_model, configurations, f"{output}_PREV_STAGE", False)
+    if model.checkpoint != FINAL_CHECKPOINT:
+        options += f" -chk {model.checkpoint}"
     options += " --save_probabilities" if probabilities else ""
     chosen = " ".join(str(fold) for fold in folds)
     return [
         *lines,
         f"nnUNetv2_predict -d {dataset} -i INPUT_FOLDER -o {output} -f {chosen} -tr {model.trainer} "
-        f"-c {configuration} -p {model.plans}{options}",
+        f"-c {model.configuration} -p {model.plans}{options}",
     ]
+
+
+def _lower_stage(
+    model: TrainedModel, configuration: str, folds: Sequence[int | str]
+) -> tuple[Sequence[int | str], TrainedModel]:
+    """Return the folds and the model of the lower stage of a cascade, which may be trained as fold all alone."""
+    folder = model.folder.parent / f"{model.trainer}__{model.plans}__{configuration}"
+    lower = TrainedModel(folder, model.trainer, model.plans, configuration)
+    if not any(lower.fold(fold).is_dir() for fold in folds) and lower.fold("all").is_dir():
+        folds = ["all"]
+    found = (find_checkpoint(lower, fold) for fold in folds)
+    return folds, replace(lower, checkpoint=next((name for name in found if name), FINAL_CHECKPOINT))
 
 
 def _previous_stage(configurations: Mapping[str, Any], name: str) -> str | None:

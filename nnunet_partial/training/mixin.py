@@ -31,6 +31,7 @@ from nnunet_partial.dataset.domains import domain_probabilities
 from nnunet_partial.dataset.plans import MIN_STAGES
 from nnunet_partial.dataset.summary import annotation_table
 from nnunet_partial.errors import PartialLabelError
+from nnunet_partial.evaluation.results import CHECKPOINT_KEY, FINAL_CHECKPOINT
 from nnunet_partial.labels import MANIFEST_NAME, has_regions
 from nnunet_partial.training.loss_wrapper import AnnotatedClasses, UnmaskedLoss, masked_counts, to_device
 from nnunet_partial.training.nnunet_patches import (
@@ -99,6 +100,8 @@ class PartialLabelMixin(_Trainer):
     ) -> None:
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.run_settings = RunSettings.from_environment()
+        #: file of the checkpoint that the weights are those of: the final one at the end of a training
+        self.checkpoint_name = FINAL_CHECKPOINT
         patch_ema_logging(self.logger)
 
     def _global_rank(self) -> int:
@@ -304,6 +307,7 @@ class PartialLabelMixin(_Trainer):
     def on_train_end(self) -> None:
         """End the training as nnU-Net does, and log the peak memory of the GPU."""
         super().on_train_end()
+        self.checkpoint_name = FINAL_CHECKPOINT
         if self.device.type == "cuda":
             gib = torch.cuda.max_memory_allocated(self.device) / 2**30
             self.print_to_log_file(f"Peak memory of the GPU: {gib:.2f} GiB")
@@ -336,6 +340,7 @@ class PartialLabelMixin(_Trainer):
         """
         super().load_checkpoint(checkpoint)
         if isinstance(checkpoint, str):
+            self.checkpoint_name = Path(checkpoint).name
             check_training_cases(Path(checkpoint), self.training_data.training_cases_hash)
 
     # ---- validation --------------------------------------------------------------------------------------------------
@@ -389,18 +394,24 @@ class PartialLabelMixin(_Trainer):
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
         """Validate on whole images as nnU-Net does; what a case is not annotated for does not count.
 
+        The summary.json of an earlier validation is removed first: until this one has ended, there are predictions of
+        both.
+
         Args:
             save_probabilities: Whether to save the predicted probabilities, too.
         """
+        if self._global_rank() == 0:
+            Path(self.output_folder, "validation", "summary.json").unlink(missing_ok=True)
         with patch_validation_metrics(self._mask_summary):
             super().perform_actual_validation(save_probabilities)
 
     def _mask_summary(self, summary: dict[str, Any]) -> None:
-        """Log the size warnings, and set every metric that is not annotated to NaN, in place."""
+        """Log the size warnings, set every metric that is not annotated to NaN, and name the checkpoint, in place."""
         data = self.training_data
         scope = (data.manifest, data.classes, self.dataset_json["file_ending"], set(data.validation_cases))
         text = size_warnings_text(summary, *scope, model=type(self).__name__)
         mask_unknown(summary, *scope)
+        summary[CHECKPOINT_KEY] = self.checkpoint_name
         if text:
             self.print_to_log_file(f"\n{text}", add_timestamp=False)
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.raw_datasets import read_values
-from helpers.trained_models import FOLDS, NAME, Place, draw, write_plans
+from helpers.trained_models import BEST, FINAL, FOLDS, NAME, TRUTH, Place, draw, record_checkpoint, write_plans
 
 from nnunet_partial.cli import main
 from nnunet_partial.model_selection.candidates import TrainedModel, cross_validation, single_candidate
@@ -181,6 +181,21 @@ def test_post_processing_is_not_chosen_on_what_nobody_drew(place: Place) -> None
     assert read_values(merged / "postprocessed" / "b3.nii.gz")[:4] == [1, 1, 0, 2]
 
 
+def test_tiff_volumes_keep_their_spacing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """nnU-Net keeps it in CASE.json beside each prediction, z first."""
+    for folder in ("raw", "preprocessed", "results"):
+        monkeypatch.setenv(f"nnUNet_{folder}", str(tmp_path / folder))
+    stray = {case: [*rows, 0, 1] for case, rows in TRUTH.items()}
+    finds = draw(tmp_path, ".tif", (8, 6, 5)).train("finds", stray)
+    assert find_best() == 0
+    merged = finds / "crossval_results_folds_0_1"
+    for folder in (merged, merged / "postprocessed"):
+        assert {case: read(folder / f"{case}.json") for case in TRUTH} == {
+            case: {"spacing": [2.0, 0.5, 0.5]} for case in TRUTH
+        }
+    assert read(merged / "postprocessing.json")["postprocessed"]["mean"]["1"]["Dice"] == 1.0
+
+
 def test_post_processing_that_helps_is_chosen_and_nnunet_can_apply_it(
     place: Place, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -227,6 +242,127 @@ def dice(plain: list[float], together: list[float], each: list[float], both: lis
 )
 def test_steps_are_chosen_as_nnunet_does(values: np.ndarray, chosen: tuple[Any, ...]) -> None:
     assert decide(values).labels == chosen
+
+
+# ---- the checkpoint --------------------------------------------------------------------------------------------------
+
+
+def predict_command(place: Place) -> list[str]:
+    text = (place.results / "inference_instructions.txt").read_text()
+    (line,) = [line for line in text.splitlines() if line.startswith("nnUNetv2_predict")]
+    return line.split()
+
+
+def test_new_images_are_predicted_with_the_checkpoint_that_was_validated(
+    place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finds = place.train("finds", FINDS)
+    assert find_best() == 0
+    assert "-chk" not in predict_command(place)  # nnU-Net's default is the final one
+    for fold in (0, 1):  # --val_best: nnU-Net validates into the same folder
+        record_checkpoint(finds / f"fold_{fold}", BEST)
+    capsys.readouterr()
+    assert find_best() == 0
+    assert predict_command(place)[-2:] == ["-chk", BEST]
+    assert "finds__nnUNetPlans__2d was validated with checkpoint_best.pth" in capsys.readouterr().out
+    best = read(place.results / "inference_information.json")["best_model_or_ensemble"]
+    assert best["selected_model_or_models"][0]["checkpoint"] == BEST
+
+
+def test_folds_that_have_only_the_best_checkpoint_are_predicted_with_it(place: Place) -> None:
+    place.train("finds", FINDS, checkpoints=[BEST])
+    assert find_best() == 0
+    assert predict_command(place)[-2:] == ["-chk", BEST]
+
+
+def test_each_model_of_an_ensemble_has_its_own_checkpoint(place: Place) -> None:
+    sure = {0: 0.9, 1: 0.9, 2: 0.9}
+    place.train("one", {**FINDS, "a1": [1, 1, 0]}, sure, [FINAL])
+    place.train("two", {**FINDS, "a1": [1, 1, 0]}, sure, [BEST])
+    assert find_best() == 0
+    models = read(place.results / "inference_information.json")["considered_models"]
+    assert [(model["trainer"], model["checkpoint"]) for model in models] == [("one", FINAL), ("two", BEST)]
+
+
+def test_what_the_trainer_did_not_record_can_be_said(place: Place) -> None:
+    place.train("finds", FINDS)
+    assert find_best("-chk", BEST) == 0
+    assert predict_command(place)[-2:] == ["-chk", BEST]
+
+
+def test_a_checkpoint_that_is_gone_is_named(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    finds = place.train("finds", FINDS)
+    (finds / "fold_1" / FINAL).unlink()
+    (finds / "fold_1" / BEST).unlink()
+    assert find_best() == 0
+    assert "fold 1 has no checkpoint_final.pth" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("recorded", "left", "arguments", "said"),
+    [
+        ((FINAL, BEST), [FINAL, BEST], [], r"fold 1: checkpoint_best\.pth; fold 0: checkpoint_final\.pth\. .* "
+         r"2d 1 -tr finds -p nnUNetPlans --val Or: nnUNetv2_train Dataset510_Echo 2d 0 .* --val --val_best"),
+        ((None, BEST), [BEST], [], ""),
+        ((FINAL, FINAL), [FINAL, BEST], ["-chk", BEST], "2d FOLD -tr finds -p nnUNetPlans --val --val_best"),
+        ((BEST, BEST), [BEST], ["-chk", FINAL], "2d FOLD -tr finds -p nnUNetPlans --c"),
+    ],
+)  # fmt: skip
+def test_folds_validated_with_different_checkpoints_are_named(
+    place: Place,
+    recorded: tuple[str | None, str | None],
+    left: list[str],
+    arguments: list[str],
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """`nnUNetv2_predict` takes one checkpoint for all folds."""
+    finds = place.train("finds", FINDS, checkpoints=left)
+    for fold, name in enumerate(recorded):
+        record_checkpoint(finds / f"fold_{fold}", name)
+    assert find_best(*arguments) == bool(said)
+    assert re.search(said, " ".join(capsys.readouterr().err.split()))
+
+
+def test_a_validation_that_did_not_end_is_named(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a fold that is validated again, with another checkpoint, predictions of both are there."""
+    finds = place.train("finds", FINDS, checkpoints=[BEST])
+    (finds / "fold_1" / "validation" / "summary.json").unlink()
+    assert find_best() == 1
+    said = capsys.readouterr().err
+    assert "fold 1 did not end" in said
+    assert "nnUNetv2_train Dataset510_Echo 2d 1 -tr finds -p nnUNetPlans --c --val_best" in said
+
+
+def only_fold_all(place: Place) -> None:
+    model = place.train("finds", FINDS)
+    shutil.rmtree(model / "fold_1")
+    (model / "fold_0").rename(model / "fold_all")
+    (place.preprocessed / "splits_final.json").unlink()  # nnU-Net makes none for it
+
+
+def fold_all_beside_others(place: Place) -> None:
+    shutil.copytree(place.train("finds", FINDS) / "fold_0", place.results / "finds__nnUNetPlans__2d" / "fold_all")
+
+
+@pytest.mark.parametrize(
+    ("trained", "arguments"),
+    [(only_fold_all, []), (only_fold_all, ["-f", "all"]), (fold_all_beside_others, ["-f", "0", "all"])],
+)
+def test_nothing_can_be_chosen_by_fold_all(
+    place: Place, trained: Callable[[Place], None], arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained(place)
+    assert find_best(*arguments) == 1
+    said = capsys.readouterr().err
+    assert "nothing can be chosen by it" in said
+    assert "-f all -tr finds -c 2d -p nnUNetPlans" in said
+
+
+def test_fold_all_beside_the_cross_validation_does_not_count(place: Place) -> None:
+    fold_all_beside_others(place)
+    assert find_best() == 0
+    assert predict_command(place)[7:11] == ["-f", "0", "1", "-tr"]
 
 
 # ---- what is missing, wrong or left over -----------------------------------------------------------------------------
@@ -371,3 +507,16 @@ def test_the_second_stage_of_a_cascade_is_told_where_the_first_went(tmp_path: Pa
     assert "nnUNetv2_apply_postprocessing" not in text
     cascade = ["-c", "3d_cascade_fullres", "-p", "P", "-prev_stage_predictions", "OUTPUT_FOLDER_PREV_STAGE"]
     assert second.split()[-6:] == cascade
+
+
+def test_the_first_stage_of_a_cascade_is_predicted_with_what_was_trained(tmp_path: Path) -> None:
+    """Often as fold all alone, since the second stage needs its prediction of every case."""
+    (tmp_path / "T__P__3d_lowres" / "fold_all").mkdir(parents=True)
+    (tmp_path / "T__P__3d_lowres" / "fold_all" / BEST).touch()
+    model = TrainedModel(tmp_path / "T__P__3d_cascade_fullres", "T", "P", "3d_cascade_fullres")
+    model.folder.mkdir()
+    write_plans(model.folder / "plans.json", configurations={model.configuration: {"previous_stage": "3d_lowres"}})
+    text = inference_instructions("510", (0, 1), single_candidate(model, (0, 1)), 1, postprocessed=False)
+    first, second = [line for line in text.splitlines() if line.startswith("nnUNetv2_predict")]
+    assert "-o OUTPUT_FOLDER_PREV_STAGE -f all -tr T -c 3d_lowres -p P -chk checkpoint_best.pth" in first
+    assert "-f 0 1 -tr T -c 3d_cascade_fullres" in second

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,25 @@ def test_validated_again_it_gives_the_same_numbers(trained: InProcess, project: 
     # as text, as NaN does not equal itself
     first, second = (json.dumps(summary_of(fold(at))).replace(str(at.root), "") for at in (trained, project))
     assert first == second
+
+
+def test_validated_with_the_best_checkpoint(project: InProcess) -> None:
+    assert summary_of(fold(project))["checkpoint"] == "checkpoint_final.pth"
+    project.train("702", "3d_lowres", "all", *TRAINER, "--val", "--val_best")
+    assert summary_of(fold(project))["checkpoint"] == "checkpoint_best.pth"
+    project.train("702", "3d_lowres", "all", *TRAINER, "--c", nnUNet_partial_epochs="1")  # has nothing left to train
+    assert summary_of(fold(project))["checkpoint"] == "checkpoint_final.pth"
+
+
+def test_the_command_of_find_best_runs_where_only_the_best_checkpoint_is_left(project: InProcess) -> None:
+    project.train("702", "3d_lowres", "0", *TRAINER, "--val_best", nnUNet_partial_epochs="1")
+    (fold(project, configuration="3d_lowres/fold_0") / "checkpoint_final.pth").unlink()
+    said = project.must("nnunet_partial", "find-best", "-d", "702", "-p", PLANS, "-f", "0", "-np", "1")
+    (command,) = [line for line in said.splitlines() if line.startswith("nnUNetv2_predict")]
+    places = {"INPUT_FOLDER": project.raw(DATASET) / "imagesTs", "OUTPUT_FOLDER": project.root / "out"}
+    words = [str(places.get(word, word)) for word in shlex.split(command)]
+    project.must(*words, "-device", "cpu", "-npp", "0", "-nps", "0")
+    assert (project.root / "out" / "new.nii.gz").is_file()
 
 
 def test_continued_with_another_length(project: InProcess) -> None:

@@ -273,6 +273,43 @@ def test_the_trainers_log_tells_both(trainer: Any, tmp_path: Path, monkeypatch: 
     assert [math.isnan(case["metrics"]["2"]["n_pred"]) for case in written] == [case.startswith("b") for case in cases]
 
 
+def test_the_summary_names_the_checkpoint_that_predicted(trainer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--val_best` validates into the folder of the final one, whose summary must not stay beside mixed predictions."""
+    summary: dict[str, Any] = {"metric_per_case": [], "mean": {}, "foreground_mean": {}}
+    trainer._mask_summary(summary)
+    assert summary["checkpoint"] == "checkpoint_final.pth"
+    best, file = (Path(trainer.output_folder, name) for name in ("checkpoint_best.pth", "validation/summary.json"))
+    trainer.save_checkpoint(str(best))
+    trainer.load_checkpoint(str(best))
+    trainer._mask_summary(summary)
+    assert summary["checkpoint"] == "checkpoint_best.pth"
+
+    def interrupted(self: Any, save_probabilities: bool) -> None:
+        raise KeyboardInterrupt
+
+    file.parent.mkdir()
+    file.write_text("{}")
+    monkeypatch.setattr(nnunet_trainer_module.nnUNetTrainer, "perform_actual_validation", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.perform_actual_validation()
+    assert not file.exists()
+
+
+def test_metrics_are_computed_with_one_process_at_least(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """nnU-Net's branch for several nodes asks for none where nnUNet_n_proc_DA=0."""
+    asked: list[int] = []
+
+    def compute(*arguments: Any, num_processes: int) -> dict[str, Any]:
+        asked.append(num_processes)
+        return {"metric_per_case": [], "mean": {}}
+
+    monkeypatch.setattr(nnunet_trainer_module, "compute_metrics_on_folder", compute)
+    with patch_validation_metrics(lambda summary: None):
+        for number in (0, 3):
+            nnunet_trainer_module.compute_metrics_on_folder("", "", str(tmp_path / "s.json"), num_processes=number)
+    assert asked == [1, 3]
+
+
 # ---- what other loggers are told -------------------------------------------------------------------------------------
 
 
