@@ -37,3 +37,22 @@ def project(planned: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     copy = planned.copy(tmp_path)
     copy.enter(monkeypatch)
     return copy
+
+
+def _real_sample(name: str) -> Path:
+    folder = Path(__file__).resolve().parents[2] / "shared" / name
+    if not folder.is_dir():
+        pytest.skip(f"the small real sample {name} is not available here")
+    return folder
+
+
+@pytest.fixture
+def real_echo() -> Path:
+    """A small real sample in the layouts of CAMUS and EchoNet-Dynamic."""
+    return _real_sample("real_echo")
+
+
+@pytest.fixture
+def real_cxr() -> Path:
+    """Real chest X-rays with masks of both lungs and the heart, 128 x 128: folders jsrt and wingspan."""
+    return _real_sample("real_cxr")

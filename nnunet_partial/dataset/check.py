@@ -8,6 +8,7 @@ from pathlib import Path
 
 from nnunet_partial.dataset.images import Geometry, ImageInfo, inspect_image
 from nnunet_partial.dataset.label_check import LabelFile, inspect_label_file
+from nnunet_partial.dataset.mirrored_classes import mirrored_pairs
 from nnunet_partial.dataset.out_of_view import off_as_absent
 from nnunet_partial.dataset.preprocessed import describe_stale_labels
 from nnunet_partial.dataset.raw import SUBSETS, TIFF, RawDataset, manifest_folders, preprocessed_folder
@@ -64,7 +65,7 @@ class _ImageInfo:
 
 
 def check(folder: Path, processes: int = 1, progress: bool = False) -> CheckReport:
-    """Check a raw dataset; each of its files is read once.
+    """Check a raw dataset; each of its files is read once, a hundred label files a second time for mirrored classes.
 
     Where nnUNet_preprocessed has a folder of the same name, its manifest, splits and label files are compared too.
 
@@ -102,7 +103,10 @@ def check(folder: Path, processes: int = 1, progress: bool = False) -> CheckRepo
     return CheckReport(
         dataset_summary(manifest, classes, training, test, geometry),
         {subject: lines for subject, lines in findings.items() if lines},
-        _remarks(folder, manifest, training, test, geometry),
+        (
+            *_remarks(folder, manifest, training, test, geometry),
+            *(pair.text for pair in mirrored_pairs([case.label for case in cases if case.label], processes)),
+        ),
     )
 
 

@@ -8,7 +8,7 @@ docs/how-to/compare-losses.md.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,11 +28,13 @@ class Method:
         trainer: Name of the nnU-Net trainer class.
         title: Name in tables and figures.
         complete_cases: Whether it trains on the complete cases only.
+        mirrored: Whether nnU-Net mirrors along all axes.
     """
 
     trainer: str
     title: str
     complete_cases: bool = False
+    mirrored: bool = True
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Architecture:
     patch_multiple: int = 1
 
 
-METHODS: dict[str, Method] = {
+_METHODS: dict[str, Method] = {
     "naive": Method("nnUNetTrainerNaive", "naive (unlabelled = background)"),
     "complete-cases": Method("nnUNetTrainerNaive", "complete cases only", complete_cases=True),
     "acce": Method("nnUNetTrainerACCE", "aCCE"),
@@ -64,6 +66,19 @@ METHODS: dict[str, Method] = {
     "acce-label-dropout": Method("nnUNetTrainerACCELabelDropout", "aCCE + label dropout"),
     "abce-label-dropout": Method("nnUNetTrainerABCELabelDropout", "aBCE + label dropout"),
     "marginal-label-dropout": Method("nnUNetTrainerMarginalLabelDropout", "marginal + label dropout"),
+}
+
+#: Endings of the keys, and what each adds to the name of the trainer and to the title.
+_MIRRORING = {
+    "": ("", ""),
+    "-no-mirroring": ("NoMirroring", ", no mirroring"),
+    "-only-mirror-01": ("_onlyMirror01", ", mirrored along axes 0 and 1"),
+}
+
+METHODS: dict[str, Method] = {
+    key + ending: replace(method, trainer=method.trainer + suffix, title=method.title + words, mirrored=not ending)
+    for ending, (suffix, words) in _MIRRORING.items()
+    for key, method in _METHODS.items()
 }
 
 DEFAULT_PLANS = "nnUNetPlans"
@@ -406,6 +421,12 @@ class _Reader:
         if three_d and n_axes == 2:
             self.add_problem(
                 ("architectures",), f"{format_names(three_d)} needs a 3-D configuration, not {study.configuration}"
+            )
+        own_trainers = [name for name in study.architectures if ARCHITECTURES[name].trainer_suffix]
+        not_mirrored = [name for name in study.losses if not METHODS[name].mirrored]
+        if own_trainers and not_mirrored:
+            self.add_problem(
+                ("losses",), f"{format_names(not_mirrored)} trains U-Nets only, not {format_names(own_trainers)}"
             )
         patch = study.network.patch if study.network is not None else ()
         for name in study.architectures:

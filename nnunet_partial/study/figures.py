@@ -22,6 +22,8 @@ _LINE_STYLES = (
         ("#882255", "-", "h"),
     ),
 )
+#: Markers of methods that are mirrored along all axes, none, and axes 0 and 1, in the order of METHODS.
+_FILL_STYLES = ("full", "none", "left")
 
 
 def proportion_figures(study: Study, values: Sequence[Value]) -> Iterator[SavedFigure]:
@@ -70,8 +72,8 @@ def learning_figure(study: Study) -> SavedFigure | None:
         for panel, axis in zip(panels, axes, strict=False):
             for model, losses in curves:
                 if (model.scenario.name, model.architecture_name) == panel:
-                    color, line, _ = _line_style(model.method_name)
-                    axis.plot(range(1, len(losses) + 1), losses, color=color, linestyle=line, linewidth=0.9)
+                    line = {**_line_style(model.method_name), "markevery": max(1, len(losses) // 5)}
+                    axis.plot(range(1, len(losses) + 1), losses, **line, markersize=3, linewidth=0.9)
             axis.set_title(" - ".join(panel) if len(study.architectures) > 1 else panel[0])
             axis.set_xlabel("epoch")
             axis.set_ylabel("validation loss")
@@ -116,8 +118,7 @@ def _proportions(
                 }
                 points = [(100 * (1 - s.fraction), mean_dice(group).mean) for s, group in values_of.items() if group]
                 if points:
-                    color, line, marker = _line_style(method)
-                    axis.plot(*zip(*points, strict=True), color=color, linestyle=line, marker=marker, markersize=4)
+                    axis.plot(*zip(*points, strict=True), **_line_style(method), markersize=4)
             axis.set_title(f"{domain}: {structure}")
             axis.set_xlabel("fully labelled patients (%)")
         axes[0].set_ylabel("Dice")
@@ -125,9 +126,14 @@ def _proportions(
     return SavedFigure(name, figure, f"Line plots: {title}", f"{title}: mean Dice over test cases and seeds.")
 
 
-def _line_style(method: str) -> tuple[str, Any, str]:
-    """Return color, line style and marker of a method: the same in every figure of the study."""
-    return _LINE_STYLES[list(METHODS).index(method) % len(_LINE_STYLES)]
+def _line_style(method: str) -> dict[str, Any]:
+    """Return color, line style and marker of a method: the same in every figure of the study.
+
+    A loss keeps its color and line; the marker is filled where nnU-Net mirrors, and hollow or half filled where not.
+    """
+    mirroring, loss = divmod(list(METHODS).index(method), len(_LINE_STYLES))
+    color, line, marker = _LINE_STYLES[loss]
+    return {"color": color, "linestyle": line, "marker": marker, "fillstyle": _FILL_STYLES[mirroring]}
 
 
 def _legend(figure: Any, study: Study, shown: set[str]) -> None:
@@ -135,8 +141,5 @@ def _legend(figure: Any, study: Study, shown: set[str]) -> None:
 
     handles: list[Any] = []
     for method in (name for name in study.losses if name in shown):
-        color, line, marker = _line_style(method)
-        handles.append(
-            Line2D([], [], color=color, linestyle=line, marker=marker, markersize=4, label=METHODS[method].title)
-        )
+        handles.append(Line2D([], [], **_line_style(method), markersize=4, label=METHODS[method].title))
     add_legend(figure, handles, columns=3, font_size=8)

@@ -1,6 +1,10 @@
 """Train with the adaptive binary cross-entropy loss (aBCE): one sigmoid per structure, annotated structures only."""
 
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerNoMirroring import (
+    nnUNetTrainer_onlyMirror01,
+    nnUNetTrainerNoMirroring,
+)
 
 from nnunet_partial.losses import AdaptiveBCELoss
 from nnunet_partial.training.loss_wrapper import LabelDropoutMixin
@@ -45,3 +49,19 @@ class nnUNetTrainerABCE_250epochs(nnUNetTrainerABCE):
 
 class nnUNetTrainerABCELabelDropout(LabelDropoutMixin, nnUNetTrainerABCE):
     """Train with aBCE and label dropout."""
+
+
+class nnUNetTrainerABCENoMirroring(nnUNetTrainerABCE, nnUNetTrainerNoMirroring):
+    """Train with aBCE, never mirrored."""
+
+
+class nnUNetTrainerABCE_onlyMirror01(nnUNetTrainerABCE, nnUNetTrainer_onlyMirror01):
+    """Train with aBCE, mirrored along the first axis (2-D) or the first two (3-D)."""
+
+
+class nnUNetTrainerABCELabelDropoutNoMirroring(nnUNetTrainerABCELabelDropout, nnUNetTrainerNoMirroring):
+    """Train with aBCE and label dropout, never mirrored."""
+
+
+class nnUNetTrainerABCELabelDropout_onlyMirror01(nnUNetTrainerABCELabelDropout, nnUNetTrainer_onlyMirror01):
+    """Train with aBCE and label dropout, mirrored along the first axis (2-D) or the first two (3-D)."""

@@ -1,6 +1,10 @@
 """Train with the marginal loss: classes that a case is not annotated for are merged into its background."""
 
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerNoMirroring import (
+    nnUNetTrainer_onlyMirror01,
+    nnUNetTrainerNoMirroring,
+)
 
 from nnunet_partial.losses import MarginalLoss
 from nnunet_partial.training.loss_wrapper import LabelDropoutMixin
@@ -45,3 +49,19 @@ class nnUNetTrainerMarginal_250epochs(nnUNetTrainerMarginal):
 
 class nnUNetTrainerMarginalLabelDropout(LabelDropoutMixin, nnUNetTrainerMarginal):
     """Train with the marginal loss and label dropout."""
+
+
+class nnUNetTrainerMarginalNoMirroring(nnUNetTrainerMarginal, nnUNetTrainerNoMirroring):
+    """Train with the marginal loss, never mirrored."""
+
+
+class nnUNetTrainerMarginal_onlyMirror01(nnUNetTrainerMarginal, nnUNetTrainer_onlyMirror01):
+    """Train with the marginal loss, mirrored along the first axis (2-D) or the first two (3-D)."""
+
+
+class nnUNetTrainerMarginalLabelDropoutNoMirroring(nnUNetTrainerMarginalLabelDropout, nnUNetTrainerNoMirroring):
+    """Train with the marginal loss and label dropout, never mirrored."""
+
+
+class nnUNetTrainerMarginalLabelDropout_onlyMirror01(nnUNetTrainerMarginalLabelDropout, nnUNetTrainer_onlyMirror01):
+    """Train with the marginal loss and label dropout, mirrored along the first axis (2-D) or the first two (3-D)."""

@@ -1,6 +1,10 @@
 """Train with nnU-Net's own loss, for which what is not annotated is background: the baseline of a comparison."""
 
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerNoMirroring import (
+    nnUNetTrainer_onlyMirror01,
+    nnUNetTrainerNoMirroring,
+)
 
 from nnunet_partial.training.mixin import PartialLabelMixin
 
@@ -39,3 +43,11 @@ class nnUNetTrainerNaive_250epochs(nnUNetTrainerNaive):
     """Train with nnU-Net's own loss for 250 epochs."""
 
     epochs = 250
+
+
+class nnUNetTrainerNaiveNoMirroring(nnUNetTrainerNaive, nnUNetTrainerNoMirroring):
+    """Train with nnU-Net's own loss, never mirrored."""
+
+
+class nnUNetTrainerNaive_onlyMirror01(nnUNetTrainerNaive, nnUNetTrainer_onlyMirror01):
+    """Train with nnU-Net's own loss, mirrored along the first axis (2-D) or the first two (3-D)."""

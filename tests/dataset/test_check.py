@@ -398,7 +398,17 @@ def test_each_file_is_read_once(sound: RawDataset, monkeypatch: pytest.MonkeyPat
     original = sitk.ReadImage
     monkeypatch.setattr(sitk, "ReadImage", lambda path: read.append(Path(path).name) or original(path))
     check(sound.folder)
-    assert len(read) == len(set(read)) == 8  # four images, four labels
+    # four images, four labels; from five cases on, up to a hundred label files are read again for mirrored classes
+    assert len(read) == len(set(read)) == 8
+
+
+def test_mirrored_classes_are_a_remark(tmp_path: Path) -> None:
+    cases = [Drawn(f"a_{i}", [1, 0, 2], {"annotated": ["LV", "MYO"], "domain": "a"}) for i in range(5)]
+    (remark,) = (
+        r for r in check(write_dataset(tmp_path / "raw", "Dataset002_B", LABELS, cases).folder).remarks if "mirror" in r
+    )
+    assert "LV and MYO" in remark
+    assert "NoMirroring" in remark
 
 
 def test_the_command(sound: RawDataset, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from nnunet_partial.errors import PartialLabelError
-from nnunet_partial.study.config import ARCHITECTURES, Network, Scenario, Study
+from nnunet_partial.study.config import ARCHITECTURES, METHODS, Network, Scenario, Study
 from nnunet_partial.study.folder import StudyFolder
 from nnunet_partial.study.steps import derived_datasets, models, steps
 from nnunet_partial.training.architectures import PRIMUS_CUBE_VOXELS
@@ -157,3 +157,12 @@ def test_a_patch_that_cannot_be_cut_into_cubes(tmp_path: Path) -> None:
     with pytest.raises(PartialLabelError, match=r"line 12: primus-m: .* 24 36 40; .* multiples of 8"):
         read(tmp_path, primus + "network: {patch: [24, 36, 40]}\n")
     assert ARCHITECTURES["primus-m"].patch_multiple == PRIMUS_CUBE_VOXELS
+
+
+def test_a_loss_without_mirroring_is_a_trainer_of_its_own(tmp_path: Path) -> None:
+    assert METHODS["marginal-no-mirroring"].trainer == "nnUNetTrainerMarginalNoMirroring"
+    assert METHODS["complete-cases-only-mirror-01"].trainer == "nnUNetTrainerNaive_onlyMirror01"
+    assert METHODS["complete-cases-only-mirror-01"].complete_cases
+    assert len({method.title for method in METHODS.values()}) == len(METHODS) == 3 * 9
+    with pytest.raises(PartialLabelError, match=r"abce-no-mirroring.*swin-unetr"):
+        read(tmp_path, GOOD.replace("marginal]", "abce-no-mirroring]").replace("resenc-m", "swin-unetr"))

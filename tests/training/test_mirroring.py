@@ -1,0 +1,61 @@
+"""Trainers that do not mirror: nnU-Net's endings behind ours, and what they are for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers.toy_dataset import TRAINERS, Project
+
+from nnunet_partial.trainers.nnUNetTrainerABCE import nnUNetTrainerABCE_onlyMirror01
+from nnunet_partial.trainers.nnUNetTrainerMarginal import nnUNetTrainerMarginalNoMirroring
+from nnunet_partial.training.mixin import PartialLabelMixin
+
+DATASET = "Dataset701_Toy"
+NAMES = (
+    "Marginal", "ACCE", "ACCEIgnore", "ABCE", "Naive",
+    "MarginalLabelDropout", "ACCELabelDropout", "ABCELabelDropout",
+)  # fmt: skip
+ENDINGS = {"NoMirroring": "nnUNetTrainerNoMirroring", "_onlyMirror01": "nnUNetTrainer_onlyMirror01"}
+
+# nnU-Net's color maps, learning-rate scheduler and logger use what their libraries are about to drop
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step:UserWarning"),
+]
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("name", NAMES)
+def test_the_mixin_stands_before_nnunets_class(name: str, ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+
+    monkeypatch.setenv("nnUNet_extTrainer", str(TRAINERS))
+    trainer = recursive_find_trainer_class_by_name(f"nnUNetTrainer{name}{ending}")
+    order = [cls.__name__ for cls in trainer.__mro__]
+    assert order.index(f"nnUNetTrainer{name}") < order.index(PartialLabelMixin.__name__) < order.index(ENDINGS[ending])
+    plain = recursive_find_trainer_class_by_name(f"nnUNetTrainer{name}")
+    assert (trainer.loss_class, trainer.loss_arguments) == (plain.loss_class, plain.loss_arguments)
+
+
+@pytest.mark.parametrize(
+    ("trainer_class", "axes"), [(nnUNetTrainerMarginalNoMirroring, None), (nnUNetTrainerABCE_onlyMirror01, (0,))]
+)
+def test_the_checkpoint_says_along_which_axes_prediction_may_mirror(
+    project: Project, trainer_class: type[Any], axes: tuple[int, ...] | None
+) -> None:
+    folder = project.preprocessed(DATASET)
+    plans = {**json.loads((folder / "nnUNetPlans.json").read_text()), "continue_training": False}
+    dataset_json = json.loads((folder / "dataset.json").read_text())
+    trainer = trainer_class(plans, "2d", 0, dataset_json, device=torch.device("cpu"))
+    trainer.on_train_start()
+    trainer.train_step(next(trainer.dataloader_train))
+    path = Path(trainer.output_folder) / "checkpoint_latest.pth"
+    trainer.save_checkpoint(str(path))
+    content = torch.load(path, weights_only=False)
+    assert content["inference_allowed_mirroring_axes"] == axes
+    assert content["trainer_name"] == trainer_class.__name__
