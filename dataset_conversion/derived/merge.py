@@ -17,11 +17,12 @@ from nnunet_partial.dataset.images import Geometry, header
 from nnunet_partial.dataset.label_check import inspect_label_files
 from nnunet_partial.dataset.raw import SUBSETS, RawDataset, nnunet_folder
 from nnunet_partial.dataset.summary import dataset_summary, scale_warning
-from nnunet_partial.errors import DatasetError
+from nnunet_partial.errors import ConversionError, DatasetError
 from nnunet_partial.labels import FULL_MANIFEST_NAME, FULL_SUBSET, CaseLabels, Manifest, common_order
 from nnunet_partial.utils.parallel import parallel_map
-from nnunet_partial.utils.text import first_lines, format_names
+from nnunet_partial.utils.text import first_lines, format_names, printable
 
+from ..base import require_identifier
 from ..duplicates import merge_duplicate_patients
 from ..staging import refuse_existing, staged_dataset, write_metadata
 from .files import FileToWrite, changes, link_or_relabel
@@ -107,7 +108,11 @@ class MergePlan:
 
 
 def plan_merge(
-    folders: Sequence[Path], processes: int = 1, progress: bool = False, unknown_as_ignore: bool = False
+    folders: Sequence[Path],
+    processes: int = 1,
+    progress: bool = False,
+    unknown_as_ignore: bool = False,
+    prefixes: Mapping[Path, str] | None = None,
 ) -> MergePlan:
     """Plan the merge of several datasets; reads the image headers and the label files, writes nothing.
 
@@ -116,6 +121,7 @@ def plan_merge(
         processes: Number of processes that read files.
         progress: Whether to print the progress.
         unknown_as_ignore: Whether the background of partially labeled training cases becomes nnU-Net's ignore label.
+        prefixes: What is put before the case identifiers of a dataset, by its folder.
 
     Returns:
         The plan of the merged dataset.
@@ -127,7 +133,11 @@ def plan_merge(
         raise DatasetError(f"Got {format_names([f.name for f in folders])}; expected at least two different datasets.")
     sources = tuple(InputDataset(RawDataset(folder)) for folder in folders)
     _refuse([problem for source in sources for problem in find_metadata_problems(source)])
-    _refuse([*(p for s in sources for p in find_case_problems(s)), *find_conflicts(sources)])
+    problems = [problem for source in sources for problem in find_case_problems(source)]
+    if prefixes:
+        _refuse(problems)  # before they are looked for under other names
+        sources = _with_prefixes(sources, prefixes)
+    _refuse([*problems, *find_conflicts(sources)])
     geometry, problems = _image_headers(sources, processes, progress)
     _refuse(problems)
     classes = common_order(name for source in sources for name in source.dataset.classes)
@@ -150,6 +160,25 @@ def _refuse(problems: Sequence[str]) -> None:
     """Raise DatasetError with one line per problem, if there is any."""
     if problems:
         raise DatasetError("These datasets cannot be merged; nothing was written.\n- " + "\n- ".join(problems))
+
+
+def _with_prefixes(sources: Sequence[InputDataset], prefixes: Mapping[Path, str]) -> tuple[InputDataset, ...]:
+    """Give the cases of datasets a prefix. Raises DatasetError for one that cannot be part of a name."""
+    others = set(prefixes) - {source.dataset.folder for source in sources}
+    if others:
+        raise DatasetError(
+            f"--prefix is given for {format_names([folder.name for folder in others])}, which is not merged; expected "
+            f"one of {format_names([source.name for source in sources])}."
+        )
+    for prefix in prefixes.values():
+        try:
+            require_identifier(prefix + "1")
+        except ConversionError:
+            raise DatasetError(
+                f"The prefix is {printable(prefix)!r}; expected letters, digits, '_' and '-', the first a letter or "
+                "digit, such as B_."
+            ) from None
+    return tuple(replace(source, prefix=prefixes.get(source.dataset.folder, "")) for source in sources)
 
 
 def _image_headers(
@@ -201,7 +230,7 @@ def _look_into_labels(plan: MergePlan, processes: int, progress: bool) -> tuple[
     tasks = [
         (source, case, path) for source in plan.sources for p in SUBSETS for case, path in source.labels[p].items()
     ]
-    files = [source.label_file(case, path, source.dataset.manifest) for source, case, path in tasks]
+    files = [source.label_file(case, path, plan.manifest) for source, case, path in tasks]
     infos = inspect_label_files(files, processes, "reading the labels" if progress else None)
     changing, problems = [], []
     for (source, case, _), info in zip(tasks, infos, strict=True):
@@ -217,16 +246,32 @@ def _remarks(sources: Sequence[InputDataset]) -> list[str]:
     lines = []
     for source in sources:
         manifest = source.dataset.manifest
-        no_image = set(manifest.cases) - set(source.cases)
+        no_image = set(manifest.cases) - {case.removeprefix(source.prefix) for case in source.cases}
         if no_image:
             lines.append(
                 f"{source.name}: {len(no_image)} case(s) in the manifest have no image; "
                 f"left out: {format_names(no_image)}"
             )
+        if source.prefix:
+            lines += _same_names(source, sources)
     entries = Manifest({case: source.entries[case] for source in sources for case in source.images["Tr"]})
     classes = common_order(name for source in sources for name in source.dataset.classes)
     missing = entries.classes_without_annotation(entries.cases, classes)
     return [*lines, *(f"no training case is annotated for {name}; it cannot be learned" for name in missing)]
+
+
+def _same_names(source: InputDataset, sources: Sequence[InputDataset]) -> list[str]:
+    """Say which patients a dataset with a prefix shares with the others, where only case names tell the patient."""
+    own = {case.removeprefix(source.prefix) for case in source.cases}
+    own = {name for name in own if source.dataset.manifest.labels_of(name).patient is None}
+    shared = own & {case.removeprefix(s.prefix) for s in sources if s is not source for case in s.cases}
+    if not shared:
+        return []
+    return [
+        f"{source.name}: {len(shared)} case(s) without a 'patient' entry have the name of a case of another dataset, "
+        f"and count as the same patient, so that no split separates them: {format_names(shared)}. If they are other "
+        "people, add 'patient' entries to both manifests"
+    ]
 
 
 def _first(problems: Sequence[str]) -> list[str]:
@@ -261,7 +306,7 @@ class CompleteLabels:
         for source in plan.sources:
             for case, path in self.paths[source.name].items():
                 new_values = plan.same_classes(source) if case in self.changing else None
-                yield FileToWrite(path, staging / f"labels{FULL_SUBSET}" / path.name, new_values)
+                yield FileToWrite(path, staging / f"labels{FULL_SUBSET}" / (source.prefix + path.name), new_values)
 
 
 def plan_complete_labels(plan: MergePlan, processes: int = 1, progress: bool = False) -> CompleteLabels | None:
@@ -278,7 +323,7 @@ def plan_complete_labels(plan: MergePlan, processes: int = 1, progress: bool = F
     Raises:
         DatasetError: Complete labels of a scenario are missing or do not fit their manifest.
     """
-    full = {source.name: source.dataset.label_files(FULL_SUBSET) for source in plan.sources}
+    full = {source.name: source.label_files(FULL_SUBSET) for source in plan.sources}
     if not any(full.values()):
         return None
     paths, cases = {}, dict(plan.manifest.cases)
@@ -301,7 +346,7 @@ def _full_entries(source: InputDataset, full: Mapping[str, Path]) -> dict[str, C
             "without what it hid."
         )
     manifest = Manifest.read(source.dataset.folder / FULL_MANIFEST_NAME)
-    return {case: manifest.labels_of(case) for case in source.images["Tr"]}
+    return {case: source.labels_of(case, manifest) for case in source.images["Tr"]}
 
 
 def _changing(plan: MergePlan, complete: CompleteLabels, processes: int, progress: bool) -> Iterator[str]:
@@ -339,6 +384,7 @@ def merge(
     *,
     unknown_as_ignore: bool = False,
     balance: bool = False,
+    prefixes: Mapping[Path, str] | None = None,
     overwrite: bool = False,
     processes: int = 1,
     progress: bool = False,
@@ -356,6 +402,7 @@ def merge(
             label.
         balance: Whether to write domain weights, by which training samples each domain with a probability
             proportional to the square root of its number of training cases.
+        prefixes: What is put before the case identifiers of a dataset, by its folder, such as "B_".
         overwrite: Whether to replace an existing dataset of this name.
         processes: Number of processes that read and write files.
         progress: Whether to print the progress.
@@ -369,7 +416,7 @@ def merge(
     if nnunet_folder("nnUNet_raw") / name in folders:
         raise DatasetError(f"{name} is one of the datasets to be merged. Choose another id for the result with -d.")
     refuse_existing(name, overwrite)
-    plan = plan_merge(folders, processes, progress, unknown_as_ignore)
+    plan = plan_merge(folders, processes, progress, unknown_as_ignore, prefixes)
     complete = plan_complete_labels(plan, processes, progress)
     weights, weight_warnings = _domain_weights(plan, balance)
     with staged_dataset(name, _options_record(plan, balance), overwrite) as staging:
@@ -402,10 +449,11 @@ def _files_to_write(plan: MergePlan, staging: Path) -> Iterator[FileToWrite]:
     for source in plan.sources:
         for subset in SUBSETS:
             for paths in source.images[subset].values():
-                yield from (FileToWrite(path, staging / f"images{subset}" / path.name) for path in paths)
+                for path in paths:
+                    yield FileToWrite(path, staging / f"images{subset}" / (source.prefix + path.name))
             for case, path in source.labels[subset].items():
                 new_values = plan.new_values(source, case) if case in plan.changing else None
-                yield FileToWrite(path, staging / f"labels{subset}" / path.name, new_values)
+                yield FileToWrite(path, staging / f"labels{subset}" / (source.prefix + path.name), new_values)
 
 
 def _domain_weights(plan: MergePlan, balance: bool) -> tuple[dict[str, float] | None, list[str]]:
@@ -429,6 +477,7 @@ def _options_record(plan: MergePlan, balance: bool) -> dict[str, Any]:
         "sources": [source.file_hashes(f"labels{FULL_SUBSET}", FULL_MANIFEST_NAME) for source in plan.sources],
         "unknown_as_ignore": plan.unknown_as_ignore,
         "balance": balance,
+        "prefixes": [source.prefix for source in plan.sources],
     }
 
 

@@ -35,9 +35,11 @@ class InputDataset:
 
     Attributes:
         dataset: The raw dataset.
+        prefix: What is put before each case identifier and file name, where another dataset has the same.
     """
 
     dataset: RawDataset
+    prefix: str = ""
 
     @property
     def name(self) -> str:
@@ -59,12 +61,26 @@ class InputDataset:
                 f"{self.name} keeps the spacing in json files beside the {self.dataset.file_ending} images; it would "
                 "be lost. Convert the images to .nii.gz first."
             )
-        return {subset: self.dataset.image_files(subset) for subset in SUBSETS}
+        return {
+            subset: {self.prefix + case: paths for case, paths in self.dataset.image_files(subset).items()}
+            for subset in SUBSETS
+        }
 
     @cached_property
     def labels(self) -> dict[str, dict[str, Path]]:
         """Return the label file by subset ("Tr", "Ts") and case; empty where there are none."""
-        return {subset: self.dataset.label_files(subset) for subset in SUBSETS}
+        return {subset: self.label_files(subset) for subset in SUBSETS}
+
+    def label_files(self, subset: str) -> dict[str, Path]:
+        """List the label files of a subset.
+
+        Args:
+            subset: "Tr", "Ts" or "Tr_full".
+
+        Returns:
+            Label file by case, empty where there are none.
+        """
+        return {self.prefix + case: path for case, path in self.dataset.label_files(subset).items()}
 
     @property
     def cases(self) -> list[str]:
@@ -95,8 +111,33 @@ class InputDataset:
             ManifestError: The manifest cannot be read, or a case has no entry in it.
         """
         domain = self.name.partition("_")[2] or self.name
-        entries = {case: self.dataset.manifest.labels_of(case) for case in self.cases}
+        entries = {case: self.labels_of(case, self.dataset.manifest) for case in self.cases}
         return {case: labels if labels.domain else replace(labels, domain=domain) for case, labels in entries.items()}
+
+    def find(self, case: str) -> CaseLabels | None:
+        """Look up a case as `labels_of` does, in the manifest of the dataset; None where it has no entry."""
+        has_entry = self.dataset.manifest.find(case.removeprefix(self.prefix)) is not None
+        return self.labels_of(case, self.dataset.manifest) if has_entry else None
+
+    def labels_of(self, case: str, manifest: Manifest) -> CaseLabels:
+        """Look up a case in a manifest of the dataset, by the name that it has there.
+
+        A case that gets a prefix stays the patient that it is by its old name: so it is not separated from a case of
+        that name in another dataset, which may show the same person.
+
+        Args:
+            case: Case identifier.
+            manifest: A manifest of the dataset.
+
+        Returns:
+            The entry.
+
+        Raises:
+            ManifestError: The case has no entry.
+        """
+        name = case.removeprefix(self.prefix)
+        labels = manifest.labels_of(name)
+        return replace(labels, patient=labels.patient or name) if self.prefix else labels
 
     def label_file(self, case: str, path: Path, manifest: Manifest) -> LabelFile:
         """Name a label file of a case and what it must fit.
@@ -232,7 +273,7 @@ def find_conflicts(sources: Sequence[InputDataset]) -> list[str]:
 
 def _shared_patients(sources: Sequence[InputDataset]) -> list[str]:
     """Find datasets of the same patients under different names, as the manifests say."""
-    entries = {case: source.dataset.manifest.find(case) for source in sources for case in source.cases}
+    entries = {case: source.find(case) for source in sources for case in source.cases}
     return find_shared_patients({case: labels for case, labels in entries.items() if labels is not None})
 
 
@@ -259,8 +300,8 @@ def _shared_case_names(sources: Sequence[InputDataset]) -> list[str]:
         if len(names) > 1:
             shared.setdefault(" and ".join(names), []).append(case)
     return [
-        f"{len(cases)} case(s) with the same identifier in {names}: {format_names(cases)}. Convert one "
-        "dataset with other identifiers, or leave it out"
+        f"{len(cases)} case(s) with the same identifier in {names}: {format_names(cases)}. Give those of one dataset a "
+        f"prefix: --prefix {names.rpartition(' and ')[2].partition('_')[0].removeprefix('Dataset')}:B_; or leave it out"
         for names, cases in shared.items()
     ]
 
@@ -275,7 +316,7 @@ def _patients_on_both_sides(sources: Sequence[InputDataset]) -> list[str]:
         for source in sources
         for subset in SUBSETS
         for case in source.images[subset]
-        if (labels := source.dataset.manifest.find(case)) is not None
+        if (labels := source.find(case)) is not None
     ]
     patient_of = patient_by_case((case, labels) for _, _, case, labels in entries)
     sides: dict[str, dict[str, set[str]]] = {}

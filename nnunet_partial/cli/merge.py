@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from nnunet_partial.cli._options import add_writing_options
 from nnunet_partial.dataset.raw import dataset_name, find_dataset
+from nnunet_partial.errors import DatasetError
 
 
 def add_parser(subparsers: Any) -> None:
@@ -32,6 +34,13 @@ def add_parser(subparsers: Any) -> None:
         help="sample small datasets more often: each domain with a probability proportional to the square root of its "
         "number of training cases (default: every case equally often)",
     )
+    parser.add_argument(
+        "--prefix",
+        nargs="+",
+        default=[],
+        metavar="DATASET:PREFIX",
+        help="put this before the case names of a dataset, where two datasets have the same, as in --prefix 502:B_",
+    )
     add_writing_options(parser)
     parser.set_defaults(run=run)
 
@@ -45,6 +54,7 @@ def run(args: argparse.Namespace) -> int:
         dataset_name(args.dataset_id, args.name),
         unknown_as_ignore=args.unknown_as == "ignore",
         balance=args.balance,
+        prefixes=_prefixes(args.prefix),
         overwrite=args.overwrite,
         processes=args.processes,
         progress=True,
@@ -57,3 +67,14 @@ def run(args: argparse.Namespace) -> int:
     for warning in merged.warnings:
         print(f"Warning: {warning}")
     return 0
+
+
+def _prefixes(given: list[str]) -> dict[Path, str]:
+    """Parse DATASET:PREFIX; the prefix by the folder of the dataset."""
+    prefixes: dict[Path, str] = {}
+    for text in given:
+        dataset, colon, prefix = text.partition(":")
+        if not (dataset and colon and prefix):
+            raise DatasetError(f"--prefix {text}: expected a dataset and its prefix, such as 502:B_.")
+        prefixes[find_dataset(dataset)] = prefix
+    return prefixes

@@ -6,6 +6,7 @@ A merge of a scenario: what was hidden comes along, with the numbers of the merg
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -386,6 +387,69 @@ def test_the_same_case_twice(raw: Path) -> None:
     write_dataset(raw, "Dataset503_X", {"LV": 1}, [Drawn("camus_p3_2CH", [1], {"annotated": ["LV"]})])
     message = refused(raw, "Dataset501_CAMUS", "Dataset503_X")
     assert message == says("1 case(s)", "same identifier", "Dataset501_CAMUS and Dataset503_X: camus_p3_2CH")
+    assert "--prefix 503:B_" in message
+
+
+def same_names(raw: Path) -> None:
+    """Two datasets whose cases are p1, p2 and p3; in the second, two of them without a patient entry."""
+    known = {"annotated": ["LV"]}
+    cases = [Drawn("p1", [1], known), Drawn("p2", [1, 1], known), Drawn("p3", [1], {**known, "patient": "A3"})]
+    write_dataset(raw, "Dataset504_A", {"LV": 1}, cases)
+    known = {"annotated": ["MYO"]}
+    cases = [Drawn("p1", [1, 1, 1], known), Drawn("p2", [0, 1], known), Drawn("p3", [1], {**known, "patient": "B3"})]
+    write_dataset(raw, "Dataset505_B", {"MYO": 1}, cases, channels=("ultrasound",))
+
+
+def test_a_prefix_keeps_cases_of_the_same_name_apart(raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    same_names(raw)
+    assert main(["merge", "-i", "504", "505", "-d", "510", "--name", "Echo", "--prefix", "505:B_", "-np", "1"]) == 0
+    out = RawDataset(raw / "Dataset510_Echo")
+    assert sorted(out.image_files()) == ["B_p1", "B_p2", "B_p3", "p1", "p2", "p3"]
+    assert {case: read_values(path)[:3] for case, path in out.label_files().items()} == {
+        "p1": [1, 0, 0], "p2": [1, 1, 0], "p3": [1, 0, 0],
+        "B_p1": [2, 2, 2], "B_p2": [0, 2, 0], "B_p3": [2, 0, 0],
+    }  # fmt: skip
+    source, image = raw / "Dataset505_B" / "imagesTr" / "p2_0000.nii.gz", out.image_files()["B_p2"][0]
+    assert image.read_bytes() == source.read_bytes()
+    manifest = out.manifest
+    assert manifest.labels_of("B_p1").annotated == ("MYO",)
+    assert manifest.labels_of("p1").annotated == ("LV",)
+    # only the name tells the patient, and it may be the same person: never in training and validation at once
+    patients = {case: manifest.patient_of(case) for case in manifest.cases}
+    assert patients == {"p1": "p1", "B_p1": "p1", "p2": "p2", "B_p2": "p2", "p3": "A3", "B_p3": "B3"}
+    assert "2 case(s) without a 'patient' entry" in capsys.readouterr().out
+    assert not check(raw / "Dataset510_Echo").findings
+
+
+def test_a_prefix_brings_the_hidden_labels_along(raw: Path) -> None:
+    same_names(raw)
+    camus(raw)
+    scenario(raw / "Dataset501_CAMUS", "Dataset506_Hidden", ScenarioOptions(missing=("LA",), fraction=0.5))
+    folders = [raw / "Dataset506_Hidden", raw / "Dataset501_CAMUS"]
+    out = merge(folders, "Dataset510_Echo", prefixes={folders[0]: "H_"}).folder
+    full = RawDataset(out).label_files("Tr_full")
+    assert read_values(full["H_camus_p1_2CH"])[:3] == [1, 2, 3]
+    assert Manifest.read(out / "partial_labels_full.json").labels_of("H_camus_p1_2CH").annotated == ("LV", "MYO", "LA")
+    hidden = [RawDataset(out).manifest.labels_of(f"H_camus_{p}_2CH").annotated for p in ("p1", "p2")]
+    assert sorted(hidden) == [("LV", "MYO"), ("LV", "MYO", "LA")]
+
+
+@pytest.mark.parametrize(
+    ("prefix", "said"),
+    [
+        (["505:"], "--prefix 505:"),
+        (["B_"], "--prefix B_"),
+        (["505:../"], r"'\.\./'"),
+        (["501:B_"], "Dataset501_CAMUS, which is not merged"),
+        (["504:B_", "505:B_"], "same identifier in Dataset504_A and Dataset505_B: B_p1"),
+    ],
+)
+def test_a_wrong_prefix(raw: Path, prefix: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    same_names(raw)
+    camus(raw)
+    assert main(["merge", "-i", "504", "505", "-d", "510", "--prefix", *prefix]) == 1
+    assert re.search(said, capsys.readouterr().err)
+    assert not list(raw.glob("*510*"))
 
 
 @pytest.mark.parametrize(("patient", "part"), [("camus_p3", "Tr"), ("camus_p1", "Ts")])
