@@ -28,6 +28,9 @@ from nnunet_partial.utils.text import format_names, format_values, printable
 #: to about one scale; docs/how-to/convert-datasets.md says why, and how to check it on a copy of the data.
 DEPTH_MM = 150.0
 
+#: Name of the only channel of a public dataset; nnU-Net normalizes it by z-score, image by image.
+ULTRASOUND = "ultrasound"
+
 _IDENTIFIER = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,118}[A-Za-z0-9])?")
 _ARCHIVE_ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".7z")
 
@@ -187,6 +190,11 @@ class DataSet(ABC):
     def converted_classes(self) -> tuple[str, ...]:
         """Return the classes of the nnU-Net dataset, the names of the mask values 1, 2, ...; `classes` by default."""
         return self.classes
+
+    @property
+    def channel_name(self) -> str:
+        """Return the name of the only channel, by which nnU-Net chooses how to normalize."""
+        return ULTRASOUND
 
     @abstractmethod
     def scan(self) -> SourceScan:

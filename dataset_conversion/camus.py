@@ -8,6 +8,7 @@ References:
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -166,6 +167,8 @@ class Camus(DataSet):
         if info is None:
             yield Note(source.name, f"{source.cfg.name} is missing: frame numbers, quality and EF are not known")
             info = ViewInfo()
+        elif info.missing:
+            yield Note(source.name, f"{source.cfg.name} does not say {format_names(info.missing)}, or not as a number")
         if not self._has_min_quality(info):
             yield Note(_QUALITY_NOTE, f"{source.name} ({info.quality})")
             return
@@ -282,6 +285,11 @@ class ViewInfo:
     ef: float | None = None
     frames: int | None = None
 
+    @property
+    def missing(self) -> list[str]:
+        """List what the file does not say, or not as a number, of ED, ES and EF; empty where it says all."""
+        return [name for name, value in (("ED", self.ed), ("ES", self.es), ("EF", self.ef)) if value is None]
+
     def frame(self, phase: str) -> int | None:
         """Return the number of the ED or ES frame, from 0.
 
@@ -296,7 +304,9 @@ class ViewInfo:
 
 
 def read_cfg(path: Path) -> ViewInfo | None:
-    """Read the text file of a view: `Key: value` lines with any line ending; EF or, in the old layout, LVef.
+    """Read the text file of a view: `Key: value` or `Key = value` lines with any line ending.
+
+    The ejection fraction is EF or, in the old layout, LVef.
 
     Args:
         path: The file.
@@ -308,8 +318,8 @@ def read_cfg(path: Path) -> ViewInfo | None:
         text = path.read_text(encoding="utf-8-sig", errors="replace")
     except OSError:
         return None
-    pairs = (line.partition(":") for line in text.splitlines())
-    values = {key.strip().casefold(): value.strip() for key, colon, value in pairs if colon}
+    pairs = [re.split("[:=]", line, maxsplit=1) for line in text.splitlines()]
+    values = {pair[0].strip().casefold(): pair[1].strip() for pair in pairs if len(pair) == 2}
     return ViewInfo(
         ed=parse_int(values.get("ed", "")),
         es=parse_int(values.get("es", "")),

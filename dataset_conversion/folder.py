@@ -19,6 +19,7 @@ from nnunet_partial.utils.text import format_names, printable
 
 from .base import (
     DEPTH_MM,
+    ULTRASOUND,
     ConvertedCase,
     DataSet,
     Note,
@@ -34,7 +35,14 @@ from .base import (
 )
 from .readers.images import IMAGE_ENDINGS, compare_geometry, read_own_image, relabel_mask
 
-REQUIRED_COLUMNS = ("case", "image", "mask", "annotated", "absent", "domain", "patient")
+#: Columns that the table must have, and what to write into them.
+REQUIRED_COLUMNS = {
+    "case": "the name of the case",
+    "image": "its file below images/",
+    "mask": "its file below masks/",
+    "annotated": "the classes that were annotated in it, such as LV LA",
+}
+OPTIONAL_COLUMNS = ("absent", "domain", "patient", "split")
 
 #: Copied to the manifest where the table has them.
 INFO_COLUMNS = ("view", "phase")
@@ -52,6 +60,7 @@ class OwnFolder(DataSet):
     Attributes:
         class_values: Meaning of the mask values, each "LV" (by position, from 1) or "LV=255".
         volumes: Whether the files are volumes instead of 2-D images.
+        channel: Name of the channel, by which nnU-Net chooses how to normalize.
         depth_mm: Nominal depth in mm, from the top to the bottom row, of a PNG, which has no spacing; every such case
             says so.
     """
@@ -59,12 +68,13 @@ class OwnFolder(DataSet):
     class_values: tuple[str, ...] = COMMON_CLASSES
     volumes: bool = False
     depth_mm: float = DEPTH_MM
+    channel: str = ULTRASOUND
 
     name: ClassVar[str] = "folder"
     title: ClassVar[str] = "your own images and masks, with a table"
     description: ClassVar[str] = (
         f"Your own data. Give a folder with {IMAGE_FOLDER}/, {MASK_FOLDER}/ and one table (CSV) with a row per case "
-        "and the columns case, image, mask, annotated, absent, domain, patient and, where you have one, split. Files "
+        "and the columns case, image, mask, annotated; where you have them also patient, absent, domain, split. Files "
         "are NIfTI, MetaImage (MHA, MHD) or PNG."
     )
     default_name: ClassVar[str] = "Own"
@@ -76,10 +86,12 @@ class OwnFolder(DataSet):
         """Check the options."""
         self.meaning()
         require_depth(self.depth_mm)
+        if not self.channel.strip() or self.channel != printable(self.channel):
+            raise ConversionError(f"The channel is {printable(self.channel)!r}; expected a name, such as CT or MRI.")
 
     @classmethod
     def add_options(cls, parser: argparse.ArgumentParser) -> None:
-        """Add --classes, --volumes and --depth-mm; see `DataSet.add_options`."""
+        """Add --classes, --volumes, --channel and --depth-mm; see `DataSet.add_options`."""
         parser.add_argument(
             "--classes",
             dest="class_values",
@@ -91,6 +103,13 @@ class OwnFolder(DataSet):
         )
         parser.add_argument(
             "--volumes", action="store_true", help="the files are volumes (slices, rows, cols), not 2-D images"
+        )
+        parser.add_argument(
+            "--channel",
+            default=ULTRASOUND,
+            metavar="NAME",
+            help="what the images are; nnU-Net normalizes CT by the intensities of the whole dataset, noNorm not at "
+            "all, rescale_to_0_1 by minimum and maximum, any other name image by image (default: %(default)s)",
         )
         add_depth_option(parser, "PNG files have no spacing")
 
@@ -123,6 +142,11 @@ class OwnFolder(DataSet):
         """Return the classes of `class_values` in the common order."""
         return common_order(self.meaning().values())
 
+    @property
+    def channel_name(self) -> str:
+        """Return `channel`."""
+        return self.channel
+
     def table(self) -> Path:
         """Find the table.
 
@@ -149,6 +173,10 @@ class OwnFolder(DataSet):
         table = self.table()
         cases = read_cases(table, self.converted_classes)
         notes = []
+        patients = [case.labels.patient for case in cases if case.problem is None]
+        if patients and not any(patients):
+            text = "has no column patient: every case counts as another patient, and may be in training where one of "
+            notes.append(Note(table.name, text + "the same person is tested. Add it if a patient has several images"))
         for folder, named in (
             (IMAGE_FOLDER, {str(PurePosixPath(case.image)) for case in cases}),
             (MASK_FOLDER, {str(PurePosixPath(case.mask)) for case in cases}),
@@ -232,7 +260,9 @@ def read_cases(path: Path, classes: Sequence[str]) -> list[OwnCase]:
             splits.
     """
     cases: dict[str, OwnCase] = {}
-    for line, row in read_table(path, REQUIRED_COLUMNS, (*INFO_COLUMNS, "split")):
+    columns = "; ".join(f"{name}: {meaning}" for name, meaning in REQUIRED_COLUMNS.items())
+    advice = f"Add it. Needed are {columns}. {', '.join(OPTIONAL_COLUMNS)} may be left out."
+    for line, row in read_table(path, tuple(REQUIRED_COLUMNS), (*OPTIONAL_COLUMNS, *INFO_COLUMNS), advice):
         case = _case(line, row, path.name, classes)
         if case.name in cases:
             case = replace(case, problem=f"is listed more than once in {path.name}")
@@ -250,9 +280,9 @@ def _case(line: int, row: Row, table: str, classes: Sequence[str]) -> OwnCase:
         _require_cells(row)
         labels = CaseLabels(
             annotated=_annotated(row["annotated"], classes),
-            absent=_names(row["absent"], "absent", {*classes, *COMMON_CLASSES}),
-            domain=row["domain"],
-            patient=row["patient"],
+            absent=_names(row.get("absent", ""), "absent", {*classes, *COMMON_CLASSES}),
+            domain=row.get("domain", ""),
+            patient=row.get("patient"),
             info=_info(row),
         )
         return OwnCase(name, _relative_path(row["image"], "image"), _relative_path(row["mask"], "mask"), labels)
@@ -262,10 +292,10 @@ def _case(line: int, row: Row, table: str, classes: Sequence[str]) -> OwnCase:
 
 def _require_cells(row: Row) -> None:
     for column in ("case", "image", "mask", "patient"):
-        if not row[column]:
+        if row.get(column) == "":
             advice = ": which images must stay together? If every case is another patient, repeat the case name"
             raise ConversionError(f"{column} is empty{advice if column == 'patient' else ''}")
-    for column in ("domain", "patient", *(name for name in INFO_COLUMNS if name in row)):
+    for column in [name for name in ("domain", "patient", *INFO_COLUMNS) if name in row]:
         if row[column] != printable(row[column]):
             raise ConversionError(f"{column} is {printable(row[column])!r}; save the table as UTF-8")
 
@@ -326,8 +356,8 @@ def _shared_images(cases: Collection[OwnCase]) -> dict[str, str]:
             owners.setdefault(str(PurePosixPath(case.image)), []).append(case)
     problems = {}
     for image, sharing in owners.items():
-        if len({case.labels.patient for case in sharing}) > 1:
-            names = format_names([f"{case.name} of {case.labels.patient}" for case in sharing], 4)
+        if len({case.labels.patient or case.name for case in sharing}) > 1:
+            names = format_names([f"{case.name} of {case.labels.patient or 'no patient'}" for case in sharing], 4)
             problems.update(
                 {case.name: f"its image {image} belongs to different patients: {names}" for case in sharing}
             )

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from nnunet_partial.errors import ConversionError
 from nnunet_partial.labels import SAME_PEOPLE_AS, CaseLabels
+from nnunet_partial.utils.text import format_names
 
 from .base import (
     ConvertedCase,
@@ -142,6 +143,8 @@ class Ted(DataSet):
         if info is None:
             yield Note(source.name, f"{source.cfg.name} is missing: ED, ES, quality and EF are not known")
             info = ViewInfo()
+        elif info.missing:
+            yield Note(source.name, f"{source.cfg.name} does not say {format_names(info.missing)}, or not as a number")
         images, spacing_mm = _sequence(source, "sequence")
         masks, _ = _sequence(source, "sequence_gt")
         if images.shape != masks.shape:

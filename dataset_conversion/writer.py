@@ -35,8 +35,6 @@ from .staging import refuse_existing, staged_dataset, write_metadata
 FILE_ENDING = ".nii.gz"
 REPORT_NAME = "conversion_report.json"
 LOG_NAME = ".converted.jsonl"
-#: nnU-Net normalizes a channel of this name by z-score, image by image.
-CHANNELS = {"0": "ultrasound"}
 
 
 @dataclass(frozen=True)
@@ -371,7 +369,7 @@ def _write_metadata(dataset: DataSet, folder: Path, cases: dict[str, CaseLabels]
         folder,
         Manifest(cases),
         dataset.converted_classes,
-        channel_names=CHANNELS,
+        channel_names={"0": dataset.channel_name},
         file_ending=FILE_ENDING,
         description=dataset.title,
         reference=dataset.reference,

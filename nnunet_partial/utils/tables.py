@@ -13,7 +13,9 @@ from nnunet_partial.utils.text import format_names, printable
 Row = dict[str, str]
 
 
-def read_table(path: Path, required: Sequence[str], optional: Sequence[str] = ()) -> Iterator[tuple[int, Row]]:
+def read_table(
+    path: Path, required: Sequence[str], optional: Sequence[str] = (), advice: str = ""
+) -> Iterator[tuple[int, Row]]:
     """Read the rows of a table that are not empty.
 
     Columns are found by name, whatever their case and order. Separator (comma, semicolon, tab) and encoding (UTF-8,
@@ -23,6 +25,7 @@ def read_table(path: Path, required: Sequence[str], optional: Sequence[str] = ()
         path: The file.
         required: Columns that must be there.
         optional: Columns that may be there.
+        advice: What to do where a required column is missing; ends the message.
 
     Yields:
         Line number and row. A row maps column names, spelled as in `required` and `optional`, to stripped text; a
@@ -37,7 +40,7 @@ def read_table(path: Path, required: Sequence[str], optional: Sequence[str] = ()
             first = file.readline()
             file.seek(0)
             reader = csv.reader(file, delimiter=max(",;\t", key=first.count))
-            names = _columns(path, next(reader, []), required, optional)
+            names = _columns(path, next(reader, []), required, optional, advice)
             for cells in reader:
                 if any(cells):
                     filled = _filled(path, reader.line_num, cells, len(names))
@@ -54,7 +57,9 @@ def _encoding(path: Path) -> str:
     return "utf-16" if start in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
 
 
-def _columns(path: Path, header: Sequence[str], required: Sequence[str], optional: Sequence[str]) -> list[str]:
+def _columns(
+    path: Path, header: Sequence[str], required: Sequence[str], optional: Sequence[str], advice: str
+) -> list[str]:
     """Return the names of the columns, spelled as asked for, up to the last one with a name."""
     spelling = {name.casefold(): name for name in (*required, *optional)}
     names = [spelling.get(name.strip().casefold(), name.strip()) for name in header]
@@ -65,6 +70,7 @@ def _columns(path: Path, header: Sequence[str], required: Sequence[str], optiona
         raise ConversionError(
             f"{printable(str(path))} has no column {format_names(missing)}; "
             f"its columns are: {printable(format_names(names)) if any(names) else 'none, the file is empty'}."
+            + (f" {advice}" if advice else "")
         )
     repeated = {name for name in spelling.values() if names.count(name) > 1}
     if repeated:

@@ -35,6 +35,11 @@ def notes(report: Report) -> list[str]:
     return [f"{note.about}: {note.text}" for note in report.notes if note.about not in ("folds", "split")]
 
 
+def test_a_cfg_file_that_is_not_understood_is_noted(tmp_path: Path) -> None:
+    camus_view(tmp_path, "patient0001", cfg=CFG.replace("ED:", "ED -").replace("EF: ", "EF: about "))
+    assert notes(converted(tmp_path)[0]) == [says("patient0001 2CH", "Info_2CH.cfg does not say ED, EF")]
+
+
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """One patient, two-chamber view."""
@@ -122,7 +127,16 @@ def test_a_sequence_that_runs_backwards_is_read_by_its_frame_numbers(tmp_path: P
     assert notes(report) == [says("patient0001 2CH", "Info_2CH.cfg", "ED: 3", "ES: 1")]
 
 
-@pytest.mark.parametrize("cfg", [CFG.replace("\n", "\r\n"), "\ufeff" + CFG, CFG.replace("EF", "LVef")])
+STYLES = [
+    CFG.replace("\n", "\r\n"),
+    "\ufeff" + CFG,
+    CFG.replace("EF", "LVef"),
+    CFG.replace(": ", " = "),
+    CFG.replace(": ", "=").replace("E", "e"),
+]
+
+
+@pytest.mark.parametrize("cfg", STYLES)
 def test_cfg_dialects(tmp_path: Path, cfg: str) -> None:
     camus_view(tmp_path, "patient0001", cfg=cfg)
     _, made = converted(tmp_path)

@@ -15,7 +15,7 @@ from helpers.facts import says
 from helpers.source_datasets import read_nifti
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from nnunet_partial.dataset_conversion.folder import REQUIRED_COLUMNS, OwnFolder, read_cases
+from nnunet_partial.dataset_conversion.folder import OwnFolder, read_cases
 from nnunet_partial.dataset_conversion.writer import Report, convert
 from numpy.typing import NDArray
 
@@ -24,7 +24,7 @@ from nnunet_partial.dataset.check import check
 from nnunet_partial.dataset.raw import RawDataset
 from nnunet_partial.errors import ConversionError, PartialLabelError
 
-HEAD = ",".join(REQUIRED_COLUMNS)
+HEAD = "case,image,mask,annotated,absent,domain,patient"
 NAME = "Dataset520_Own"
 
 
@@ -373,11 +373,41 @@ def test_two_tables_and_an_empty_one_are_refused(tmp_path: Path) -> None:
         converted(root)
 
 
-@pytest.mark.parametrize("column", REQUIRED_COLUMNS)
+def test_the_other_columns_can_be_left_out(tmp_path: Path) -> None:
+    rows = [",".join(row(number).split(",")[:4]) for number in (1, 2)]
+    root = folder(tmp_path / "in", *rows)
+    (root / "cases.csv").write_text("\n".join(["case,image,mask,annotated", *rows]))
+    report, made = converted(root)
+    labels = made.manifest.labels_of("case1")
+    assert (labels.annotated, labels.absent, labels.patient, labels.domain) == (("LV", "LA"), (), None, "")
+    assert notes(report) == [says("cases.csv", "no column patient", "every case counts as another")]
+
+
+def test_without_patients_an_image_belongs_to_one_case(tmp_path: Path) -> None:
+    """Else one case would be trained on and the other one tested, with the same image."""
+    root = folder(tmp_path / "in", row(1), row(2))
+    rows = ["case1,p1.nii.gz,p1.nii.gz,LV LA", "case2,p1.nii.gz,p2.nii.gz,LV LA", "case3,p2.nii.gz,p2.nii.gz,LV LA"]
+    (root / "cases.csv").write_text("\n".join(["case,image,mask,annotated", *rows]))
+    assert skips(converted(root)[0]).keys() == {"case1", "case2"}
+
+
+def test_the_channel_can_be_named(tmp_path: Path) -> None:
+    """By "CT" nnU-Net normalizes with the intensities of the whole dataset, which may be below 0."""
+    root = folder(tmp_path / "in", row(1))
+    save(root / "images" / "p1.nii.gz", picture().astype(np.int16) - 1000)
+    assert main(["convert", "folder", "-i", str(root), "-d", "520", "--classes", "LV", "LA", "--channel", "CT"]) == 0
+    made = RawDataset(tmp_path / "raw" / NAME)
+    assert made.dataset_json["channel_names"] == {"0": "CT"}
+    assert read_nifti(made.image_files()["case1"][0])[0].min() == -1000
+    with pytest.raises(ConversionError, match="channel is ' '"):
+        OwnFolder(root, ("LV", "LA"), channel=" ")
+
+
+@pytest.mark.parametrize("column", ["case", "image", "mask", "annotated"])
 def test_a_missing_column_is_named(tmp_path: Path, column: str) -> None:
     root = folder(tmp_path / "in", row(1))
     (root / "cases.csv").write_text((root / "cases.csv").read_text().replace(column, "other", 1))
-    with pytest.raises(ConversionError, match=rf"cases\.csv has no column {column};"):
+    with pytest.raises(ConversionError, match=rf"cases\.csv has no column {column};.* Add it.* {column}: "):
         converted(root)
 
 

@@ -13,7 +13,7 @@ from helpers.raw_datasets import Drawn, snapshot, write_dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nnunet_partial.dataset_conversion.base import require_identifier
-from nnunet_partial.dataset_conversion.folder import REQUIRED_COLUMNS, OwnFolder
+from nnunet_partial.dataset_conversion.folder import OwnFolder
 from nnunet_partial.dataset_conversion.writer import convert
 
 from nnunet_partial.cli import main
@@ -92,7 +92,9 @@ def test_a_table_full_of_them_writes_inside_the_data_set_alone(raw: Path, tmp_pa
         cell = '"' + name + '"'
         rows += [f"{cell},sound.png,sound.png,LV,,x,p", f"i{number},{cell},sound.png,LV,,x,p"]
         rows += [f"m{number},sound.png,{cell},LV,,x,p", f"p{number},p{number}.png,p{number}.png,LV,,x,{cell}"]
-    (source / "cases.csv").write_bytes("\n".join([",".join(REQUIRED_COLUMNS), *rows, ""]).encode())
+    (source / "cases.csv").write_bytes(
+        "\n".join(["case,image,mask,annotated,absent,domain,patient", *rows, ""]).encode()
+    )
     before = around(tmp_path, "raw", "preprocessed")
 
     report = convert(OwnFolder(source, ("LV",)), "Dataset501_Own")
