@@ -38,6 +38,7 @@ from nnunet_partial.training.nnunet_patches import (
     PartialLabelLoss,
     patch_domain_sampling,
     patch_ema_logging,
+    patch_traceback,
     patch_validation_metrics,
 )
 from nnunet_partial.training.run_record import (
@@ -98,6 +99,7 @@ class PartialLabelMixin(_Trainer):
         dataset_json: dict[str, Any],
         device: torch.device = torch.device("cuda"),  # noqa: B008
     ) -> None:
+        patch_traceback()
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.run_settings = RunSettings.from_environment()
         #: file of the checkpoint that the weights are those of: the final one at the end of a training
@@ -161,12 +163,29 @@ class PartialLabelMixin(_Trainer):
 
     @contextlib.contextmanager
     def _main_process_first(self) -> Iterator[None]:
-        """In DDP, let the first process make missing files; the others come after it and find them."""
-        if self.is_ddp and self._global_rank() != 0:
-            torch.distributed.barrier()
-        yield
-        if self.is_ddp and self._global_rank() == 0:
-            torch.distributed.barrier()
+        """In DDP, let the first process make missing files; the others come after it and find them, or its error.
+
+        All processes then stop with that error, and none with one about a connection, which could be shown instead.
+
+        Raises:
+            PartialLabelError: The first process raised it.
+        """
+        if not self.is_ddp:
+            yield
+            return
+        errors: list[PartialLabelError | None] = [None]
+        if self._global_rank() != 0:
+            torch.distributed.broadcast_object_list(errors)
+            if errors[0] is not None:
+                raise errors[0]
+            yield
+            return
+        try:
+            yield
+        except PartialLabelError as error:
+            torch.distributed.broadcast_object_list([error])
+            raise
+        torch.distributed.broadcast_object_list(errors)
 
     def _load_annotations(self) -> None:
         """Read the dataset once, check it, and log how many cases of the fold are annotated for each class."""
@@ -284,8 +303,9 @@ class PartialLabelMixin(_Trainer):
             PartialLabelError: The record of an earlier run is broken.
         """
         super().on_train_start()
-        if self._global_rank() == 0:
-            self._record_run()
+        with self._main_process_first():
+            if self._global_rank() == 0:
+                self._record_run()
 
     def _record_run(self) -> None:
         """Write the record to a file of its own: a checkpoint is no larger than nnU-Net's."""

@@ -1,4 +1,4 @@
-"""Reach into nnU-Net where it offers no hook: three patches, and a side channel to the loss.
+"""Reach into nnU-Net where it offers no hook: four patches, and a side channel to the loss.
 
 Everything else overrides a method of the trainer (see `mixin.py`). What stands here depends on the inner workings of
 nnU-Net (2.8), so each says why it is needed and what nnU-Net would have to offer for it to go.
@@ -9,8 +9,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
+import os
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from nnunetv2.evaluation.evaluate_predictions import save_summary_json
@@ -19,11 +23,15 @@ from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as nnunet_trainer_modu
 from torch import Tensor, nn
 
 from nnunet_partial.dataset.domains import case_probabilities
+from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.labels import Manifest
 from nnunet_partial.training.loss_wrapper import confusion_counts
 
 #: What nnU-Net logs of the pseudo Dice.
 DICE_KEYS = ("dice_per_class_or_region", "mean_fg_dice", "ema_fg_dice")
+
+#: Environment variable that brings back the traceback of our errors, with any value.
+TRACEBACK_VARIABLE = "nnUNet_partial_traceback"
 
 
 class PartialLabelLoss(nn.Module):
@@ -187,3 +195,32 @@ def _moving_average(logger: Any, value: float, step: int) -> float:
 
 def _to_python(value: Any) -> Any:
     return [float(number) for number in value] if isinstance(value, list) else float(value)
+
+
+def patch_traceback() -> None:
+    """End `nnUNetv2_train` in the message alone where an error of this package stops it; the error stays what it is.
+
+    Why: `nnUNetv2_train` lets every error run to the end of the process, so that the message, which says what to do,
+    stands below twenty lines of traceback. In processes that another program began nothing is changed, and under
+    `TRACEBACK_VARIABLE` the traceback is shown. With several GPUs PyTorch shows the traceback of a process; the message
+    is its end.
+
+    To go: nnU-Net's commands show a ValueError by its message.
+    """
+    began = Path(sys.argv[0] if sys.argv else "").name.startswith("nnUNetv2_train")
+    if not began or os.environ.get(TRACEBACK_VARIABLE) or isinstance(sys.excepthook, _MessageAlone):
+        return
+    sys.excepthook = _MessageAlone(sys.excepthook)
+
+
+class _MessageAlone:
+    """Show the errors of this package by their message, and all others as before."""
+
+    def __init__(self, previous: Callable[..., Any]) -> None:
+        self._previous = previous
+
+    def __call__(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if isinstance(error, PartialLabelError):
+            print(error, file=sys.stderr)
+        else:
+            self._previous(kind, error, trace)

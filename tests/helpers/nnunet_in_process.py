@@ -54,6 +54,7 @@ class InProcess(Project):
             for name, value in {**self.environment, **variables}.items():
                 patch.setenv(name, value)
             patch.setattr(sys, "argv", list(command))
+            patch.setattr(sys, "excepthook", sys.excepthook)  # the trainers replace it
             patch.setattr(SpawnContext, "Pool", lambda *_: ThreadPool(1))
             patch.setattr(torch, "set_num_threads", lambda _: None)  # nnU-Net would take all cores
             code = script.load()()

@@ -1,0 +1,98 @@
+"""A mistake that stops `nnUNetv2_train` is the end of what it prints, without a traceback where that is possible."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.toy_dataset import Project
+
+from nnunet_partial.errors import ManifestError
+from nnunet_partial.labels import MANIFEST_NAME
+from nnunet_partial.training.nnunet_patches import TRACEBACK_VARIABLE, patch_traceback
+
+DATASET = "Dataset701_Toy"
+TESTS = Path(__file__).resolve().parents[1]
+
+
+def hook_of(program: str, monkeypatch: pytest.MonkeyPatch) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """What a process that `program` began calls at its end, and what it would have called."""
+
+    def usual(*_: Any) -> None:
+        print("Traceback", file=sys.stderr)
+
+    monkeypatch.setattr(sys, "argv", [program, "701"])
+    monkeypatch.setattr(sys, "excepthook", usual)
+    patch_traceback()
+    patch_traceback()  # a second trainer in the same process
+    return sys.excepthook, usual
+
+
+@pytest.mark.parametrize("program", ["/venv/bin/nnUNetv2_train", "nnUNetv2_train.exe"])
+def test_only_our_errors_end_in_their_message(
+    program: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv(TRACEBACK_VARIABLE, raising=False)
+    hook, _ = hook_of(program, monkeypatch)
+    error = ManifestError("siteB_007 has no entry")
+    hook(ManifestError, error, None)
+    assert capsys.readouterr().err == "siteB_007 has no entry\n"
+    hook(ValueError, ValueError("siteB_007"), None)
+    assert capsys.readouterr().err == "Traceback\n"
+
+
+@pytest.mark.parametrize(("program", "value"), [("nnUNetv2_train", "1"), ("pytest", ""), ("mine.py", ""), ("", "")])
+def test_the_traceback_on_demand_and_in_all_other_processes(
+    program: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(TRACEBACK_VARIABLE, value)
+    hook, usual = hook_of(program, monkeypatch)
+    assert hook is usual
+
+
+@pytest.fixture
+def mistaken(project: Project) -> Project:
+    """A case without an entry."""
+    file = project.raw(DATASET) / MANIFEST_NAME
+    content = json.loads(file.read_text())
+    del content["cases"]["a_p0_1"]
+    file.write_text(json.dumps(content))
+    return project
+
+
+@pytest.mark.slow
+def test_a_mistake_ends_the_command_in_its_message(mistaken: Project) -> None:
+    call = ("nnUNetv2_train", "701", "2d", "0", "-tr", "nnUNetTrainerMarginal", "-device", "cpu")
+    done = Project.run(mistaken, *call)  # in a process of its own
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith(f"{MANIFEST_NAME}: 1 case(s) have no entry: a_p0_1.")
+    traced = Project.run(mistaken, *call, **{TRACEBACK_VARIABLE: "1"})
+    assert traced.returncode == 1
+    assert traced.stderr.splitlines()[-1].startswith("nnunet_partial.errors.ManifestError: ")
+    assert "Traceback" in traced.stderr
+
+
+@pytest.mark.slow
+def test_with_several_processes_the_message_is_the_last_line(mistaken: Project, tmp_path: Path) -> None:
+    path = os.pathsep.join([str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, **mistaken.environment, "PYTHONPATH": path, "GLOO_SOCKET_IFNAME": "lo"}
+    done = subprocess.run(
+        [sys.executable, str(TESTS / "helpers" / "ddp_start.py"), str(tmp_path)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    said = [(tmp_path / f"rank{rank}.txt").read_text() for rank in (0, 1)]
+    assert said[0] == said[1]  # whichever process PyTorch shows
+    assert said[0].startswith(f"ManifestError: {MANIFEST_NAME}: 1 case(s) have no entry: a_p0_1.")
+    assert done.stderr.rstrip().splitlines()[-1] == f"nnunet_partial.errors.{said[0]}"
