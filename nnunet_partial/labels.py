@@ -11,6 +11,8 @@ that two datasets share.
 from __future__ import annotations
 
 import fnmatch
+import hashlib
+import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -183,6 +185,11 @@ class Manifest:
     def __repr__(self) -> str:
         """Count the entries: nnU-Net writes this beside the model, where no patient may be listed."""
         return f"Manifest({len(self.cases)} cases, {len(self.groups)} groups)"
+
+    @property
+    def content_hash(self) -> str:
+        """Return a hash of the content, whatever the layout of the file; no name can be read from it."""
+        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
 
     def find(self, case: str) -> CaseLabels | None:
         """Look up the entry of a case.

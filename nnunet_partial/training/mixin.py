@@ -44,8 +44,10 @@ from nnunet_partial.training.nnunet_patches import (
 from nnunet_partial.training.run_record import (
     RunSettings,
     check_training_cases,
+    describe_other_manifest,
     record_run,
-    save_training_cases,
+    require_other_manifest_allowed,
+    save_trained_on,
 )
 from nnunet_partial.training.startup_checks import TrainingData
 from nnunet_partial.training.validation import (
@@ -89,6 +91,8 @@ class PartialLabelMixin(_Trainer):
     annotated_classes: AnnotatedClasses
     partial_loss: PartialLabelLoss
     size_monitor: SizeMonitor
+    #: Set by load_checkpoint(): that the checkpoint was trained under another manifest; empty where not.
+    other_manifest: str = ""
 
     # nnUNetTrainer.__init__ looks up its arguments by the names in this signature, hence no *args.
     def __init__(
@@ -300,8 +304,10 @@ class PartialLabelMixin(_Trainer):
         """Start as nnU-Net does, and record length and seed beside the checkpoints.
 
         Raises:
+            ManifestError: The training goes on from a checkpoint of another manifest, and that is not allowed.
             PartialLabelError: The record of an earlier run is broken.
         """
+        require_other_manifest_allowed(self.other_manifest)
         super().on_train_start()
         with self._main_process_first():
             if self._global_rank() == 0:
@@ -346,10 +352,12 @@ class PartialLabelMixin(_Trainer):
         if self._global_rank() == 0 and temporary.exists():
             sync_file(temporary)
             temporary.replace(filename)
-            save_training_cases(Path(filename), self.training_data.training_cases_hash)
+            save_trained_on(Path(filename), self.training_data.trained_on)
 
     def load_checkpoint(self, checkpoint: Any, /) -> None:
         """Load a checkpoint, unless it was trained on other cases than this fold has.
+
+        Under another manifest it may be validated, with a warning, but is not trained on: see `on_train_start`.
 
         Args:
             checkpoint: Path of the checkpoint, or its content; by position, as nnU-Net is about to rename it.
@@ -361,7 +369,11 @@ class PartialLabelMixin(_Trainer):
         super().load_checkpoint(checkpoint)
         if isinstance(checkpoint, str):
             self.checkpoint_name = Path(checkpoint).name
-            check_training_cases(Path(checkpoint), self.training_data.training_cases_hash)
+            trained_on = self.training_data.trained_on
+            check_training_cases(Path(checkpoint), trained_on)
+            self.other_manifest = describe_other_manifest(Path(checkpoint), trained_on)
+            if self.other_manifest:
+                self.print_to_log_file(f"WARNING: {self.other_manifest}")
 
     # ---- validation --------------------------------------------------------------------------------------------------
 

@@ -6,22 +6,24 @@ an entry more, from the epoch on at which it went on:
 
     [{"from_epoch": 0, "epochs": 1000, "iterations": 250, "val_iterations": 50, "seed": 1}]
 
-On which cases each checkpoint was trained stands in `partial_label_folds.json`, as a hash that names no case. By
-checkpoint, since a training that starts again leaves those of an earlier one until it writes its own. Where the folds
-changed in between, nnU-Net would validate the old one on patients that it was trained on:
+On which cases and under which manifest each checkpoint was trained stands in `partial_label_folds.json`, as hashes and
+counts that name no case. By checkpoint, since a training that starts again leaves those of an earlier one until it
+writes its own. Where the folds changed in between, nnU-Net would validate the old one on patients that it was trained
+on; where the manifest did, half of the training would rest on other annotations:
 
-    {"checkpoint_best.pth": "3f1c...", "checkpoint_latest.pth": "3f1c..."}
+    {"checkpoint_best.pth": {"cases": "3f1c...", "manifest": "9ab0...", "annotated": {"LV": 40, "MYO": 8},
+                             "absent": {"LV": 0, "MYO": 0}, "domain_weights": null}}
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nnunet_partial.errors import PartialLabelError, SplitError
+from nnunet_partial.errors import ManifestError, PartialLabelError, SplitError
 from nnunet_partial.utils.files import read_json, write_json
 
 #: Environment variable of each setting.
@@ -38,8 +40,11 @@ RECORD_NAME = "partial_label_run.json"
 #: Keys of an entry of that file.
 RECORD_KEYS = ("from_epoch", *VARIABLES)
 
-#: Name of the file that records the training cases.
-TRAINING_CASES_NAME = "partial_label_folds.json"
+#: Name of the file that records training cases and manifest of each checkpoint.
+TRAINED_ON_NAME = "partial_label_folds.json"
+
+#: Environment variable that allows, with any value, to continue a training under another manifest.
+OTHER_MANIFEST_VARIABLE = "nnUNet_partial_allow_other_manifest"
 
 
 @dataclass(frozen=True)
@@ -155,34 +160,108 @@ def _settings(entry: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in entry.items() if name != "from_epoch"}
 
 
-def save_training_cases(checkpoint: Path, cases_hash: str) -> None:
-    """Record on which cases a checkpoint was trained; a record that cannot be read is replaced.
+@dataclass(frozen=True)
+class TrainedOn:
+    """Hold on what a checkpoint was trained; it names no case.
+
+    Attributes:
+        cases: Hash of the identifiers of the training cases.
+        manifest: Hash of the manifest; None where it is not on record, as by earlier versions.
+        annotated: Number of training cases that are annotated for each class.
+        absent: Number of training cases that each class is declared absent from.
+        domain_weights: The manifest's weights; None where it has none.
+    """
+
+    cases: str
+    manifest: str | None = None
+    annotated: Mapping[str, int] = field(default_factory=dict)
+    absent: Mapping[str, int] = field(default_factory=dict)
+    domain_weights: Mapping[str, float] | None = None
+
+    @classmethod
+    def from_json(cls, content: Any) -> TrainedOn:
+        """Read an entry of the file; earlier versions wrote the hash of the cases alone.
+
+        Args:
+            content: The entry.
+
+        Returns:
+            The entry.
+
+        Raises:
+            TypeError: It is none.
+        """
+        if isinstance(content, str):
+            return cls(content)
+        read = cls(**content)
+        numbers = [*read.annotated.values(), *read.absent.values(), *(read.domain_weights or {}).values()]
+        if (
+            not isinstance(read.cases, str)
+            or not isinstance(read.manifest, str | None)
+            or not all(map(_is_real, numbers))
+        ):
+            raise TypeError("not the values of such an entry")
+        return read
+
+    def differences(self, now: TrainedOn) -> list[str]:
+        """Say what differs in another manifest, as far as the counts tell.
+
+        Args:
+            now: What would be trained on now.
+
+        Returns:
+            One text for each difference; empty where the counts are the same.
+        """
+        states = (("annotated", self.annotated, now.annotated), ("absent", self.absent, now.absent))
+        texts = [
+            f"{name} {state} in {before.get(name, 0)} -> {after.get(name, 0)} training cases"
+            for state, before, after in states
+            for name in {**before, **after}
+            if before.get(name, 0) != after.get(name, 0)
+        ]
+        if (self.domain_weights or None) != (now.domain_weights or None):
+            texts.append(f"domain_weights {_weights(self)} -> {_weights(now)}")
+        return texts
+
+
+def _is_real(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _weights(trained_on: TrainedOn) -> str:
+    weights = trained_on.domain_weights or {}
+    return ", ".join(f"{domain}={weight:g}" for domain, weight in weights.items()) or "none"
+
+
+def save_trained_on(checkpoint: Path, trained_on: TrainedOn) -> None:
+    """Record on what a checkpoint was trained; a record that cannot be read is replaced.
 
     Args:
         checkpoint: The file of the checkpoint.
-        cases_hash: Hash of the identifiers of the training cases.
+        trained_on: Its training cases and manifest.
     """
-    file = checkpoint.with_name(TRAINING_CASES_NAME)
+    file = checkpoint.with_name(TRAINED_ON_NAME)
     try:
-        hashes = _read_training_cases(file)
+        entries = _read_trained_on(file)
     except PartialLabelError:
-        hashes = {}
-    if hashes.get(checkpoint.name) != cases_hash:
-        write_json(file, {**hashes, checkpoint.name: cases_hash})
+        entries = {}
+    if entries.get(checkpoint.name) != trained_on:
+        write_json(file, {name: asdict(entry) for name, entry in {**entries, checkpoint.name: trained_on}.items()})
 
 
-def check_training_cases(checkpoint: Path, cases_hash: str) -> None:
+def check_training_cases(checkpoint: Path, trained_on: TrainedOn) -> None:
     """Check that a checkpoint was trained on the training cases of now; one without a record passes.
 
     Args:
         checkpoint: The file of the checkpoint.
-        cases_hash: Hash of the identifiers of the training cases of now.
+        trained_on: What would be trained on now.
 
     Raises:
         SplitError: It was trained on other cases.
         PartialLabelError: The record cannot be read.
     """
-    if _read_training_cases(checkpoint.with_name(TRAINING_CASES_NAME)).get(checkpoint.name, cases_hash) != cases_hash:
+    entry = _read_trained_on(checkpoint.with_name(TRAINED_ON_NAME)).get(checkpoint.name, trained_on)
+    if entry.cases != trained_on.cases:
         raise SplitError(
             f"{checkpoint} was trained on other cases than splits_final.json (for fold all: the dataset) now gives "
             "this fold for training, and may have seen those that it would be validated on. Train the fold again, "
@@ -190,19 +269,59 @@ def check_training_cases(checkpoint: Path, cases_hash: str) -> None:
         )
 
 
-def _read_training_cases(file: Path) -> dict[str, str]:
-    """Read the record of the training cases.
+def describe_other_manifest(checkpoint: Path, trained_on: TrainedOn) -> str:
+    """Say that a checkpoint was trained under another manifest than that of now, and what differs.
+
+    Args:
+        checkpoint: The file of the checkpoint.
+        trained_on: What would be trained on now.
 
     Returns:
-        The hash of the training cases of each checkpoint; empty where there is no file.
+        A sentence; empty where the manifest is the same, or not on record.
+
+    Raises:
+        PartialLabelError: The record cannot be read.
+    """
+    entry = _read_trained_on(checkpoint.with_name(TRAINED_ON_NAME)).get(checkpoint.name, trained_on)
+    if entry.manifest in (None, trained_on.manifest):
+        return ""
+    differences = entry.differences(trained_on) or [
+        "the numbers of training cases by structure and the domain weights are the same, so it is other entries: "
+        "which of the cases are annotated, patients, domains, or test cases"
+    ]
+    return f"{checkpoint} was trained under another partial_labels.json. What changed since: {'; '.join(differences)}."
+
+
+def require_other_manifest_allowed(description: str) -> None:
+    """Stop a training that is to go on under another manifest, unless the environment allows it.
+
+    Args:
+        description: What `describe_other_manifest` says; empty where all is well.
+
+    Raises:
+        ManifestError: The manifest is another one, and that is not allowed.
+    """
+    if description and not os.environ.get(OTHER_MANIFEST_VARIABLE):
+        raise ManifestError(
+            f"{description} Put the old one back in the raw and the preprocessed folder, train the fold again, "
+            f"without --c, or allow it: {OTHER_MANIFEST_VARIABLE}=1 nnUNetv2_train ... --c"
+        )
+
+
+def _read_trained_on(file: Path) -> dict[str, TrainedOn]:
+    """Read on what the checkpoints were trained.
+
+    Returns:
+        The entry of each checkpoint; empty where there is no file.
 
     Raises:
         PartialLabelError: The file is no such record.
     """
-    hashes = read_json(file) if file.exists() else {}
-    if isinstance(hashes, dict) and all(isinstance(value, str) for value in hashes.values()):
-        return hashes
-    raise PartialLabelError(
-        f'{file}: invalid format; expected an object such as {{"checkpoint_final.pth": "3f1c..."}}. '
-        "Put it back, or train the fold again, without --c."
-    )
+    content = read_json(file) if file.exists() else {}
+    try:
+        return {name: TrainedOn.from_json(entry) for name, entry in content.items()}
+    except (AttributeError, TypeError):
+        raise PartialLabelError(
+            f'{file}: invalid format; expected an object such as {{"checkpoint_final.pth": {{"cases": "3f1c...", '
+            '"manifest": "9ab0..."}}. Put it back, or train the fold again, without --c.'
+        ) from None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from nnunet_partial.dataset.splits import (
 )
 from nnunet_partial.errors import DatasetError, ManifestError, SplitError
 from nnunet_partial.labels import MANIFEST_NAME, Manifest, class_names, ignore_label, unused_cases, unused_groups
+from nnunet_partial.training.run_record import TrainedOn
 from nnunet_partial.utils.files import read_json, write_json
 from nnunet_partial.utils.text import format_names
 
@@ -84,10 +86,17 @@ class TrainingData:
         """Names of the foreground classes in the order of their label values."""
         return class_names(self.dataset_json)
 
-    @property
-    def training_cases_hash(self) -> str:
-        """Hash of the training cases of the fold, by which a checkpoint is known again; it names no case."""
-        return hash_names(self.training_cases)
+    @cached_property
+    def trained_on(self) -> TrainedOn:
+        """What stands beside a checkpoint of the fold, by which it is known again; it names no case."""
+        entries = [self.manifest.labels_of(case) for case in self.training_cases]
+        return TrainedOn(
+            hash_names(self.training_cases),
+            self.manifest.content_hash,
+            {name: sum(name in labels.annotated for labels in entries) for name in self.classes},
+            {name: sum(name in labels.absent for labels in entries) for name in self.classes},
+            self.manifest.domain_weights,
+        )
 
     def with_fold(self, training_cases: Sequence[str], validation_cases: Sequence[str]) -> TrainingData:
         """Add the cases of a fold.
