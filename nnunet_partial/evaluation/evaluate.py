@@ -5,6 +5,7 @@ A reference is a folder of label files of a dataset, with the manifest that says
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -127,9 +128,10 @@ def is_plain(name: str) -> bool:
         name: Of the model.
 
     Returns:
-        False for an empty name and for one that is, or holds, a path.
+        False for an empty name, for one that is, or holds, a path, and on Windows for what it allows in no name.
     """
-    return name not in ("", ".", "..") and "/" not in name and "\\" not in name
+    forbidden = '/\\<>:"|?*' if os.name == "nt" else "/\\"
+    return name not in ("", ".", "..") and not set(name) & set(forbidden)
 
 
 def require_same_classes(models: Mapping[str, Mapping[str, Path]], classes: tuple[str, ...]) -> None:

@@ -180,12 +180,14 @@ def test_a_training_starts_and_goes_on_from_its_checkpoint(windows: System, proj
 def test_predictions_are_evaluated_and_reported(windows: System, tmp_path: Path) -> None:
     story = Story(tmp_path)
     draw(story)
-    predictions = [word for model in MODELS for word in ("--pred", f"{model}={story.root / model}")]
+    predictions = [word for n, model in enumerate(MODELS) for word in ("--pred", f"model{n}={story.root / model}")]
     evaluate = ["evaluate", "-d", "510", *predictions, "-o", str(story.results), "-np", "1"]
     page = tmp_path / "report.html"
     windows.run(evaluate, evaluate, ["report", str(story.results), "-o", str(page)])
     assert (story.results / "per_case.csv").exists()
     assert "<html" in page.read_text(encoding="utf-8")
+    done = windows.python(COMMANDS, json.dumps([[*evaluate, "--pred", f"a:b={story.root / MODELS[0]}"]]))
+    assert (done.returncode, "'a:b'" in done.stderr) == (1, True)  # would be a stream of a file
 
 
 DEMO = """
