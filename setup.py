@@ -1,5 +1,6 @@
 """Packaging of nnunet-partial: metadata, dependencies, and the .pth file that tells nnU-Net where our trainers are."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -38,17 +39,49 @@ def packages() -> list[str]:
     ]
 
 
+def version() -> str:
+    """Read our version number where it is written, without importing the package."""
+    source = (HERE / "nnunet_partial" / "__init__.py").read_text(encoding="utf-8")
+    return re.findall(r'^__version__ = "(.+)"$', source, re.MULTILINE)[0]
+
+
+# The lower bounds are the oldest versions that `make test-lowest` passes with.
 # Snakemake (MIT): dependencies, resume, retries and clusters, in place of a scheduler of our own.
-STUDY = ["snakemake>=9", "snakemake-executor-plugin-slurm>=2.7.1", "PyYAML"]
+STUDY = ["snakemake>=9", "snakemake-executor-plugin-slurm>=2.7.1", "PyYAML>=6.0.1"]
+MONAI = "monai>=1.5"  # SwinUNETR; Apache-2.0, 1.7 MB, needs PyTorch and NumPy alone
 
 # The guard matters: nnU-Net's search for trainers imports what it finds in a folder.
 if __name__ == "__main__":
     setup(
         name="nnunet-partial",
-        version="0.1.0",
-        description="Train nnU-Net v2 on partially labelled data: marginal, adaptive CCE and adaptive BCE losses",
+        version=version(),
+        description="Train nnU-Net v2 on partially labeled data: marginal, adaptive CCE and adaptive BCE losses",
         long_description=(HERE / "README.md").read_text(encoding="utf-8"),
         long_description_content_type="text/markdown",
+        author="The nnunet-partial contributors",
+        project_urls={"Paper on the losses": "https://doi.org/10.59275/j.melba.2026-3bfa"},
+        keywords=[
+            "medical image segmentation",
+            "partially labeled data",
+            "nnU-Net",
+            "echocardiography",
+            "deep learning",
+        ],
+        classifiers=[
+            "Development Status :: 4 - Beta",
+            "Environment :: Console",
+            "Intended Audience :: Healthcare Industry",
+            "Intended Audience :: Science/Research",
+            "Programming Language :: Python :: 3",
+            "Programming Language :: Python :: 3 :: Only",
+            "Programming Language :: Python :: 3.11",
+            "Programming Language :: Python :: 3.12",
+            "Programming Language :: Python :: 3.13",
+            "Topic :: Scientific/Engineering :: Artificial Intelligence",
+            "Topic :: Scientific/Engineering :: Image Processing",
+            "Topic :: Scientific/Engineering :: Medical Science Apps.",
+            "Typing :: Typed",
+        ],
         license="Apache-2.0",
         python_requires=">=3.11",
         packages=packages(),
@@ -60,29 +93,31 @@ if __name__ == "__main__":
         },
         install_requires=[
             "nnunetv2>=2.8,<3",
-            "torch",
-            "batchgenerators",
-            "numpy",
-            "SimpleITK",
+            "torch>=2.3,!=2.9.*",  # 2.3: torch.compiler.is_compiling; nnU-Net excludes 2.9
+            "batchgenerators>=0.25.1",
+            "numpy>=1.26",
+            "SimpleITK>=2.3",
             "scipy>=1.15",  # distances and statistics of the evaluation (BSD); 1.15: `rng` in benchmarks
-            "statsmodels",  # Holm's correction of p values (BSD)
-            "scikit-image",  # polygon rasterising; nnU-Net brings it anyway
-            "matplotlib",  # the pictures; nnU-Net brings it anyway
-            "Jinja2",  # the report's page (BSD); PyTorch brings it anyway
-            "openpyxl",  # the Excel workbook of HMC-QU: the maintained reader, MIT, pure Python
-            "av",  # PyAV: FFmpeg's own decoders, wheels for every platform, frame by frame; no GUI libraries
-            "tqdm",  # progress bars; nnU-Net brings it anyway
+            "statsmodels>=0.14.2",  # Holm's correction of p values (BSD)
+            "scikit-image>=0.22",  # polygon rasterising; nnU-Net brings it anyway
+            "matplotlib>=3.8",  # the pictures; nnU-Net brings it anyway
+            "Jinja2>=3.1",  # the report's page (BSD); PyTorch brings it anyway
+            "openpyxl>=3.1",  # the Excel workbook of HMC-QU: the maintained reader, MIT, pure Python
+            "av>=12",  # PyAV: FFmpeg's own decoders, wheels for every platform, frame by frame; no GUI libraries
+            "tqdm>=4.66",  # progress bars; nnU-Net brings it anyway
         ],
         extras_require={
             "study": STUDY,
-            "benchmark": ["opencv-python-headless"],  # what conversion is measured beside (Apache-2.0)
-            "transformer": ["monai>=1.5"],  # SwinUNETR; Apache-2.0, 1.7 MB, needs PyTorch and NumPy alone
-            "test": ["pytest", "pytest-cov", "pytest-xdist", "hypothesis", "monai>=1.5", "playwright", *STUDY],
+            "benchmark": ["opencv-python-headless>=4.8"],  # what conversion is measured beside (Apache-2.0)
+            "transformer": [MONAI],
+            "test": ["pytest>=8", "pytest-cov>=5", "pytest-xdist>=3.6", "hypothesis>=6.100", "playwright>=1.45", MONAI, *STUDY],
             "lint": [
                 "ruff==0.17.6",
                 "mypy==2.4.1",
                 "types-PyYAML",
+                "codespell==2.4.3",
             ],  # pinned: a new release must not turn a good change red
+            "release": ["build>=1.2", "twine>=6.1", "check-wheel-contents>=0.6", "uv>=0.5"],
         },
         entry_points={"console_scripts": ["nnunet_partial = nnunet_partial.cli:main"]},
         cmdclass={"build_py": BuildPyWithPth},
