@@ -100,8 +100,8 @@ def confusion_counts(logits: Tensor, target: Tensor, ignore_label: int | None) -
         ignore_label: Value of the voxels that do not count; None where there are none.
 
     Returns:
-        float64 (float32 on MPS) of shape (4, B, C - 1), on the device of the logits: the counts of voxels of each
-        foreground class, whether or not the sample knows the class.
+        int64 of shape (4, B, C - 1), on the device of the logits: the counts of voxels of each foreground class,
+        whether or not the sample knows the class.
     """
     predicted = logits.argmax(1).flatten(1)  # (B, N)
     truth = target[:, 0].flatten(1)  # (B, N)
@@ -112,8 +112,8 @@ def confusion_counts(logits: Tensor, target: Tensor, ignore_label: int | None) -
         prediction, reference = (predicted == value) & counted, (truth == value) & counted
         tp, n_pred, n_ref = (prediction & reference).sum(1), prediction.sum(1), reference.sum(1)
         counts.append(torch.stack([tp, n_pred - tp, n_ref - tp, n_voxels - n_pred - n_ref + tp]))  # (4, B)
-    # float64: voxel counts of large 3-D batches are beyond float32's exact integers
-    return torch.stack(counts, 2).to(torch.float32 if logits.device.type == "mps" else torch.float64)
+    # integers: voxel counts of large 3-D batches are beyond float32's exact ones, and MPS has no float64
+    return torch.stack(counts, 2)
 
 
 def masked_counts(counts: Tensor, class_mask: Tensor) -> Tensor:

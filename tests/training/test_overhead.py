@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.dtypes import Float64
 from helpers.toy_dataset import Project
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -135,3 +136,16 @@ def test_what_a_loader_process_gets_holds_no_manifest(watched: dict[type[Any], W
     for word in (b"CaseLabels", b"Manifest", b"AnnotatedClasses"):
         assert word not in ours.loader
     assert ours.loader_size <= stock.loader_size + 1024
+
+
+@pytest.mark.parametrize("trainer_class", OURS)
+def test_no_float64_arises_in_training_and_validation(project: Project, trainer_class: type[Any]) -> None:
+    """As MPS has none. The metrics are counted in integers, which are exact."""
+    trainer = ready(project, trainer_class)
+    trainer.network.train()
+    training, validation = next(trainer.dataloader_train), next(trainer.dataloader_val)
+    with Float64() as seen:
+        trainer.train_step(training)
+        counted = trainer.validation_step(validation)
+    assert seen.operations == set()
+    assert counted["tp_hard"].dtype == "int64"
