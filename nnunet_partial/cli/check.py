@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from nnunet_partial.cli._options import add_processes_option
-from nnunet_partial.dataset.raw import find_dataset
+from nnunet_partial.dataset.raw import find_dataset, preprocessed_folder
+from nnunet_partial.errors import DatasetError
 
 
 def add_parser(subparsers: Any) -> None:
@@ -21,6 +23,12 @@ def add_parser(subparsers: Any) -> None:
         epilog="Example: nnunet_partial check -d 510",
     )
     parser.add_argument("-d", "--dataset", required=True, metavar="DATASET", help="id or name of the dataset")
+    parser.add_argument(
+        "--update-preprocessed",
+        action="store_true",
+        help="first copy an edited partial_labels.json over the one of the preprocessed dataset, which training reads; "
+        "only where the label files are those that were preprocessed and the raw manifest is the newer one",
+    )
     add_processes_option(parser)
     parser.set_defaults(run=run)
 
@@ -30,6 +38,8 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_partial.dataset.check import check
 
     folder = find_dataset(args.dataset)
+    if args.update_preprocessed:
+        print(f"{_update(folder)}\n")
     report = check(folder, args.processes, progress=True)
     print(f"{folder}\n")
     print(report.overview)
@@ -41,3 +51,16 @@ def run(args: argparse.Namespace) -> int:
             print(f"  {line}")
     print(f"\n{report.count} finding(s)." if report.count else "\nNothing is wrong.")
     return 1 if report.count else 0
+
+
+def _update(folder: Path) -> str:
+    """Take an edited raw manifest over to the preprocessed dataset, and return what was done."""
+    from nnunet_partial.dataset.preprocessed import update_manifest
+
+    preprocessed = preprocessed_folder(folder.name)
+    if preprocessed is None:
+        raise DatasetError(
+            f"{folder.name} has no folder in nnUNet_preprocessed, or that variable is not set: there is no manifest to "
+            "update."
+        )
+    return update_manifest(folder, preprocessed)

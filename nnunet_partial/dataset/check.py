@@ -10,7 +10,7 @@ from nnunet_partial.dataset.images import Geometry, ImageInfo, inspect_image
 from nnunet_partial.dataset.label_check import LabelFile, inspect_label_file
 from nnunet_partial.dataset.mirrored_classes import mirrored_pairs
 from nnunet_partial.dataset.out_of_view import off_as_absent
-from nnunet_partial.dataset.preprocessed import describe_stale_labels
+from nnunet_partial.dataset.preprocessed import describe_stale_labels, update_command
 from nnunet_partial.dataset.raw import SUBSETS, TIFF, RawDataset, manifest_folders, preprocessed_folder
 from nnunet_partial.dataset.splits import (
     SPLITS_NAME,
@@ -236,7 +236,10 @@ def _compare(manifest: Manifest, copy: Path) -> list[str]:
     names = {*manifest.cases, *other.cases}
     differing = [name for name in names if manifest.cases.get(name) != other.cases.get(name)]
     where = f"case(s) {format_names(differing)}" if differing else "groups, scenario or domain weights"
-    return [f"{copy} differs from the manifest of the raw dataset in {where}. Copy the right one over the other"]
+    return [
+        f"{copy} differs from the manifest of the raw dataset in {where}. If the raw one is right: "
+        f"{update_command(copy.parent)}"
+    ]
 
 
 def _preprocessed_findings(folder: Path) -> list[str]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
-from nnunet_partial.dataset.raw import RawDataset, dataset_id
-from nnunet_partial.errors import ManifestError
-from nnunet_partial.labels import MANIFEST_NAME, Manifest
+from nnunet_partial.dataset.raw import SUBSETS, RawDataset, dataset_id
+from nnunet_partial.errors import DatasetError, ManifestError
+from nnunet_partial.labels import MANIFEST_NAME, CaseLabels, Manifest
 from nnunet_partial.utils.files import atomic_path, same_bytes
 from nnunet_partial.utils.text import format_names
 
@@ -35,14 +38,100 @@ def read_manifest(preprocessed: Path, raw: Path | None) -> Manifest:
         return Manifest.read(copy)
     manifest = Manifest.read(source)
     if not copy.exists():
-        with atomic_path(copy) as temporary:
-            shutil.copyfile(source, temporary)
+        _copy(source, copy)
     elif Manifest.read(copy) != manifest:
         raise ManifestError(
-            f"{source} and {copy} differ, so it is not clear what was annotated. Copy the raw one over "
-            "the other, and preprocess again if label files changed with it."
+            f"{source} and {copy} differ, so it is not clear what was annotated. If the raw one is right: "
+            f"{update_command(preprocessed)}"
         )
     return manifest
+
+
+def update_command(dataset: Path) -> str:
+    """Return the command that takes an edited raw manifest over.
+
+    Args:
+        dataset: Any folder with the full name of the dataset.
+
+    Returns:
+        The command.
+    """
+    return f"nnunet_partial check -d {dataset_id(dataset)} --update-preprocessed"
+
+
+def update_manifest(raw: Path, preprocessed: Path) -> str:
+    """Copy the raw manifest over the preprocessed one where the label files are those that were preprocessed.
+
+    Args:
+        raw: The raw folder.
+        preprocessed: The preprocessed folder.
+
+    Returns:
+        What was done, and how many pairs of case and class change.
+
+    Raises:
+        ManifestError: The preprocessed manifest is the newer one, or one of the two is broken; nothing was copied.
+        DatasetError: Label files changed, or were never preprocessed; nothing was copied.
+    """
+    source, copy, dataset = raw / MANIFEST_NAME, preprocessed / MANIFEST_NAME, RawDataset(raw)
+    manifest, old = dataset.manifest, Manifest.read(copy) if copy.exists() else None
+    if old == manifest:
+        return f"{copy} says the same as {source}; nothing was copied."
+    if old is not None and copy.stat().st_mtime_ns > source.stat().st_mtime_ns:
+        raise ManifestError(
+            f"{copy} ({_time(copy)}) is newer than {source} ({_time(source)}); nothing was copied. If the newer one is "
+            "right, copy it over the raw one; if the raw one is right, touch it and run this again."
+        )
+    if not (preprocessed / GT_SEGMENTATIONS).is_dir():
+        raise DatasetError(
+            f"{preprocessed / GT_SEGMENTATIONS} does not exist, so that label files cannot be compared; the manifest "
+            f"was not copied. First: nnUNetv2_plan_and_preprocess -d {dataset_id(raw)}"
+        )
+    stale = describe_stale_labels(raw, preprocessed)
+    if stale:
+        raise DatasetError(f"The manifest was not copied: {stale}; after that, run this again.")
+    _copy(source, copy)
+    if old is None:
+        return f"{source} was copied to {copy}."
+    cases = [case for subset in SUBSETS for case in dataset.image_files(subset)]
+    return f"{source} was copied over {copy}. {_describe_changes(old, manifest, cases, dataset.classes)}"
+
+
+def _copy(source: Path, target: Path) -> None:
+    with atomic_path(target) as temporary:
+        shutil.copyfile(source, temporary)
+
+
+def _time(file: Path) -> str:
+    return datetime.fromtimestamp(file.stat().st_mtime).isoformat(" ", "seconds")
+
+
+def _describe_changes(old: Manifest, new: Manifest, cases: Sequence[str], classes: Sequence[str]) -> str:
+    """Return how many pairs of case and class change from what to what, and in how many cases something else does."""
+    changes: Counter[tuple[str, str, str]] = Counter()
+    others = 0
+    for case in cases:
+        before, after = old.find(case), new.find(case)
+        states = [(name, _state(before, name), _state(after, name)) for name in classes]
+        changes.update(change for change in states if change[1] != change[2])
+        others += _without_classes(before) != _without_classes(after)
+    each = "; ".join(f"{name} {before} -> {after}: {count}" for (name, before, after), count in changes.items())
+    lines = [f"{changes.total()} pair(s) of case and class change{f': {each}' if each else ''}."]
+    if others:
+        lines.append(f"In {others} case(s) another entry changes, such as domain or patient.")
+    if old.domain_weights != new.domain_weights:
+        lines.append("The domain weights change.")
+    return " ".join(lines)
+
+
+def _state(labels: CaseLabels | None, name: str) -> str:
+    if labels is None:
+        return "no entry"
+    return "annotated" if name in labels.annotated else "absent" if name in labels.absent else "unknown"
+
+
+def _without_classes(labels: CaseLabels | None) -> CaseLabels | None:
+    return labels and replace(labels, annotated=(), absent=())
 
 
 def describe_stale_labels(raw: Path, preprocessed: Path) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import shutil
@@ -19,7 +18,7 @@ from nnunet_partial.dataset_conversion.derived.merge import merge
 from nnunet_partial.dataset_conversion.derived.scenario import scenario
 from nnunet_partial.dataset_conversion.derived.scenario_plan import ScenarioOptions
 
-from nnunet_partial.cli import check as check_command
+from nnunet_partial.cli import main
 from nnunet_partial.dataset.check import check
 from nnunet_partial.dataset.raw import RawDataset
 from nnunet_partial.errors import DatasetError, ManifestError
@@ -412,13 +411,11 @@ def test_mirrored_classes_are_a_remark(tmp_path: Path) -> None:
 
 
 def test_the_command(sound: RawDataset, capsys: pytest.CaptureFixture[str]) -> None:
-    parser = argparse.ArgumentParser()
-    check_command.add_parser(parser.add_subparsers())
-    args = parser.parse_args(["check", "-d", "1", "-np", "1"])
-    assert args.run(args) == 0
+    call = ["check", "-d", "1", "-np", "1"]
+    assert main(call) == 0
     assert capsys.readouterr().out.endswith("\nNothing is wrong.\n")
     sound.label_files()["a_1"].unlink()
-    assert args.run(args) == 1
+    assert main(call) == 1
     text = capsys.readouterr().out
     assert "images and labels: 1 finding(s)\n  a_1: " in text
     assert text.endswith("\n1 finding(s).\n")
@@ -460,7 +457,7 @@ def test_unity_with_off_read_as_absent_is_found_also_after_a_merge(
     found = findings(dataset)
     assert list(found) == ([MANIFEST] if flagged else [])
     assert [case in line for line in found.get(MANIFEST, [])] == [True] * flagged
-    assert check_command.run(argparse.Namespace(dataset="2", processes=1)) == int(flagged)
+    assert main(["check", "-d", "2", "-np", "1"]) == int(flagged)
     if flagged and part == "Tr":
         other = write_dataset(sound.folder.parent, "Dataset003_B", LABELS, [Drawn("c_1", [1], {"annotated": ["LV"]})])
         with pytest.raises(DatasetError, match=case):
