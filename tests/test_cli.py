@@ -26,6 +26,7 @@ HELP = {
     ("evaluate",): ["-d DATASET", "--pred [NAME=]FOLDER", "--ref", "-o FOLDER", "--tolerance-mm", "--strict", "-np"],
     ("trainers",): ["--path", 'export nnUNet_extTrainer="$(nnunet_partial trainers --path)"'],
     ("preprocess",): ["-d DATASET", "--like DATASET", "-c", "-p", "-np"],
+    ("balance",): ["-d DATASET", "--weights DOMAIN=WEIGHT", "--off", "nnunet_partial balance -d 510"],
     ("shrink",): ["-d DATASET", "--features", "--patch", "--batch"],
     ("find-best",): ["-d DATASET", "-tr", "-p", "-c", "-f", "--disable-ensembling", "--no-overwrite", "-np"],
     ("study",): ["run", "status", "report"],

@@ -18,6 +18,7 @@ COMMANDS = (
     "merge",
     "declare",
     "scenario",
+    "balance",
     "check",
     "trainers",
     "preprocess",

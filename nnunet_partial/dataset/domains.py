@@ -5,13 +5,104 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nnunet_partial.dataset.preprocessed import update_command
+from nnunet_partial.dataset.raw import RawDataset, manifest_folders
 from nnunet_partial.errors import ManifestError
-from nnunet_partial.labels import Manifest
+from nnunet_partial.labels import MANIFEST_NAME, Manifest
 from nnunet_partial.utils.text import format_names
+
+
+@dataclass(frozen=True)
+class Balance:
+    """Hold the sampling weights that `balance` wrote.
+
+    Attributes:
+        weights: Weight by domain; None where they were removed.
+        domains: Name, number of training cases and share of the training samples of each domain, sorted by name.
+        files: The manifests that were written.
+    """
+
+    weights: dict[str, float] | None
+    domains: tuple[tuple[str, int, float], ...]
+    files: tuple[Path, ...]
+
+
+def parse_weights(texts: Sequence[str]) -> dict[str, float]:
+    """Parse weights as they are typed.
+
+    Args:
+        texts: A DOMAIN=WEIGHT each.
+
+    Returns:
+        Weight by domain.
+
+    Raises:
+        ManifestError: A text is none, a weight is not a number above 0, or a domain is named twice.
+    """
+    weights: dict[str, float] = {}
+    for text in texts:
+        domain, equals, number = text.rpartition("=")
+        try:
+            weight = float(number)
+        except ValueError:
+            weight = math.nan
+        if not equals or not 0 < weight < math.inf:
+            raise ManifestError(
+                f"--weights: got {text!r}; expected DOMAIN=WEIGHT with a number above 0, as in camus=2."
+            )
+        if domain in weights:
+            raise ManifestError(f"--weights: the domain {domain!r} is named twice; give it one weight.")
+        weights[domain] = weight
+    return weights
+
+
+def balance(raw: Path, weights: Mapping[str, float] | None = None, off: bool = False) -> Balance:
+    """Set the sampling weights in the manifest of a raw dataset and in its preprocessed copy, where there is one.
+
+    Args:
+        raw: The raw folder.
+        weights: Weight by domain; None weighs each by the square root of its number of training cases.
+        off: Whether to remove the weights instead.
+
+    Returns:
+        What was written.
+
+    Raises:
+        ManifestError: A domain has no weight or a weight no domain, there is one domain only, or the two manifests
+            say different things of something else; nothing was written.
+    """
+    dataset = RawDataset(raw)
+    cases = list(dataset.image_files())
+    sizes = Counter(dataset.manifest.labels_of(case).domain for case in cases)
+    new = None if off else dict(weights or _square_root_weights(raw, sizes))
+    manifest = Manifest.from_json({**dataset.manifest.to_json(), "domain_weights": new})  # checks the weights
+    shares = domain_probabilities(manifest, cases) or {domain: n / len(cases) for domain, n in sizes.items()}
+    files = tuple(folder / MANIFEST_NAME for folder in manifest_folders(raw))
+    files = tuple(file for file in files if file.exists())
+    for file in files[1:]:
+        if replace(Manifest.read(file), domain_weights=None) != replace(manifest, domain_weights=None):
+            raise ManifestError(
+                f"{files[0]} and {file} differ in more than the weights; none was written. If the raw one is right, "
+                f"first: {update_command(raw)}"
+            )
+    for file in files:
+        manifest.write(file)
+    return Balance(new, tuple((domain, sizes[domain], shares[domain]) for domain in sorted(sizes)), files)
+
+
+def _square_root_weights(raw: Path, sizes: Mapping[str, int]) -> dict[str, float]:
+    if len(sizes) < 2:
+        raise ManifestError(
+            f"All training cases of {raw.name} are of one domain ({format_names([*sizes])}); there is nothing to "
+            "balance. Give the cases a 'domain' in partial_labels.json."
+        )
+    return square_root_weights(sizes)
 
 
 def square_root_weights(sizes: Mapping[str, int]) -> dict[str, float]:
@@ -52,7 +143,7 @@ def domain_probabilities(manifest: Manifest, cases: Sequence[str]) -> dict[str, 
     if missing:
         raise ManifestError(
             f"partial_labels.json has no weight for {format_names(missing)} under 'domain_weights', but training cases "
-            "are of it. Give every domain a weight, or remove 'domain_weights'."
+            "are of it. Give every domain a weight, or none: nnunet_partial balance"
         )
     total = sum(manifest.domain_weights[domain] for domain in domains)
     return {domain: manifest.domain_weights[domain] / total for domain in sorted(domains)}

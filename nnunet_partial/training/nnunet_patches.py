@@ -115,7 +115,7 @@ def patch_domain_sampling(manifest: Manifest, training_cases: Sequence[str]) -> 
     """Make the first loader over the training cases sample each domain with the probability of its weight.
 
     nnU-Net samples every training case equally often, so that a domain of ten thousand images drowns one of a hundred.
-    Where `partial_labels.json` has `domain_weights` (`nnunet_partial merge --balance` writes them), a domain is sampled
+    Where `partial_labels.json` has `domain_weights` (`nnunet_partial balance` writes them), a domain is sampled
     with the probability of its weight, and within it every case equally often. Validation is not touched.
 
     Why: nnU-Net's loader can do so (`sampling_probabilities`), but `get_dataloaders` always passes None, and its worker
