@@ -10,7 +10,7 @@ import gzip
 import math
 import struct
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,22 @@ class Geometry:
     direction: tuple[float, ...]
     components: int = 1
     sized: bool = True
+
+    def with_axes_of(self, other: Geometry) -> Geometry:
+        """Drop the third axis of a single slice where the other image has only two.
+
+        Args:
+            other: Geometry of the other image.
+
+        Returns:
+            The geometry in the plane; this one itself unless the two differ in that way.
+        """
+        if len(other.size) != 2 or len(self.size) != 3 or self.size[2] != 1:
+            return self
+        plane = self.direction[:2] + self.direction[3:5]
+        return replace(
+            self, size=self.size[:2], spacing_mm=self.spacing_mm[:2], origin_mm=self.origin_mm[:2], direction=plane
+        )
 
     def differences(self, other: Geometry) -> list[str]:
         """Compare with another image. Spacings are compared where both files have one.

@@ -124,7 +124,7 @@ def _readable(task: Task, path: Path, reference: Geometry) -> NDArray[Any] | str
         return f"cannot be read: {problem}"
     if geometry.components != 1:
         return f"has {geometry.components} numbers per pixel (a color image?), not one"
-    differences = geometry.differences(reference)
+    differences = geometry.with_axes_of(reference).differences(reference.with_axes_of(geometry))
     if differences:
         return f"does not lie on the reference: {'; '.join(differences)} (the reference)"
     unexpected = [value for value in _values(array) if value not in range(len(task.classes) + 1)]

@@ -429,7 +429,7 @@ def _read_if_fitting(path: Path, what: str, reference: Geometry, problems: list[
     except OSError as problem:
         problems.append(f"{what} cannot be read: {problem}")
         return None
-    if geometry.size != reference.size:
+    if geometry.with_axes_of(reference).size != reference.with_axes_of(geometry).size:
         problems.append(f"{what} has another size than the reference: {path}")
         return None
     return array.mean(axis=-1) if geometry.components > 1 else array

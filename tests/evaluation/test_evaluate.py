@@ -219,6 +219,29 @@ def test_volumes_and_single_slices(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert float(rows["slice"]["assd"]) == 1.0
 
 
+@pytest.mark.parametrize("shapes", [((1, 10, 10), (10, 10)), ((10, 10), (1, 10, 10))])
+def test_a_volume_of_one_slice_lies_on_its_picture(
+    tmp_path: Path, shapes: tuple[tuple[int, ...], ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in nnU-Net's evaluation. NIfTI does not tell the two apart, MetaImage does."""
+    monkeypatch.setenv("nnUNet_raw", str(tmp_path))
+    folder = tmp_path / "Dataset001_Slice"
+    truth = np.zeros((10, 10), np.uint8)
+    truth[2:6, 2:6] = 1
+    predicted = np.roll(truth, 1, axis=1)
+    write_image(folder / "labelsTs" / "case.mha", truth.reshape(shapes[0]), 2.0)
+    write_image(tmp_path / "p" / "case.mha", predicted.reshape(shapes[1]), 2.0)
+    write_image(tmp_path / "moved" / "case.mha", predicted.reshape(shapes[1]), 1.0)
+    (folder / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "LV": 1}, "file_ending": ".mha"}))
+    (folder / "partial_labels.json").write_text('{"version": 1, "groups": [{"match": "*", "annotated": ["LV"]}]}')
+    place = Place(tmp_path, folder)
+    evaluate = ["evaluate", "-d", "1", "-o", str(place.out), "-np", "1", "--pred"]
+    assert main([*evaluate, str(tmp_path / "p")]) == 0
+    (row,) = table(place, "per_case")
+    assert (row["dice"], row["size_unit"]) == ("0.75", "cm2")  # 2 * 12 / (16 + 16)
+    assert main([*evaluate, str(tmp_path / "moved")]) == 1  # another spacing is still told
+
+
 # ---- several models --------------------------------------------------------------------------------------------------
 
 
