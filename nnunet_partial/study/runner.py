@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import importlib.util
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -31,6 +32,8 @@ LOCAL = "local"
 _SNAKEFILE = Path(__file__).with_name("Snakefile")
 _JOBS_ON_CLUSTER = 100
 _LOG_LINES = 5
+#: Snakemake's option for a dry run, also joined with others, as in -np.
+_DRY_RUN = re.compile(r"--dry-?run|-[a-zA-Z]*n[a-zA-Z]*")
 
 
 def run(
@@ -45,7 +48,7 @@ def run(
         jobs: Locally the number of CPU cores (None: all), on a cluster the number of jobs at a time (None: 100).
         dry_run: Show what would be run, and run nothing: a short table, or Snakemake's own list of every step where
             there are `snakemake_options`.
-        snakemake_options: Further options for Snakemake.
+        snakemake_options: Further options for Snakemake; its own --dry-run counts as `dry_run`.
 
     Returns:
         0 if everything is done, else 1 after what failed has been named. For a dry run, the exit code of Snakemake.
@@ -53,6 +56,7 @@ def run(
     Raises:
         PartialLabelError: For what can be known before anything runs, and while another `run` of the study goes on.
     """
+    dry_run = dry_run or any(map(_DRY_RUN.fullmatch, snakemake_options))
     if os.name == "nt" and not dry_run:
         raise PartialLabelError(
             "A study runs on Linux and macOS. On Windows start it in WSL (wsl --install); --dry-run works here, too."

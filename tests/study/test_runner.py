@@ -316,6 +316,15 @@ def test_what_stands_after_the_dashes_is_for_snakemake(file: Path, capfd: pytest
     assert "study takes nothing after --; got --until prepare" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize("option", ["--dry-run", "--dryrun", "-n", "-np"])
+def test_a_dry_run_asked_of_snakemake_is_no_run(file: Path, option: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["study", "run", str(file), "--", option]) == 0
+    said = capfd.readouterr().out
+    assert "rule prepare" in said
+    assert "steps are done" not in said
+    assert not (Study.read(file).folder / "begun.json").exists()
+
+
 def test_an_option_of_snakemake_without_the_dashes(capsys: pytest.CaptureFixture[str]) -> None:
     for action, hint in (("run", "; Snakemake's options come after --, as in: -- --retries 2"), ("status", "")):
         with pytest.raises(SystemExit, match="2"):
