@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -36,6 +37,8 @@ STYLE: dict[Any, Any] = {
     "legend.frameon": False,
     "pdf.fonttype": 42,  # TrueType, as journals want it
 }
+#: The font that comes with matplotlib, which draws everything that it has.
+BASE_FONT = "DejaVu Sans"
 #: Hatching of models or groups that share a color, so that they differ in black and white.
 HATCHES = ("", "////", "....", "xxxx", "----", "\\\\\\\\", "oooo", "++++")
 
@@ -65,6 +68,9 @@ class SavedFigure:
         Args:
             folder: receives the files.
 
+        Characters that matplotlib's font lacks (Chinese, say) are drawn with an installed font that has them, or as
+        their codes, which the caption then says.
+
         Returns:
             The figure for an HTML page.
         """
@@ -73,12 +79,16 @@ class SavedFigure:
         name = next(name for name in names if name not in existing)
         with style(), _ignore_missing_glyphs():
             self.figure.draw_without_rendering()  # lays it out, which takes long, once for both files
+            replaced, escaped = _replace_missing_glyphs(self.figure)
+            if replaced:
+                self.figure.draw_without_rendering()
         self.figure.set_layout_engine("none")
         png = _figure_bytes(self.figure, "png")
         for ending, content in ((".png", png), (".pdf", _figure_bytes(self.figure, "pdf"))):
             with atomic_path(folder / f"{name}{ending}") as temporary:
                 temporary.write_bytes(content)
-        return html.Figure.from_png(png, self.alt, self.caption)
+        note = f" No installed font has the characters {' '.join(escaped)}: their codes are drawn." if escaped else ""
+        return html.Figure.from_png(png, self.alt, self.caption + note)
 
 
 @contextmanager
@@ -207,9 +217,82 @@ def _figure_bytes(figure: Figure, file_format: str) -> bytes:
     return content.getvalue()
 
 
+def _replace_missing_glyphs(figure: Figure) -> tuple[bool, list[str]]:
+    """Draw what matplotlib's font lacks with other installed fonts, or as codes where none has it.
+
+    Args:
+        figure: after it was drawn, so that every axis has its labels.
+
+    Returns:
+        Whether anything was changed, and the characters that are drawn as codes.
+    """
+    from matplotlib.text import Text
+
+    texts: list[Any] = figure.findobj(Text)
+    drawn = {character for text in texts for character in text.get_text() if character.isprintable()}
+    missing = drawn - _characters(_font_file(BASE_FONT))
+    if not missing:
+        return False, []
+    families, escaped = find_fallback_fonts(frozenset(missing))
+    codes = {ord(character): character.encode("ascii", "backslashreplace").decode() for character in escaped}
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            labels = [label.get_text() for label in axis.get_ticklabels()]
+            if any(label != label.translate(codes) for label in labels):
+                # the labels of ticks are written anew whenever they are drawn
+                axis.set_ticks(axis.get_ticklocs(), [label.translate(codes) for label in labels])
+    for text in texts:
+        if missing & set(text.get_text()):
+            text.set_fontfamily([BASE_FONT, *families])
+            text.set_text(text.get_text().translate(codes))
+    return True, escaped
+
+
+@lru_cache
+def find_fallback_fonts(missing: frozenset[str]) -> tuple[list[str], list[str]]:
+    """Find installed fonts that have characters which matplotlib's font lacks.
+
+    Args:
+        missing: the characters.
+
+    Returns:
+        Names of font families, those with most of the characters first, and the characters that none of them has.
+    """
+    from matplotlib.font_manager import fontManager
+
+    left, families = set(missing), []
+    # .ttc and .otf cannot be embedded as the TrueType that journals want
+    entries = {entry.name: entry for entry in fontManager.ttflist if entry.fname.lower().endswith(".ttf")}
+    found = {name: _characters(entry.fname) & missing for name, entry in sorted(entries.items())}
+    while left:
+        best = max(found, key=lambda name: len(found[name] & left), default=None)
+        if best is None or not found[best] & left:
+            break
+        families.append(best)
+        left -= found[best]
+    return families, sorted(left)
+
+
+def _font_file(family: str) -> str:
+    from matplotlib.font_manager import findfont
+
+    return str(findfont(family))
+
+
+@lru_cache
+def _characters(font_file: str) -> frozenset[str]:
+    """Return the characters that a font has; empty where it cannot be read."""
+    from matplotlib.ft2font import FT2Font
+
+    try:
+        return frozenset(map(chr, FT2Font(font_file).get_charmap()))
+    except (OSError, RuntimeError):
+        return frozenset()
+
+
 @contextmanager
 def _ignore_missing_glyphs() -> Iterator[None]:
-    """Draw characters that the font lacks as boxes, without a warning for each."""
+    """Ignore matplotlib's warnings of characters that its font lacks; they are replaced."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
         yield

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from nnunet_partial.report.bland_altman import draw_agreement
-from nnunet_partial.report.figure_style import new_figure
+from nnunet_partial.report.figure_style import SavedFigure, find_fallback_fonts, new_figure, style
 from nnunet_partial.report.overlays import ContourStyle, draw_contour, inset_depth
 from nnunet_partial.report.results import Results
 
@@ -46,6 +46,59 @@ def test_a_patient_of_two_domains_is_two_points_and_one_patient(
     assert axes.get_title() == f"m (n = {n})"
     assert sum(len(points.get_offsets()) for points in axes.collections) == 3
     assert re.search(said, picture.caption)
+
+
+# Names that matplotlib's font lacks
+
+
+def make_font(path: Path, name: str, characters: str) -> None:
+    """A font in which each of these characters is a square."""
+    from fontTools.fontBuilder import FontBuilder
+    from fontTools.pens.ttGlyphPen import TTGlyphPen
+
+    pen = TTGlyphPen(None)
+    pen.moveTo((100, 0))
+    for corner in ((100, 700), (800, 700), (800, 0)):
+        pen.lineTo(corner)
+    pen.closePath()
+    square, glyphs = pen.glyph(), [".notdef", *(f"uni{ord(character):04X}" for character in characters)]
+    builder = FontBuilder(1000, isTTF=True)
+    builder.setupGlyphOrder(glyphs)
+    builder.setupCharacterMap({ord(character): f"uni{ord(character):04X}" for character in characters})
+    builder.setupGlyf(dict.fromkeys(glyphs, square))
+    builder.setupHorizontalMetrics(dict.fromkeys(glyphs, (900, 100)))
+    builder.setupHorizontalHeader(ascent=800, descent=-200)
+    builder.setupNameTable({"familyName": name, "styleName": "Regular", "psName": name})
+    builder.setupOS2(sTypoAscender=800, usWinAscent=800, usWinDescent=200)
+    builder.setupPost()
+    builder.save(path)
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_characters_that_the_font_lacks_are_drawn_or_said(
+    tmp_path: Path, installed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from matplotlib.font_manager import fontManager
+
+    make_font(tmp_path / "square.ttf", "Square", "\u4e2d")
+    monkeypatch.setattr(fontManager, "ttflist", [f for f in fontManager.ttflist if f.name.startswith("DejaVu")])
+    if installed:
+        fontManager.addfont(tmp_path / "square.ttf")
+    find_fallback_fonts.cache_clear()
+    with style():
+        figure = new_figure(3, 2)
+        axes = figure.subplots()
+        axes.set_title("p\u4e2d\u00e4")
+        axes.bar(["LV", "\u4e2d\u6587"], [1, 2])
+    shown = SavedFigure("boxplot", figure, "", "Bars.").save(tmp_path)
+    find_fallback_fonts.cache_clear()
+    title, ticks = axes.title, [label.get_text() for label in axes.get_xticklabels()]
+    assert title.get_text() == ("p\u4e2d\u00e4" if installed else "p\\u4e2d\u00e4")
+    assert title.get_fontfamily() == ["DejaVu Sans", *(["Square"] if installed else [])]
+    assert ticks == ["LV", "\u4e2d\\u6587" if installed else "\\u4e2d\\u6587"]
+    assert ("\u4e2d" in shown.caption) != installed
+    assert "\u6587" in shown.caption
+    assert b"Square" in (tmp_path / "boxplot.pdf").read_bytes() or not installed
 
 
 LV, MYO = "#56B4E9", "#E69F00"
