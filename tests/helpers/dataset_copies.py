@@ -193,7 +193,7 @@ COPIES = {
         make_own,
         "images/p1.png",
         ["--classes", "LV"],
-        tables={"cases.csv": "patient"},
+        tables={"cases.csv": "image"},
         hostile=lambda root: append(root / "cases.csv", "../../evil,p1.png,p1.png,LV,,clinic,pat9"),
     ),
 }
