@@ -6,6 +6,8 @@ One small module per subcommand, each with `add_parser(subparsers)` and `run(arg
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -59,6 +61,19 @@ def _parse(given: list[str]) -> argparse.Namespace:
     return args
 
 
+def _use_utf8() -> None:
+    """Read file names as UTF-8, whatever the locale, and write to any terminal.
+
+    Python reads names of files and arguments by the locale, so that in one without UTF-8 (LC_ALL=C with PYTHONUTF8=0)
+    a case of the manifest would have another name than its files. Only a new start of Python can change that.
+    """
+    if sys.getfilesystemencoding() != "utf-8" and os.environ.get("PYTHONUTF8") != "1":
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, "PYTHONUTF8": "1"})
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand.
 
@@ -68,6 +83,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0 if all is well, 1 if something is wrong with the data, 2 with the call, 130 if interrupted.
     """
+    if argv is None:
+        _use_utf8()
     args = _parse(list(sys.argv[1:] if argv is None else argv))
     try:
         return int(args.run(args))

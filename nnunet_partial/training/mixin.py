@@ -11,6 +11,7 @@ every batch.
 from __future__ import annotations
 
 import contextlib
+import locale
 import math
 import os
 import random
@@ -109,6 +110,17 @@ class PartialLabelMixin(_Trainer):
         #: file of the checkpoint that the weights are those of: the final one at the end of a training
         self.checkpoint_name = FINAL_CHECKPOINT
         patch_ema_logging(self.logger)
+
+    def print_to_log_file(self, *args: Any, **options: Any) -> None:
+        """Log as nnU-Net does, whose log is in the encoding of the locale; what that lacks is escaped.
+
+        Args:
+            args: What to log.
+            options: nnU-Net's.
+        """
+        encoding = locale.getpreferredencoding(False)
+        texts = (str(part).encode(encoding, "backslashreplace").decode(encoding) for part in args)
+        super().print_to_log_file(*texts, **options)
 
     def _global_rank(self) -> int:
         """Return the rank of this process in the whole job.

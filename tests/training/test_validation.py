@@ -295,6 +295,15 @@ def test_the_summary_names_the_checkpoint_that_predicted(trainer: Any, monkeypat
     assert not file.exists()
 
 
+def test_names_that_the_locale_cannot_write_are_logged_all_the_same(
+    trainer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """nnU-Net opens its log in the encoding of the locale: ASCII with LC_ALL=C and PYTHONUTF8=0."""
+    monkeypatch.setattr("locale.getpreferredencoding", lambda *_: "ascii")
+    trainer.print_to_log_file("p\u00e4", "\udce4", add_timestamp=False)
+    assert Path(trainer.log_file).read_text().endswith("p\\xe4 \\udce4 \n")
+
+
 def test_metrics_are_computed_with_one_process_at_least(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """nnU-Net's branch for several nodes asks for none where nnUNet_n_proc_DA=0."""
     asked: list[int] = []
