@@ -110,7 +110,15 @@ if __name__ == "__main__":
             "study": STUDY,
             "benchmark": ["opencv-python-headless>=4.8"],  # what conversion is measured beside (Apache-2.0)
             "transformer": [MONAI],
-            "test": ["pytest>=8", "pytest-cov>=5", "pytest-xdist>=3.6", "hypothesis>=6.100", "playwright>=1.45", MONAI, *STUDY],
+            "test": [
+                "pytest>=8",
+                "pytest-cov>=5",
+                "pytest-xdist>=3.6",
+                "hypothesis>=6.100",
+                "playwright>=1.45",
+                MONAI,
+                *STUDY,
+            ],
             "lint": [
                 "ruff==0.17.6",
                 "mypy==2.4.1",

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import argparse
 import errno
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers.facts import says
 
 import nnunet_partial
 from nnunet_partial import cli
 from nnunet_partial.cli import COMMANDS, build_parser, main
+from nnunet_partial.cli._json import json_text
 
 HELP = {
     (): [*COMMANDS, "--version", "nnunet_partial demo"],
@@ -22,7 +25,7 @@ HELP = {
     ("convert", "camus"): ["-i FOLDER", "-d ID", "--name", "--frames", "--views", "-np", "--strict", "--overwrite", "https://"],
     ("convert", "echonet-dynamic"): ["-i FOLDER", "-d ID", "--name", "--apex", "--depth-mm", "-np", "--strict", "https://"],
     ("merge",): ["-i DATASET", "-d ID", "--name", "--overwrite", "nnunet_partial merge -i 501 502 -d 510"],
-    ("check",): ["-d DATASET", "Exit code 0", "nnunet_partial check -d 510"],
+    ("check",): ["-d DATASET", "--json", "--update-preprocessed", "Exit code 0", "nnunet_partial check -d 510"],
     ("evaluate",): ["-d DATASET", "--pred [NAME=]FOLDER", "--ref", "-o FOLDER", "--tolerance-mm", "--strict", "-np"],
     ("trainers",): ["--path", 'export nnUNet_extTrainer="$(nnunet_partial trainers --path)"'],
     ("preprocess",): ["-d DATASET", "--like DATASET", "-c", "-p", "-np"],
@@ -31,6 +34,7 @@ HELP = {
     ("find-best",): ["-d DATASET", "-tr", "-p", "-c", "-f", "--disable-ensembling", "--no-overwrite", "-np"],
     ("study",): ["run", "status", "report"],
     ("study", "run"): ["STUDY.yaml", "--executor", "--jobs", "--dry-run", "Options after -- go to Snakemake"],
+    ("study", "status"): ["STUDY.yaml", "--json"],
     ("study", "report"): ["STUDY.yaml", "-o FILE", "--format"],
     ("demo",): ["--loss", "--device", "--out", "marginal", "real commands"],
 }  # fmt: skip
@@ -204,3 +208,48 @@ def test_a_file_that_another_program_has_open_is_named(
     monkeypatch.setattr("nnunet_partial.cli.check.run", refuse)
     assert main(["check", "-d", "501"]) == 1
     assert capsys.readouterr().err == says("results/per_case.csv", "Permission denied")
+
+
+def test_with_json_nothing_but_the_document_is_on_stdout() -> None:
+    """Not what libraries print, nor what other processes do; in a process of its own, as it is about its stdout."""
+    code = """if True:
+        import os, subprocess, sys
+        from nnunet_partial import cli
+        from nnunet_partial.cli import check
+        from nnunet_partial.errors import DatasetError
+
+        def run(args):
+            print("text")
+            os.write(1, b"library")
+            subprocess.run([sys.executable, "-c", "print('process')"], check=True)
+            if args.dataset == "2":
+                raise DatasetError("no such dataset")
+            args.document = {"dice": [0.5, float("nan")], "name": "caf\\u00e9"}
+            return 1
+
+        check.run = run
+        sys.exit(cli.main(["check", "-d", sys.argv[1], "--json"]))
+    """
+
+    def call(dataset: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([sys.executable, "-c", code, dataset], capture_output=True, text=True, check=False)
+
+    done = call("1")
+    assert done.returncode == 1
+    assert json.loads(done.stdout) == {"dice": [0.5, None], "name": "caf\u00e9"}
+    assert [word for word in ("text", "library", "process") if word not in done.stderr] == []
+    stopped = call("2")
+    assert (stopped.returncode, stopped.stdout) == (1, "")
+    assert stopped.stderr.endswith("nnunet_partial check: no such dataset\n")
+
+
+def test_the_page_of_exit_codes_has_each_command() -> None:
+    page = Path(__file__).resolve().parents[1] / "docs" / "reference" / "exit-codes-and-output.md"
+    rows = [line.split("|")[1] for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
+    assert [command for command in COMMANDS if not any(f"`{command}" in row for row in rows)] == []
+
+
+def test_numbers_of_numpy_and_paths_are_plain() -> None:
+    document = {"a": np.float32(0.5), "b": np.int64(3), "c": (np.nan, np.inf), "d": Path("x"), "e": True, 1: None}
+    expected = {"a": 0.5, "b": 3, "c": [None, None], "d": "x", "e": True, "1": None}
+    assert json.loads(json_text(document)) == expected

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 import nnunet_partial
+from nnunet_partial.cli._json import json_text, stdout_to_stderr
 from nnunet_partial.errors import PartialLabelError
 
 COMMANDS = (
@@ -87,7 +88,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         _use_utf8()
     args = _parse(list(sys.argv[1:] if argv is None else argv))
     try:
-        return int(args.run(args))
+        if not getattr(args, "json", False):
+            return int(args.run(args))
+        with stdout_to_stderr():
+            code = int(args.run(args))
+        print(json_text(args.document))
+        return code
     except PartialLabelError as problem:
         print(f"nnunet_partial {args.command}: {problem}", file=sys.stderr)
         return 1

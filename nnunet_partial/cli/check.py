@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from nnunet_partial.cli._json import add_json_option
 from nnunet_partial.cli._options import add_processes_option
 from nnunet_partial.dataset.raw import find_dataset, preprocessed_folder
 from nnunet_partial.errors import DatasetError
@@ -30,6 +31,7 @@ def add_parser(subparsers: Any) -> None:
         "only where the label files are those that were preprocessed and the raw manifest is the newer one",
     )
     add_processes_option(parser)
+    add_json_option(parser)
     parser.set_defaults(run=run)
 
 
@@ -38,8 +40,9 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_partial.dataset.check import check
 
     folder = find_dataset(args.dataset)
-    if args.update_preprocessed:
-        print(f"{_update(folder)}\n")
+    updated = _update(folder) if args.update_preprocessed else None
+    if updated:
+        print(f"{updated}\n")
     report = check(folder, args.processes, progress=True)
     print(f"{folder}\n")
     print(report.overview)
@@ -50,6 +53,15 @@ def run(args: argparse.Namespace) -> int:
         for line in lines:
             print(f"  {line}")
     print(f"\n{report.count} finding(s)." if report.count else "\nNothing is wrong.")
+    args.document = {
+        "dataset": folder.name,
+        "folder": folder,
+        "updated": updated,
+        "count": report.count,
+        "findings": report.findings,
+        "remarks": report.remarks,
+        "overview": report.overview,
+    }
     return 1 if report.count else 0
 
 

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nnunet_partial.cli._json import add_json_option
 from nnunet_partial.cli._options import add_processes_option, require_output_folder
 from nnunet_partial.dataset.raw import find_dataset
 
@@ -51,6 +52,7 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--strict", action="store_true", help="stop at the first prediction that cannot be evaluated")
     add_processes_option(parser)
+    add_json_option(parser)
     parser.set_defaults(run=run)
 
 
@@ -81,6 +83,18 @@ def run(args: argparse.Namespace) -> int:
             "were not evaluated on"
         )
     print(f"\nAll numbers: {args.output.resolve()}")
+    args.document = {
+        "output": args.output.resolve(),
+        "models": evaluation.models,
+        "classes": evaluation.classes,
+        "summary": tables.summary,
+        "comparisons": tables.comparisons,
+        "ranks": tables.ranks,
+        "warning_signs": tables.warning_signs,
+        "biomarker_agreement": tables.biomarkers.agreement,
+        "interpolated": sorted(reference.interpolated),
+        "findings": evaluation.findings,
+    }
     return 1 if evaluation.findings else 0
 
 

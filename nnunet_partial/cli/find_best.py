@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from nnunet_partial.cli._json import add_json_option
 from nnunet_partial.cli._options import add_processes_option
 from nnunet_partial.dataset.raw import RawDataset, find_dataset, nnunet_folder
 
@@ -48,6 +49,7 @@ def add_parser(subparsers: Any) -> None:
         help="keep existing ensemble predictions, even if the trainings are newer",
     )
     add_processes_option(parser)
+    add_json_option(parser)
     parser.set_defaults(run=run)
 
 
@@ -60,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
         validated_cases,
     )
     from nnunet_partial.model_selection.checkpoints import describe_checkpoints
-    from nnunet_partial.model_selection.find_best import TABLES, find_best
+    from nnunet_partial.model_selection.find_best import INSTRUCTIONS, TABLES, find_best
 
     dataset = RawDataset(find_dataset(args.dataset))
     results, preprocessed = (
@@ -81,6 +83,18 @@ def run(args: argparse.Namespace) -> int:
         f"\n{best_model.instructions}\nThe same: {results / 'inference_instructions.txt'}; all numbers: "
         f"{results / TABLES}"
     )
+    args.document = {
+        "best": best_model.best.name,
+        "scores": best_model.scores,
+        "postprocessing": best_model.steps.labels,
+        "postprocessed": best_model.postprocessed,
+        "summary": best_model.tables.summary,
+        "comparisons": best_model.tables.comparisons,
+        "notes": notes,
+        "instructions": results / INSTRUCTIONS[0],
+        "information": results / INSTRUCTIONS[1],
+        "tables": results / TABLES,
+    }
     return 0
 
 

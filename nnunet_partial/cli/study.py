@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from nnunet_partial.cli._json import add_json_option
 from nnunet_partial.cli._options import above_zero, require_output_file
 
 FORMATS = ("html", "md", "latex", "csv")
@@ -36,7 +37,9 @@ def add_parser(subparsers: Any) -> None:
     )
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION", parser_class=_Action)
     _add_run(actions)
-    actions.add_parser("status", help="show the progress", description="Shows the state of every step.")
+    add_json_option(
+        actions.add_parser("status", help="show the progress", description="Shows the state of every step.")
+    )
     report = actions.add_parser(
         "report",
         help="write tables and figures of what has finished",
@@ -95,9 +98,15 @@ def _run(study: Any, args: argparse.Namespace) -> int:
 
 
 def _status(study: Any, args: argparse.Namespace) -> int:
-    from nnunet_partial.study.state import status_table
+    from nnunet_partial.study.state import STEP_STATES, status_table, step_states
 
     sys.stdout.write(status_table(study))
+    states = step_states(study)
+    args.document = {
+        "study": study.folder,
+        "count": {state: [*states.values()].count(state) for state in STEP_STATES},
+        "steps": states,
+    }
     return 0
 
 

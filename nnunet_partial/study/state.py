@@ -79,6 +79,19 @@ def step_state(folder: StudyFolder, step: str) -> str:
     return "stopped" if folder.log(step).exists() else "waiting"
 
 
+def step_states(study: Study) -> dict[str, str]:
+    """Tell the state of every step of a study.
+
+    Args:
+        study: The study.
+
+    Returns:
+        One of STEP_STATES by step, in the order of the study.
+    """
+    folder = StudyFolder(study.folder)
+    return {step: step_state(folder, step) for step in steps(study)}
+
+
 def status_table(study: Study) -> str:
     """Count the steps of each kind in each state, and list those that are running or stopped.
 
@@ -88,8 +101,7 @@ def status_table(study: Study) -> str:
     Returns:
         Text for the terminal, which ends with a line break.
     """
-    folder = StudyFolder(study.folder)
-    states = {step: step_state(folder, step) for step in steps(study)}
+    folder, states = StudyFolder(study.folder), step_states(study)
     kinds = list(dict.fromkeys(step.partition("/")[0] for step in states))
     counts = Counter((step.partition("/")[0], state) for step, state in states.items())
     rows = [[kind, *(str(counts[kind, state]) for state in STEP_STATES)] for kind in kinds]

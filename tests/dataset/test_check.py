@@ -419,6 +419,11 @@ def test_the_command(sound: RawDataset, capsys: pytest.CaptureFixture[str]) -> N
     text = capsys.readouterr().out
     assert "images and labels: 1 finding(s)\n  a_1: " in text
     assert text.endswith("\n1 finding(s).\n")
+    assert main([*call, "--json"]) == 1
+    document = json.loads(capsys.readouterr().out)
+    assert (document["dataset"], document["folder"]) == ("Dataset001_A", str(sound.folder))
+    assert document["findings"] == {FILES: ["a_1: training image without a label file in labelsTr"]}
+    assert (document["count"], document["updated"]) == (1, None)
 
 
 # ---- Unity as earlier versions converted it --------------------------------------------------------------------------

@@ -621,3 +621,21 @@ def test_they_leave_the_means_of_the_final_validation() -> None:
     mask_unknown(summary, manifest, ("LV",), ".nii.gz", {"a", "b"})
     assert summary["mean"][1]["Dice"] == summary["foreground_mean"]["Dice"] == 0.5  # type: ignore[index]
     assert math.isnan(summary["metric_per_case"][1]["metrics"][1]["Dice"])  # type: ignore[index]
+
+
+def test_as_one_json_document(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    predicted = place.predict("p", POOR)
+    assert evaluate(place, f"poor={predicted}", more=("--json",)) == 0
+    shown = capsys.readouterr()
+    document = json.loads(shown.out)
+    assert document["models"] == ["poor"]
+    assert document["findings"] == []
+    rows = table(place, "summary")
+    assert len(document["summary"]) == len(rows)
+    assert [float(row["mean"]) for row in rows if row["mean"] not in ("", "inf")] == [
+        pytest.approx(row["mean"], abs=1e-6) for row in document["summary"] if row["mean"] is not None
+    ]
+    assert "poor" in shown.err  # the text
+    next(iter(sorted(predicted.iterdir()))).unlink()
+    assert evaluate(place, f"poor={predicted}", more=("--json",)) == 1
+    assert len(json.loads(capsys.readouterr().out)["findings"]) == 1

@@ -106,6 +106,11 @@ def test_the_best_over_what_is_known_is_not_nnunets_best(place: Place, capsys: p
     assert predict[:6] == ["-d", "Dataset510_Echo", "-i", "INPUT_FOLDER", "-o", "OUTPUT_FOLDER"]
     assert predict[6:13] == ["-f", "0", "1", "-tr", "finds", "-c", "2d"]
     assert "finds__nnUNetPlans__2d" in capsys.readouterr().out
+    assert find_best("-c", "2d", "-tr", "finds", "loses", "--disable-ensembling", "--json") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert (document["best"], document["scores"]) == (finds.name, ours["all_results"])
+    assert document["information"] == str(place.results / "inference_information.json")
+    assert {row["model"] for row in document["summary"]} == {finds.name, loses.name}
 
 
 @pytest.mark.slow
@@ -423,7 +428,7 @@ def with_another_manifest(place: Place) -> None:
         (with_other_classes, [], "'RV': 2"),
         (without_split, [], "splits_final.json does not exist"),
         (with_a_case_in_two_folds, ["-f", "0", "1", "2"], r"a1 \(folds 0 and 2\)\. Choose folds"),
-        (with_another_manifest, [], r"partial_labels\.json .* differ.* Copy the raw"),
+        (with_another_manifest, [], r"partial_labels\.json .* differ.* --update-preprocessed"),
         (lambda place: None, ["-f", "0", "7"], "folds 0 to 1; asked for: 7"),
         (lambda place: None, ["-tr", "finds", "magic"], "no trained model of magic, plans nnUNetPlans"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -186,6 +187,11 @@ def test_what_has_not_finished_is_named(study: Study, tmp_path: Path, capsys: py
     assert r"\textbf{0.700}" in (tmp_path / "report.latex").read_text()
     assert main(["study", "status", str(tmp_path / "study.yaml")]) == 0
     assert "evaluate     4        0        0        4" in capsys.readouterr().out
+    assert main(["study", "status", str(tmp_path / "study.yaml"), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    evaluations = [state for step, state in document["steps"].items() if step.startswith("evaluate/")]
+    assert (evaluations.count("done"), evaluations.count("waiting")) == (4, 4)
+    assert document["count"] == {state: [*document["steps"].values()].count(state) for state in document["count"]}
 
 
 @pytest.mark.slow
