@@ -514,7 +514,7 @@ def class_names(dataset_json: Mapping[str, Any]) -> tuple[str, ...]:
         DatasetError: The labels are missing, region-based or not consecutive.
     """
     labels = dataset_json.get("labels")
-    if not isinstance(labels, dict) or labels.get("background") != 0:
+    if not isinstance(labels, dict) or str(labels.get("background")) not in ("0", "0.0"):
         raise DatasetError(f'dataset.json has labels {_shown(labels)}; expected an object with "background": 0.')
     if has_regions(dataset_json):
         raise DatasetError("dataset.json is region-based (a label is a list of values); expected one value per class.")
@@ -528,6 +528,32 @@ def class_names(dataset_json: Mapping[str, Any]) -> tuple[str, ...]:
     if "ignore" in values and ordered[-1] != "ignore":
         raise DatasetError("dataset.json: the label 'ignore' must have the highest value.")
     return tuple(name for name in ordered if name != "ignore")
+
+
+def channel_names(dataset_json: Mapping[str, Any]) -> dict[str, str]:
+    """Read the channels of a dataset; older tools call them 'modality', which nnU-Net takes too.
+
+    Args:
+        dataset_json: The content of dataset.json.
+
+    Returns:
+        Their names by their numbers, in numeric order.
+
+    Raises:
+        DatasetError: There are none, or their keys are not numbers, as where name and number are exchanged.
+    """
+    names = dataset_json.get("channel_names", dataset_json.get("modality"))
+    if not isinstance(names, dict) or not names:
+        raise DatasetError('dataset.json has no \'channel_names\'; expected an object such as {"0": "ultrasound"}.')
+    if not all(key.isdecimal() for key in names):
+        exchanged = {str(value): key for key, value in names.items()}
+        wanted = exchanged if all(map(str.isdecimal, exchanged)) else {"0": "ultrasound"}
+        raise DatasetError(
+            f"dataset.json has the 'channel_names' {_shown(names)}; expected numbers as keys, as in "
+            f"{json.dumps(wanted, ensure_ascii=False)}. nnU-Net takes the values for the names, by which it chooses "
+            "the normalization."
+        )
+    return {key: str(names[key]) for key in sorted(names, key=int)}
 
 
 def ignore_label(dataset_json: Mapping[str, Any]) -> int | None:

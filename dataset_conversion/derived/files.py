@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from nnunet_partial.dataset.images import simpleitk
+from nnunet_partial.dataset.images import load_skewed, read_array, simpleitk
 from nnunet_partial.errors import DatasetError
 from nnunet_partial.utils.files import atomic_path, link_or_copy
 
@@ -26,10 +27,10 @@ def relabel(source: Path, target: Path, new_values: Mapping[int, int]) -> None:
 
     Raises:
         DatasetError: The file holds a value that `new_values` does not have.
+        OSError: The file cannot be read.
     """
     sitk = simpleitk()
-    image = sitk.ReadImage(str(source))
-    old = sitk.GetArrayViewFromImage(image)
+    geometry, old = read_array(source)
     values = np.unique(old).tolist()
     unexpected = [value for value in values if value not in new_values]
     if unexpected:
@@ -38,10 +39,22 @@ def relabel(source: Path, target: Path, new_values: Mapping[int, int]) -> None:
     new = np.zeros(old.shape, smallest)
     for value in values:
         new[old == value] = new_values[value]
-    result = sitk.GetImageFromArray(new)
-    result.CopyInformation(image)
     with atomic_path(target) as temporary:
+        if geometry.skewed:
+            _write_skewed(source, temporary, new)
+            return
+        result = sitk.GetImageFromArray(new)
+        result.CopyInformation(sitk.ReadImage(str(source)))
         sitk.WriteImage(result, str(temporary), True)
+
+
+def _write_skewed(source: Path, target: Path, values: Any) -> None:
+    """Write values (z, y, x) with the header of a NIfTI file that ITK refuses."""
+    import nibabel
+
+    image = load_skewed(source)
+    image.header.set_data_dtype(values.dtype)
+    nibabel.save(nibabel.Nifti1Image(values.T, image.affine, image.header), target)
 
 
 def changes(values: Iterable[float], new_values: Mapping[int, int]) -> bool:

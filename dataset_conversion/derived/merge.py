@@ -306,7 +306,7 @@ class CompleteLabels:
         for source in plan.sources:
             for case, path in self.paths[source.name].items():
                 new_values = plan.same_classes(source) if case in self.changing else None
-                yield FileToWrite(path, staging / f"labels{FULL_SUBSET}" / (source.prefix + path.name), new_values)
+                yield FileToWrite(path, staging / f"labels{FULL_SUBSET}" / source.label_name(case), new_values)
 
 
 def plan_complete_labels(plan: MergePlan, processes: int = 1, progress: bool = False) -> CompleteLabels | None:
@@ -448,12 +448,15 @@ def _files_to_write(plan: MergePlan, staging: Path) -> Iterator[FileToWrite]:
     """List the images and labels of the merged dataset."""
     for source in plan.sources:
         for subset in SUBSETS:
-            for paths in source.images[subset].values():
-                for path in paths:
-                    yield FileToWrite(path, staging / f"images{subset}" / (source.prefix + path.name))
+            for case, paths in source.images[subset].items():
+                names = source.image_names(case, len(paths))
+                yield from (
+                    FileToWrite(path, staging / f"images{subset}" / name)
+                    for path, name in zip(paths, names, strict=True)
+                )
             for case, path in source.labels[subset].items():
                 new_values = plan.new_values(source, case) if case in plan.changing else None
-                yield FileToWrite(path, staging / f"labels{subset}" / (source.prefix + path.name), new_values)
+                yield FileToWrite(path, staging / f"labels{subset}" / source.label_name(case), new_values)
 
 
 def _domain_weights(plan: MergePlan, balance: bool) -> tuple[dict[str, float] | None, list[str]]:

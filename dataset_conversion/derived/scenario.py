@@ -27,7 +27,7 @@ from .scenario_plan import ScenarioOptions, ScenarioPlan, plan_scenario
 #: 'citation'.
 _NOT_COPIED = (
     *("channel_names", "labels", "numTraining", "file_ending", "name", "description", "licence", "converted_by"),
-    *("dataset", "citation"),
+    *("dataset", "modality", "citation"),
 )
 
 
@@ -105,12 +105,14 @@ def _files_to_write(plan: ScenarioPlan, staging: Path) -> Iterator[FileToWrite]:
     """List the images and labels of the scenario."""
     for subset, cases in zip(SUBSETS, (plan.training, plan.test), strict=True):
         for case in cases:
+            paths = plan.source.images[subset][case]
+            names = plan.source.image_names(case, len(paths))
             yield from (
-                FileToWrite(path, staging / f"images{subset}" / path.name) for path in plan.source.images[subset][case]
+                FileToWrite(path, staging / f"images{subset}" / name) for path, name in zip(paths, names, strict=True)
             )
     for file in plan.label_files():
         new_values = file.new_values if (file.part, file.case) in plan.changing else None
-        yield FileToWrite(file.path, staging / f"labels{file.part}" / file.path.name, new_values)
+        yield FileToWrite(file.path, staging / f"labels{file.part}" / plan.source.label_name(file.case), new_values)
 
 
 def _write_splits(plan: ScenarioPlan, staging: Path) -> None:

@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from nnunet_partial.dataset.label_check import LabelFile, hash_files
+from nnunet_partial.dataset.label_check import LabelFile, hash_files, hash_listed
 from nnunet_partial.dataset.out_of_view import off_as_absent
 from nnunet_partial.dataset.raw import SUBSETS, TIFF, RawDataset
 from nnunet_partial.dataset.splits import test_split_message, training_cases_for_test
 from nnunet_partial.errors import DatasetError, PartialLabelError
-from nnunet_partial.labels import MANIFEST_NAME, CaseLabels, Manifest, common_order, find_shared_patients
+from nnunet_partial.labels import MANIFEST_NAME, CaseLabels, Manifest, channel_names, common_order, find_shared_patients
 from nnunet_partial.utils.text import format_names
 
 from ..duplicates import patient_by_case
@@ -56,7 +56,8 @@ class InputDataset:
         Raises:
             DatasetError: The images are TIFF volumes with their spacing in separate JSON files, which would be lost.
         """
-        if self.dataset.file_ending in TIFF and any((self.dataset.folder / "imagesTr").glob("*.json")):
+        folders = {path.parent for paths in self.dataset.image_files().values() for path in paths}
+        if self.dataset.file_ending in TIFF and any(path for folder in folders for path in folder.glob("*.json")):
             raise DatasetError(
                 f"{self.name} keeps the spacing in json files beside the {self.dataset.file_ending} images; it would "
                 "be lost. Convert the images to .nii.gz first."
@@ -82,6 +83,22 @@ class InputDataset:
         """
         return {self.prefix + case: path for case, path in self.dataset.label_files(subset).items()}
 
+    def image_names(self, case: str, channels: int) -> list[str]:
+        """Name the image files of a case as nnU-Net does, whatever the source calls them.
+
+        Args:
+            case: Case identifier.
+            channels: Number of files.
+
+        Returns:
+            One name per file.
+        """
+        return [f"{case}_{channel:04d}{self.dataset.file_ending}" for channel in range(channels)]
+
+    def label_name(self, case: str) -> str:
+        """Name the label file of a case as nnU-Net does."""
+        return f"{case}{self.dataset.file_ending}"
+
     @property
     def cases(self) -> list[str]:
         """Return the identifiers of all cases that have an image, training cases first; empty where there are none."""
@@ -92,14 +109,9 @@ class InputDataset:
         """Return the channel names by their numbers ("0", "1", ...), in numeric order.
 
         Raises:
-            DatasetError: dataset.json names no channels, or its keys are not numbers.
+            DatasetError: As `channel_names` of `labels`.
         """
-        names = self.dataset.dataset_json.get("channel_names")
-        if not isinstance(names, dict) or not names:
-            raise DatasetError('dataset.json has no \'channel_names\'; expected an object such as {"0": "ultrasound"}.')
-        if not all(str(index).isdecimal() for index in names):
-            raise DatasetError(f"dataset.json has the 'channel_names' {names}; expected numbers as keys: 0, 1, ...")
-        return {str(index): str(names[index]) for index in sorted(names, key=int)}
+        return channel_names(self.dataset.dataset_json)
 
     @cached_property
     def entries(self) -> dict[str, CaseLabels]:
@@ -171,6 +183,9 @@ class InputDataset:
                 hashes[name] = hash_files(folder / name, self.dataset.file_ending)
             elif (folder / name).exists():
                 hashes[name] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        if self.dataset.listed is not None:
+            files = [path for images, label in self.dataset.listed.values() for path in (*images, label)]
+            hashes["dataset"] = hash_listed({str(path): path for path in files})
         return hashes
 
 
@@ -227,6 +242,17 @@ def find_case_problems(source: InputDataset) -> list[str]:
     unlabeled = set(images["Tr"]) - set(labels["Tr"])
     if unlabeled:
         problems.append(f"{len(unlabeled)} training image(s) without a label file: {format_names(unlabeled)}")
+    others = [
+        str(path)
+        for case_images, label in (source.dataset.listed or {}).values()
+        for path in (*case_images, label)
+        if not path.name.endswith(source.dataset.file_ending) or not path.is_file()
+    ]
+    if others:
+        problems.append(
+            f"{len(others)} file(s) that dataset.json lists do not exist or do not end in "
+            f"{source.dataset.file_ending}: {format_names(others)}"
+        )
     for subset in SUBSETS:
         no_image = set(labels[subset]) - set(images[subset])
         if no_image:

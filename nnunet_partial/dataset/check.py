@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunet_partial.dataset.images import Geometry, ImageInfo, inspect_image
+from nnunet_partial.dataset.images import WITHOUT_SPACING, Geometry, ImageInfo, flat_volumes, inspect_image
 from nnunet_partial.dataset.label_check import LabelFile, inspect_label_file
 from nnunet_partial.dataset.mirrored_classes import mirrored_pairs
 from nnunet_partial.dataset.out_of_view import off_as_absent
@@ -20,10 +21,21 @@ from nnunet_partial.dataset.splits import (
     training_cases_for_test,
 )
 from nnunet_partial.dataset.summary import dataset_summary, scale_warning
-from nnunet_partial.errors import DatasetError, ManifestError
-from nnunet_partial.labels import MANIFEST_NAME, Manifest, find_shared_patients, unused_cases, unused_groups
+from nnunet_partial.errors import ManifestError
+from nnunet_partial.labels import (
+    MANIFEST_NAME,
+    Manifest,
+    channel_names,
+    find_shared_patients,
+    unused_cases,
+    unused_groups,
+)
+from nnunet_partial.utils.files import byte_order_mark
 from nnunet_partial.utils.parallel import parallel_map
 from nnunet_partial.utils.text import format_names
+
+#: File endings of images; a case whose name ends so was named by its file.
+_IMAGE_ENDINGS = (".nii", ".gz", ".nrrd", ".mha", ".gipl", *WITHOUT_SPACING)
 
 
 @dataclass(frozen=True)
@@ -79,7 +91,7 @@ def check(folder: Path, processes: int = 1, progress: bool = False) -> CheckRepo
         cannot be read at all.
     """
     dataset = RawDataset(folder)
-    classes, channels = dataset.classes, _channels(dataset)
+    classes, channels = dataset.classes, len(channel_names(dataset.dataset_json))
     manifest = dataset.manifest
     cases = _cases(dataset)
     infos = list(parallel_map(_read, cases, processes, "reading images and labels" if progress else None))
@@ -88,33 +100,36 @@ def check(folder: Path, processes: int = 1, progress: bool = False) -> CheckRepo
     files, labels, geometry = [], [], {}
     for case, info in zip(cases, infos, strict=True):
         files += _file_findings(case, info, channels)
+        if case.part == "Ts" or dataset.listed is None:
+            files += _channel_numbers(case)
         if info.label and info.label.problem:
             labels.append(info.label.problem)
         if info.images and info.images[0].geometry:
             geometry[case.name] = info.images[0].geometry
     findings = {
-        "images and labels": [*_pairing(dataset, cases), *files, *_dimensions(geometry)],
+        "images and labels": [
+            *_pairing(dataset, cases),
+            *_unusable_names(dataset, cases),
+            *files,
+            *_reader_findings(dataset, cases, infos),
+            *_dimensions(geometry),
+            *flat_volumes({case: geometry[case] for case in training if case in geometry}),
+        ],
         "content of the labels": labels,
-        "dataset.json": _counts(dataset, manifest, classes, training),
+        "dataset.json": [*_marked(folder, "dataset.json"), *_counts(dataset, manifest, classes, training)],
         MANIFEST_NAME: _manifest_findings(dataset, manifest, classes, training, test),
-        SPLITS_NAME: split_findings(manifest_folders(folder), manifest, training),
+        SPLITS_NAME: [*_marked(folder, SPLITS_NAME), *split_findings(manifest_folders(folder), manifest, training)],
         "preprocessed data": _preprocessed_findings(folder),
     }
     return CheckReport(
         dataset_summary(manifest, classes, training, test, geometry),
         {subject: lines for subject, lines in findings.items() if lines},
         (
+            *_older_names(dataset),
             *_remarks(folder, manifest, training, test, geometry),
             *(pair.text for pair in mirrored_pairs([case.label for case in cases if case.label], processes)),
         ),
     )
-
-
-def _channels(dataset: RawDataset) -> int:
-    names = dataset.dataset_json.get("channel_names")
-    if not isinstance(names, dict) or not names:
-        raise DatasetError('dataset.json has no \'channel_names\'; expected an object such as {"0": "ultrasound"}.')
-    return len(names)
 
 
 def _cases(dataset: RawDataset) -> list[_CasePaths]:
@@ -146,7 +161,7 @@ def _pairing(dataset: RawDataset, cases: Sequence[_CasePaths]) -> list[str]:
             lines.append(f"{case.name}: training image without a label file in labelsTr")
         if case.label and not case.images:
             lines.append(f"{case.name}: label file in labels{case.part} without an image in images{case.part}")
-    for part in SUBSETS:
+    for part in SUBSETS if dataset.listed is None else SUBSETS[1:]:
         expected = {path.name for case in cases if case.part == part for path in case.images}
         folder = dataset.folder / f"images{part}"
         files = {path.name for path in folder.iterdir() if not path.name.startswith(".")} if folder.is_dir() else set()
@@ -160,6 +175,78 @@ def _pairing(dataset: RawDataset, cases: Sequence[_CasePaths]) -> list[str]:
     return lines + [f"{name}: in imagesTr and in imagesTs" for name in sorted(training & test)]
 
 
+def _reader_findings(dataset: RawDataset, cases: Sequence[_CasePaths], infos: Sequence[_ImageInfo]) -> list[str]:
+    """Find cases that nnU-Net's reader of this dataset refuses: each of its two readers of NIfTI refuses some."""
+    if not dataset.file_ending.endswith((".nii", ".nii.gz")):
+        return []
+    reader = str(dataset.dataset_json.get("overwrite_image_reader_writer", "None"))
+    nibabel = reader.startswith("Nibabel") or (reader == "None" and dataset.file_ending == ".nii")
+    geometry = {
+        case.name: [one.geometry for one in (*info.images, info.label) if one and one.geometry]
+        for case, info in zip(cases, infos, strict=True)
+    }
+    if nibabel:
+        flat = [case for case, files in geometry.items() if any(len(one.size) == 2 for one in files)]
+        what = "are 2-D, and nnU-Net's NibabelIO reads volumes only. Save them as .nii.gz, which SimpleITKIO reads"
+        return [f"{len(flat)} case(s) {what}: {format_names(flat)}"] if flat else []
+    skewed = [case for case, files in geometry.items() if any(one.skewed for one in files)]
+    what = (
+        "have axes that are not exactly at right angles, which nnU-Net's SimpleITKIO refuses. Add "
+        '"overwrite_image_reader_writer": "NibabelIO" to dataset.json'
+    )
+    return [f"{len(skewed)} case(s) {what}: {format_names(skewed)}"] if skewed else []
+
+
+def _unusable_names(dataset: RawDataset, cases: Sequence[_CasePaths]) -> list[str]:
+    """Find files that only nnU-Net takes for images or labels, and cases named with a file ending."""
+    lines = []
+    parts = SUBSETS if dataset.listed is None else SUBSETS[1:]
+    for name in (f"{kind}{part}" for kind in ("images", "labels") for part in parts):
+        folder = dataset.folder / name
+        hidden = [path.name for path in folder.glob(f".*{dataset.file_ending}")] if folder.is_dir() else []
+        if hidden:
+            lines.append(
+                f"{name}: {len(hidden)} hidden file(s), which nnU-Net takes for cases and dies of: "
+                f"{format_names(hidden)}. A Mac leaves ._ files when it copies; delete them: "
+                f"find {shlex.quote(str(folder))} -name '.*' -type f -delete"
+            )
+    lines += [
+        f"{case.name}: the case is named with a file ending. Rename it to {_stem(case.name)}: images, label, and its "
+        f"entries in {MANIFEST_NAME} and {SPLITS_NAME}"
+        for case in cases
+        if _stem(case.name) != case.name
+    ]
+    return lines
+
+
+def _stem(case: str) -> str:
+    """Return the name of a case without file endings at its end."""
+    ending = next((ending for ending in _IMAGE_ENDINGS if case.lower().endswith(ending)), "")
+    return _stem(case[: -len(ending)]) if ending else case
+
+
+def _marked(folder: Path, name: str) -> list[str]:
+    """Find a byte order mark in a file that nnU-Net reads from the raw or the preprocessed folder."""
+    return [line for place in manifest_folders(folder) if (line := byte_order_mark(place / name))]
+
+
+def _older_names(dataset: RawDataset) -> list[str]:
+    """Say what nnU-Net's dataset.json calls otherwise than this one, which nnU-Net and this package still take."""
+    content, lines = dataset.dataset_json, []
+    if "channel_names" not in content:
+        lines.append(
+            "dataset.json has 'modality', as older tools write it. Rename it to 'channel_names': nnU-Net refuses it "
+            "under --verify_dataset_integrity"
+        )
+    texts = [name for name, value in content["labels"].items() if isinstance(value, str)]
+    if texts:
+        lines.append(
+            f"dataset.json has the labels {format_names(texts)} as text. Write them as numbers: "
+            f'"{texts[0]}": {content["labels"][texts[0]]}'
+        )
+    return lines
+
+
 def _file_findings(case: _CasePaths, info: _ImageInfo, channels: int) -> list[str]:
     """Find unreadable images, missing channels, and files of one case that do not lie on each other."""
     lines = [
@@ -171,9 +258,6 @@ def _file_findings(case: _CasePaths, info: _ImageInfo, channels: int) -> list[st
     n_channels = sum(geometry.components for geometry in readable) + len(lines)
     if case.images and n_channels != channels:
         lines.append(f"{case.name}: {n_channels} channel(s); dataset.json names {channels}")
-    numbers = [path.name.rpartition("_")[2][:4] for path in case.images]
-    if numbers != [f"{index:04d}" for index in range(len(numbers))]:
-        lines.append(f"{case.name}: channel files {', '.join(numbers)}; expected 0000, 0001, ...")
     if readable:
         for other in readable[1:]:
             lines += [f"{case.name}: channels differ: {difference}" for difference in readable[0].differences(other)]
@@ -183,6 +267,13 @@ def _file_findings(case: _CasePaths, info: _ImageInfo, channels: int) -> list[st
                 for difference in readable[0].differences(info.label.geometry)
             ]
     return lines
+
+
+def _channel_numbers(case: _CasePaths) -> list[str]:
+    numbers = [path.name.rpartition("_")[2][:4] for path in case.images]
+    if numbers == [f"{index:04d}" for index in range(len(numbers))]:
+        return []
+    return [f"{case.name}: channel files {', '.join(numbers)}; expected 0000, 0001, ..."]
 
 
 def _dimensions(geometry: Mapping[str, Geometry]) -> list[str]:
@@ -244,8 +335,11 @@ def _compare(manifest: Manifest, copy: Path) -> list[str]:
 
 def _preprocessed_findings(folder: Path) -> list[str]:
     preprocessed = preprocessed_folder(folder.name)
-    stale = describe_stale_labels(folder, preprocessed) if preprocessed else None
-    return [stale] if stale else []
+    if preprocessed is None:
+        return []
+    stale = describe_stale_labels(folder, preprocessed)
+    plans = (byte_order_mark(file) for file in sorted(preprocessed.glob("*lans*.json")))
+    return [*([stale] if stale else []), *filter(None, plans)]
 
 
 def _remarks(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 
-from nnunet_partial.dataset.images import Geometry, ImageInfo, header, inspect_image
+from nnunet_partial.dataset.images import Geometry, ImageInfo, flat_volumes, header, inspect_image
 from nnunet_partial.dataset.label_check import label_file_problem
 from nnunet_partial.dataset.preprocessed import describe_stale_labels
 from nnunet_partial.dataset.raw import SUBSETS, RawDataset, manifest_folders
@@ -162,8 +162,13 @@ def declare(data: DatasetToDeclare, manifest: Manifest, overwrite: bool = False)
             "written. Declare the cases in which it was annotated, or remove it from dataset.json."
         )
     files = write_manifest(manifest, folder)
-    overview = dataset_summary(manifest, data.classes, data.training, data.test, _geometry(data))
-    return DeclareResult(files, overview, tuple(leaks(manifest, data.training, data.test, manifest_folders(folder))))
+    geometry = _geometry(data)
+    overview = dataset_summary(manifest, data.classes, data.training, data.test, geometry)
+    warnings = [
+        *flat_volumes({case: geometry[case] for case in data.training if case in geometry}),
+        *leaks(manifest, data.training, data.test, manifest_folders(folder)),
+    ]
+    return DeclareResult(files, overview, tuple(warnings))
 
 
 def require_target(raw: Path, overwrite: bool) -> None:

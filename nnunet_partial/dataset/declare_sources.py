@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,7 +48,7 @@ def manifest_from_table(data: DatasetToDeclare, path: Path) -> Manifest:
         try:
             _require_text(row)
             if case not in existing:
-                raise ManifestError("there is no image of this case")
+                raise ManifestError(f"there is no image of this case{_similar_case(case, existing)}")
             if case in cases:
                 raise ManifestError("has two rows")
             cases[case] = CaseLabels.from_json(_entry(row, data.classes))
@@ -82,6 +82,21 @@ def unread_columns(path: Path) -> list[str]:
     return [
         f"column(s) of {path.name} that were not read: {format_names(unread)}; those that are read: {', '.join(read)}"
     ]
+
+
+def _similar_case(name: str, cases: Collection[str]) -> str:
+    """Name the case that was probably meant: without file ending or channel, or with the zeros a spreadsheet lost."""
+    plain = re.sub(r"_\d{4}$", "", re.sub(r"(\.(nii|gz|nrrd|mha|gipl|png|bmp|tiff?))+$", "", name, flags=re.IGNORECASE))
+    if plain != name and plain in cases:
+        return f"; a case is named without file ending and channel: {plain}"
+    number = re.fullmatch(r"(.*?)(\d+)", plain)
+    if not number:
+        return ""
+    start, digits = number.groups()
+    padded = [case for case in cases if (m := re.fullmatch(r"(.*?)0+(\d+)", case)) and m.groups() == (start, digits)]
+    if not padded:
+        return ""
+    return f"; is it {format_names(padded)}? Spreadsheets drop zeros before a number: format the column as text"
 
 
 def _require_text(row: dict[str, str]) -> None:

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import gzip
 import math
+import re
+import statistics
 import struct
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +31,8 @@ TOLERANCE = 1e-3
 NIFTI_HEADER_BYTES = 348
 
 _BLOCK_BYTES = 1 << 20
+_VOLUME_AXES = 3
+_SEGMENT = re.compile(r"Segment\d+_Name")
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,8 @@ class Geometry:
         direction: Direction cosines.
         components: Values per pixel.
         sized: Whether nnU-Net goes by the spacing. PNG, BMP and TIFF have none, but for TIFF volumes with a CASE.json.
+        segments: Names of the segments in a segmentation of 3D Slicer.
+        skewed: Whether the axes of a NIfTI file are not exactly at right angles, so that ITK refuses it.
     """
 
     size: tuple[int, ...]
@@ -49,6 +56,18 @@ class Geometry:
     direction: tuple[float, ...]
     components: int = 1
     sized: bool = True
+    segments: tuple[str, ...] = ()
+    skewed: bool = False
+
+    @property
+    def several_values(self) -> str | None:
+        """Say why a label file cannot be used that holds several values per pixel; None where it holds one."""
+        if self.segments and (self.components != 1 or len(self.size) > _VOLUME_AXES):
+            return (
+                f"has layers, as 3D Slicer saves segments that overlap ({', '.join(self.segments)}). Export the "
+                "segmentation as a labelmap there, which has one value per pixel"
+            )
+        return None if self.components == 1 else f"has {self.components} values per pixel (a color image?), not one"
 
     def with_axes_of(self, other: Geometry) -> Geometry:
         """Drop the third axis of a single slice where the other image has only two.
@@ -122,11 +141,44 @@ def inspect_image(path: Path, with_values: bool = False) -> ImageInfo:
     except OSError as problem:
         return ImageInfo(problem=f"cannot be read: {problem}")
     if with_values:
+        if geometry.several_values:
+            return ImageInfo(geometry, problem=geometry.several_values)
         return ImageInfo(geometry, _values(array))
     n_invalid = _count_not_finite(array)
     if n_invalid:
         return ImageInfo(problem=f"holds {n_invalid} pixel(s) that are NaN or infinite")
     return ImageInfo(geometry)
+
+
+def flat_volumes(geometry: Mapping[str, Geometry]) -> list[str]:
+    """Find a dataset of one-slice volumes whose slices nnU-Net would not train on, but on lines through them.
+
+    nnU-Net plans its 2-D configuration across the axis of the largest median spacing (the first in the order z, y, x
+    where several are equal). Where a slice is thinner than a pixel is wide, that is an axis in the image.
+
+    Args:
+        geometry: Geometry of the image by training case.
+
+    Returns:
+        A sentence; empty where nnU-Net sees the slices, or there are other images than volumes.
+    """
+    volumes = [one for one in geometry.values() if len(one.size) == _VOLUME_AXES]
+    if not volumes or len(volumes) < len(geometry):
+        return []
+    spacing = [statistics.median(one.spacing_mm[axis] for one in volumes) for axis in range(_VOLUME_AXES)]
+    size = [statistics.median(one.size[axis] for one in volumes) for axis in range(_VOLUME_AXES)]
+    across = max(
+        reversed(range(_VOLUME_AXES)), key=spacing.__getitem__
+    )  # of several, nnU-Net takes the first of z, y, x
+    flat = [axis for axis in range(_VOLUME_AXES) if axis != across and size[axis] <= 1]
+    if not flat:
+        return []
+    return [
+        f"the images are volumes of one slice along {'xyz'[flat[0]]}, but their spacing of {_by(tuple(spacing))} mm is "
+        f"largest along {'xyz'[across]}: nnU-Net would plan 2-D patches of one pixel width and see no image. Set the "
+        f"spacing along {'xyz'[flat[0]]} to more than {max(spacing):g} mm in images and labels (the thickness of a "
+        "slice does not matter there), or save them as 2-D images, and plan again"
+    ]
 
 
 def header(path: Path) -> Geometry:
@@ -147,6 +199,8 @@ def header(path: Path) -> Geometry:
     try:
         reader.ReadImageInformation()
     except RuntimeError as problem:
+        if is_skewed(path, problem):
+            return _skewed_geometry(load_skewed(path))
         raise OSError(_reason(problem)) from None
     return _geometry(path, reader, reader.GetNumberOfComponents())
 
@@ -163,6 +217,8 @@ def read_array(path: Path) -> tuple[Geometry, Any]:
     Raises:
         OSError: The file cannot be read or is cut off; worded for the user.
     """
+    import numpy as np
+
     sitk = simpleitk()
     try:
         require_whole_nifti(path)
@@ -170,6 +226,9 @@ def read_array(path: Path) -> tuple[Geometry, Any]:
     except (OSError, EOFError, ValueError, ArithmeticError, zlib.error) as problem:
         raise OSError(str(problem)) from None
     except RuntimeError as problem:
+        if is_skewed(path, problem):
+            skewed = load_skewed(path)
+            return _skewed_geometry(skewed), np.ascontiguousarray(np.asarray(skewed.dataobj).T)
         raise OSError(_reason(problem)) from None
     geometry = _geometry(path, image, image.GetNumberOfComponentsPerPixel())
     return geometry, sitk.GetArrayFromImage(image)  # a copy: a view would outlive the image that holds its memory
@@ -317,6 +376,52 @@ def simpleitk() -> Any:
     return SimpleITK
 
 
+def is_skewed(path: Path, problem: RuntimeError) -> bool:
+    """Tell whether ITK refuses a NIfTI file only since its axes are not exactly at right angles.
+
+    nnU-Net's NibabelIO reads such files.
+
+    Args:
+        path: The file.
+        problem: What ITK raised.
+
+    Returns:
+        Whether this is the reason.
+    """
+    return path.name.endswith((".nii", ".nii.gz")) and "orthonormal" in str(problem)
+
+
+def load_skewed(path: Path) -> Any:
+    """Open a NIfTI volume as nnU-Net's NibabelIO does.
+
+    Args:
+        path: The file.
+
+    Returns:
+        nibabel's image.
+
+    Raises:
+        OSError: The file cannot be read, or is no volume.
+    """
+    import nibabel
+
+    try:
+        image = nibabel.load(path)
+    except (nibabel.filebasedimages.ImageFileError, ValueError) as problem:
+        raise OSError(str(problem)) from None
+    if image.ndim != _VOLUME_AXES:
+        raise OSError(f"it has {image.ndim} axes that are not at right angles; expected {_VOLUME_AXES} axes")
+    return image
+
+
+def _skewed_geometry(image: Any) -> Geometry:
+    """Read the geometry off nibabel's image, whose x and y axes point the other way than ITK's."""
+    spacing = [float(step) for step in image.header.get_zooms()]
+    rows = [[float(value) * sign for value in row] for row, sign in zip(image.affine[:3], (-1, -1, 1), strict=True)]
+    direction = tuple(row[axis] / spacing[axis] for row in rows for axis in range(_VOLUME_AXES))
+    return Geometry(image.shape, tuple(spacing), tuple(row[3] for row in rows), direction, skewed=True)
+
+
 def itk_name(path: Path) -> str:
     """Return the path for ITK.
 
@@ -350,6 +455,7 @@ def _geometry(path: Path, source: Any, components: int) -> Geometry:
         source.GetDirection(),
         int(components),
         sized=volume_spacing is not None or not path.name.lower().endswith(WITHOUT_SPACING),
+        segments=tuple(source.GetMetaData(key) for key in sorted(source.GetMetaDataKeys()) if _SEGMENT.fullmatch(key)),
     )
 
 

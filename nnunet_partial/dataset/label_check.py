@@ -23,7 +23,7 @@ from nnunet_partial.utils.text import first_lines, format_values
 
 #: Name of the file, beside the preprocessed data, in which `LabelCache` keeps its answer.
 CACHE_NAME = "partial_labels_checked.json"
-_VERSION = 2
+_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,6 @@ def label_file_problem(
     """
     if info.problem:
         return f"{case}: the label file {info.problem}"
-    if info.geometry is not None and info.geometry.components != 1:
-        return f"{case}: the label file has {info.geometry.components} values per pixel (a color image?), not one"
     problems = []
     fractions = [value for value in info.values if not float(value).is_integer()]
     if fractions:
@@ -190,7 +188,7 @@ class LabelCache:
         label_folder: Folder of the label files, of which names, sizes and times count; none is opened.
         file_ending: Ending of the label files.
         cases: Identifiers of the cases whose label files are looked into, in any order.
-        raw_folder: The label files of the raw dataset, where they are there to compare with.
+        raw_files: The label files of the raw dataset by case, where they are there to compare with.
     """
 
     def __init__(
@@ -200,14 +198,14 @@ class LabelCache:
         label_folder: Path,
         file_ending: str,
         cases: Sequence[str] = (),
-        raw_folder: Path | None = None,
+        raw_files: Mapping[str, Path] | None = None,
     ) -> None:
         self._file = file
         self._manifest_file = manifest_file
         self._label_folder = label_folder
         self._file_ending = file_ending
         self._cases = cases
-        self._raw_folder = raw_folder
+        self._raw_files = raw_files
 
     def is_valid(self) -> bool:
         """Tell whether exactly these files were found right before.
@@ -234,7 +232,7 @@ class LabelCache:
             "labels": dataset["labels"] if isinstance(dataset, dict) and "labels" in dataset else None,
             "cases_sha256": hash_names(self._cases),
             "label_files_sha256": hash_files(self._label_folder, self._file_ending),
-            "raw_label_files_sha256": hash_files(self._raw_folder, self._file_ending) if self._raw_folder else None,
+            "raw_label_files_sha256": hash_listed(self._raw_files) if self._raw_files else None,
         }
 
 
@@ -255,6 +253,19 @@ def hash_files(folder: Path, file_ending: str) -> str:
                 stat = entry.stat()
                 stamps.append(f"{entry.name}\0{stat.st_size}\0{stat.st_mtime_ns}")
     return hash_names(stamps)
+
+
+def hash_listed(files: Mapping[str, Path]) -> str:
+    """Hash names, sizes and times of files that may lie anywhere; opens none.
+
+    Args:
+        files: File by name. OSError where one is missing.
+
+    Returns:
+        The hash, hexadecimal.
+    """
+    stats = {name: path.stat() for name, path in files.items()}
+    return hash_names(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}" for name, stat in stats.items())
 
 
 def hash_names(names: Iterable[str]) -> str:

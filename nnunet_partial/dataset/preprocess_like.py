@@ -18,7 +18,7 @@ from nnunet_partial.dataset.plans import inherited
 from nnunet_partial.dataset.preprocessed import GT_SEGMENTATIONS, describe_stale_labels
 from nnunet_partial.dataset.raw import RawDataset, dataset_id, nnunet_folder
 from nnunet_partial.errors import DatasetError
-from nnunet_partial.utils.files import link_or_copy, read_json, same_bytes
+from nnunet_partial.utils.files import byte_order_mark, link_or_copy, read_json, same_bytes
 from nnunet_partial.utils.parallel import parallel_map
 from nnunet_partial.utils.text import format_names
 
@@ -101,6 +101,9 @@ def preprocess_like(
             changed since; or its plans hold statistics of labels that the scenario hides (CT normalization).
     """
     _require_origin(scenario, source)
+    marked = byte_order_mark(scenario / "dataset.json")
+    if marked:
+        raise DatasetError(f"{marked}.")
     folders: dict[str, tuple[str, str]] = {}
     for plans_name in plans_names:
         for configuration in configurations:
@@ -175,6 +178,9 @@ def _require_origin(scenario: Path, source: Path) -> None:
 def _require_plans(file: Path, configuration: str) -> dict[str, Any]:
     if not file.exists():
         raise DatasetError(f"{file} does not exist. First: nnUNetv2_plan_and_preprocess -d {dataset_id(file.parent)}")
+    marked = byte_order_mark(file)
+    if marked:
+        raise DatasetError(f"{marked}.")
     plans: dict[str, Any] = read_json(file, DatasetError)
     if configuration not in plans["configurations"]:
         raise DatasetError(
@@ -254,10 +260,11 @@ def _copy_shared_files(scenario: Path, source: Path) -> None:
     for original in (scenario / "dataset.json", target.parent / source.name / _FINGERPRINT):
         if not (target / original.name).exists() or not same_bytes(original, target / original.name):
             shutil.copyfile(original, target / original.name)
-    labels, copies = list(RawDataset(scenario).label_files().values()), target / GT_SEGMENTATIONS
+    dataset, copies = RawDataset(scenario), target / GT_SEGMENTATIONS
+    labels = {f"{case}{dataset.file_ending}": path for case, path in dataset.label_files().items()}
     names = {path.name for path in copies.iterdir()} if copies.exists() else None
-    if names == {path.name for path in labels} and _same(labels, [copies / path.name for path in labels]):
+    if names == set(labels) and _same(list(labels.values()), [copies / name for name in labels]):
         return
     shutil.rmtree(copies, ignore_errors=True)
-    for path in labels:
-        link_or_copy(path, copies / path.name)
+    for name, path in labels.items():
+        link_or_copy(path, copies / name)

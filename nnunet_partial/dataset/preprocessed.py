@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -152,10 +152,10 @@ def describe_stale_labels(raw: Path, preprocessed: Path) -> str | None:
         return None
     labels = labels_of_images(dataset)
     copies = {path.name for path in copies_folder.glob(f"*{dataset.file_ending}")}
-    names = {path.name: case for case, path in labels.items()}
+    names = {f"{case}{dataset.file_ending}": case for case in labels}
     added = [case for name, case in names.items() if name not in copies]
     removed = [name.removesuffix(dataset.file_ending) for name in copies if name not in names]
-    changed = changed_labels(labels, preprocessed)
+    changed = changed_labels(dataset, preprocessed)
     differences = [
         f"{len(cases)} case(s) {what}: {format_names(cases)}"
         for cases, what in ((added, "were added"), (removed, "are gone"), (changed, "have other label files"))
@@ -182,15 +182,16 @@ def labels_of_images(raw: RawDataset) -> dict[str, Path]:
     return {case: path for case, path in raw.label_files().items() if case in images}
 
 
-def changed_labels(labels: Mapping[str, Path], preprocessed: Path) -> list[str]:
+def changed_labels(raw: RawDataset, preprocessed: Path) -> list[str]:
     """Find label files whose bytes differ from their preprocessed copies.
 
     Args:
-        labels: Raw label file by case identifier.
+        raw: The raw dataset.
         preprocessed: The preprocessed folder.
 
     Returns:
         The cases that differ; those without a copy are left out.
     """
-    copies = {case: preprocessed / GT_SEGMENTATIONS / path.name for case, path in labels.items()}
+    labels = labels_of_images(raw)
+    copies = {case: preprocessed / GT_SEGMENTATIONS / f"{case}{raw.file_ending}" for case in labels}
     return [case for case, path in labels.items() if copies[case].exists() and not same_bytes(path, copies[case])]

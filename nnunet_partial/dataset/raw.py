@@ -177,6 +177,34 @@ class RawDataset:
         """Return the manifest of the raw folder."""
         return Manifest.read(self.folder / MANIFEST_NAME)
 
+    @cached_property
+    def listed(self) -> dict[str, tuple[list[Path], Path]] | None:
+        """Return the training files where dataset.json lists them under 'dataset', as nnU-Net then takes them.
+
+        Paths are relative to the raw folder; environment variables in them are expanded.
+
+        Returns:
+            Images, one per channel, and label file by case; None where the files are those of imagesTr and labelsTr.
+
+        Raises:
+            DatasetError: An entry has no images or no label.
+        """
+        entries = self.dataset_json.get("dataset")
+        if entries is None:
+            return None
+        if not isinstance(entries, dict) or not all(map(_lists_files, entries.values())):
+            raise DatasetError(
+                f"{self.folder / 'dataset.json'} has a 'dataset' that nnU-Net cannot read; expected for each case "
+                '{"images": [one path per channel], "label": path}.'
+            )
+        return {
+            case: ([self._resolve(path) for path in entry["images"]], self._resolve(entry["label"]))
+            for case, entry in entries.items()
+        }
+
+    def _resolve(self, path: str) -> Path:
+        return (self.folder / os.path.expandvars(path)).absolute()
+
     def label_files(self, part: str = "Tr") -> dict[str, Path]:
         """List the label files.
 
@@ -186,6 +214,8 @@ class RawDataset:
         Returns:
             File by case identifier, sorted; empty where the folder is missing.
         """
+        if part == "Tr" and self.listed is not None:
+            return {case: label for case, (_, label) in sorted(self.listed.items()) if label.is_file()}
         return {path.name[: -len(self.file_ending)]: path for path in self._files(f"labels{part}")}
 
     def image_files(self, part: str = "Tr") -> dict[str, list[Path]]:
@@ -197,6 +227,8 @@ class RawDataset:
         Returns:
             Files, one per channel, by case identifier, sorted; empty where the folder is missing.
         """
+        if part == "Tr" and self.listed is not None:
+            return {case: list(images) for case, (images, _) in sorted(self.listed.items())}
         images: dict[str, list[Path]] = {}
         for path in self._files(f"images{part}"):
             case, _, channel = path.name[: -len(self.file_ending)].rpartition("_")
@@ -209,3 +241,10 @@ class RawDataset:
         if not folder.is_dir():
             return []
         return sorted(p for p in folder.iterdir() if p.name.endswith(self.file_ending) and not p.name.startswith("."))
+
+
+def _lists_files(entry: Any) -> bool:
+    if not isinstance(entry, dict):
+        return False
+    images = entry.get("images")
+    return isinstance(images, list) and bool(images) and all(isinstance(p, str) for p in [*images, entry.get("label")])

@@ -90,9 +90,10 @@ def evaluate_case(task: Task) -> CaseResult:
     except OSError as problem:
         result.findings.append(f"{task.case}: the reference cannot be read: {problem}")
         return result
-    problem_with_it = label_file_problem(
-        task.case, ImageInfo(geometry, _values(array)), task.labels, task.classes, task.ignore_label
-    )
+    info = ImageInfo(geometry, problem=geometry.several_values)
+    if not info.problem:
+        info = ImageInfo(geometry, _values(array))
+    problem_with_it = label_file_problem(task.case, info, task.labels, task.classes, task.ignore_label)
     if problem_with_it:
         result.findings.append(problem_with_it)
         return result
@@ -122,8 +123,8 @@ def _readable(task: Task, path: Path, reference: Geometry) -> NDArray[Any] | str
         geometry, array = read_array(path)
     except OSError as problem:
         return f"cannot be read: {problem}"
-    if geometry.components != 1:
-        return f"has {geometry.components} numbers per pixel (a color image?), not one"
+    if geometry.several_values:
+        return geometry.several_values
     differences = geometry.with_axes_of(reference).differences(reference.with_axes_of(geometry))
     if differences:
         return f"does not lie on the reference: {'; '.join(differences)} (the reference)"

@@ -62,7 +62,10 @@ def find_reference(dataset_folder: Path, reference: str = "labelsTs") -> Referen
     folder = dataset_folder / reference
     if not folder.is_dir():
         folder = Path(reference)
-    files = _label_files(folder, dataset.file_ending) if folder.is_dir() else {}
+    if reference == "labelsTr" and dataset.listed is not None:
+        folder, files = dataset_folder / reference, dataset.label_files()
+    else:
+        files = _label_files(folder, dataset.file_ending) if folder.is_dir() else {}
     if not files:
         folders = [path.name for path in dataset_folder.glob("labels*") if path.is_dir()]
         raise DatasetError(

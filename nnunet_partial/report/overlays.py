@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnunet_partial.dataset.images import Geometry, read_array
+from nnunet_partial.dataset.raw import RawDataset
 from nnunet_partial.evaluation.metrics import FOUND, MISSED, without_thin_axes
 from nnunet_partial.labels import Manifest
 from nnunet_partial.report.figure_style import (
@@ -164,7 +165,7 @@ def read_slice(results: Results, case: str, value: int) -> Slice | str:
         The slice; if the reference cannot be read, a sentence that says why.
     """
     try:
-        geometry, reference = read_array(results.reference / f"{case}{results.file_ending}")
+        geometry, reference = read_array(_reference_file(results, case))
     except OSError as problem:
         return f"{case}: the reference cannot be read: {problem}"
     reference, spacing = without_thin_axes(reference, geometry.spacing_mm[::-1])
@@ -435,8 +436,24 @@ def _read_if_fitting(path: Path, what: str, reference: Geometry, problems: list[
     return array.mean(axis=-1) if geometry.components > 1 else array
 
 
+def _listed(results: Results, case: str) -> tuple[list[Path], Path] | None:
+    """Return the files of a training case where dataset.json lists them; else None."""
+    home = results.reference.parent
+    if results.reference.name != "labelsTr" or not (home / "dataset.json").is_file():
+        return None
+    return (RawDataset(home).listed or {}).get(case)
+
+
+def _reference_file(results: Results, case: str) -> Path:
+    listed = _listed(results, case)
+    return listed[1] if listed else results.reference / f"{case}{results.file_ending}"
+
+
 def _image_file(results: Results, case: str) -> Path:
-    """Return the first channel of a case, in the first folder that has it."""
+    """Return the first channel of a case: as its dataset lists it, or in the first folder that has it."""
+    listed = _listed(results, case)
+    if listed:
+        return listed[0][0]
     name = f"{case}_0000{results.file_ending}"
     files = [folder / name for folder in image_folders(results)]
     return next((file for file in files if file.is_file()), files[0])

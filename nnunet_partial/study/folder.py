@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -163,5 +164,5 @@ def files_hash(dataset: Path) -> str:
     raw = RawDataset(dataset)
     images = [path for subset in ("Tr", "Ts") for files in raw.image_files(subset).values() for path in files]
     labels = [path for subset in ("Tr", "Ts") for path in raw.label_files(subset).values()]
-    lines = [f"{path.relative_to(dataset)} {path.stat().st_size}" for path in [*images, *labels]]
+    lines = [f"{os.path.relpath(path, dataset)} {path.stat().st_size}" for path in [*images, *labels]]
     return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()[:16]

@@ -202,7 +202,7 @@ def learning_curves(study: Study) -> Iterator[tuple[Model, list[float]]]:
 def _read_model(model: Model, folder: Path) -> list[Value]:
     file = folder / "per_case.csv"
     try:
-        with file.open(newline="", encoding="utf-8") as lines:
+        with file.open(newline="", encoding="utf-8-sig") as lines:
             rows = list(csv.DictReader(lines))
         return [
             Value(model, row["domain"], row["patient"], row["case"], row["class"], float(row[METRIC] or math.nan))

@@ -33,7 +33,7 @@ from nnunet_partial.dataset.plans import MIN_STAGES
 from nnunet_partial.dataset.summary import annotation_table
 from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.evaluation.results import CHECKPOINT_KEY, FINAL_CHECKPOINT
-from nnunet_partial.labels import MANIFEST_NAME, has_regions
+from nnunet_partial.labels import MANIFEST_NAME, channel_names, has_regions
 from nnunet_partial.training.loss_wrapper import AnnotatedClasses, UnmaskedLoss, masked_counts, to_device
 from nnunet_partial.training.nnunet_patches import (
     PartialLabelLoss,
@@ -50,7 +50,7 @@ from nnunet_partial.training.run_record import (
     require_other_manifest_allowed,
     save_trained_on,
 )
-from nnunet_partial.training.startup_checks import TrainingData
+from nnunet_partial.training.startup_checks import TrainingData, require_wide_patch
 from nnunet_partial.training.validation import (
     INTERVAL_EPOCHS,
     SizeMonitor,
@@ -143,6 +143,8 @@ class PartialLabelMixin(_Trainer):
                 "This dataset is region-based (a label in dataset.json is a list of values); partial labels are not "
                 "implemented for regions. Give each structure one value of its own."
             )
+        channel_names(self.dataset_json)  # refuses names and numbers that are exchanged
+        require_wide_patch(self.configuration_manager.patch_size, self.configuration_name)
         self._limit_threads_to_affinity()
         self._apply_run_settings()
         with self._main_process_first():

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -26,7 +27,7 @@ from nnunet_partial.dataset.splits import (
 from nnunet_partial.errors import DatasetError, ManifestError, SplitError
 from nnunet_partial.labels import MANIFEST_NAME, Manifest, class_names, ignore_label, unused_cases, unused_groups
 from nnunet_partial.training.run_record import TrainedOn
-from nnunet_partial.utils.files import read_json, write_json
+from nnunet_partial.utils.files import byte_order_mark, read_json, write_json
 from nnunet_partial.utils.text import format_names
 
 
@@ -152,6 +153,7 @@ class TrainingData:
             ManifestError: A case has no entry, or its label file holds a class that it does not declare annotated.
             DatasetError: The preprocessed cases or their labels are not those of the raw dataset.
         """
+        _refuse_hidden_files(self.preprocessed, self.cases)
         self.manifest.require(self.cases, self.classes)
         ending = self.dataset_json["file_ending"]
         _check_all_preprocessed(self.preprocessed, self.raw, self.cases, ending)
@@ -162,7 +164,7 @@ class TrainingData:
             folder,
             ending,
             self.cases,
-            self.raw.folder / "labelsTr" if self.raw else None,
+            self.raw.label_files() if self.raw else None,
         )
         if cache.is_valid():
             return
@@ -198,6 +200,9 @@ class TrainingData:
         warnings = missing_patient_ids(self.manifest, self.cases)
         is_new = not file.exists()
         if not is_new:
+            marked = byte_order_mark(file)
+            if marked:
+                raise SplitError(f"{marked}, or delete it.")
             splits = read_json(file, SplitError)
         elif source is not None and source.exists():
             splits = read_json(source, SplitError)
@@ -229,6 +234,39 @@ class TrainingData:
             )
 
 
+def _refuse_hidden_files(preprocessed: Path, cases: Sequence[str]) -> None:
+    """Refuse preprocessed files that a Mac has left when it copied, which nnU-Net takes for cases.
+
+    Raises:
+        DatasetError: There are some.
+    """
+    hidden = [case for case in cases if case.startswith(".")]
+    if hidden:
+        raise DatasetError(
+            f"{len(hidden)} hidden file(s) in {preprocessed} would be taken for cases: {format_names(hidden)}. Delete "
+            f"them: find {shlex.quote(str(preprocessed))} -name '._*' -type f -delete"
+        )
+
+
+def require_wide_patch(patch_size: Sequence[int], configuration: str) -> None:
+    """Refuse a 2-D patch that is one pixel wide, as nnU-Net plans it for volumes of one slice thinner than a pixel.
+
+    Args:
+        patch_size: Of the configuration, in pixels.
+        configuration: Its name.
+
+    Raises:
+        DatasetError: The patch is a line.
+    """
+    if len(patch_size) == 2 and min(patch_size) <= 1:
+        raise DatasetError(
+            f"The configuration {configuration} has patches of {patch_size[0]} x {patch_size[1]} pixels: lines, so "
+            "that the network would never see an image. nnU-Net plans them for volumes of one slice whose spacing is "
+            "not largest across the slice. Enlarge that spacing in images and labels, as `nnunet_partial check` says, "
+            "and plan again."
+        )
+
+
 def _open_raw_dataset(folder: Path | None) -> RawDataset | None:
     """Open the raw dataset where its label files are there to compare with; on a cluster they often are not.
 
@@ -238,8 +276,7 @@ def _open_raw_dataset(folder: Path | None) -> RawDataset | None:
     if folder is None or not (folder / "dataset.json").exists():
         return None
     dataset = RawDataset(folder)
-    lists_files = "dataset" in dataset.dataset_json  # nnU-Net then takes the files of each case from there
-    return dataset if not lists_files and any((folder / "labelsTr").glob(f"*{dataset.file_ending}")) else None
+    return dataset if dataset.label_files() else None
 
 
 def _unused_entries(manifest: Manifest, cases: Sequence[str]) -> list[str]:
@@ -275,7 +312,7 @@ def _check_all_preprocessed(preprocessed: Path, raw: RawDataset | None, cases: S
         )
     if done - expected and raw:
         raise DatasetError(
-            f"{len(done - expected)} preprocessed case(s) are not in {raw.folder / 'labelsTr'}: "
+            f"{len(done - expected)} preprocessed case(s) are not in {raw.folder}: "
             f"{format_names(done - expected)}. Preprocess again: {again}"
         )
     if done - copied:
@@ -290,7 +327,7 @@ def _check_labels_unchanged(preprocessed: Path, raw: RawDataset) -> None:
     Raises:
         DatasetError: Some are not.
     """
-    changed = changed_labels(labels_of_images(raw), preprocessed)
+    changed = changed_labels(raw, preprocessed)
     if changed:
         raise DatasetError(
             f"The label files of {len(changed)} case(s) changed since {preprocessed.name} was preprocessed: "

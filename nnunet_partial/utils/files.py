@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import ctypes
 import errno
@@ -158,6 +159,25 @@ def read_json(path: Path, error: type[PartialLabelError] = PartialLabelError) ->
         raise
     except (ValueError, RecursionError) as problem:  # not JSON, not UTF-8, a number of thousands of digits, ...
         raise error(f"{path} is not valid JSON: {problem}. Fix or recreate the file.") from problem
+
+
+def byte_order_mark(path: Path) -> str | None:
+    """Describe a byte order mark (BOM), which Windows programs put before a text.
+
+    `read_json` skips it; nnU-Net's reader stops at it and names no file.
+
+    Args:
+        path: A JSON file that nnU-Net reads.
+
+    Returns:
+        What is wrong and what to do; None where there is no mark, or no file.
+    """
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        if file.read(3) != codecs.BOM_UTF8:
+            return None
+    return f"{path} begins with a byte order mark (BOM), of which nnU-Net dies. Save it as UTF-8 without BOM"
 
 
 def same_bytes(path: Path, other: Path) -> bool:

@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
 from helpers.facts import says
 from helpers.raw_datasets import Drawn, write_dataset, write_image
+from nnunet_partial.dataset_conversion.derived.files import relabel
 from nnunet_partial.dataset_conversion.derived.merge import merge
 from nnunet_partial.dataset_conversion.derived.scenario import scenario
 from nnunet_partial.dataset_conversion.derived.scenario_plan import ScenarioOptions
 
 from nnunet_partial.cli import main
 from nnunet_partial.dataset.check import check
+from nnunet_partial.dataset.declare import DatasetToDeclare, declare
+from nnunet_partial.dataset.declare_sources import infer_annotations
+from nnunet_partial.dataset.images import header, read_array
 from nnunet_partial.dataset.raw import RawDataset
 from nnunet_partial.errors import DatasetError, ManifestError
+from nnunet_partial.evaluation.evaluate import find_reference
+from nnunet_partial.model_selection.candidates import validated_cases
 
 LABELS = {"LV": 1, "MYO": 2}
 MANIFEST, SPLITS = "partial_labels.json", "splits_final.json"
@@ -469,3 +477,189 @@ def test_unity_with_off_read_as_absent_is_found_also_after_a_merge(
             merge([dataset.folder, other.folder], "Dataset004_Again")
         with pytest.raises(DatasetError, match=case):
             scenario(dataset.folder, "Dataset004_Again", ScenarioOptions(("MYO",)))
+
+
+def test_hidden_files_of_a_mac_that_nnunet_takes_for_cases(sound: RawDataset) -> None:
+    for name in ("imagesTr/._a_1_0000.nii.gz", "labelsTr/._a_1.nii.gz"):
+        (sound.folder / name).write_bytes(b"\0\5\x16\7")
+    found = findings(sound)[FILES]
+    assert len(found) == 2
+    assert "._a_1_0000.nii.gz" in found[0]
+    assert "labelsTr" in found[1]
+
+
+@pytest.mark.parametrize("name", ["dataset.json", SPLITS])
+def test_a_byte_order_mark(sound: RawDataset, name: str) -> None:
+    file = sound.folder / name
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    (line,) = findings(sound)[name]
+    assert line.startswith(str(file))
+    assert "without BOM" in line
+
+
+def test_a_byte_order_mark_in_the_preprocessed_folder(sound: RawDataset, tmp_path: Path) -> None:
+    plans = tmp_path / "preprocessed" / sound.folder.name / "nnUNetPlans.json"
+    plans.parent.mkdir(parents=True)
+    plans.write_bytes(b"\xef\xbb\xbf{}")
+    (line,) = findings(sound)["preprocessed data"]
+    assert line.startswith(str(plans))
+
+
+def test_channel_names_the_wrong_way_round(sound: RawDataset) -> None:
+    edit(sound.folder / DATASET, channel_names={"ultrasound": "0"})
+    with pytest.raises(DatasetError, match=re.escape('{"0": "ultrasound"}')):
+        check(sound.folder)
+
+
+def test_a_case_that_is_named_as_a_file(tmp_path: Path) -> None:
+    cases = [Drawn(name, [1], {"annotated": ["LV"]}) for name in ("a.nii", "b")]
+    dataset = write_dataset(tmp_path / "raw", "Dataset001_A", {"LV": 1}, cases, ending=".nrrd")
+    (line,) = findings(dataset)[FILES]
+    assert line.startswith("a.nii:")
+    assert "Rename it to a:" in line
+
+
+def test_the_dataset_json_of_older_tools(sound: RawDataset) -> None:
+    content = json.loads((sound.folder / DATASET).read_text())
+    content["modality"] = content.pop("channel_names")
+    content["labels"] = {"background": "0", "LV": "1", "MYO": 2}
+    write_json(sound.folder / DATASET, content)
+    report = check(sound.folder)
+    assert report.findings == {}
+    older = [line for line in report.remarks if line.startswith("dataset.json")]
+    assert len(older) == 2
+    assert "channel_names" in older[0]
+    assert "LV, background" in older[1]
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing", "fine"),
+    [  # shape z, y, x; spacing x, y, z; nnU-Net plans 2-D patches of (1, 48) for the first, of (64, 48) for the third
+        ((1, 64, 48), (1.34, 1.34, 1.0), False),
+        ((64, 48, 1), (1.0, 1.34, 1.34), False),
+        ((1, 64, 48), (1.34, 1.34, 1.35), True),
+        ((1, 64, 48), (1.0, 1.0, 1.0), True),
+        ((64, 48, 1), (1.0, 1.0, 1.0), False),
+        ((2, 64, 48), (1.34, 1.34, 1.0), True),
+    ],
+)
+def test_one_slice_that_is_thinner_than_a_pixel(
+    tmp_path: Path, shape: tuple[int, ...], spacing: tuple[float, ...], fine: bool
+) -> None:
+    dataset = write_dataset(
+        tmp_path / "raw", "Dataset001_A", {"LV": 1}, [Drawn("a", [1], {"annotated": ["LV"]}, "Tr", shape)]
+    )
+    for file in (*dataset.image_files()["a"], dataset.label_files()["a"]):
+        image = sitk.ReadImage(str(file))
+        image.SetSpacing(spacing)
+        sitk.WriteImage(image, str(file))
+    found = findings(dataset).get(FILES, [])
+    assert len(found) == (0 if fine else 1)
+    assert fine or "1.34 mm" in found[0] or "1 mm" in found[0]
+
+
+def skew(file: Path) -> None:
+    """Turn the z axis of a volume by a hundredth towards x, with which ITK refuses it."""
+    image = nibabel.load(file)
+    affine = image.affine.copy()
+    affine[0, 2] = 0.01
+    nibabel.save(nibabel.Nifti1Image(np.asarray(image.dataobj), affine), file)
+
+
+@pytest.fixture
+def skewed(tmp_path: Path) -> RawDataset:
+    case = Drawn("a", [1, 0, 1], {"annotated": ["LV"]}, "Tr", (4, 8, 6), 1.0)
+    dataset = write_dataset(tmp_path / "raw", "Dataset001_A", {"LV": 1}, [case])
+    for file in (*dataset.image_files()["a"], dataset.label_files()["a"]):
+        skew(file)
+    return dataset
+
+
+def test_axes_that_are_not_orthonormal_are_read(skewed: RawDataset) -> None:
+    with pytest.raises(RuntimeError, match="orthonormal"):
+        sitk.ReadImage(str(skewed.label_files()["a"]))
+    (line,) = findings(skewed)[FILES]
+    assert "NibabelIO" in line
+    assert line.endswith(": a")
+    edit(skewed.folder / DATASET, overwrite_image_reader_writer="NibabelIO")
+    assert findings(skewed) == {}
+    geometry, values = read_array(skewed.label_files()["a"])
+    assert geometry.size == (6, 8, 4)
+    assert header(skewed.label_files()["a"]) == geometry
+    assert [int(plane.max()) for plane in values] == [1, 0, 1, 0]
+
+
+def test_axes_that_are_not_orthonormal_are_relabeled(skewed: RawDataset, tmp_path: Path) -> None:
+    source, target = skewed.label_files()["a"], tmp_path / "new.nii.gz"
+    relabel(source, target, {0: 0, 1: 2})
+    assert read_array(target)[0] == read_array(source)[0]
+    assert [int(plane.max()) for plane in read_array(target)[1]] == [2, 0, 2, 0]
+
+
+def test_flat_images_that_nnunet_cannot_read(tmp_path: Path) -> None:
+    case = Drawn("a", [1], {"annotated": ["LV"]})
+    dataset = write_dataset(tmp_path / "raw", "Dataset001_A", {"LV": 1}, [case], ending=".nii")
+    (line,) = findings(dataset)[FILES]
+    assert "NibabelIO" in line
+
+
+def test_layers_of_a_segmentation(tmp_path: Path) -> None:
+    case = Drawn("a", [1], {"annotated": ["LV"]}, "Tr", (4, 8, 6))
+    dataset = write_dataset(tmp_path / "raw", "Dataset001_A", {"LV": 1}, [case], ending=".nrrd")
+    file = dataset.label_files()["a"]
+    one = sitk.ReadImage(str(file))
+    both = sitk.Compose(one, one)
+    both.SetMetaData("Segment0_Name", "LV")
+    both.SetMetaData("Segment1_Name", "wall")
+    sitk.WriteImage(both, str(file))
+    (line,) = findings(dataset)[CONTENT]
+    assert line.startswith("a:")
+    assert "LV, wall" in line
+    assert "labelmap" in line
+    with pytest.raises(ManifestError, match="labelmap"):
+        infer_annotations(DatasetToDeclare(dataset))
+
+
+def test_files_that_dataset_json_lists(sound: RawDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    list_files(sound, tmp_path / "elsewhere", monkeypatch)
+    dataset = RawDataset(sound.folder)
+    assert list(dataset.image_files()) == ["a_1", "a_2", "b_1"]
+    assert [path.name for path in dataset.image_files()["a_1"]] == ["image_a_1.nii.gz"]
+    assert findings(dataset) == {}
+    assert declare(DatasetToDeclare(dataset), dataset.manifest, overwrite=True).files
+    assert validated_cases(dataset, dataset.folder, None).fold_of == {"b_1": 0}
+    assert find_reference(dataset.folder, "labelsTr").files["a_1"] == dataset.label_files()["a_1"]
+    (tmp_path / "elsewhere" / "label_a_2.nii.gz").unlink()
+    (line,) = findings(RawDataset(sound.folder))[FILES]
+    assert line.startswith("a_2:")
+
+
+def test_listed_files_are_merged_and_hidden(sound: RawDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    list_files(sound, tmp_path / "elsewhere", monkeypatch)
+    other = write_dataset(tmp_path / "raw", "Dataset002_B", LABELS, [Drawn("c", [1], {"annotated": ["LV"]})])
+    merged = RawDataset(merge([sound.folder, other.folder], "Dataset003_AB").folder)
+    hidden = RawDataset(scenario(sound.folder, "Dataset004_S", ScenarioOptions(("LV",), 1.0, domain="b")).folder)
+    assert list(merged.label_files()) == ["a_1", "a_2", "b_1", "c"]
+    assert list(hidden.label_files()) == list(hidden.image_files()) == ["a_1", "a_2", "b_1"]
+    for dataset in (merged, hidden):
+        assert dataset.listed is None
+        assert dataset.image_files()["a_1"][0].name == "a_1_0000.nii.gz"
+        assert FILES not in findings(dataset)
+
+
+def list_files(dataset: RawDataset, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Move the training files of a dataset away, under other names, and list them in its dataset.json."""
+    monkeypatch.setenv("ELSEWHERE", str(folder))
+    folder.mkdir()
+    entries = {}
+    for case, (image,) in RawDataset(dataset.folder).image_files().items():
+        image.rename(folder / f"image_{case}.nii.gz")
+        RawDataset(dataset.folder).label_files()[case].rename(folder / f"label_{case}.nii.gz")
+        relative = os.path.relpath(folder, dataset.folder)
+        entries[case] = {
+            "images": [f"$ELSEWHERE/image_{case}.nii.gz"],
+            "label": f"{relative}/label_{case}.nii.gz",
+        }
+    for name in ("imagesTr", "labelsTr"):
+        (dataset.folder / name).rmdir()
+    edit(dataset.folder / DATASET, dataset=entries)

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import SimpleITK as sitk
 from helpers.facts import says
 from helpers.raw_datasets import Drawn, label_array, snapshot, write_dataset, write_image
 from helpers.toy_dataset import Project, shrink, write_toy
@@ -136,6 +137,9 @@ def test_a_table_of_a_spreadsheet_program(raw: Path, tmp_path: Path) -> None:
         ("siteB_001,kidney", "siteB_001,spleen", "line 5, case 'siteB_001': spleen: "),
         ("siteB_001,kidney,,siteB,carl\n", "", "1 case(s) have no row: siteB_001"),
         ("siteB_001", "siteC_001", "line 5, case 'siteC_001': there is no image"),
+        ("siteB_001", "siteB_1", "line 5, case 'siteB_1': there is no image of this case; is it siteB_001?"),
+        ("siteB_001", "siteB_001_0000.nii.gz", "without file ending and channel: siteB_001"),
+        ("siteB_001", "siteB_001.nii.gz", "without file ending and channel: siteB_001"),
         ("siteB_002", "siteB_001", "line 6, case 'siteB_001': has two rows"),
         ("siteB_001,kidney,,", "siteB_001,kidney,kidney,", "case 'siteB_001': declares kidney both annotated and"),
         ("siteB_001,kidney", "siteB_001,liver", "siteB_001: kidney present, but declared as annotated"),
@@ -538,3 +542,16 @@ def test_what_stands_in_the_way_of_the_file(preprocessed: Path, capsys: pytest.C
     said = capsys.readouterr().err
     assert said == says(f"declare: {target} cannot be written", "Is a directory")
     assert not (preprocessed / MANIFEST_NAME).exists()
+
+
+def test_slices_that_nnunet_would_not_see_are_said(raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dataset = write_dataset(raw, "Dataset220_CT", {"liver": 1}, [Drawn("a", [1], None, shape=(1, 8, 6))])
+    (dataset.folder / MANIFEST_NAME).unlink()
+    assert main(["declare", "-d", "220", "--match", "*", "liver", "--overwrite"]) == 0
+    assert "one slice" not in capsys.readouterr().out  # 0.5 mm along each axis: nnU-Net takes z of equal ones
+    for file in (*dataset.image_files()["a"], dataset.label_files()["a"]):
+        image = sitk.ReadImage(str(file))
+        image.SetSpacing((1.34, 1.34, 1.0))
+        sitk.WriteImage(image, str(file))
+    assert main(["declare", "-d", "220", "--match", "*", "liver", "--overwrite"]) == 0
+    assert "one slice along z" in capsys.readouterr().out

@@ -185,15 +185,16 @@ def test_the_memory_names_no_case(remembered: tuple[Path, Path, Path, str]) -> N
 def test_other_cases_and_a_raw_folder_that_changed_are_looked_at_again(
     remembered: tuple[Path, Path, Path, str], tmp_path: Path
 ) -> None:
-    (tmp_path / "raw").mkdir()
-    (tmp_path / "raw" / "a.nii.gz").touch()
+    raw = {"a": tmp_path / "raw" / "a.nii.gz"}
+    raw["a"].parent.mkdir()
+    raw["a"].touch()
     assert not LabelCache(*remembered, ["a"]).is_valid()
-    LabelCache(*remembered, ["b", "a"], tmp_path / "raw").write()
-    assert LabelCache(*remembered, ["a", "b"], tmp_path / "raw").is_valid()
-    assert not LabelCache(*remembered, ["a"], tmp_path / "raw").is_valid()
+    LabelCache(*remembered, ["b", "a"], raw).write()
+    assert LabelCache(*remembered, ["a", "b"], raw).is_valid()
+    assert not LabelCache(*remembered, ["a"], raw).is_valid()
     assert not LabelCache(*remembered, ["a", "b"]).is_valid()
-    (tmp_path / "raw" / "a.nii.gz").write_bytes(b"longer")
-    assert not LabelCache(*remembered, ["a", "b"], tmp_path / "raw").is_valid()
+    raw["a"].write_bytes(b"longer")
+    assert not LabelCache(*remembered, ["a", "b"], raw).is_valid()
 
 
 def test_a_changed_manifest_is_looked_at_again(remembered: tuple[Path, Path, Path, str]) -> None:

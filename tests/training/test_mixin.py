@@ -481,6 +481,7 @@ def test_a_start_reads_each_file_once(project: Project, monkeypatch: pytest.Monk
     count(Path, "read_text", lambda path: "/".join(path.parts[-3::2]) if path.name in files else "other")
     count(RawDataset, "__init__", lambda *args: "raw datasets opened")
     count(label_check, "hash_files", lambda *args: "folders of label files hashed")
+    count(label_check, "hash_listed", lambda *args: "folders of label files hashed")
     count(startup_checks, "check_splits", lambda *args: "splits checked")
     count(nnUNetTrainer, "do_split", lambda *args: "do_split")
 

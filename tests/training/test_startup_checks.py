@@ -305,3 +305,43 @@ def test_patterns_and_entries_of_test_cases_are_used(start: Start, tmp_path: Pat
     assert "'odd*'" in group
     assert entry.startswith("1 case(s) ")
     assert entry.endswith(": new_0")
+
+
+def test_a_split_with_a_byte_order_mark_is_named(folders: tuple[Path, Path]) -> None:
+    preprocessed, raw = folders
+    content = json.dumps([{"train": ["p0_a", "p0_b", "p1_a"], "val": ["p2_a"]}])
+    (preprocessed / SPLITS_NAME).write_text(content, encoding="utf-8-sig")
+    with pytest.raises(SplitError, match=rf"{preprocessed / SPLITS_NAME} .*BOM"):
+        training_data(preprocessed, None, MANIFEST, CASES).prepare_splits(0)
+    (preprocessed / SPLITS_NAME).unlink()
+    (raw / SPLITS_NAME).write_text(content, encoding="utf-8-sig")
+    training_data(preprocessed, raw, MANIFEST, CASES).prepare_splits(0)  # nnU-Net reads the copy, which has none
+    assert (preprocessed / SPLITS_NAME).read_bytes().startswith(b"[")
+
+
+def test_hidden_files_are_no_cases(start: Start) -> None:
+    with pytest.raises(DatasetError, match=r"1 hidden.*: \._A_0\. Delete"):
+        start.labels([*PREPROCESSED_CASES, "._A_0"])
+
+
+def test_files_that_dataset_json_lists_are_compared(start: Start) -> None:
+    content = json.loads((start.raw.folder / "dataset.json").read_text())
+    (start.raw.folder / "labelsTr").rename(start.raw.folder / "masks")
+    content["dataset"] = {
+        case: {"images": [f"imagesTr/{case}_0000.nii.gz"], "label": f"masks/{case}.nii.gz"}
+        for case in PREPROCESSED_CASES
+    }
+    (start.raw.folder / "dataset.json").write_text(json.dumps(content))
+    start.labels()
+    with pytest.raises(DatasetError, match="B_2"):
+        start.labels(PREPROCESSED_CASES[:5])
+    shutil.copy(start.raw.folder / "masks" / "A_0.nii.gz", start.raw.folder / "masks" / "B_0.nii.gz")
+    with pytest.raises(DatasetError, match=r"changed.*: B_0\."):
+        start.labels()
+
+
+def test_a_patch_that_is_a_line() -> None:
+    with pytest.raises(DatasetError, match=r"2d has patches of 1 x 48"):
+        startup_checks.require_wide_patch([1, 48], "2d")
+    for patch in ([64, 48], [64, 1, 48]):
+        startup_checks.require_wide_patch(patch, "2d")
