@@ -34,7 +34,7 @@ def packages() -> list[str]:
     """List every package. `trainers` is a namespace package: nnU-Net imports its files as top-level modules."""
     converters = find_namespace_packages(include=["dataset_conversion", "dataset_conversion.*"])
     return [
-        *find_namespace_packages(include=["nnunet_partial", "nnunet_partial.*"], exclude=["*.templates"]),
+        *find_namespace_packages(include=["nnunet_partial", "nnunet_partial.*"], exclude=["*.templates", "*.schemas"]),
         *(f"nnunet_partial.{name}" for name in converters),
     ]
 
@@ -87,7 +87,7 @@ if __name__ == "__main__":
         packages=packages(),
         package_dir={"nnunet_partial.dataset_conversion": "dataset_conversion"},
         package_data={
-            "nnunet_partial": ["py.typed"],
+            "nnunet_partial": ["py.typed", "schemas/*.json"],
             "nnunet_partial.report": ["templates/*"],
             "nnunet_partial.study": ["Snakefile"],
         },
@@ -115,10 +115,13 @@ if __name__ == "__main__":
                 "pytest-cov>=5",
                 "pytest-xdist>=3.6",
                 "hypothesis>=6.100",
+                "jsonschema>=4.20",
                 "playwright>=1.45",
                 MONAI,
                 *STUDY,
             ],
+            # the documentation site, and what runs the notebook (MIT, ISC, MIT, BSD, BSD); Zensical is young: pinned
+            "docs": ["zensical==0.0.73", "mkdocstrings-python>=2", "latex2mathml>=3.78", "nbclient", "ipykernel"],
             "lint": [
                 "ruff==0.17.6",
                 "mypy==2.4.1",

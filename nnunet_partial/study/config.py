@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import date
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -267,7 +268,8 @@ class _Reader:
                 self.add_problem((*path, key), f"unknown key {key!r}; expected one of {', '.join(keys)}")
 
     def _plain_name(self, value: Any, path: _KeyPath) -> str:
-        text = "" if value is None else str(value)
+        value = _whole(value)
+        text = str(value) if isinstance(value, (str, int, date)) and not isinstance(value, bool) else ""
         if not text[:1].isalnum() or not all(c.isascii() and (c.isalnum() or c in "_-") for c in text):
             self.add_problem(path, f"invalid name {value!r}; expected {_NAME_RULE}")
             return "x"
@@ -288,8 +290,9 @@ class _Reader:
 
     def _integer(self, minimum: int) -> Callable[[Any, _KeyPath], int]:
         def read(value: Any, path: _KeyPath) -> int:
-            if isinstance(value, int) and not isinstance(value, bool) and minimum <= value < 2**32:
-                return value
+            whole = _whole(value)
+            if isinstance(whole, int) and not isinstance(whole, bool) and minimum <= whole < 2**32:
+                return whole
             self.add_problem(path, f"{value!r}: expected an integer >= {minimum}")
             return minimum
 
@@ -312,7 +315,7 @@ class _Reader:
         if not values:
             self.add_problem((*path, key), f"'{key}' is empty")
         entries = tuple(read(entry, (*path, key, index)) for index, entry in enumerate(values))
-        if len(set(map(repr, values))) < len(values):
+        if len({repr(_whole(value)) for value in values}) < len(values):
             self.add_problem((*path, key), f"duplicate entry in '{key}'")
         return entries
 
@@ -362,7 +365,7 @@ class _Reader:
             return []
         self._check_keys(entry, path, ("from", "missing", "fraction", "domain"))
         source = entry.get("from")
-        if str(source) not in datasets:
+        if not isinstance(source, (str, int, date)) or isinstance(source, bool) or str(source) not in datasets:
             self.add_problem((*path, "from"), f"'from' is {source!r}; expected one of {format_names(datasets)}")
         if "missing" not in entry:
             self.add_problem(path, "'missing' is missing: which structures shall be hidden?")
@@ -436,6 +439,11 @@ class _Reader:
                 self.add_problem(
                     ("network", "patch"), f"{name}: the patch is {sides}; expected multiples of {multiple}"
                 )
+
+
+def _whole(value: Any) -> Any:
+    """Return 5 for 5.0, which JSON and the schema of the file do not tell apart."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 # YAML with line numbers: only plain data, and no key twice in a mapping

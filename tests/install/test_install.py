@@ -111,6 +111,7 @@ def test_the_wheel_holds_every_module_and_nothing_else(wheels: dict[str, Path], 
     modules |= {f"nnunet_partial/{path.relative_to(source)}" for path in converters}
     data = {"nnunet_partial/py.typed", "nnunet_partial.pth", "nnunet_partial/study/Snakefile"}
     data |= {f"nnunet_partial/report/templates/{name}" for name in ("blocks.html", "page.html", "style.css")}
+    data |= {f"nnunet_partial/schemas/{name}.schema.json" for name in ("partial_labels", "study")}
     assert names == modules | data
     assert "nnunet_partial/trainers/nnUNetTrainerMarginal.py" in names
     assert "\nnnunet_partial.pth," in f"\n{record}"  # so that pip uninstall removes it

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.mutated import broken
 from helpers.source_datasets import CFG, CUP, OFF, chords, name_of, tracing_text
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -49,33 +50,6 @@ DATASET = {
     "numTraining": 3,
     "file_ending": ".nii.gz",
 }
-
-#: Bytes that have broken readers before.
-NASTY = [
-    b"\x00", b"\xff", b"\xfe\xff", b"\xef\xbb\xbf", b"\r", b"\n", b'"', b"'", b",", b";", b"\t", b":", b"=", b"{", b"]",
-    b"null", b"NaN", b"-Infinity", b"1e999", b"-1", b"0x1", b"9" * 400, b"9" * 5000, b"[" * 3000, b"true",
-    "\u0661".encode(), "\uff11".encode(), "\u202e".encode(), "e\u0301".encode(), b"\\ud800", b"../", b"/etc/passwd",
-]  # fmt: skip
-
-
-@st.composite
-def broken(draw: st.DrawFn, sound: bytes) -> bytes:
-    """`sound` after one to five accidents: bytes lost, doubled, moved, or replaced."""
-    content = sound
-    for _ in range(draw(st.integers(1, 5))):
-        start = draw(st.integers(0, len(content)))
-        end = min(len(content), start + draw(st.integers(0, 40)))
-        new = draw(
-            st.one_of(
-                st.just(b""),
-                st.sampled_from(NASTY),
-                st.binary(max_size=6),
-                st.just(2 * content[start:end]),
-                st.sampled_from(sound.splitlines(keepends=True)),
-            )
-        )
-        content = content[:start] + new + content[end:]
-    return content[: draw(st.integers(0, len(content)))] if draw(st.integers(0, 9)) == 0 else content
 
 
 @dataclass(frozen=True)
