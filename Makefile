@@ -51,7 +51,7 @@ test-lowest: $(VENV)/installed
 		tests/losses tests/test_labels.py tests/evaluation \
 		'tests/test_end_to_end.py::test_from_downloaded_folders_to_predictions[nnUNetTrainerMarginal]'
 
-# nnU-Net as it is developed, to hear of a change before its release
+# nnU-Net as it is developed, to hear of a change before its release; leaves it in .venv
 test-nnunet-main: $(VENV)/installed
 	$(BIN)/pip install --quiet 'nnunetv2 @ git+https://github.com/MIC-DKFZ/nnUNet'
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pytest -m "not (install or browser or slurm)" tests/training tests/losses tests/test_end_to_end.py

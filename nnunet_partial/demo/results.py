@@ -334,7 +334,7 @@ def _draw_figure_row(row: FigureRow, axes: Sequence[Axes], colors: Sequence[str]
     for axis, (labels, caption) in zip(axes, [(None, ""), *row.labels], strict=True):
         axis.imshow(row.image, cmap="gray", vmin=0, vmax=255)
         if labels is not None:
-            _draw_labels(axis, labels, colors)
+            draw_labels(axis, labels, colors)
         axis.set_xlabel(caption, fontsize=9)
         axis.set_xticks([])
         axis.set_yticks([])
@@ -342,8 +342,14 @@ def _draw_figure_row(row: FigureRow, axes: Sequence[Axes], colors: Sequence[str]
     axes[0].set_ylabel(row.title, fontsize=10)
 
 
-def _draw_labels(axis: Axes, labels: Labels, colors: Sequence[str]) -> None:
-    """Draw each structure as a tinted area within its contour."""
+def draw_labels(axis: Axes, labels: Labels, colors: Sequence[str]) -> None:
+    """Draw each structure as a tinted area within its contour.
+
+    Args:
+        axis: to draw on.
+        labels: label map, shape (rows, cols).
+        colors: of the classes, in the order of their labels 1, 2, ...
+    """
     for value, color in enumerate(colors, start=1):
         mask = (labels == value).astype(float)
         if mask.any():
