@@ -207,8 +207,8 @@ def _unusable_names(dataset: RawDataset, cases: Sequence[_CasePaths]) -> list[st
         if hidden:
             lines.append(
                 f"{name}: {len(hidden)} hidden file(s), which nnU-Net takes for cases and dies of: "
-                f"{format_names(hidden)}. A Mac leaves ._ files when it copies; delete them: "
-                f"find {shlex.quote(str(folder))} -name '.*' -type f -delete"
+                f"{format_names(hidden)}. Move them elsewhere; those that begin with ._, which a Mac "
+                f"leaves when it copies, can be deleted: find {shlex.quote(str(folder))} -name '._*' -type f -delete"
             )
     lines += [
         f"{case.name}: the case is named with a file ending. Rename it to {_stem(case.name)}: images, label, and its "
