@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 
-.PHONY: demo test test-fast test-lowest test-nnunet-main lint bench bench-conversion package workflows types clean
+.PHONY: demo test test-fast test-lowest test-nnunet-main lint types bench bench-conversion docs notebook package workflows clean
 
 demo: $(VENV)/installed
 	$(BIN)/nnunet_partial demo
@@ -32,6 +32,19 @@ bench: $(VENV)/installed
 bench-conversion: $(VENV)/installed
 	$(BIN)/pip install --quiet -e '.[benchmark]'
 	$(BIN)/python benchmarks/conversion.py
+
+# The documentation, into build/site; a warning, such as a broken link, is an error. Open build/site/index.html.
+docs: $(VENV)/installed-docs
+	PYTHONPATH="$(CURDIR)" $(BIN)/zensical build --clean --strict
+
+# Up to four minutes. Executes the notebook into build/notebook; to show these outputs on the site: cp build/notebook/*.ipynb examples/
+notebook: $(VENV)/installed-docs
+	mkdir -p build/notebook
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/jupyter execute --timeout=600 --output="$(CURDIR)/build/notebook/partial_labels.ipynb" examples/partial_labels.ipynb
+
+$(VENV)/installed-docs: $(VENV)/installed
+	$(BIN)/pip install --quiet -e '.[docs]'
+	touch $@
 
 $(VENV)/installed: setup.py
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from helpers.browser import PROGRAMS, find_browser
 from helpers.toy_dataset import Project, shrink, write_toy
 from hypothesis import settings
 
@@ -56,3 +59,16 @@ def real_echo() -> Path:
 def real_cxr() -> Path:
     """Real chest X-rays with masks of both lungs and the heart, 128 x 128: folders jsrt and wingspan."""
     return _real_sample("real_cxr")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium, driven by playwright."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    program = find_browser()
+    if program is None:
+        pytest.skip(f"no browser found ({', '.join(PROGRAMS)})")
+    with sync_api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield opened
+        opened.close()

@@ -2,47 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.browser import visit
 from helpers.evaluated_dataset import HOSTILE, Story
 
 pytestmark = pytest.mark.browser
-PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-
-
-@dataclass
-class Visit:
-    """A page that was opened, and all that it said and asked for."""
-
-    page: Any
-    said: list[str] = field(default_factory=list)
-    asked_for: list[str] = field(default_factory=list)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    program = next((path for name in PROGRAMS if (path := shutil.which(name))), None)
-    if program is None:
-        pytest.skip(f"no browser found ({', '.join(PROGRAMS)})")
-    with sync_api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield opened
-        opened.close()
-
-
-def visit(browser: Any, file: Path, width: int, scheme: str = "light") -> Visit:
-    seen = Visit(browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme))
-    seen.page.on("console", lambda message: seen.said.append(message.text))
-    seen.page.on("pageerror", lambda error: seen.said.append(str(error)))
-    seen.page.on("request", lambda request: seen.asked_for.append(request.url))
-    seen.page.goto(file.as_uri())
-    return seen
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (1280, "dark")])
