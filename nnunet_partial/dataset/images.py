@@ -406,7 +406,7 @@ def load_skewed(path: Path) -> Any:
     import nibabel
 
     try:
-        image = nibabel.load(path)
+        image: Any = nibabel.load(path)
     except (nibabel.filebasedimages.ImageFileError, ValueError) as problem:
         raise OSError(str(problem)) from None
     if image.ndim != _VOLUME_AXES:
