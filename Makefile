@@ -37,7 +37,7 @@ bench-conversion: $(VENV)/installed
 docs: $(VENV)/installed-docs
 	PYTHONPATH="$(CURDIR)" $(BIN)/zensical build --clean --strict
 
-# Up to four minutes. Executes the notebook into build/notebook; to show these outputs on the site: cp build/notebook/*.ipynb examples/
+# Executes the notebook into build/notebook, from where `make docs` takes its pictures.
 notebook: $(VENV)/installed-docs
 	mkdir -p build/notebook
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/jupyter execute --timeout=600 --output="$(CURDIR)/build/notebook/partial_labels.ipynb" examples/partial_labels.ipynb

@@ -1,4 +1,4 @@
-"""Show a notebook with its outputs, in place of the line `[notebook: FILE]`."""
+"""Show a notebook in place of the line `[notebook: FILE]`, with outputs once `make notebook` has executed it."""
 
 from __future__ import annotations
 
@@ -17,6 +17,18 @@ MARK = re.compile(r"\[notebook: (\S+)\]")
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def cells(file: Path, executed: Path) -> list[dict[str, Any]]:
+    """Return the cells of a notebook; the executed ones if they are of this very notebook."""
+    own = _read(file)
+    done = _read(executed) if executed.is_file() else own
+    return done if [cell["source"] for cell in done] == [cell["source"] for cell in own] else own
+
+
+def _read(file: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))["cells"]
+    return [{**cell, "source": "".join(cell["source"])} for cell in found]
+
+
 class Notebooks(Preprocessor):
     """Put the cells where a page asks for them."""
 
@@ -29,8 +41,9 @@ class Notebooks(Preprocessor):
         if not match:
             yield line
             return
-        for cell in json.loads((ROOT / match.group(1)).read_text(encoding="utf-8"))["cells"]:
-            source = "".join(cell["source"]).replace("../docs/", "").splitlines()
+        file = ROOT / match.group(1)
+        for cell in cells(file, ROOT / "build" / "notebook" / file.name):
+            source = cell["source"].replace("../docs/", "").splitlines()
             if cell["cell_type"] == "markdown":
                 yield from ("", *source, "")
                 continue
@@ -48,11 +61,11 @@ def _html(output: dict[str, Any]) -> str:
 
 
 class NotebookPages(Extension):
-    """Register it, before code blocks are taken out."""
+    """Register it, before code blocks are taken out and after spaces are normalized, which would undo the stash."""
 
     def extendMarkdown(self, md: Markdown) -> None:
         """Register the processor."""
-        md.preprocessors.register(Notebooks(md), "notebooks", 41)
+        md.preprocessors.register(Notebooks(md), "notebooks", 29)
 
 
 def makeExtension(**options: object) -> NotebookPages:

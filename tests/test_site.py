@@ -114,4 +114,4 @@ def test_a_broken_link_stops_the_build(tmp_path: Path) -> None:
         file.write("\n[gone](how-to/gone.md)\n")
     done = build(folder)
     assert done.returncode != 0
-    assert "how-to/gone.md" in done.stdout + done.stderr
+    assert "how-to/gone.md" in re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr)
