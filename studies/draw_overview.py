@@ -61,7 +61,10 @@ def main(root: Path, file: Path) -> None:
             draw_panel(grid[domain], dataset.image_files("Tr")[first][0], labels, list(colors.values()))
             grid[domain].set_title(f"{domain}: annotated for {', '.join(scores.annotated[domain])}")
         for name, text in (("manifest", MANIFEST), ("loss", LOSS)):
-            grid[name].text(0.5, 0.5, text, ha="center", va="center", family="monospace", fontsize=11, linespacing=1.4)
+            box = {"boxstyle": "round,pad=0.8", "facecolor": "#f4f4f4", "edgecolor": "#999999"}
+            grid[name].text(
+                0.5, 0.5, text, ha="center", va="center", ma="left", family="monospace", linespacing=1.4, bbox=box
+            )
             grid[name].set_axis_off()
         for name, trainer in zip(("naive", "marginal"), trainers, strict=True):
             predicted = read_labels(folder.predictions(trainer) / f"{case}{dataset.file_ending}")
