@@ -139,6 +139,8 @@ def to_smallest_dtype(image: NDArray[Any]) -> NDArray[Any]:
 #: Files of `read_own_image`.
 IMAGE_ENDINGS = (".nii", ".nii.gz", ".mha", ".mhd", ".png")
 
+_LAYERS = ". Layers of segments that overlap? From 3D Slicer export them as labelmap"
+
 #: Weights of red, green and blue in the luma (ITU-R BT.601, https://www.itu.int/rec/R-REC-BT.601).
 LUMA_WEIGHTS = (0.299, 0.587, 0.114)
 
@@ -151,11 +153,13 @@ class OwnImage:
         array: Array of shape (rows, cols), or (slices, rows, cols).
         geometry: Size, spacing, origin and direction; None for PNG, which has no spacing.
         is_color: Whether the file held colors, of which the luma was taken.
+        components: Numbers per pixel in the file.
     """
 
     array: NDArray[Any]
     geometry: Geometry | None
     is_color: bool
+    components: int = 1
 
     @property
     def spacing_mm(self) -> tuple[float, ...] | None:
@@ -179,18 +183,23 @@ def read_own_image(path: Path, volumes: bool = False) -> OwnImage:
         ConversionError: If the file is missing, cut off, of another format, or has another number of dimensions.
     """
     if not path.name.lower().endswith(IMAGE_ENDINGS):
-        raise ConversionError(f"{path.name} has an ending that is not supported; expected {', '.join(IMAGE_ENDINGS)}")
+        slicer = path.suffix.lower() == ".nrrd"
+        advice = ". From 3D Slicer export it as NIfTI, a segmentation as labelmap, not with layers" if slicer else ""
+        raise ConversionError(
+            f"{path.name} has an ending that is not supported; expected {', '.join(IMAGE_ENDINGS)}{advice}"
+        )
     if not path.is_file():
         raise ConversionError(f"there is no file {path.name} in {path.parent.name}")
     if path.suffix.lower() == ".mhd":
         require_whole_mhd(path)
     image = _read_itk(path)
-    array, is_color = _to_gray(path, simpleitk().GetArrayFromImage(image), image.GetNumberOfComponentsPerPixel())
+    components = image.GetNumberOfComponentsPerPixel()
+    array, is_color = _to_gray(path, simpleitk().GetArrayFromImage(image), components)
     while array.ndim > (3 if volumes else 2) and array.shape[0] == 1:
         array = array[0]
     _require_dimensions(path, array, volumes)
     geometry = Geometry(image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
-    return OwnImage(array, None if path.name.lower().endswith(".png") else geometry, is_color)
+    return OwnImage(array, None if path.name.lower().endswith(".png") else geometry, is_color, components)
 
 
 def _read_itk(path: Path) -> Any:
@@ -207,7 +216,7 @@ def _to_gray(path: Path, array: NDArray[Any], channels: int) -> tuple[NDArray[An
     if channels == 1:
         return array, False
     if channels not in (3, 4):
-        raise ConversionError(f"{path.name} has {channels} numbers per pixel, expected one")
+        raise ConversionError(f"{path.name} has {channels} numbers per pixel, expected one{_LAYERS}")
     red = array[..., 0]
     if np.array_equal(red, array[..., 1]) and np.array_equal(red, array[..., 2]):
         return red, False
@@ -216,7 +225,8 @@ def _to_gray(path: Path, array: NDArray[Any], channels: int) -> tuple[NDArray[An
 
 def _require_dimensions(path: Path, array: NDArray[Any], volumes: bool) -> None:
     if volumes and array.ndim != 3:
-        raise ConversionError(f"{path.name} has shape {array.shape}; --volumes expects (slices, rows, cols)")
+        layers = _LAYERS if array.ndim > 3 else ""
+        raise ConversionError(f"{path.name} has shape {array.shape}; --volumes expects (slices, rows, cols){layers}")
     if not volumes and array.ndim != 2:
         raise ConversionError(
             f"{path.name} has shape {array.shape}, expected (rows, cols). Volumes need --volumes; sequences must be "
@@ -258,8 +268,10 @@ def relabel_mask(mask: OwnImage, meaning: Mapping[int, str], new_values: Mapping
         Mask of the same shape.
 
     Raises:
-        ConversionError: If the mask has another value, or is a color image.
+        ConversionError: If the mask has another value, is a color image or has layers.
     """
+    if mask.components > 1 and mask.geometry is not None:  # a PNG may hold gray values as equal colors
+        raise ConversionError(f"the mask has {mask.components} numbers per pixel, expected one{_LAYERS}")
     if mask.is_color:
         raise ConversionError("the mask is a color image (or has a palette); expected one number per pixel")
     result = np.zeros(mask.array.shape, np.uint8)

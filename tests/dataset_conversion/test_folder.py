@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from helpers.facts import says
+from helpers.raw_datasets import write_layers
 from helpers.source_datasets import read_nifti
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -309,6 +310,34 @@ def test_a_mask_in_colours_is_refused(tmp_path: Path) -> None:
     report, _ = converted(root)
     text = says("color image", "one number per pixel")
     assert skips(report) == {"case1": text}
+
+
+def test_layers_of_3d_slicer_are_refused(tmp_path: Path) -> None:
+    """Three empty layers and a fourth one would look like colors with an opacity: a mask without a pixel."""
+    root = folder(tmp_path / "in", *(row(number) for number in range(1, 6)))
+    empty = np.zeros((4, 6), np.uint8)
+    write_layers(root / "masks/p1.nii.gz", [drawn(1), drawn(2)])
+    write_layers(root / "masks/p2.nii.gz", [empty, empty, empty, drawn(1)])
+    write_layers(root / "masks/p3.nii.gz", [drawn(1), drawn(1), drawn(1)])
+    table = root / "cases.csv"
+    table.write_text(table.read_text().replace("p4.nii.gz,LV", "p4.seg.nrrd,LV"))
+    report, _ = converted(root)
+    assert skips(report) == {
+        "case1": says("2 numbers per pixel", "labelmap"),
+        "case4": says("p4.seg.nrrd", "layers", "labelmap"),
+        "case2": says("4 numbers per pixel", "labelmap"),
+        "case3": says("3 numbers per pixel", "labelmap"),
+    }
+
+
+def test_layers_of_volumes_are_refused(tmp_path: Path) -> None:
+    root = folder(tmp_path / "in", row(1, "LV"), row(2, "LV"))
+    for number in (1, 2):
+        save(root / f"images/p{number}.nii.gz", np.zeros((5, 4, 6), np.uint8))
+        save(root / f"masks/p{number}.nii.gz", np.ones((5, 4, 6), np.uint8))
+    write_layers(root / "masks/p2.nii.gz", [np.ones((5, 4, 6), np.uint8)] * 2, as_axis=True)
+    report, _ = converted(root, volumes=True)
+    assert skips(report) == {"case2": says("(2, 5, 4, 6)", "labelmap")}
 
 
 def test_a_mask_that_is_mirrored_is_refused_and_one_with_another_pixel_size_is_noted(tmp_path: Path) -> None:

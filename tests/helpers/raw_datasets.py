@@ -33,6 +33,12 @@ def write_image(path: Path, array: np.ndarray, spacing_mm: float = 0.5) -> None:
     sitk.WriteImage(image, str(path), True)
 
 
+def write_layers(path: Path, layers: Sequence[np.ndarray], as_axis: bool = False) -> None:
+    """A segmentation of 3D Slicer with overlapping segments: several values per voxel, or a fourth axis."""
+    images = [sitk.GetImageFromArray(layer) for layer in layers]
+    sitk.WriteImage(sitk.JoinSeries(images) if as_axis else sitk.Compose(images), str(path))
+
+
 def label_array(case: Drawn) -> np.ndarray:
     """Row i (or slice i) holds values[i], the rest is background."""
     whole = all(float(value).is_integer() for value in case.values)
