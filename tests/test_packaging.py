@@ -57,4 +57,4 @@ def test_workflows_run_what_can_be_run_here(file: Path) -> None:
 
 
 def test_there_are_workflows() -> None:
-    assert {"tests", "nightly", "publish"} <= {file.stem for file in WORKFLOWS}
+    assert {"tests", "nightly", "publish", "docs"} <= {file.stem for file in WORKFLOWS}
