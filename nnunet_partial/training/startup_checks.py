@@ -312,7 +312,7 @@ def _check_all_preprocessed(preprocessed: Path, raw: RawDataset | None, cases: S
         )
     if done - expected and raw:
         raise DatasetError(
-            f"{len(done - expected)} preprocessed case(s) are not in {raw.folder}: "
+            f"{len(done - expected)} preprocessed case(s) are not in {raw.folder / 'labelsTr'}: "
             f"{format_names(done - expected)}. Preprocess again: {again}"
         )
     if done - copied:
