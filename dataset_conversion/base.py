@@ -262,13 +262,15 @@ def require_identifier(name: str) -> str:
         The same name.
 
     Raises:
-        ConversionError: If it holds anything but letters, digits, _ and -, or is too long.
+        ConversionError: If it holds anything but letters, digits, _ and -, is too long, or ends in _seg.
     """
     if not _IDENTIFIER.fullmatch(name):
         raise ConversionError(
             f"{printable(name)!r} cannot name a case: expected at most 120 letters, digits, '_' and '-', the first and "
             "the last a letter or digit. Rename it in the source."
         )
+    if name.endswith("_seg"):
+        raise ConversionError(f"{name} cannot name a case: nnU-Net takes what ends in _seg for labels. Rename it.")
     return name
 
 

@@ -234,7 +234,7 @@ def find_package(root: Path) -> HmcPart:
         raise not_found(root, "A4C.xlsx or HMC_QU.xlsx of HMC-QU")
     files = [path for folder in VIDEO_FOLDERS for path in sorted((root / folder).rglob("*"))]
     videos = tuple(path for path in files if path.suffix.lower() == ".avi" and not path.name.startswith("."))
-    masks = sorted((root / MASK_FOLDER).rglob("*.mat"))
+    masks = sorted((root / MASK_FOLDER).rglob("[!.]*.mat"))
     return HmcPart(
         root,
         layout,

@@ -216,7 +216,13 @@ def _unusable_names(dataset: RawDataset, cases: Sequence[_CasePaths]) -> list[st
         for case in cases
         if _stem(case.name) != case.name
     ]
-    return lines
+    # nnUNetDatasetBlosc2.get_identifiers
+    return lines + [
+        f"{case.name}: nnU-Net takes a preprocessed case whose name ends in _seg for labels, and trains without it. "
+        f"Rename it: images, label, and its entries in {MANIFEST_NAME} and {SPLITS_NAME}"
+        for case in cases
+        if case.name.endswith("_seg")
+    ]
 
 
 def _stem(case: str) -> str:

@@ -151,7 +151,7 @@ def describe_stale_labels(raw: Path, preprocessed: Path) -> str | None:
     if not copies_folder.is_dir():
         return None
     labels = labels_of_images(dataset)
-    copies = {path.name for path in copies_folder.glob(f"*{dataset.file_ending}")}
+    copies = {path.name for path in copies_folder.glob(f"[!.]*{dataset.file_ending}")}
     names = {f"{case}{dataset.file_ending}": case for case in labels}
     added = [case for name, case in names.items() if name not in copies]
     removed = [name.removesuffix(dataset.file_ending) for name in copies if name not in names]

@@ -126,6 +126,6 @@ class DemoFolder:
 
 def _is_demo_folder(about: Path) -> bool:
     try:
-        return about.read_text(encoding="utf-8").startswith(FIRST_LINE)
+        return about.read_text(encoding="utf-8-sig").startswith(FIRST_LINE)
     except (OSError, UnicodeDecodeError):
         return False

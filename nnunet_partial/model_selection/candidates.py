@@ -386,7 +386,7 @@ class Validation:
 
     def _predicted(self, model: TrainedModel, fold: int) -> list[str]:
         ending = self.dataset.file_ending
-        return [path.name.removesuffix(ending) for path in model.validation(fold).glob(f"*{ending}")]
+        return [path.name.removesuffix(ending) for path in model.validation(fold).glob(f"[!.]*{ending}")]
 
 
 def refuse_fold_all(models: Sequence[TrainedModel], dataset: RawDataset, folds: Sequence[int | str] | None) -> None:

@@ -663,3 +663,9 @@ def list_files(dataset: RawDataset, folder: Path, monkeypatch: pytest.MonkeyPatc
     for name in ("imagesTr", "labelsTr"):
         (dataset.folder / name).rmdir()
     edit(dataset.folder / DATASET, dataset=entries)
+
+
+def test_a_case_that_nnunet_would_take_for_labels(sound: RawDataset) -> None:
+    for file in (sound.folder / "imagesTr" / "a_1_0000.nii.gz", sound.folder / "labelsTr" / "a_1.nii.gz"):
+        file.rename(file.with_name(file.name.replace("a_1", "a_1_seg")))
+    assert [line for line in check(sound.folder).findings[FILES] if line.startswith("a_1_seg: nnU-Net takes")]

@@ -233,7 +233,9 @@ def test_identifiers_that_may_name_a_file(name: str) -> None:
     assert require_identifier(name) == name
 
 
-@pytest.mark.parametrize("name", ["", "..", "a/b", "/a", "a\\b", "a b", "a.b", "-a", "_a", "a_", "ä", "a\n", "x" * 121])
+@pytest.mark.parametrize(
+    "name", ["", "..", "a/b", "/a", "a\\b", "a b", "a.b", "-a", "_a", "a_", "ä", "a\n", "x" * 121, "a_seg"]
+)
 def test_identifiers_that_may_not(name: str) -> None:
     with pytest.raises(ConversionError, match="cannot name a case"):
         require_identifier(name)
