@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.nnunet_in_process import InProcess
 from helpers.toy_dataset import TRAINERS, Project
+from helpers.twins import dice_after_training, plan_twins
 
 from nnunet_partial.trainers.nnUNetTrainerABCE import nnUNetTrainerABCE_onlyMirror01
 from nnunet_partial.trainers.nnUNetTrainerMarginal import nnUNetTrainerMarginalNoMirroring
@@ -59,3 +61,13 @@ def test_the_checkpoint_says_along_which_axes_prediction_may_mirror(
     content = torch.load(path, weights_only=False)
     assert content["inference_allowed_mirroring_axes"] == axes
     assert content["trainer_name"] == trainer_class.__name__
+
+
+@pytest.mark.slow
+def test_mirror_images_are_told_apart_where_nnunet_does_not_mirror(tmp_path: Path) -> None:
+    project = InProcess(tmp_path)
+    plan_twins(project)
+    mirrored = dice_after_training(project, "nnUNetTrainerABCE", 300)
+    unmirrored = dice_after_training(project, "nnUNetTrainerABCENoMirroring", 300)
+    assert min(unmirrored["right"], unmirrored["left"]) >= 0.85
+    assert min(mirrored["right"], mirrored["left"]) <= 0.7

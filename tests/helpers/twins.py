@@ -1,0 +1,75 @@
+"""A synthetic dataset with two structures that are each other's mirror image, told apart by a third between them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+from helpers.toy_dataset import Project, shrink
+from nnunetv2.dataset_conversion.generate_dataset_json import generate_dataset_json
+
+from nnunet_partial.labels import MANIFEST_NAME, CaseLabels, Manifest
+
+DATASET = "Dataset801_Twins"
+CLASSES = ("right", "left", "heart")
+_SIZE = 32
+
+
+def draw(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Draw two dark ellipses, alike but for their side, and between them, towards the left one, a bright disc."""
+    y, x = np.indices((_SIZE, _SIZE))
+    center_y, center_x = 16 + rng.normal(0, 1, 2)
+    height, width = (8, 4) * rng.uniform(0.85, 1.15, 2)
+    labels = np.zeros((_SIZE, _SIZE), np.uint8)
+    for value, side in ((1, -8), (2, 8)):
+        labels[((y - center_y) / height) ** 2 + ((x - center_x - side) / width) ** 2 < 1] = value
+    labels[(y - center_y - 3) ** 2 + (x - center_x - 2) ** 2 < 16] = 3
+    image = rng.normal(100, 12, labels.shape) - 50 * np.isin(labels, (1, 2)) + 40 * (labels == 3)
+    return image.astype(np.float32), labels
+
+
+def write_twins(folder: Path, training: int = 16, test: int = 10) -> None:
+    """Write the raw dataset; in every other training case the disc is not annotated. Test cases have all labels."""
+    rng = np.random.default_rng(0)
+    for sub in ("imagesTr", "labelsTr", "imagesTs", "labelsTs"):
+        (folder / sub).mkdir(parents=True)
+    cases = {}
+    for number in range(training + test):
+        domain, part = "ab"[number % 2], "Tr" if number < training else "Ts"
+        image, labels = draw(rng)
+        case = f"{domain}_{number}"
+        known = CLASSES if domain == "a" or part == "Ts" else CLASSES[:2]
+        sitk.WriteImage(sitk.GetImageFromArray(image), str(folder / f"images{part}" / f"{case}_0000.nii.gz"))
+        labels[labels > len(known)] = 0
+        sitk.WriteImage(sitk.GetImageFromArray(labels), str(folder / f"labels{part}" / f"{case}.nii.gz"))
+        cases[case] = CaseLabels(known, domain=domain, patient=case)
+    labels_json = {"background": 0, **{name: value for value, name in enumerate(CLASSES, 1)}}
+    generate_dataset_json(str(folder), {0: "synthetic"}, labels_json, training, ".nii.gz")
+    Manifest(cases).write(folder / MANIFEST_NAME)
+
+
+def plan_twins(project: Project) -> None:
+    """Write the dataset, plan a small network and preprocess."""
+    write_twins(project.raw(DATASET))
+    project.must("nnUNetv2_plan_and_preprocess", "-d", "801", "-c", "2d", "-np", "1", "-npfp", "1")
+    shrink(project.preprocessed(DATASET) / "nnUNetPlans.json", "2d", batch_size=8)
+
+
+def dice_after_training(project: Project, trainer: str, iterations: int) -> dict[str, float]:
+    """Train fold 0, predict the test cases, and return the mean Dice of each class over them."""
+    settings = {"epochs": "5", "iterations": str(iterations // 5), "val_iterations": "1"}
+    project.train("801", "2d", "0", "-tr", trainer, **{f"nnUNet_partial_{key}": v for key, v in settings.items()})
+    output, raw = project.root / trainer, project.raw(DATASET)
+    project.must(
+        "nnUNetv2_predict", "-d", "801", "-c", "2d", "-f", "0", "-tr", trainer, "-i", str(raw / "imagesTs"),
+        "-o", str(output), "-device", "cpu", "-npp", "0", "-nps", "0",
+    )  # fmt: skip
+    dice = []
+    for path in sorted((raw / "labelsTs").iterdir()):
+        truth, predicted = (sitk.GetArrayFromImage(sitk.ReadImage(str(p))) for p in (path, output / path.name))
+        overlap = [2 * np.sum((truth == v) & (predicted == v)) for v in (1, 2, 3)]
+        dice.append(
+            [o / (np.sum(truth == v) + np.sum(predicted == v)) for o, v in zip(overlap, (1, 2, 3), strict=True)]
+        )
+    return dict(zip(CLASSES, np.mean(dice, axis=0).tolist(), strict=True))
