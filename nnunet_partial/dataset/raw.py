@@ -203,7 +203,7 @@ class RawDataset:
         }
 
     def _resolve(self, path: str) -> Path:
-        return (self.folder / os.path.expandvars(path)).absolute()
+        return Path(os.path.abspath(self.folder / os.path.expandvars(path)))  # noqa: PTH100  (as nnU-Net: links stay)
 
     def label_files(self, part: str = "Tr") -> dict[str, Path]:
         """List the label files.

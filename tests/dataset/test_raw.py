@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
-from helpers.raw_datasets import Drawn, write_dataset
+from helpers.raw_datasets import Drawn, list_files, write_dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 
 from nnunet_partial.dataset.raw import RawDataset, dataset_name, find_dataset, nnunet_folder
 from nnunet_partial.errors import DatasetError, ManifestError
@@ -123,3 +126,33 @@ def test_without_dataset_json_and_manifest(raw: Path) -> None:
         _ = RawDataset(raw / "Dataset001_A").classes
     with pytest.raises(ManifestError, match=r"partial_labels\.json does not exist"):
         _ = RawDataset(raw / "Dataset001_A").manifest
+
+
+def test_files_that_dataset_json_lists_count_instead_of_the_folders(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cases = [Drawn("a", [1]), Drawn("b", [1]), Drawn("c", [1], part="Ts")]
+    dataset = write_dataset(tmp_path, "Dataset001_A", {"LV": 1}, cases)
+    list_files(dataset, tmp_path / "elsewhere")
+    monkeypatch.setenv("SCANS", str(tmp_path / "elsewhere"))
+    file = dataset.folder / "dataset.json"
+    content = json.loads(file.read_text())
+    content["dataset"]["a"]["images"] = ["$SCANS/scan0-0.nii.gz"]
+    file.write_text(json.dumps(content))
+    dataset = RawDataset(dataset.folder)
+    folder = tmp_path / "elsewhere"
+    assert dataset.label_files() == {"a": folder / "mask0.nii.gz", "b": folder / "mask1.nii.gz"}
+    assert dataset.image_files() == {"a": [folder / "scan0-0.nii.gz"], "b": [folder / "scan1-0.nii.gz"]}
+    theirs = get_filenames_of_train_images_and_targets(str(dataset.folder))
+    assert {case: Path(files["label"]) for case, files in theirs.items()} == dataset.label_files()
+    assert {case: list(map(Path, files["images"])) for case, files in theirs.items()} == dataset.image_files()
+    assert list(dataset.label_files("Ts")) == ["c"]
+
+
+@pytest.mark.parametrize(
+    "listed", [["a"], {"a": "a.nii.gz"}, {"a": {"images": [], "label": "a"}}, {"a": {"images": ["a"], "label": None}}]
+)
+def test_a_list_of_files_that_is_none_is_refused(tmp_path: Path, listed: Any) -> None:
+    dataset = write_dataset(tmp_path, "Dataset001_A", {"LV": 1}, [Drawn("a", [1])], dataset=listed)
+    with pytest.raises(DatasetError, match="'dataset'"):
+        dataset.label_files()

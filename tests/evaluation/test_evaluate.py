@@ -448,7 +448,7 @@ BAD = {
     "spacing": "spacing 0.6 x 0.6 mm against 0.5 x 0.5 mm",
     "range": "a_p1_ED: the prediction of p holds 7; expected 0 to 3",
     "fraction": "a_p1_ED: the prediction of p holds 0.5, 1.5; expected 0 to 3",
-    "colour": "a_p1_ED: the prediction of p has 3 numbers",
+    "colour": "a_p1_ED: the prediction of p has 3 values per pixel",
     "cut off": "a_p1_ED: .* of p cannot be read: .*cut off",
     "no image": "a_p1_ED: the prediction of p cannot be read",
     "reference": "a_p1_ED: the reference cannot be read",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -96,3 +97,17 @@ def snapshot(folder: Path) -> dict[str, tuple[int, bytes]]:
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
+
+
+def list_files(dataset: RawDataset, elsewhere: Path) -> None:
+    """Move the training files to another folder, under other names, and list them in dataset.json as nnU-Net can."""
+    elsewhere.mkdir()
+    listed: dict[str, Any] = {}
+    for number, (case, label) in enumerate(dataset.label_files().items()):
+        images = []
+        for channel, path in enumerate(dataset.image_files()[case]):
+            images.append(str(path.rename(elsewhere / f"scan{number}-{channel}{dataset.file_ending}")))
+        moved = label.rename(elsewhere / f"mask{number}{dataset.file_ending}")
+        listed[case] = {"images": images, "label": os.path.relpath(moved, dataset.folder)}
+    file = dataset.folder / "dataset.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "dataset": listed}))

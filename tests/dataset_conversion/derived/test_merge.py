@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from helpers.facts import says
-from helpers.raw_datasets import Drawn, read_values, snapshot, write_dataset, write_image
+from helpers.raw_datasets import Drawn, list_files, read_values, snapshot, write_dataset, write_image
 from nnunet_partial.dataset_conversion.derived import merge as merge_module
 from nnunet_partial.dataset_conversion.derived.files import relabel
 from nnunet_partial.dataset_conversion.derived.merge import merge
@@ -842,3 +842,21 @@ def test_complete_labels_that_are_missing_or_wrong_stop_the_merge(sources: list[
     with pytest.raises(DatasetError, match=r"labelsTr_full lacks 1 training case\(s\): c2"):
         merged_with_full(sources)
     assert not (raw / "Dataset510_Both").exists()
+
+
+def test_files_that_dataset_json_lists_are_merged_under_the_names_of_their_cases(raw: Path, tmp_path: Path) -> None:
+    list_files(camus(raw), tmp_path / "elsewhere")
+    uda(raw)
+    dataset = merged(raw)
+    assert "dataset" not in dataset.dataset_json
+    assert set(dataset.label_files()) >= {"camus_p1_2CH", "uda_1"}
+    assert [path.name for path in dataset.image_files()["camus_p1_2CH"]] == ["camus_p1_2CH_0000.nii.gz"]
+    assert check(dataset.folder).findings == {}
+
+
+def test_a_listed_file_that_is_gone_is_named(raw: Path, tmp_path: Path) -> None:
+    source = camus(raw)
+    list_files(source, tmp_path / "elsewhere")
+    uda(raw)
+    RawDataset(source.folder).label_files()["camus_p2_4CH"].unlink()
+    assert "camus_p2_4CH" in refused(raw)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from helpers.facts import says
-from helpers.raw_datasets import Drawn, read_values, snapshot, write_dataset, write_image
+from helpers.raw_datasets import Drawn, list_files, read_values, snapshot, write_dataset, write_image
 from nnunet_partial.dataset_conversion.derived import scenario as scenario_module
 from nnunet_partial.dataset_conversion.derived.scenario import ScenarioResult, scenario
 from nnunet_partial.dataset_conversion.derived.scenario_plan import ScenarioOptions, chosen_patients, hidden_classes
@@ -181,14 +181,6 @@ def test_other_entries_of_a_case_and_of_dataset_json_come_along(raw: Path) -> No
     assert out.dataset_json["release"] == "1.0"
     assert out.dataset_json["numTraining"] == 8
     assert out.dataset_json["name"] == "Test"
-
-
-def test_a_list_of_files_in_dataset_json_does_not_lead_back_to_the_hidden_labels(raw: Path) -> None:
-    """nnU-Net takes images and labels from an entry 'dataset', where there is one, not from the folders."""
-    files = {"camus_p1_2CH": {"images": ["imagesTr/camus_p1_2CH_0000.nii.gz"], "label": "labelsTr/camus_p1_2CH.nii.gz"}}
-    source = with_splits(write_dataset(raw, "Dataset501_CAMUS", CAMUS, camus_cases(), dataset=files))
-    assert "dataset" in source.dataset_json
-    assert "dataset" not in made(source, "LA", fraction=0.5).dataset_json
 
 
 def test_the_manifest_says_what_was_done(raw: Path) -> None:
@@ -606,3 +598,14 @@ def test_the_weights_of_domains_stay_as_they_are_so_that_scenarios_compare(raw: 
     assert out.manifest.domain_weights == {"camus": 0.6, "uda": 0.4}
     alone = made(RawDataset(source.folder), "LA", domain="uda", keep_only_complete=True, name="Dataset602_CAMUS")
     assert alone.manifest.domain_weights == {"camus": 0.6}  # no training case of uda is left
+
+
+def test_files_that_dataset_json_lists_get_the_names_of_their_cases(raw: Path, tmp_path: Path) -> None:
+    """And the list does not lead nnU-Net back to the hidden labels."""
+    source = camus(raw)
+    plain = {case: path.name for case, path in source.label_files().items()}
+    list_files(source, tmp_path / "elsewhere")
+    hidden = made(RawDataset(source.folder), "LA", fraction=0.5)
+    assert {case: path.name for case, path in hidden.label_files().items()} == plain
+    assert "dataset" not in hidden.dataset_json
+    assert len(losers(hidden)) == 2  # of four patients
