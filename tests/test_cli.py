@@ -224,7 +224,7 @@ def test_with_json_nothing_but_the_document_is_on_stdout() -> None:
             subprocess.run([sys.executable, "-c", "print('process')"], check=True)
             if args.dataset == "2":
                 raise DatasetError("no such dataset")
-            args.document = {"dice": [0.5, float("nan")], "name": "caf\\u00e9"}
+            args.document = {"dice": [0.5, float("nan")], "name": "na\\u00efve"}
             return 1
 
         check.run = run
@@ -236,7 +236,7 @@ def test_with_json_nothing_but_the_document_is_on_stdout() -> None:
 
     done = call("1")
     assert done.returncode == 1
-    assert json.loads(done.stdout) == {"dice": [0.5, None], "name": "caf\u00e9"}
+    assert json.loads(done.stdout) == {"dice": [0.5, None], "name": "na\u00efve"}
     assert [word for word in ("text", "library", "process") if word not in done.stderr] == []
     stopped = call("2")
     assert (stopped.returncode, stopped.stdout) == (1, "")
