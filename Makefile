@@ -9,7 +9,7 @@ demo: $(VENV)/installed
 	$(BIN)/nnunet_partial demo
 
 test: lint
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pytest -n 2 --dist loadscope --cov --cov-report=term:skip-covered
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pytest -n 2 --dist loadscope --no-loadscope-reorder --cov --cov-report=term:skip-covered
 
 test-fast: $(VENV)/installed
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pytest -n 2 -m "not (slow or install or browser or slurm)"

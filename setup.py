@@ -113,7 +113,7 @@ if __name__ == "__main__":
             "test": [
                 "pytest>=8",
                 "pytest-cov>=5",
-                "pytest-xdist>=3.6",
+                "pytest-xdist>=3.7",
                 "hypothesis>=6.100",
                 "jsonschema>=4.20",
                 "playwright>=1.45",

@@ -15,6 +15,7 @@ import locale
 import math
 import os
 import random
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -118,7 +119,7 @@ class PartialLabelMixin(_Trainer):
             args: What to log.
             options: nnU-Net's.
         """
-        encoding = locale.getpreferredencoding(False)
+        encoding = "utf-8" if sys.flags.utf8_mode else locale.getencoding()  # as open() without an encoding takes
         texts = (str(part).encode(encoding, "backslashreplace").decode(encoding) for part in args)
         super().print_to_log_file(*texts, **options)
 

@@ -299,7 +299,7 @@ def test_names_that_the_locale_cannot_write_are_logged_all_the_same(
     trainer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """nnU-Net opens its log in the encoding of the locale: ASCII with LC_ALL=C and PYTHONUTF8=0."""
-    monkeypatch.setattr("locale.getpreferredencoding", lambda *_: "ascii")
+    monkeypatch.setattr("locale.getencoding", lambda: "ascii")
     trainer.print_to_log_file("p\u00e4", "\udce4", add_timestamp=False)
     assert Path(trainer.log_file).read_text().endswith("p\\xe4 \\udce4 \n")
 
