@@ -40,7 +40,7 @@ docs: $(VENV)/installed-docs
 # Executes the notebook into build/notebook, from where `make docs` takes its pictures.
 notebook: $(VENV)/installed-docs
 	mkdir -p build/notebook
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/jupyter execute --timeout=600 --output="$(CURDIR)/build/notebook/partial_labels.ipynb" examples/partial_labels.ipynb
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/jupyter execute --timeout=1800 --output="$(CURDIR)/build/notebook/partial_labels.ipynb" examples/partial_labels.ipynb
 
 $(VENV)/installed-docs: $(VENV)/installed
 	$(BIN)/pip install --quiet -e '.[docs]'
