@@ -114,6 +114,17 @@ class CaseLabels:
         """Return the classes that are annotated or absent."""
         return frozenset(self.annotated) | frozenset(self.absent)
 
+    def state(self, name: str) -> str:
+        """Return what is recorded for a class: annotated, absent or unknown.
+
+        Args:
+            name: Name of the class.
+
+        Returns:
+            One of the three words.
+        """
+        return "annotated" if name in self.annotated else "absent" if name in self.absent else "unknown"
+
     @property
     def split(self) -> str | None:
         """Return the official split of the case: 'train', 'val', 'test', or None."""

@@ -448,12 +448,7 @@ def _files_to_write(plan: MergePlan, staging: Path) -> Iterator[FileToWrite]:
     """List the images and labels of the merged dataset."""
     for source in plan.sources:
         for subset in SUBSETS:
-            for case, paths in source.images[subset].items():
-                names = source.image_names(case, len(paths))
-                yield from (
-                    FileToWrite(path, staging / f"images{subset}" / name)
-                    for path, name in zip(paths, names, strict=True)
-                )
+            yield from source.images_to_write(subset, source.images[subset], staging)
             for case, path in source.labels[subset].items():
                 new_values = plan.new_values(source, case) if case in plan.changing else None
                 yield FileToWrite(path, staging / f"labels{subset}" / source.label_name(case), new_values)

@@ -104,12 +104,7 @@ def scenario(
 def _files_to_write(plan: ScenarioPlan, staging: Path) -> Iterator[FileToWrite]:
     """List the images and labels of the scenario."""
     for subset, cases in zip(SUBSETS, (plan.training, plan.test), strict=True):
-        for case in cases:
-            paths = plan.source.images[subset][case]
-            names = plan.source.image_names(case, len(paths))
-            yield from (
-                FileToWrite(path, staging / f"images{subset}" / name) for path, name in zip(paths, names, strict=True)
-            )
+        yield from plan.source.images_to_write(subset, cases, staging)
     for file in plan.label_files():
         new_values = file.new_values if (file.part, file.case) in plan.changing else None
         yield FileToWrite(file.path, staging / f"labels{file.part}" / plan.source.label_name(file.case), new_values)

@@ -7,7 +7,7 @@ scenario is planned.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +21,7 @@ from nnunet_partial.labels import MANIFEST_NAME, CaseLabels, Manifest, channel_n
 from nnunet_partial.utils.text import format_names
 
 from ..duplicates import patient_by_case
+from .files import FileToWrite
 
 #: Warning for a dataset made with `unknown_as_ignore` in which no training case is annotated for every class.
 NO_BACKGROUND = (
@@ -83,17 +84,21 @@ class InputDataset:
         """
         return {self.prefix + case: path for case, path in self.dataset.label_files(subset).items()}
 
-    def image_names(self, case: str, channels: int) -> list[str]:
-        """Name the image files of a case as nnU-Net does, whatever the source calls them.
+    def images_to_write(self, subset: str, cases: Iterable[str], staging: Path) -> Iterator[FileToWrite]:
+        """List the images of a derived dataset, named as nnU-Net does, whatever the source calls them.
 
         Args:
-            case: Case identifier.
-            channels: Number of files.
+            subset: "Tr" or "Ts".
+            cases: Case identifiers.
+            staging: Folder in which the derived dataset is built.
 
-        Returns:
-            One name per file.
+        Yields:
+            Each image of each case.
         """
-        return [f"{case}_{channel:04d}{self.dataset.file_ending}" for channel in range(channels)]
+        for case in cases:
+            for channel, path in enumerate(self.images[subset][case]):
+                name = f"{case}_{channel:04d}{self.dataset.file_ending}"
+                yield FileToWrite(path, staging / f"images{subset}" / name)
 
     def label_name(self, case: str) -> str:
         """Name the label file of a case as nnU-Net does."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunet_partial.dataset.images import WITHOUT_SPACING, Geometry, ImageInfo, flat_volumes, inspect_image
+from nnunet_partial.dataset.images import Geometry, ImageInfo, flat_volumes, inspect_image, without_endings
 from nnunet_partial.dataset.label_check import LabelFile, inspect_label_file
 from nnunet_partial.dataset.mirrored_classes import mirrored_pairs
 from nnunet_partial.dataset.out_of_view import off_as_absent
@@ -33,9 +33,6 @@ from nnunet_partial.labels import (
 from nnunet_partial.utils.files import byte_order_mark
 from nnunet_partial.utils.parallel import parallel_map
 from nnunet_partial.utils.text import format_names
-
-#: File endings of images; a case whose name ends so was named by its file.
-_IMAGE_ENDINGS = (".nii", ".gz", ".nrrd", ".mha", ".gipl", *WITHOUT_SPACING)
 
 
 @dataclass(frozen=True)
@@ -211,10 +208,10 @@ def _unusable_names(dataset: RawDataset, cases: Sequence[_CasePaths]) -> list[st
                 f"leaves when it copies, can be deleted: find {shlex.quote(str(folder))} -name '._*' -type f -delete"
             )
     lines += [
-        f"{case.name}: the case is named with a file ending. Rename it to {_stem(case.name)}: images, label, and its "
+        f"{case.name}: the case is named with a file ending. Rename it to {name}: images, label, and its "
         f"entries in {MANIFEST_NAME} and {SPLITS_NAME}"
         for case in cases
-        if _stem(case.name) != case.name
+        if (name := without_endings(case.name)) != case.name
     ]
     # nnUNetDatasetBlosc2.get_identifiers
     return lines + [
@@ -223,12 +220,6 @@ def _unusable_names(dataset: RawDataset, cases: Sequence[_CasePaths]) -> list[st
         for case in cases
         if case.name.endswith("_seg")
     ]
-
-
-def _stem(case: str) -> str:
-    """Return the name of a case without file endings at its end."""
-    ending = next((ending for ending in _IMAGE_ENDINGS if case.lower().endswith(ending)), "")
-    return _stem(case[: -len(ending)]) if ending else case
 
 
 def _marked(folder: Path, name: str) -> list[str]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_partial.dataset.declare import DatasetToDeclare
+from nnunet_partial.dataset.images import without_endings
 from nnunet_partial.errors import ManifestError
 from nnunet_partial.labels import COMMON_CLASSES, CaseLabels, Manifest
 from nnunet_partial.utils.text import first_lines, format_names
@@ -86,7 +87,7 @@ def unread_columns(path: Path) -> list[str]:
 
 def _similar_case(name: str, cases: Collection[str]) -> str:
     """Name the case that was probably meant: without file ending or channel, or with the zeros a spreadsheet lost."""
-    plain = re.sub(r"_\d{4}$", "", re.sub(r"(\.(nii|gz|nrrd|mha|gipl|png|bmp|tiff?))+$", "", name, flags=re.IGNORECASE))
+    plain = re.sub(r"_\d{4}$", "", without_endings(name))
     if plain != name and plain in cases:
         return f"; a case is named without file ending and channel: {plain}"
     number = re.fullmatch(r"(.*?)(\d+)", plain)

@@ -24,6 +24,7 @@ from nnunet_partial.utils.files import read_json
 
 #: File endings that nnU-Net reads without spacing: it takes every pixel as 1 x 1.
 WITHOUT_SPACING = (".png", ".bmp", *TIFF)
+_IMAGE_ENDINGS = (".nii", ".gz", ".nrrd", ".mha", ".gipl", *WITHOUT_SPACING)
 
 #: Relative difference up to which two spacings, origins or directions count as the same (headers store float32).
 TOLERANCE = 1e-3
@@ -148,6 +149,19 @@ def inspect_image(path: Path, with_values: bool = False) -> ImageInfo:
     if n_invalid:
         return ImageInfo(problem=f"holds {n_invalid} pixel(s) that are NaN or infinite")
     return ImageInfo(geometry)
+
+
+def without_endings(name: str) -> str:
+    """Return a name without the file endings of images at its end.
+
+    Args:
+        name: Such as CASE.nii.gz, in capitals or not.
+
+    Returns:
+        The name; itself where it has no such ending.
+    """
+    ending = next((ending for ending in _IMAGE_ENDINGS if name.lower().endswith(ending)), "")
+    return without_endings(name[: -len(ending)]) if ending else name
 
 
 def flat_volumes(geometry: Mapping[str, Geometry]) -> list[str]:

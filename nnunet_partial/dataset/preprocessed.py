@@ -125,9 +125,7 @@ def _describe_changes(old: Manifest, new: Manifest, cases: Sequence[str], classe
 
 
 def _state(labels: CaseLabels | None, name: str) -> str:
-    if labels is None:
-        return "no entry"
-    return "annotated" if name in labels.annotated else "absent" if name in labels.absent else "unknown"
+    return labels.state(name) if labels else "no entry"
 
 
 def _without_classes(labels: CaseLabels | None) -> CaseLabels | None:

@@ -100,8 +100,7 @@ def annotation_counts(manifest: Manifest, classes: Sequence[str], cases: Iterabl
             continue
         of_domain = counts.setdefault(labels.domain or NO_DOMAIN, {name: Counter() for name in classes})
         for name in classes:
-            state = "annotated" if name in labels.annotated else "absent" if name in labels.absent else "unknown"
-            of_domain[name][state] += 1
+            of_domain[name][labels.state(name)] += 1
     return {d: {name: AnnotationCount(**counts[d][name]) for name in classes} for d in sorted(counts)}
 
 
