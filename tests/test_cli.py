@@ -31,6 +31,7 @@ HELP = {
     ("preprocess",): ["-d DATASET", "--like DATASET", "-c", "-p", "-np"],
     ("balance",): ["-d DATASET", "--weights DOMAIN=WEIGHT", "--off", "nnunet_partial balance -d 510"],
     ("shrink",): ["-d DATASET", "--features", "--patch", "--batch"],
+    ("export",): ["-d DATASET", "-c CONFIGURATION", "-tr TRAINER", "-p", "-f", "-chk", "-o FILE", "nnUNetv2_predict"],
     ("find-best",): ["-d DATASET", "-tr", "-p", "-c", "-f", "--disable-ensembling", "--no-overwrite", "-np"],
     ("study",): ["run", "status", "report"],
     ("study", "run"): ["STUDY.yaml", "--executor", "--jobs", "--dry-run", "Options after -- go to Snakemake"],

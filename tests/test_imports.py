@@ -35,6 +35,7 @@ LAYERS = {
     "evaluation": {"errors", "utils", "labels", "dataset", "biomarkers", ""},
     "model_selection": {"errors", "utils", "labels", "dataset", "evaluation"},
     "report": {"errors", "utils", "labels", "dataset", "evaluation"},
+    "export": {"errors", "utils", "labels", "dataset", "evaluation", "model_selection", "report", "training", ""},
     "training": {"errors", "utils", "labels", "dataset", "evaluation", "losses"},
     "trainers": {"losses", "training"},
     "demo": {"errors", "utils", "labels", "dataset", "phantom", "report"},

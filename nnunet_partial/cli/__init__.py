@@ -29,6 +29,7 @@ COMMANDS = (
     "evaluate",
     "report",
     "find-best",
+    "export",
     "study",
     "demo",
 )

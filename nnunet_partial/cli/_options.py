@@ -18,10 +18,10 @@ def require_output_folder(folder: Path) -> None:
         raise PartialLabelError(f"-o: {nearest.resolve()} is not writable. Give another folder with -o.")
 
 
-def require_output_file(file: Path) -> None:
-    """Raise PartialLabelError unless `file` can be written. Creates nothing."""
+def require_output_file(file: Path, example: str) -> None:
+    """Raise PartialLabelError unless `file` can be written; `example`: a name for it. Creates nothing."""
     if file.is_dir():
-        raise PartialLabelError(f"-o: {file} is a folder; expected the name of a file, such as {file / 'report.html'}.")
+        raise PartialLabelError(f"-o: {file} is a folder; expected the name of a file, such as {file / example}.")
     require_output_folder(file.parent)
 
 

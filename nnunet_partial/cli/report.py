@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_partial.report.results import read_results
 
     file = args.output or args.results / f"report{ENDINGS[args.format]}"
-    require_output_file(file)
+    require_output_file(file, f"report{ENDINGS[args.format]}")
     results = read_results(args.results)
     problems: list[str] = []
     if args.format == "html":

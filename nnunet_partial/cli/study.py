@@ -86,7 +86,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_partial.study.config import Study
 
     if args.action == "report":
-        require_output_file(args.output)
+        require_output_file(args.output, "report.html")
     study = Study.read(args.study, data_problems if args.action == "run" else None)
     return {"run": _run, "status": _status, "report": _report}[args.action](study, args)
 

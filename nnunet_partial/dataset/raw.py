@@ -105,11 +105,12 @@ def dataset_id(folder: Path) -> int:
     return int(folder.name.removeprefix("Dataset").partition("_")[0])
 
 
-def find_dataset(dataset: int | str) -> Path:
-    """Find the raw folder of a dataset.
+def find_dataset(dataset: int | str, variable: str = "nnUNet_raw") -> Path:
+    """Find the folder of a dataset, the raw one or another.
 
     Args:
         dataset: Its id or full name.
+        variable: As of `nnunet_folder`.
 
     Returns:
         The folder.
@@ -117,7 +118,7 @@ def find_dataset(dataset: int | str) -> Path:
     Raises:
         DatasetError: None or several match.
     """
-    root = nnunet_folder("nnUNet_raw")
+    root = nnunet_folder(variable)
     text = str(dataset)
     if text.startswith("Dataset") and Path(text).name == text:
         matches = [root / text] if (root / text).is_dir() else []

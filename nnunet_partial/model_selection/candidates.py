@@ -70,7 +70,7 @@ class TrainedModel:
         """
         return self.fold(fold) / "validation"
 
-    def command(self, dataset: str, folds: Collection[int], more: str = "") -> str:
+    def command(self, dataset: str, folds: Collection[int | str], more: str = "") -> str:
         """Return the command that trains, or validates, folds.
 
         Args:
@@ -81,10 +81,28 @@ class TrainedModel:
         Returns:
             An `nnUNetv2_train` command.
         """
-        fold = str(min(folds)) if len(folds) == 1 else "FOLD"
+        fold = str(next(iter(folds))) if len(folds) == 1 else "FOLD"
         return f"nnUNetv2_train {dataset} {self.configuration} {fold} -tr {self.trainer} -p {self.plans}{more}"
 
-    def validation_command(self, dataset: str, folds: Collection[int], more: str = "") -> str:
+    def prediction_command(self, dataset: str, folds: Collection[int | str], output: str, more: str = "") -> str:
+        """Return the command that predicts with folds; INPUT_FOLDER is to be replaced by the user.
+
+        Args:
+            dataset: Its name.
+            folds: Their numbers, or "all".
+            output: The folder of the predictions.
+            more: Further options, with a space before them.
+
+        Returns:
+            An `nnUNetv2_predict` command.
+        """
+        checkpoint = "" if self.checkpoint == FINAL_CHECKPOINT else f" -chk {self.checkpoint}"
+        return (
+            f"nnUNetv2_predict -d {dataset} -i INPUT_FOLDER -o {output} -f {' '.join(map(str, folds))} "
+            f"-tr {self.trainer} -c {self.configuration} -p {self.plans}{checkpoint}{more}"
+        )
+
+    def validation_command(self, dataset: str, folds: Collection[int | str], more: str = "") -> str:
         """Return the command that validates folds, again or for the first time, with the model's checkpoint.
 
         Args:
@@ -534,16 +552,16 @@ def _is_of(model: TrainedModel, trainer: str | None, configuration: str | None, 
     return trainer in (None, model.trainer) and configuration in (None, model.configuration) and plans == model.plans
 
 
-def numbers(folds: Collection[int]) -> str:
+def numbers(folds: Collection[int | str]) -> str:
     """Format the numbers of folds.
 
     Args:
-        folds: In any order.
+        folds: In any order; "all" comes last.
 
     Returns:
         Such as "0, 1".
     """
-    return ", ".join(str(fold) for fold in sorted(folds))
+    return ", ".join(str(fold) for fold in sorted(folds, key=lambda fold: (isinstance(fold, str), fold)))
 
 
 def _joined(folds: Sequence[int]) -> str:

@@ -17,7 +17,7 @@ from nnunet_partial.utils.files import read_json
 
 
 def with_checkpoints(
-    models: Sequence[TrainedModel], dataset: str, folds: Sequence[int], checkpoint: str | None = None
+    models: Sequence[TrainedModel], dataset: str, folds: Sequence[int | str], checkpoint: str | None = None
 ) -> list[TrainedModel]:
     """Add to each model the checkpoint that predicted its validation cases.
 
@@ -42,7 +42,7 @@ def with_checkpoints(
 
 
 def describe_checkpoints(
-    models: Sequence[TrainedModel], best: Sequence[TrainedModel], folds: Sequence[int]
+    models: Sequence[TrainedModel], best: Sequence[TrainedModel], folds: Sequence[int | str]
 ) -> list[str]:
     """Describe which models use another checkpoint than the final one, and which checkpoints are missing.
 
@@ -89,10 +89,10 @@ def find_checkpoint(model: TrainedModel, fold: int | str, checkpoint: str | None
 
 
 def _with_checkpoint(
-    model: TrainedModel, dataset: str, folds: Sequence[int], checkpoint: str | None
+    model: TrainedModel, dataset: str, folds: Sequence[int | str], checkpoint: str | None
 ) -> TrainedModel | str:
     """Return the model with its checkpoint, or what is wrong with it."""
-    folds_of: dict[str, list[int]] = {}
+    folds_of: dict[str, list[int | str]] = {}
     for fold in folds:
         found = find_checkpoint(model, fold, checkpoint)
         if found is not None:
@@ -109,6 +109,6 @@ def _with_checkpoint(
     )
 
 
-def _advice(model: TrainedModel, dataset: str, folds_of: dict[str, list[int]], checkpoint: str) -> str:
+def _advice(model: TrainedModel, dataset: str, folds_of: dict[str, list[int | str]], checkpoint: str) -> str:
     others = [fold for name, members in folds_of.items() if name != checkpoint for fold in members]
     return replace(model, checkpoint=checkpoint).validation_command(dataset, others)

@@ -217,27 +217,29 @@ def _prediction(
     probabilities: bool,
 ) -> list[str]:
     """Return the command; before it that of the lower stage, where the configuration is the second of a cascade."""
-    lower = _previous_stage(configurations, model.configuration)
+    lower = previous_stage(configurations, model.configuration)
     lines, options = [], ""
     if lower is not None:
         options = f" -prev_stage_predictions {output}_PREV_STAGE"
-        lower_folds, lower_model = _lower_stage(model, lower, folds)
+        lower_folds, lower_model = lower_stage(model, lower, folds)
         lines = _prediction(dataset, lower_folds, lower_model, configurations, f"{output}_PREV_STAGE", False)
-    if model.checkpoint != FINAL_CHECKPOINT:
-        options += f" -chk {model.checkpoint}"
     options += " --save_probabilities" if probabilities else ""
-    chosen = " ".join(str(fold) for fold in folds)
-    return [
-        *lines,
-        f"nnUNetv2_predict -d {dataset} -i INPUT_FOLDER -o {output} -f {chosen} -tr {model.trainer} "
-        f"-c {model.configuration} -p {model.plans}{options}",
-    ]
+    return [*lines, model.prediction_command(dataset, folds, output, options)]
 
 
-def _lower_stage(
+def lower_stage(
     model: TrainedModel, configuration: str, folds: Sequence[int | str]
 ) -> tuple[Sequence[int | str], TrainedModel]:
-    """Return the folds and the model of the lower stage of a cascade, which may be trained as fold all alone."""
+    """Find the lower stage of a cascade, which may be trained as fold all alone.
+
+    Args:
+        model: The second stage.
+        configuration: Of the lower stage.
+        folds: Of the second stage.
+
+    Returns:
+        Folds and model of the lower stage, which need not exist.
+    """
     folder = model.folder.parent / f"{model.trainer}__{model.plans}__{configuration}"
     lower = TrainedModel(folder, model.trainer, model.plans, configuration)
     if not any(lower.fold(fold).is_dir() for fold in folds) and lower.fold("all").is_dir():
@@ -246,12 +248,21 @@ def _lower_stage(
     return folds, replace(lower, checkpoint=next((name for name in found if name), FINAL_CHECKPOINT))
 
 
-def _previous_stage(configurations: Mapping[str, Any], name: str) -> str | None:
-    """Return the configuration whose predictions this one starts from, also where it is inherited; None without one."""
+def previous_stage(configurations: Mapping[str, Any], name: str) -> str | None:
+    """Find the configuration whose predictions this one starts from, also where it is inherited.
+
+    Args:
+        configurations: Those of the plans.
+        name: Of the configuration.
+
+    Returns:
+        The lower stage of a cascade; None where there is none.
+    """
     settings = configurations.get(name, {})
     if "previous_stage" in settings:
-        return str(settings["previous_stage"])
-    return _previous_stage(configurations, settings["inherits_from"]) if "inherits_from" in settings else None
+        stage = settings["previous_stage"]
+        return None if stage is None else str(stage)
+    return previous_stage(configurations, settings["inherits_from"]) if "inherits_from" in settings else None
 
 
 def _require(validation: Validation, models: Sequence[TrainedModel], probabilities: bool) -> None:

@@ -1,0 +1,78 @@
+"""`nnunet_partial export`: package a trained model for people who have nnU-Net alone."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from nnunet_partial.cli._options import require_output_file
+from nnunet_partial.cli.find_best import fold
+from nnunet_partial.dataset.raw import find_dataset
+from nnunet_partial.errors import PartialLabelError
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command and its options."""
+    parser = subparsers.add_parser(
+        "export",
+        help="package a trained model for stock nnU-Net, without any name of a case or place",
+        description="Writes a zip that nnUNetv2_install_pretrained_model_from_zip installs and nnUNetv2_predict "
+        "predicts with, voxel for voxel as here, where this package is not installed. The trainer in it is nnU-Net's "
+        "own, and the plans are renamed (nnUNetPlans_Marginal), so that it does not replace a stock model. For the "
+        "second stage of a cascade the lower stage comes along. Exit code 1: something is missing, and is named, or "
+        "the network is not one of nnU-Net's; nothing is written.",
+        epilog="Example: nnunet_partial export -d 510 -c 2d -tr nnUNetTrainerMarginal -o model.zip",
+    )
+    add_model_options(parser, needs_configuration=True)
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the zip; must not exist yet")
+    parser.set_defaults(run=run)
+
+
+def add_model_options(parser: argparse.ArgumentParser, needs_configuration: bool) -> None:
+    """Add the options that say which trained model is meant, and which of its folds."""
+    parser.add_argument("-d", "--dataset", required=True, metavar="DATASET", help="id or name of the dataset")
+    parser.add_argument(
+        "-c",
+        nargs="+",
+        required=needs_configuration,
+        metavar="CONFIGURATION",
+        help="configurations" + ("" if needs_configuration else " (default: all that were trained)"),
+    )
+    parser.add_argument("-tr", required=True, metavar="TRAINER", help="name of the trainer")
+    parser.add_argument("-p", default="nnUNetPlans", metavar="PLANS", help="plans identifier (default: nnUNetPlans)")
+    parser.add_argument(
+        "-f",
+        nargs="+",
+        type=fold,
+        default=[0, 1, 2, 3, 4],
+        metavar="FOLD",
+        help="folds (default: 0 1 2 3 4), or all",
+    )
+    parser.add_argument(
+        "-chk",
+        choices=("checkpoint_final.pth", "checkpoint_best.pth"),
+        help="the checkpoint (default: the one that predicted the validation cases)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command and return its exit code."""
+    from nnunet_partial.export.archive import prediction_commands, write_archive
+    from nnunet_partial.export.selection import select_models
+
+    require_new_file(args.output, "model.zip")
+    results = find_dataset(args.dataset, "nnUNet_results")
+    selected = select_models(results, args.tr, args.c, args.p, args.f, args.chk)
+    exported = write_archive(args.output, results.name, selected, lambda model: {})
+    print(f"{args.output.resolve()} ({args.output.stat().st_size / 2**20:.1f} MiB). Where there is only nnU-Net:\n")
+    print(f"nnUNetv2_install_pretrained_model_from_zip {args.output.name}")
+    print("\n".join(prediction_commands(results.name, exported)))
+    return 0
+
+
+def require_new_file(file: Path, example: str) -> None:
+    """Raise PartialLabelError if `file` exists or cannot be written. Creates nothing."""
+    require_output_file(file, example)
+    if file.exists():
+        raise PartialLabelError(f"-o: {file} exists. Remove it, or give another name with -o.")
