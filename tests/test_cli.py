@@ -32,6 +32,7 @@ HELP = {
     ("balance",): ["-d DATASET", "--weights DOMAIN=WEIGHT", "--off", "nnunet_partial balance -d 510"],
     ("shrink",): ["-d DATASET", "--features", "--patch", "--batch"],
     ("export",): ["-d DATASET", "-c CONFIGURATION", "-tr TRAINER", "-p", "-f", "-chk", "-o FILE", "nnUNetv2_predict"],
+    ("card",): ["-d DATASET", "-c CONFIGURATION", "-tr TRAINER", "-p", "-f", "-chk", "-o FILE", "-np", "MODEL_CARD.md"],
     ("find-best",): ["-d DATASET", "-tr", "-p", "-c", "-f", "--disable-ensembling", "--no-overwrite", "-np"],
     ("study",): ["run", "status", "report"],
     ("study", "run"): ["STUDY.yaml", "--executor", "--jobs", "--dry-run", "Options after -- go to Snakemake"],

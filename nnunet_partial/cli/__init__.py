@@ -30,6 +30,7 @@ COMMANDS = (
     "report",
     "find-best",
     "export",
+    "card",
     "study",
     "demo",
 )

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from nnunet_partial.cli._options import require_output_file
+from nnunet_partial.cli._options import add_processes_option, require_output_file
 from nnunet_partial.cli.find_best import fold
 from nnunet_partial.dataset.raw import find_dataset
 from nnunet_partial.errors import PartialLabelError
+
+if TYPE_CHECKING:
+    from nnunet_partial.export.selection import SelectedModel
 
 
 def add_parser(subparsers: Any) -> None:
@@ -19,13 +23,14 @@ def add_parser(subparsers: Any) -> None:
         help="package a trained model for stock nnU-Net, without any name of a case or place",
         description="Writes a zip that nnUNetv2_install_pretrained_model_from_zip installs and nnUNetv2_predict "
         "predicts with, voxel for voxel as here, where this package is not installed. The trainer in it is nnU-Net's "
-        "own, and the plans are renamed (nnUNetPlans_Marginal), so that it does not replace a stock model. For the "
-        "second stage of a cascade the lower stage comes along. Exit code 1: something is missing, and is named, or "
-        "the network is not one of nnU-Net's; nothing is written.",
+        "own, and the plans are renamed (nnUNetPlans_Marginal), so that it does not replace a stock model. A model "
+        "card (see `card`) and, for the second stage of a cascade, the lower stage come along. Exit code 1: something "
+        "is missing, and is named, or the network is not one of nnU-Net's; nothing is written.",
         epilog="Example: nnunet_partial export -d 510 -c 2d -tr nnUNetTrainerMarginal -o model.zip",
     )
     add_model_options(parser, needs_configuration=True)
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the zip; must not exist yet")
+    add_processes_option(parser)
     parser.set_defaults(run=run)
 
 
@@ -58,13 +63,24 @@ def add_model_options(parser: argparse.ArgumentParser, needs_configuration: bool
 
 def run(args: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
-    from nnunet_partial.export.archive import prediction_commands, write_archive
-    from nnunet_partial.export.selection import select_models
+    from nnunet_partial.export.archive import write_archive
+    from nnunet_partial.export.card import CARD_NAME, SUMMARY_NAME, model_card
+    from nnunet_partial.export.selection import prediction_commands, select_models
 
     require_new_file(args.output, "model.zip")
     results = find_dataset(args.dataset, "nnUNet_results")
     selected = select_models(results, args.tr, args.c, args.p, args.f, args.chk)
-    exported = write_archive(args.output, results.name, selected, lambda model: {})
+    notes: list[str] = []
+
+    def describe(one: SelectedModel, commands: Sequence[str]) -> dict[str, str]:
+        card = model_card(results.name, [one], commands, args.processes)
+        notes.extend(card.notes)
+        summary = {SUMMARY_NAME: card.annotation_summary} if card.annotation_summary else {}
+        return {CARD_NAME: card.text, **summary}
+
+    exported = write_archive(args.output, results.name, selected, describe)
+    for note in dict.fromkeys(notes):
+        print(f"NOTE: {note}")
     print(f"{args.output.resolve()} ({args.output.stat().st_size / 2**20:.1f} MiB). Where there is only nnU-Net:\n")
     print(f"nnUNetv2_install_pretrained_model_from_zip {args.output.name}")
     print("\n".join(prediction_commands(results.name, exported)))

@@ -19,7 +19,7 @@ from typing import Any
 
 from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.export.allow_list import clean_dataset_json, clean_plans
-from nnunet_partial.export.selection import SelectedModel
+from nnunet_partial.export.selection import SelectedModel, prediction_commands, with_lower
 from nnunet_partial.export.stock_model import StockModel, stock_model
 from nnunet_partial.model_selection.candidates import TrainedModel, single_candidate
 from nnunet_partial.utils.files import atomic_path, read_json
@@ -31,15 +31,19 @@ LARGEST_COMPONENT = "remove_all_but_largest_component_from_segmentation"
 
 
 def write_archive(
-    file: Path, dataset: str, selected: Sequence[SelectedModel], describe: Callable[[SelectedModel], Mapping[str, str]]
+    file: Path,
+    dataset: str,
+    selected: Sequence[SelectedModel],
+    describe: Callable[[SelectedModel, Sequence[str]], Mapping[str, str]],
 ) -> list[SelectedModel]:
     """Write the zip, whole or not at all.
 
     Args:
         file: The zip to write.
         dataset: Name of the dataset.
-        selected: Models of one trainer and plans.
-        describe: Gives further texts for a model, by file name, such as a model card.
+        selected: Models of one trainer and plans, lower stages of a cascade first.
+        describe: Gives further texts for a model, by file name, such as a model card; it is told the commands that
+            predict with the model from the zip.
 
     Returns:
         The models under the names that they have in the zip, in the same order; their folders are relative to it.
@@ -47,16 +51,16 @@ def write_archive(
     Raises:
         PartialLabelError: A model has no stock equivalent, or one of its files cannot be read.
     """
-    exported = []
+    exported: list[SelectedModel] = []
     with atomic_path(file) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for one in selected:
             stock = stock_model(one.model, one.folds)
             model = _exported(one.model, dataset, stock.trainer)
             for name, content in _files(one, model, dataset, stock).items():
                 _add(archive, f"{model.folder.as_posix()}/{name}", content)
-            for name, text in describe(one).items():
-                _add(archive, f"{model.folder.as_posix()}/{name}", text.encode())
             exported.append(SelectedModel(model, one.folds, one.lower))
+            for name, text in describe(one, prediction_commands(dataset, with_lower(exported, exported[-1]))).items():
+                _add(archive, f"{model.folder.as_posix()}/{name}", text.encode())
     return exported
 
 
@@ -71,31 +75,6 @@ def exported_plans(model: TrainedModel) -> str:
     """
     ending = model.trainer.removeprefix("nnUNetTrainer").strip("_") or model.trainer
     return f"{model.plans}_{ending}"
-
-
-def prediction_commands(dataset: str, exported: Sequence[SelectedModel]) -> list[str]:
-    """Write out how stock nnU-Net predicts with the models of a zip.
-
-    Args:
-        dataset: Name of the dataset.
-        exported: What `write_archive` returns, or some of it.
-
-    Returns:
-        A command for each model; INPUT_FOLDER and OUTPUT_FOLDER... are to be replaced by the user.
-    """
-    output = {
-        one.model.configuration: "OUTPUT_FOLDER" if len(exported) == 1 else f"OUTPUT_FOLDER_{one.model.configuration}"
-        for one in exported
-    }
-    return [
-        one.model.prediction_command(
-            dataset,
-            one.folds,
-            output[one.model.configuration],
-            "" if one.lower is None else f" -prev_stage_predictions {output[one.lower]}",
-        )
-        for one in exported
-    ]
 
 
 def _exported(model: TrainedModel, dataset: str, trainer: str) -> TrainedModel:

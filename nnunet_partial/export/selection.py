@@ -79,6 +79,45 @@ def select_models(
     return list(selected.values())
 
 
+def with_lower(selected: Sequence[SelectedModel], one: SelectedModel) -> list[SelectedModel]:
+    """Return a model and, before it, the lower stages that it needs.
+
+    Args:
+        selected: Models that go together.
+        one: One of them.
+
+    Returns:
+        Those of them that predict one after the other.
+    """
+    lower = [other for other in selected if other.model.configuration == one.lower]
+    return [*(stage for other in lower for stage in with_lower(selected, other)), one]
+
+
+def prediction_commands(dataset: str, selected: Sequence[SelectedModel]) -> list[str]:
+    """Write out how nnU-Net predicts with the models.
+
+    Args:
+        dataset: Name of the dataset.
+        selected: The models, lower stages of a cascade first.
+
+    Returns:
+        A command for each model; INPUT_FOLDER and OUTPUT_FOLDER... are to be replaced by the user.
+    """
+    output = {
+        one.model.configuration: "OUTPUT_FOLDER" if len(selected) == 1 else f"OUTPUT_FOLDER_{one.model.configuration}"
+        for one in selected
+    }
+    return [
+        one.model.prediction_command(
+            dataset,
+            one.folds,
+            output[one.model.configuration],
+            "" if one.lower is None else f" -prev_stage_predictions {output[one.lower]}",
+        )
+        for one in selected
+    ]
+
+
 def _lower_configuration(model: TrainedModel) -> str | None:
     return previous_stage(read_json(model.folder / "plans.json", DatasetError)["configurations"], model.configuration)
 

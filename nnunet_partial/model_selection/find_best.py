@@ -101,7 +101,7 @@ def find_best(
     candidates = [single_candidate(model, validation.folds) for model in models]
     candidates += [ensemble_candidate(first, second, validation.folds) for first, second in pairs]
     predictions = _predictions(candidates, validation, processes, overwrite)
-    reference = _reference(validation)
+    reference = validation_reference(validation)
     evaluation = _evaluate(reference, predictions, processes)
     summaries = {name: _summary(evaluation, name, reference, files) for name, files in predictions.items()}
     scores = {name: float(summary["foreground_mean"]["Dice"]) for name, summary in summaries.items()}
@@ -293,7 +293,15 @@ def _remove(folder: Path, names: Sequence[str]) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def _reference(validation: Validation) -> Reference:
+def validation_reference(validation: Validation) -> Reference:
+    """Find the label files of the validation cases.
+
+    Args:
+        validation: The cases.
+
+    Returns:
+        The reference, of these cases alone.
+    """
     reference = find_reference(validation.dataset.folder, "labelsTr")
     return replace(reference, files={case: reference.files[case] for case in validation.fold_of})
 

@@ -180,12 +180,21 @@ def test_the_zip_has_these_files_and_keys(project: InProcess) -> None:
     assert {name for name in files if " " not in name} == {
         f"{folder}/plans.json",
         f"{folder}/dataset.json",
+        f"{folder}/MODEL_CARD.md",
+        f"{folder}/annotation_summary.json",
         f"{folder}/fold_0/checkpoint_final.pth",
         f"{folder}/fold_0/progress.png",
     }
     plans, dataset_json = (json.loads(files[f"{folder}/{name}.json"]) for name in ("plans", "dataset"))
     assert plans["plans_name"] == "nnUNetPlans_Marginal"
     assert set(dataset_json) == {"channel_names", "labels", "numTraining", "file_ending"}
+    annotations = {name: {"annotated": 6, "absent": 0, "unknown": 0} for name in ("LV", "MYO")}
+    assert json.loads(files[f"{folder}/annotation_summary.json"]) == {
+        "a": {"cases": 6, "structures": annotations},
+        "b": {"cases": 6, "structures": {**annotations, "MYO": {"annotated": 0, "absent": 0, "unknown": 6}}},
+    }
+    card = files[f"{folder}/MODEL_CARD.md"].decode()
+    assert "-f 0 -tr nnUNetTrainer -c 2d -p nnUNetPlans_Marginal\n" in card
     checkpoint = torch.load(io.BytesIO(files[f"{folder}/fold_0/checkpoint_final.pth"]), weights_only=True)
     weights = checkpoint.pop("network_weights")
     assert checkpoint == {
