@@ -83,7 +83,8 @@ def stock_model(model: TrainedModel, folds: Sequence[int | str]) -> StockModel:
             raise PartialLabelError(
                 _refusal(model, f"its weights do not fit into the network of {stock_class.__name__}")
             ) from problem
-        _match_logits(model, original, stock, image)
+        if not match_logits(original, stock, image):
+            raise PartialLabelError(_refusal(model, "stock nnU-Net computes other logits from its weights"))
         weights[fold] = _copy(stock)
     axes = predictor.allowed_mirroring_axes
     return StockModel(
@@ -156,25 +157,31 @@ def _probe(network: nn.Module, configuration: Any, channels: int) -> Tensor:
     return torch.randn(1, channels, *size, generator=torch.Generator().manual_seed(0))
 
 
-def _match_logits(model: TrainedModel, original: nn.Module, stock: nn.Module, image: Tensor) -> None:
-    """Make the stock network give the original's logits, at every resolution; both have the same weights."""
+def match_logits(original: nn.Module, stock: nn.Module, image: Tensor) -> bool:
+    """Make a stock network give the logits of another one with the same weights, at every resolution.
+
+    Args:
+        original: Whose background logit may be 0.
+        stock: Its segmentation layers are changed in place, if that is the only difference.
+        image: (1, channels, *S), of a size that both take.
+
+    Returns:
+        Whether the logits are the same, bit by bit.
+    """
     import torch
 
     expected, given = (_logits(network, image) for network in (original, stock))
     if _equal(expected, given):
-        return
-    only_background = all(not logits[:, 0].any() for logits in expected) and _equal(
-        [logits[:, 1:] for logits in expected], [logits[:, 1:] for logits in given]
-    )
-    if only_background:
-        with torch.no_grad():
-            for layer in _segmentation_layers(stock):
-                is_transposed = isinstance(layer, torch.nn.modules.conv._ConvTransposeNd)
-                (layer.weight[:, 0] if is_transposed else layer.weight[0]).zero_()
-                if layer.bias is not None:
-                    layer.bias[0] = 0
-    if not only_background or not _equal(expected, _logits(stock, image)):
-        raise PartialLabelError(_refusal(model, "stock nnU-Net computes other logits from its weights"))
+        return True
+    if any(logits[:, 0].any() for logits in expected):
+        return False
+    with torch.no_grad():
+        for layer in _segmentation_layers(stock):
+            is_transposed = isinstance(layer, torch.nn.modules.conv._ConvTransposeNd)
+            (layer.weight[:, 0] if is_transposed else layer.weight[0]).zero_()
+            if layer.bias is not None:
+                layer.bias[0] = 0
+    return _equal(expected, _logits(stock, image))
 
 
 def _logits(network: nn.Module, image: Tensor) -> list[Tensor]:

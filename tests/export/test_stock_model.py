@@ -7,7 +7,7 @@ import json
 import pickle
 import shutil
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
 from helpers.exported_models import CASE, DATASET, HOST, PLACE, USER, write_untrained
 from helpers.nnunet_in_process import InProcess
 from helpers.stock_nnunet import run_stock
@@ -23,6 +24,8 @@ from helpers.toy_dataset import write_toy
 from nnunetv2.model_sharing.model_export import export_pretrained_model
 
 from nnunet_partial.cli import main
+from nnunet_partial.export.stock_model import match_logits
+from nnunet_partial.training.mixin import _zero_background
 
 VOLUMES = "Dataset703_Volumes"
 SHAPE = (8, 16, 20)  # two patches
@@ -130,6 +133,56 @@ def test_stock_nnunet_predicts_the_same_voxels(project: InProcess, capsys: pytes
             np.testing.assert_array_equal(predicted, read(theirs / name), err_msg=f"{ours.name} {name}")
             seen |= set(np.unique(predicted).tolist())
         assert len(seen) > 1, ours.name
+
+
+def small_unet(dimensions: int, residual: bool) -> torch.nn.Module:
+    conv, norm = (
+        (torch.nn.Conv2d, torch.nn.InstanceNorm2d) if dimensions == 2 else (torch.nn.Conv3d, torch.nn.InstanceNorm3d)
+    )
+    network = ResidualEncoderUNet if residual else PlainConvUNet
+    return network(
+        1, 3, [4, 8, 8], conv, 3, [1, 2, 2], [1, 1, 1], 3, [1, 1], True, norm, nonlin=torch.nn.LeakyReLU,
+        deep_supervision=True,
+    )  # fmt: skip
+
+
+def small_primus() -> torch.nn.Module:
+    from dynamic_network_architectures.architectures.primus import Primus  # warns when it is imported
+
+    return Primus(1, 24, (8, 8, 8), 3, eva_depth=1, eva_numheads=2, input_shape=(16, 16, 16))
+
+
+@pytest.mark.parametrize(
+    ("build", "size", "heads"),
+    [
+        (lambda: small_unet(2, residual=False), (16, 16), 2),
+        (lambda: small_unet(3, residual=False), (16, 16, 16), 2),
+        (lambda: small_unet(2, residual=True), (16, 16), 2),
+        (lambda: small_unet(3, residual=True), (16, 16, 16), 2),
+        (small_primus, (16, 16, 16), 1),
+    ],
+    ids=["2-D", "3-D", "ResEnc 2-D", "ResEnc 3-D", "Primus"],
+)
+def test_a_background_logit_of_0_moves_into_the_weights(
+    build: Callable[[], torch.nn.Module], size: tuple[int, ...], heads: int
+) -> None:
+    """Bit by bit, at every resolution, also for other images than the one that was tried."""
+    torch.manual_seed(0)
+    stock = build()
+    for weights in stock.parameters():
+        weights.data.normal_()
+    original = deepcopy(stock)
+    original.register_forward_hook(_zero_background)
+    assert match_logits(original, stock, torch.randn(1, 1, *size))
+    image = torch.randn(2, 1, *size)
+    with torch.inference_mode():
+        pairs = [network.eval()(image) for network in (original, stock)]
+    expected, given = (list(logits) if isinstance(logits, list | tuple) else [logits] for logits in pairs)
+    assert len(expected) == len(given) == heads
+    for logits, changed in zip(expected, given, strict=True):
+        assert torch.equal(logits, changed)
+        assert not changed[:, 0].any()
+        assert changed[:, 1:].any()
 
 
 # ---- what is in the zip, and what is not -----------------------------------------------------------------------------
