@@ -163,5 +163,5 @@ def _without_texts(file: Path) -> bytes:
         pixels = imread(file, format="png")  # (rows, columns, 3 or 4)
     except (OSError, SyntaxError) as problem:  # the latter is Pillow's for a broken file
         raise PartialLabelError(f"{file} cannot be read: {problem}. Remove it; nnU-Net does without.") from problem
-    imsave(buffer, pixels, format="png", metadata={"Software": None})
+    imsave(buffer, pixels, format="png")
     return buffer.getvalue()

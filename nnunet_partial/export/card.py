@@ -86,7 +86,7 @@ def model_card(dataset: str, selected: Sequence[SelectedModel], commands: Sequen
     dataset_json = read_json(first.folder / "dataset.json", DatasetError)
     info = training_info(first.validation(selected[0].folds[0]), first.folder)
     if info.annotations is None:
-        notes.append(f"the card does not say who annotated what. {dict(info.facts)['annotations']}")
+        notes.append(f"the card does not say who annotated what: {dict(info.facts)['annotations']}")
     sections = [
         f"# {dataset}: {_code(first.trainer)}",
         _people(),
@@ -168,8 +168,7 @@ def _training_data(selected: Sequence[SelectedModel], info: TrainingInfo) -> Ite
 
 def _manifest_hash(model: TrainedModel, fold: int | str) -> str | None:
     """Return the hash of the manifest that a fold was trained under; None where it is not on record."""
-    file = model.fold(fold) / TRAINED_ON_NAME
-    entry = read_json(file).get(model.checkpoint) if file.is_file() else None
+    entry = _object(model.fold(fold) / TRAINED_ON_NAME).get(model.checkpoint)
     return entry.get("manifest") if isinstance(entry, dict) else None
 
 
@@ -302,7 +301,7 @@ def _run(model: TrainedModel, fold: int | str) -> list[str]:
     log = "\n".join(file.read_text(errors="replace") for file in sorted(folder.glob("training_log_*.txt")))
     seconds = [float(value) for value in re.findall(r"Epoch time: ([\d.]+) s", log)]
     peaks = [float(value) for value in re.findall(r"Peak memory of the GPU: ([\d.]+) GiB", log)]
-    debug = read_json(folder / "debug.json") if (folder / "debug.json").is_file() else {}
+    debug = _object(folder / "debug.json")
     device = str(debug.get("device", ""))
     return [
         str(fold),
@@ -315,3 +314,9 @@ def _run(model: TrainedModel, fold: int | str) -> list[str]:
         f"{max(peaks):.2f}" if peaks else unknown,
         one_line(str(debug.get("torch_version", unknown))),
     ]
+
+
+def _object(file: Path) -> dict[str, Any]:
+    """Return the content of a JSON file; empty where there is none."""
+    content = read_json(file) if file.is_file() else {}
+    return content if isinstance(content, dict) else {}

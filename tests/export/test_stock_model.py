@@ -111,7 +111,9 @@ def test_stock_nnunet_predicts_the_same_voxels(project: InProcess, capsys: pytes
     for number, (dataset, trainer, name, ending, configuration, folds, images) in enumerate(jobs):
         file = project.root / f"{number}.zip"
         assert export(trainer, file, "-p", name, *folds, dataset=dataset, configuration=configuration) == 0
-        assert f"-tr nnUNetTrainer -c {configuration} -p {name}_{ending}" in capsys.readouterr().out
+        said = capsys.readouterr().out
+        assert f"-tr nnUNetTrainer -c {configuration} -p {name}_{ending}" in said
+        assert ("-prev_stage_predictions OUTPUT_FOLDER_3d_lowres" in said) == ("cascade" in configuration)
         commands.append([INSTALL, str(file)])
         stages = ["3d_lowres", configuration] if "cascade" in configuration else [configuration]
         more: list[str] = []

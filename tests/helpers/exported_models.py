@@ -77,7 +77,9 @@ def write_untrained(
         checkpoint = {
             "network_weights": network.state_dict(),
             "trainer_name": trainer,
-            "inference_allowed_mirroring_axes": tuple(range(len(chosen.patch_size))),
+            "inference_allowed_mirroring_axes": None
+            if "NoMirroring" in trainer
+            else tuple(range(len(chosen.patch_size))),
             "init_args": {"plans": plans, "configuration": configuration, "fold": fold, "dataset_json": dataset_json},
         }
         torch.save(checkpoint, model / f"fold_{fold}" / "checkpoint_final.pth")
