@@ -15,7 +15,7 @@ FILES = sorted(
     [
         *(
             file
-            for name in ("losses", "training", "dataset", "evaluation")
+            for name in ("losses", "training", "dataset", "evaluation", "inference")
             for file in (PACKAGE / name).glob("[!_]*.py")
         ),
         PACKAGE / "labels.py",

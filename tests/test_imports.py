@@ -23,10 +23,11 @@ HEAVY = ("losses", "training", "trainers")
 
 #: What each package (or module at the root) may import of the others, inside functions too.
 LAYERS = {
-    "": set(),
+    "": {"inference"},
     "errors": set(),
     "utils": {"errors", ""},
     "labels": {"errors", "utils"},
+    "inference": {"errors", "utils"},
     "losses": {"errors"},
     "phantom": {"errors", "utils"},
     "dataset": {"errors", "utils", "labels"},

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-#: Calls that may run what a file says. `torch.load` and pickles belong to nnU-Net, which reads its own.
+#: Calls that may run what a file says; `torch.load(..., weights_only=True)` does not. Pickles belong to nnU-Net, which
+#: reads its own.
 RUNS_WHAT_IT_READS = {
     "eval", "exec", "compile", "pickle.load", "pickle.loads", "load_pickle", "torch.load", "joblib.load", "dill.load",
     "shelve.open", "marshal.load", "marshal.loads", "yaml.load", "yaml.load_all", "yaml.unsafe_load", "yaml.full_load",
@@ -30,7 +31,7 @@ def dangerous(source: str) -> Iterator[str]:
         if isinstance(node, ast.Call):
             name = dotted(node.func)
             options = {option.arg: option.value for option in node.keywords}
-            if name in RUNS_WHAT_IT_READS:
+            if name in RUNS_WHAT_IT_READS and not _is(options.get("weights_only"), True):
                 yield name
             if "allow_pickle" in options and not _is(options["allow_pickle"], False):
                 yield f"{name}(allow_pickle)"
@@ -38,7 +39,7 @@ def dangerous(source: str) -> Iterator[str]:
                 yield f"{name}(shell)"
 
 
-def _is(node: ast.expr, value: object) -> bool:
+def _is(node: ast.expr | None, value: object) -> bool:
     return isinstance(node, ast.Constant) and node.value is value
 
 
@@ -60,5 +61,6 @@ def test_the_check_itself_notices() -> None:
         "import pickle, yaml, numpy\npickle.load(f)\nyaml.load(f, Loader)\nnumpy.load(f, allow_pickle=True)\neval(x)\n"
     )
     assert sorted(dangerous(source)) == ["eval", "numpy.load(allow_pickle)", "pickle.load", "yaml.load"]
-    harmless = "yaml.safe_load(f)\nnumpy.load(f, allow_pickle=False)\nnetwork.eval()"
+    assert list(dangerous("torch.load(f)\ntorch.load(f, weights_only=False)")) == ["torch.load", "torch.load"]
+    harmless = "yaml.safe_load(f)\nnumpy.load(f, allow_pickle=False)\nnetwork.eval()\ntorch.load(f, weights_only=True)"
     assert list(dangerous(harmless)) == []

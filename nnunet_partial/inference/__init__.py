@@ -1,0 +1,1 @@
+"""Predict arrays with a trained model, and export its network."""
