@@ -48,6 +48,9 @@ def version() -> str:
 # The lower bounds are the oldest versions that `make test-lowest` passes with.
 # Snakemake (MIT): dependencies, resume, retries and clusters, in place of a scheduler of our own.
 STUDY = ["snakemake>=9", "snakemake-executor-plugin-slurm>=2.7.1", "PyYAML>=6.0.1"]
+# What PyTorch's exporter needs, and what runs its file (Apache-2.0, MIT, MIT). From 1.29 on, official builds of ONNX
+# Runtime send events to Microsoft by default, on every system; older ones have no code for it but on Windows.
+ONNX = ["onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20,<1.29"]
 MONAI = "monai>=1.5"  # SwinUNETR; Apache-2.0, 1.7 MB, needs PyTorch and NumPy alone
 
 # The guard matters: nnU-Net's search for trainers imports what it finds in a folder.
@@ -110,6 +113,7 @@ if __name__ == "__main__":
             "study": STUDY,
             "benchmark": ["opencv-python-headless>=4.8"],  # what conversion is measured beside (Apache-2.0)
             "transformer": [MONAI],
+            "onnx": ONNX,
             "test": [
                 "pytest>=8",
                 "pytest-cov>=5",
@@ -118,6 +122,7 @@ if __name__ == "__main__":
                 "jsonschema>=4.20",
                 "playwright>=1.45",
                 MONAI,
+                *ONNX,
                 *STUDY,
             ],
             # the documentation site, and what runs the notebook (MIT, ISC, MIT, BSD, BSD); Zensical is young: pinned

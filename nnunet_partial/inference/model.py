@@ -295,9 +295,9 @@ def _choose_device(name: str | None) -> Any:
 
     name = name or ("cuda" if torch.cuda.is_available() else "cpu")
     kind = name.partition(":")[0]
-    backends = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available, "cpu": lambda: True}
-    if kind not in backends or not backends[kind]():
-        usable = ", ".join(kind for kind, is_available in backends.items() if is_available())
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if not available.get(kind):
+        usable = ", ".join(kind for kind, is_available in available.items() if is_available)
         raise PartialLabelError(f"The device {name!r} is not available here; expected one of {usable}.")
     return torch.device(name)
 
