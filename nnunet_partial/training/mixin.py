@@ -19,10 +19,11 @@ import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 import torch
+from batchgenerators.dataloading.nondet_multi_threaded_augmenter import NonDetMultiThreadedAugmenter
 from nnunetv2.configuration import default_num_processes
 from nnunetv2.paths import nnUNet_raw
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
@@ -52,6 +53,7 @@ from nnunet_partial.training.run_record import (
     save_trained_on,
 )
 from nnunet_partial.training.startup_checks import TrainingData, require_wide_patch
+from nnunet_partial.training.stop_signal import STOPPED, StopSignal
 from nnunet_partial.training.validation import (
     INTERVAL_EPOCHS,
     SizeMonitor,
@@ -87,6 +89,7 @@ class PartialLabelMixin(_Trainer):
     num_epochs: int
     num_iterations_per_epoch: int
     num_val_iterations_per_epoch: int
+    current_epoch: int
     _best_ema: float | None
     # made by initialize()
     training_data: TrainingData
@@ -110,6 +113,7 @@ class PartialLabelMixin(_Trainer):
         self.run_settings = RunSettings.from_environment()
         #: file of the checkpoint that the weights are those of: the final one at the end of a training
         self.checkpoint_name = FINAL_CHECKPOINT
+        self.stop_signal = StopSignal()
         patch_ema_logging(self.logger)
 
     def print_to_log_file(self, *args: Any, **options: Any) -> None:
@@ -315,6 +319,23 @@ class PartialLabelMixin(_Trainer):
         self.partial_loss.class_mask = to_device(self.training_class_mask(batch), self.device)
         return super().train_step(batch)
 
+    def run_training(self) -> None:
+        """Train as nnU-Net does; SIGUSR1 and SIGTERM end the training after the running epoch, with exit code 75.
+
+        Without checkpoints, from which it could go on, the signals do what they do elsewhere.
+        """
+        with contextlib.nullcontext() if self.disable_checkpointing else self.stop_signal:
+            try:
+                super().run_training()
+            finally:
+                self._end_loaders()
+
+    def _end_loaders(self) -> None:
+        """End the loader processes, as nnU-Net does at the end of a training, but not where one stops before."""
+        for loader in (self.dataloader_train, self.dataloader_val):
+            if isinstance(loader, NonDetMultiThreadedAugmenter):
+                loader._finish()
+
     def on_train_start(self) -> None:
         """Start as nnU-Net does, and record length and seed beside the checkpoints.
 
@@ -346,12 +367,18 @@ class PartialLabelMixin(_Trainer):
         self._seed_epoch(self.current_epoch)
 
     def on_train_end(self) -> None:
-        """End the training as nnU-Net does, and log the peak memory of the GPU."""
+        """End the training as nnU-Net does, and log the peak memory of the GPU.
+
+        Raises:
+            SystemExit: A signal asked to stop in the last epoch; `--c` does the final validation.
+        """
         super().on_train_end()
         self.checkpoint_name = FINAL_CHECKPOINT
         if self.device.type == "cuda":
             gib = torch.cuda.max_memory_allocated(self.device) / 2**30
             self.print_to_log_file(f"Peak memory of the GPU: {gib:.2f} GiB")
+        if self._is_asked_to_stop():
+            self._exit()
 
     def save_checkpoint(self, filename: str) -> None:
         """Save a checkpoint under a temporary name first: a kill while writing leaves the last good one in place.
@@ -429,7 +456,11 @@ class PartialLabelMixin(_Trainer):
                 self.print_to_log_file(text)
 
     def on_epoch_end(self) -> None:
-        """End an epoch as nnU-Net does; while there is no moving average of the pseudo Dice, it is not the best."""
+        """End an epoch as nnU-Net does; while there is no moving average of the pseudo Dice, it is not the best.
+
+        Raises:
+            SystemExit: A signal asked to stop; checkpoint_latest.pth has been written.
+        """
         # nnU-Net would take NaN for the best ever
         has_no_average = self._best_ema is None and np.isnan(self.logger.get_value("ema_fg_dice", step=-1))
         if has_no_average:
@@ -437,6 +468,28 @@ class PartialLabelMixin(_Trainer):
         super().on_epoch_end()
         if has_no_average:
             self._best_ema = None
+        if self.current_epoch < self.num_epochs and self._is_asked_to_stop():
+            self.current_epoch -= 1  # as in nnU-Net's on_train_end: a checkpoint has the next one
+            self.save_checkpoint(str(Path(self.output_folder) / "checkpoint_latest.pth"))
+            self.current_epoch += 1
+            self._exit()
+
+    def _is_asked_to_stop(self) -> bool:
+        """Return whether one of the processes got the signal."""
+        if not self.is_ddp:
+            return self.stop_signal.is_received
+        is_received = torch.tensor(int(self.stop_signal.is_received), device=self.device)
+        torch.distributed.all_reduce(is_received, torch.distributed.ReduceOp.MAX)
+        return bool(is_received)
+
+    def _exit(self) -> NoReturn:
+        self.print_to_log_file(
+            f"Stopped by a signal after {self.current_epoch} of {self.num_epochs} epochs, with exit code {STOPPED}. "
+            "The same command with --c goes on."
+        )
+        if self.is_ddp:
+            torch.distributed.barrier()  # PyTorch ends all processes with the first, also one that is writing
+        sys.exit(STOPPED)
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
         """Validate on whole images as nnU-Net does; what a case is not annotated for does not count.

@@ -1,7 +1,8 @@
-"""Start a training in two processes as `nnUNetv2_train -num_gpus 2` does, with gloo: `ddp_start.py FOLDER`.
+"""Start a training in two processes as `nnUNetv2_train -num_gpus 2` does, with gloo: `ddp_start.py FOLDER [stop]`.
 
-Run by test_messages.py on a dataset with a mistake. Each process writes to FOLDER/rankN.txt what stopped it; the first
-waits for the second to do so, since PyTorch kills the others once one has failed.
+With `stop`, run by test_stop_signal.py, it is that of ddp_stop.py. Without, run by test_messages.py, it is one on a
+dataset with a mistake: each process writes to FOLDER/rankN.txt what stopped it; the first waits for the second to do
+so, since PyTorch kills the others once one has failed.
 """
 
 from __future__ import annotations
@@ -17,12 +18,23 @@ import torch.distributed as dist
 RANKS, SECONDS = 2, 20
 
 
-def start(rank: int, folder: Path) -> None:
-    from nnunetv2.run.run_training import get_trainer_from_args
-
+def meet(rank: int, folder: Path) -> None:
     torch.set_num_threads(1)
     place = (folder / "meeting-point").as_uri()
     dist.init_process_group("gloo", init_method=place, rank=rank, world_size=RANKS, timeout=timedelta(seconds=60))
+
+
+def stop(rank: int, folder: Path) -> None:
+    from helpers.ddp_stop import train
+
+    meet(rank, folder)
+    train(rank, folder)
+
+
+def start(rank: int, folder: Path) -> None:
+    from nnunetv2.run.run_training import get_trainer_from_args
+
+    meet(rank, folder)
     try:
         get_trainer_from_args("701", "2d", 0, "nnUNetTrainerMarginal").initialize()
     except Exception as error:
@@ -35,4 +47,4 @@ def start(rank: int, folder: Path) -> None:
 
 if __name__ == "__main__":
     sys.argv[0] = "nnUNetv2_train"
-    torch.multiprocessing.spawn(start, (Path(sys.argv[1]),), nprocs=RANKS)
+    torch.multiprocessing.spawn(stop if sys.argv[2:] == ["stop"] else start, (Path(sys.argv[1]),), nprocs=RANKS)

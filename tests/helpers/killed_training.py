@@ -1,4 +1,4 @@
-"""Trainings that are killed, and continued as `nnUNetv2_train ... --c` does it: `killed_training.py FOLDER`.
+"""Trainings that are killed or stopped, and continued as `nnUNetv2_train ... --c` does it: `killed_training.py FOLDER`.
 
 FOLDER holds nnU-Net's three folders, with a planned data set. Each training runs in a fork of this process, which has
 imported torch and nnU-Net once; nothing here starts a thread before. Prints what each training came to as JSON, a line
@@ -10,12 +10,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import multiprocessing
 import os
 import shutil
 import signal
 import sys
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from nnunetv2.run.run_training import maybe_load_checkpoint
 
 from nnunet_partial.trainers.nnUNetTrainerMarginal import nnUNetTrainerMarginal
 from nnunet_partial.training.run_record import RECORD_NAME
+from nnunet_partial.training.stop_signal import STOPPED
 
 DATASET, EPOCHS = "Dataset701_Toy", 5
 SAVE_EVERY = 2
@@ -67,14 +70,74 @@ def writing(name: str, number: int) -> Callable[[Any], None]:
     return arrange
 
 
-#: How each is killed, and the epoch at which it goes on: after the last checkpoint that was whole, else from the start.
-STORIES: dict[str, tuple[Callable[[Any], None], int]] = {
-    "in the first epoch": (in_epoch(0), 0),
-    "between checkpoints": (in_epoch(3), 2),
-    "while checkpoint_latest is written for the first time": (writing("checkpoint_latest", 1), 1),  # after the best
-    "while checkpoint_latest is written over an older one": (writing("checkpoint_latest", 3), 2),
-    "while checkpoint_best is written": (writing("checkpoint_best", 0), 0),
-    "while checkpoint_final is written": (writing("checkpoint_final", EPOCHS - 1), 4),
+def asked_to_stop(number: int) -> Callable[[Any], None]:
+    """SIGTERM in the first iteration of that epoch."""
+
+    def arrange(trainer: Any) -> None:
+        in_iteration(trainer, number, lambda: os.kill(os.getpid(), signal.SIGTERM))
+
+    return arrange
+
+
+def with_loaders(number: int, happens: Callable[[], None]) -> Callable[[Any], None]:
+    """With two loader processes for training and one for validation, as in a job of its own."""
+
+    def arrange(trainer: Any) -> None:
+        os.environ["nnUNet_n_proc_DA"] = "2"
+        os.setsid()
+
+        def checked() -> None:
+            assert len(multiprocessing.active_children()) == 3
+            happens()
+
+        in_iteration(trainer, number, checked)
+
+    return arrange
+
+
+def in_iteration(trainer: Any, number: int, happens: Callable[[], None]) -> None:
+    """Call `happens` in the first iteration of that epoch."""
+    step, happened = trainer.train_step, []
+
+    def watched(batch: Any) -> Any:
+        if trainer.current_epoch == number and not happened:
+            happened.append(True)
+            happens()
+        return step(batch)
+
+    trainer.train_step = watched
+
+
+def fail() -> None:
+    raise RuntimeError("out of memory")
+
+
+@dataclass(frozen=True)
+class Story:
+    """How a training ends, its exit code, and the epoch at which `--c` goes on: after the last checkpoint, else 0."""
+
+    arrange: Callable[[Any], None]
+    code: int
+    goes_on_at: int
+    is_seeded: bool = True  # what loader processes draw is not
+
+
+KILLED, FAILED = -signal.SIGKILL, 1
+STORIES = {
+    "killed in the first epoch": Story(in_epoch(0), KILLED, 0),
+    "killed between checkpoints": Story(in_epoch(3), KILLED, 2),
+    # after the best one
+    "killed while the first checkpoint_latest is written": Story(writing("checkpoint_latest", 1), KILLED, 1),
+    "killed while checkpoint_latest is written over an older one": Story(writing("checkpoint_latest", 3), KILLED, 2),
+    "killed while checkpoint_best is written": Story(writing("checkpoint_best", 0), KILLED, 0),
+    "killed while checkpoint_final is written": Story(writing("checkpoint_final", EPOCHS - 1), KILLED, 4),
+    "stopped in the first epoch": Story(asked_to_stop(0), STOPPED, 1),
+    "stopped in an epoch after which nnU-Net saves": Story(asked_to_stop(3), STOPPED, 4),
+    "stopped in the last epoch": Story(asked_to_stop(EPOCHS - 1), STOPPED, EPOCHS),
+    "stopped with all its loaders": Story(
+        with_loaders(1, lambda: os.killpg(0, signal.SIGUSR1)), STOPPED, 2, is_seeded=False
+    ),
+    "failed beside its loaders": Story(with_loaders(1, fail), FAILED, 1, is_seeded=False),
 }
 
 
@@ -89,7 +152,12 @@ def train(arrange: Callable[[Any], None] | None, go_on: bool) -> None:
         arrange(trainer)
     maybe_load_checkpoint(trainer, go_on, False)
     Path(os.environ["nnUNet_results"], "goes_on_at").write_text(str(trainer.current_epoch))
-    trainer.run_training()
+    before = [signal.getsignal(number) for number in (signal.SIGUSR1, signal.SIGTERM)]
+    try:
+        trainer.run_training()
+    finally:
+        assert [signal.getsignal(number) for number in (signal.SIGUSR1, signal.SIGTERM)] == before
+        assert multiprocessing.active_children() == []  # Python would wait for them, for ever
 
 
 def in_a_fork(work: Callable[[], None], log: Path) -> int:
@@ -98,8 +166,12 @@ def in_a_fork(work: Callable[[], None], log: Path) -> int:
         with log.open("a") as out, contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
             try:
                 work()
+            except SystemExit as end:
+                out.flush()
+                os._exit(int(str(end.code)))
             except BaseException:
                 traceback.print_exc()
+                out.flush()
                 os._exit(1)
         os._exit(0)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -129,11 +201,11 @@ def outcome(root: Path) -> dict[str, Any]:
 def main(root: Path) -> None:
     torch.set_num_threads(1)
     print(json.dumps({"story": "undisturbed", **run(root, None)}), flush=True)
-    for story, (arrange, _) in STORIES.items():
-        killed = run(root, arrange)
+    for name, story in STORIES.items():
+        killed = run(root, story.arrange)
         again = in_a_fork(lambda: train(None, True), root / "said.txt")
         went_on = {"again": again, "goes_on_at": int((root / "results" / "goes_on_at").read_text())}
-        answer = {"story": story, "code": killed["code"], "after": killed["files"], **went_on, **outcome(root)}
+        answer = {"story": name, "code": killed["code"], "after": killed["files"], **went_on, **outcome(root)}
         print(json.dumps(answer), flush=True)
 
 

@@ -36,7 +36,10 @@ FUNCTIONS = {
     | {"getuid", "geteuid", "getgid", "killpg", "getpgid", "setsid", "sync", "fork", "fchmod", "chown", "O_NOFOLLOW"},
     "macos": SCHEDULING,
 }
-SIGNALS = {"windows": {"SIGKILL", "SIGHUP", "SIGALRM", "SIGUSR1", "SIGCHLD", "pause"}, "macos": set[str]()}
+SIGNALS = {
+    "windows": {"SIGKILL", "SIGHUP", "SIGALRM", "SIGUSR1", "SIGCHLD", "pause", "siginterrupt"},
+    "macos": set[str](),
+}
 
 NNUNET_VARIABLES = ["nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results", "nnUNet_extTrainer", "nnUNet_def_n_proc"]
 
