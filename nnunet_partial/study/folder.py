@@ -26,9 +26,9 @@ class StudyFolder:
     """The folder of a study. Everything below it belongs to the study, and may be deleted with it.
 
     nnUNet_raw (links to the datasets, and their scenarios), nnUNet_preprocessed, results/seedN (nnUNet_results of one
-    seed), predictions, evaluations, logs (one file per step), done (an empty file per finished step), locks, costs
-    (time and memory of each training), study.json (what the workflow reads), begun.json (the settings that must not
-    change), ids.json.
+    seed), predictions, evaluations, logs (one file per step), done (an empty file per finished step), locks (beside
+    them, an empty file per training that a signal ended), costs (time and memory of each training), study.json (what
+    the workflow reads), begun.json (the settings that must not change), ids.json.
 
     Attributes:
         root: Absolute path of the folder.
@@ -79,6 +79,16 @@ class StudyFolder:
             step: Name of the step.
         """
         return self.root / "locks" / f"{step}.lock"
+
+    def stopped_steps(self) -> list[str]:
+        """Return the trainings that a signal ended after an epoch, which can go on; empty without any."""
+        locks = self.root / "locks"
+        return sorted(path.relative_to(locks).with_suffix("").as_posix() for path in locks.rglob("*.stopped"))
+
+    def forget_stopped_steps(self) -> None:
+        """Delete the files from which `stopped_steps` reads."""
+        for path in (self.root / "locks").rglob("*.stopped"):
+            path.unlink()
 
     def cost(self, step: str) -> Path:
         """Return the table of time and memory of a training.

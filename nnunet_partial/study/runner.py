@@ -76,7 +76,8 @@ def run(
             *(["--dry-run"] if dry_run else []),
             *snakemake_options,
         ]
-        code = _wait_for(_snakemake_command(folder, options))
+        command = _snakemake_command(folder, options)
+        code = _wait_for(command) if dry_run else _run_to_end(study, folder, command)
     return code if dry_run else _print_outcome(study, folder, code)
 
 
@@ -164,6 +165,36 @@ def _reset(folder: StudyFolder, step: str) -> None:
     """Delete the log too: a step with a log that is not done counts as failed."""
     for file in (folder.done(step), folder.log(step)):
         file.unlink(missing_ok=True)
+
+
+def _run_to_end(study: Study, folder: StudyFolder, command: Sequence[str]) -> int:
+    """Run Snakemake, and again as long as a signal (SLURM's warning) stopped trainings, which can go on.
+
+    Each of them has trained an epoch at least since its last start, which bounds the number of starts.
+    """
+    targets: list[str] = []
+    for _ in range(study.epochs + 1):
+        folder.forget_stopped_steps()
+        code = _wait_for([*command, *targets])
+        stopped = [step for step in folder.stopped_steps() if not folder.done(step).exists()]
+        if not stopped:
+            break
+        print(f"\nStopped by a signal, to be continued now: {format_names(stopped)}", flush=True)
+        targets = _targets(study, folder, set(stopped))
+    return code
+
+
+def _targets(study: Study, folder: StudyFolder, stopped: set[str]) -> list[str]:
+    """Return Snakemake's arguments that continue stopped trainings and what follows them, and repeat no failed step."""
+    unfinished = {step for step in steps(study) if not folder.done(step).exists()}
+    if not any(step_state(folder, step) == "stopped" for step in unfinished - stopped):
+        return []  # everything
+    wanted = sorted(stopped)
+    for model in models(study):
+        folds = unfinished.intersection(map(model.train_step, study.folds))
+        if folds and folds <= stopped:
+            wanted.append(model.evaluate_step)
+    return ["--", *(f"done/{step}" for step in wanted)]
 
 
 def _wait_for(command: Sequence[str]) -> int:

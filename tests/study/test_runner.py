@@ -20,8 +20,9 @@ from helpers.raw_datasets import Drawn, write_dataset
 
 from nnunet_partial.cli import main
 from nnunet_partial.errors import PartialLabelError
-from nnunet_partial.study import locks, workflow
+from nnunet_partial.study import locks, runner, workflow
 from nnunet_partial.study.config import Study
+from nnunet_partial.study.folder import StudyFolder
 from nnunet_partial.study.runner import lock_study, run
 from nnunet_partial.study.steps import steps as all_steps
 from nnunet_partial.study.workflow import prepare_workflow
@@ -135,6 +136,63 @@ def test_a_network_with_other_plans_may_be_added(
     ]
     assert called[-1].startswith("nnUNetv2_predict -d 601 ")
     assert "nnunet_partial scenario" not in said_by_programs.read_text()
+
+
+#: In place of a training: it writes how it was started, and ends as the next line of its trainer's file says.
+TRAIN = """\
+#!/bin/bash
+echo "${{0##*/}} $*" >> {calls}
+trainer=$(echo "$*" | sed 's/.*-tr nnUNetTrainer\\([^ ]*\\).*/\\1/')
+read -r code < {folder}/$trainer
+sed -i 1d {folder}/$trainer
+[ "$code" != signal ] || {{ kill -USR1 $PPID; code=75; }}  # SLURM's reaches all processes
+[ "$code" != several ] || {{ echo "process 1 terminated with exit code 75"; code=1; }}  # PyTorch's, with several GPUs
+exit "$code"
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("naive", "marginal", "outcome", "not_done"),
+    [
+        (["0"], ["signal", "several", "0"], 0, set()),
+        (["1"], ["75", "0"], 1, {"train", "predict", "evaluate"}),  # a failure is one, and is not repeated
+    ],
+)
+def test_a_training_that_a_signal_stopped_is_started_again(
+    file: Path, said_by_programs: Path, naive: list[str], marginal: list[str], outcome: int, not_done: set[str]
+) -> None:
+    file.write_text(PLAIN_ALONE.replace("[marginal]", "[naive, marginal]"))
+    ends = {"Naive": naive, "Marginal": marginal}
+    for trainer, codes in ends.items():
+        said_by_programs.with_name(trainer).write_text("\n".join(codes) + "\n")
+    train = TRAIN.format(calls=said_by_programs, folder=said_by_programs.parent)
+    (said_by_programs.parent / "bin" / "nnUNetv2_train").write_text(train)
+    assert main(["study", "run", str(file)]) == outcome
+    called = said_by_programs.read_text().splitlines()
+    for trainer, codes in ends.items():
+        assert sum(call.startswith("nnUNetv2_train") and f"Trainer{trainer} " in call for call in called) == len(codes)
+    assert sum(call.startswith("nnUNetv2_preprocess") for call in called) == 1  # what is done is not repeated
+    folder = StudyFolder(file.parent / "small")
+    missing = [step for step in all_steps(Study.read(file)) if not folder.done(step).exists()]
+    assert {step.partition("/")[0] for step in missing} == not_done
+    assert all(f"{NAME}/naive/" in step for step in missing)
+
+
+def test_a_training_that_gets_nowhere_is_not_started_for_ever(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study, starts = replace(Study.read(file), epochs=2), []
+    folder = prepare_workflow(study, file, assign_devices=False, save=True)
+
+    def stop(command: list[str]) -> int:
+        starts.append(command)
+        assert folder.stopped_steps() == []  # of the start before
+        (folder.root / "locks" / "train" / "a").mkdir(parents=True, exist_ok=True)
+        (folder.root / "locks" / "train" / "a" / "fold0.stopped").touch()
+        return 1
+
+    monkeypatch.setattr(runner, "_wait_for", stop)
+    assert runner._run_to_end(study, folder, ["snakemake"]) == 1
+    assert len(starts) == 2 + 1  # an epoch each at least, so that the third finds nothing left to train
 
 
 @pytest.mark.slow
