@@ -1,4 +1,4 @@
-"""A small study on a real SLURM: every step goes through sbatch, one job is killed, and `run` again does the rest.
+"""A small study on a real SLURM: every step goes through sbatch, a job is warned, another killed, `run` does the rest.
 
 The folder has a name with a space, a quote and brackets.
 """
@@ -35,7 +35,7 @@ scenarios:
 losses: [naive, marginal]
 seeds: [0]
 folds: [0]
-epochs: 2
+epochs: 8
 iterations: 5
 val_iterations: 2
 network: {features: [8, 16, 16], patch: [32, 32], batch: 4}
@@ -45,6 +45,7 @@ cpus_per_training: 2
 SCENARIO = "toy-a-without-MYO-50"
 MODELS = {f"{SCENARIO}/{loss}/plain/seed0" for loss in ("naive", "marginal")}
 KILLED = f"{SCENARIO}/marginal/plain/seed0"
+WARNED = f"{SCENARIO}/naive/plain/seed0"
 # nobody keeps accounts on this cluster, and it answers at once
 PATIENCE = (
     "--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "1",
@@ -125,26 +126,29 @@ class Run:
         return {str(file.relative_to(folder)): file.stat().st_mtime_ns for file in folder.rglob("*") if file.is_file()}
 
 
-def cancel_training(run: Run, process: subprocess.Popen[bytes], model: str, seconds: float = 900) -> None:
-    """Cancels the SLURM job of a training as soon as that has begun."""
+def cancel_training(
+    run: Run, process: subprocess.Popen[bytes], model: str, begun: str, *options: str, seconds: float = 900
+) -> None:
+    """scancel, for the SLURM job of a training as soon as its log says that it has begun."""
     log = run.study / "logs" / "train" / model / "fold0.log"
     end = time.monotonic() + seconds
-    while not (log.exists() and "Run length:" in log.read_text()):
+    while not (log.exists() and begun in log.read_text()):
         assert time.monotonic() < end, f"{log} does not begin"
         assert process.poll() is None, run.output.read_text()[-4000:]
         time.sleep(0.1)
     ending = model.replace("/seed", "_").replace("/", "_") + "_0"  # scenario_loss_network_seed_fold
     (number,) = [number for number, (comment, _) in run.jobs().items() if comment.endswith(ending)]
-    run.ask("scancel", number)
+    run.ask("scancel", *options, number)
 
 
-def test_a_killed_job_is_repeated_and_nothing_else(tmp_path: Path, slurm: dict[str, str]) -> None:
+def test_a_warned_job_goes_on_and_a_killed_one_is_repeated(tmp_path: Path, slurm: dict[str, str]) -> None:
     run = Run(tmp_path / "it's [a] {b}", slurm)
     write_data_set(run.home / "raw" / "Dataset701_Toy")
     (run.home / "study.yaml").write_text(STUDY)
 
     with run.running() as process:
-        cancel_training(run, process, KILLED)
+        cancel_training(run, process, KILLED, "Run length:")
+        cancel_training(run, process, WARNED, "Epoch 0", "--signal=USR1")  # to all processes of the job's steps
         process.wait(timeout=900)
     said = run.output.read_text()
     assert process.returncode == 1, said[-4000:]
@@ -152,7 +156,10 @@ def test_a_killed_job_is_repeated_and_nothing_else(tmp_path: Path, slurm: dict[s
     finished = run.done()
     assert {model for model in MODELS if f"evaluate/{model}" in finished} == MODELS - {KILLED}
     first = run.jobs()
-    assert len(first) == 1 + 1 + 2 + 1 + 1  # prepare, scenario, two trainings; one predicted and evaluated
+    assert len(first) == 1 + 1 + 2 + 1 + 1 + 1  # prepare, scenario, two trainings; one of them again, with what follows
+    said = (run.study / "logs" / "train" / WARNED / "fold0.log").read_text()
+    assert said.count("with exit code 75") == 1
+    assert [said.count(f"Epoch {epoch}\n") for epoch in range(8)] == [1] * 8
 
     with run.running() as process:
         process.wait(timeout=900)

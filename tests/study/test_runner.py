@@ -142,6 +142,7 @@ def test_a_network_with_other_plans_may_be_added(
 TRAIN = """\
 #!/bin/bash
 echo "${{0##*/}} $*" >> {calls}
+echo begun
 trainer=$(echo "$*" | sed 's/.*-tr nnUNetTrainer\\([^ ]*\\).*/\\1/')
 read -r code < {folder}/$trainer
 sed -i 1d {folder}/$trainer
@@ -170,10 +171,12 @@ def test_a_training_that_a_signal_stopped_is_started_again(
     (said_by_programs.parent / "bin" / "nnUNetv2_train").write_text(train)
     assert main(["study", "run", str(file)]) == outcome
     called = said_by_programs.read_text().splitlines()
+    folder = StudyFolder(file.parent / "small")
     for trainer, codes in ends.items():
+        log = folder.log(f"train/{NAME}/{trainer.lower()}/plain/seed0/fold0")
+        assert log.read_text().splitlines().count("begun") == len(codes)  # the report reads all epochs from it
         assert sum(call.startswith("nnUNetv2_train") and f"Trainer{trainer} " in call for call in called) == len(codes)
     assert sum(call.startswith("nnUNetv2_preprocess") for call in called) == 1  # what is done is not repeated
-    folder = StudyFolder(file.parent / "small")
     missing = [step for step in all_steps(Study.read(file)) if not folder.done(step).exists()]
     assert {step.partition("/")[0] for step in missing} == not_done
     assert all(f"{NAME}/naive/" in step for step in missing)
