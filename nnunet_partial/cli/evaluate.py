@@ -23,9 +23,9 @@ def add_parser(subparsers: Any) -> None:
         description="Compares predictions with the labels of a dataset, case by case, counting only the classes "
         "that each case is annotated for, and writes tables: per_case.csv, summary.csv, warning_signs.csv, "
         "MODEL/summary.json in "
-        "nnU-Net's layout, for several models comparisons.csv and ranks.csv, and for apical views at ED and ES "
-        "biomarkers.csv and biomarker_agreement.csv. Exit code 0: every case was evaluated; 1: some were not, and are "
-        "named.",
+        "nnU-Net's layout, for several models comparisons.csv and ranks.csv, with --probabilities calibration.csv, and "
+        "for apical views at ED and ES biomarkers.csv and biomarker_agreement.csv. Exit code 0: every case was "
+        "evaluated; 1: some were not, and are named.",
         epilog="Example: nnunet_partial evaluate -d 510 --pred naive=PRED1 --pred marginal=PRED2 -o results",
     )
     parser.add_argument("-d", "--dataset", required=True, metavar="DATASET", help="id or name of the dataset")
@@ -50,6 +50,14 @@ def add_parser(subparsers: Any) -> None:
         metavar="T",
         help="tolerance of the surface Dice in mm; in pixels where the spacing is unknown (default: %(default)s)",
     )
+    parser.add_argument(
+        "--probabilities",
+        nargs="+",
+        default=[],
+        metavar="[NAME=]KIND",
+        help="also measure the calibration of the probabilities beside the predictions (CASE.npz, of "
+        "nnUNetv2_predict --save_probabilities or nnUNetv2_train --npz): softmax, or sigmoid for nnUNetTrainerABCE",
+    )
     parser.add_argument("--strict", action="store_true", help="stop at the first prediction that cannot be evaluated")
     add_processes_option(parser)
     add_json_option(parser)
@@ -58,6 +66,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
+    from nnunet_partial.evaluation.calibration import probability_kinds
     from nnunet_partial.evaluation.evaluate import (
         evaluate_folders,
         find_predictions,
@@ -70,8 +79,9 @@ def run(args: argparse.Namespace) -> int:
     reference = find_reference(find_dataset(args.dataset), args.ref)
     predictions = find_predictions(args.pred, reference.file_ending)
     require_same_classes(predictions, reference.classes)
+    kinds = probability_kinds(args.probabilities, predictions)
     evaluation = evaluate_folders(
-        reference, predictions, args.tolerance_mm, args.processes, strict=args.strict, progress=True
+        reference, predictions, args.tolerance_mm, args.processes, args.strict, progress=True, probabilities=kinds
     )
     print("intervals and tests ...", flush=True)
     tables = Tables.from_evaluation(evaluation)
@@ -91,6 +101,7 @@ def run(args: argparse.Namespace) -> int:
         "comparisons": tables.comparisons,
         "ranks": tables.ranks,
         "warning_signs": tables.warning_signs,
+        "calibration": tables.calibration,
         "biomarker_agreement": tables.biomarkers.agreement,
         "interpolated": sorted(reference.interpolated),
         "findings": evaluation.findings,
@@ -110,6 +121,9 @@ def _show(evaluation: Evaluation, tables: Tables) -> None:
             "rank-biserial effect: above 0 where a is better)\n"
         )
         print(console.comparison_table(tables.comparisons), end="")
+    if tables.calibration:
+        print("\nCalibration: expected calibration error over the voxels of cases annotated for the class\n")
+        print(console.calibration_table(tables.calibration), end="")
     if tables.biomarkers.why_none:
         print(f"\nNo biomarkers: {tables.biomarkers.why_none}.")
     elif tables.biomarkers.agreement:

@@ -14,6 +14,7 @@ from nnunet_partial.biomarkers.measure import CaseMeasurements
 from nnunet_partial.dataset.images import Geometry, ImageInfo, read_array, spacing_is_known
 from nnunet_partial.dataset.label_check import label_file_problem
 from nnunet_partial.dataset.summary import NO_DOMAIN
+from nnunet_partial.evaluation.calibration import Bins, CaseCalibration, read_probabilities, structure_probability
 from nnunet_partial.evaluation.metrics import measure, without_thin_axes
 from nnunet_partial.evaluation.records import PredictedSize, Record, Subject
 from nnunet_partial.labels import CaseLabels
@@ -26,7 +27,7 @@ class Task:
     """Describe the evaluation of one case: its files, what it is annotated for, and the settings.
 
     `predictions`: file by model, may be empty. `tolerance`: of the surface Dice, in mm (in pixels where the spacing is
-    not known).
+    not known). `probabilities`: what those beside the predictions are, by model; models without them are left out.
     """
 
     case: str
@@ -36,6 +37,7 @@ class Task:
     classes: tuple[str, ...]
     ignore_label: int | None
     tolerance: float
+    probabilities: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -50,6 +52,7 @@ class CaseResult:
     sizes: list[PredictedSize] = field(default_factory=list)
     findings: list[str] = field(default_factory=list)
     heart: CaseMeasurements | None = None
+    calibration: list[CaseCalibration] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,8 @@ def evaluate_case(task: Task) -> CaseResult:
             result.findings.append(f"{task.case}: the prediction of {model} {values}")
         else:
             _compare(task, model, values.reshape(truth.values.shape), truth, result)
+            if model in task.probabilities:
+                _calibrate(task, model, values.reshape(truth.values.shape), truth, result)
     return result
 
 
@@ -168,3 +173,19 @@ def _compare(task: Task, model: str, predicted: NDArray[Any], truth: _Truth, res
                 None if reference is None else reference / scale.voxel_size / voxels,
             )
         )
+
+
+def _calibrate(task: Task, model: str, predicted: NDArray[Any], truth: _Truth, result: CaseResult) -> None:
+    """Count the voxels of each annotated structure by their predicted probability."""
+    file = task.predictions[model].with_name(f"{task.case}.npz")
+    probabilities = read_probabilities(file, predicted, len(task.classes))
+    if isinstance(probabilities, str):
+        result.findings.append(f"{task.case}: the probabilities of {model} {probabilities}")
+        return
+    subject = subject_of(task.case, task.labels)
+    counted = np.ones(predicted.shape, bool) if truth.counted is None else truth.counted
+    for value, structure in enumerate(task.classes, start=1):
+        if structure in task.labels.known:
+            probability = structure_probability(probabilities, value, task.probabilities[model])
+            bins = Bins.count(probability[counted], truth.values[counted] == value)
+            result.calibration.append(CaseCalibration(model, subject, structure, bins))

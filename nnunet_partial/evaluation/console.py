@@ -53,6 +53,29 @@ def agreement_table(summary: Sequence[Row]) -> str:
     return text_table([*head, "missed", "false positive"], rows)
 
 
+def calibration_table(rows: Sequence[Row]) -> str:
+    """Format the calibration, a line per model, domain and class.
+
+    Args:
+        rows: The rows of calibration.csv.
+
+    Returns:
+        The table.
+    """
+    head = ["model", "domain", "class", "ECE", "mean probability", "frequency", "cases", "patients"]
+    return text_table(
+        head,
+        [
+            [
+                *(str(row[key]) for key in ("model", "domain", "class")),
+                *(f"{float(row[key]):.4f}" for key in ("ece", "mean_probability", "frequency")),
+                *(str(row[key]) for key in ("n_cases", "n_patients")),
+            ]
+            for row in rows
+        ],
+    )
+
+
 def comparison_table(comparisons: Sequence[Row], metric: str = "dice") -> str:
     """Format comparisons of models for one metric, a line per pair of models, domain and class.
 

@@ -14,6 +14,7 @@ from nnunet_partial.biomarkers.definitions import patient_key
 from nnunet_partial.biomarkers.measure import CaseMeasurements, view_and_phase_of
 from nnunet_partial.dataset.raw import RawDataset
 from nnunet_partial.errors import DatasetError, PartialLabelError
+from nnunet_partial.evaluation.calibration import CaseCalibration
 from nnunet_partial.evaluation.case import Task, evaluate_case
 from nnunet_partial.evaluation.records import PredictedSize, Record
 from nnunet_partial.labels import FULL_MANIFEST_NAME, FULL_SUBSET, MANIFEST_NAME, CaseLabels, Manifest, class_names
@@ -175,6 +176,7 @@ class Evaluation:
     findings: list[str] = field(default_factory=list)
     hearts: list[CaseMeasurements] = field(default_factory=list)
     labels: Mapping[str, CaseLabels] = field(default_factory=dict)
+    calibration: list[CaseCalibration] = field(default_factory=list)
 
 
 def evaluate_folders(
@@ -184,6 +186,7 @@ def evaluate_folders(
     processes: int = 1,
     strict: bool = False,
     progress: bool = False,
+    probabilities: Mapping[str, str] | None = None,
 ) -> Evaluation:
     """Measure every annotated class of every case in the predictions of every model.
 
@@ -196,6 +199,8 @@ def evaluate_folders(
         processes: How many cases to evaluate at a time.
         strict: Raise for the first problem instead.
         progress: Show a progress bar.
+        probabilities: Of what kind those beside the predictions are, by model, to measure their calibration; None: do
+            not read them.
 
     Returns:
         What was measured; never without a record.
@@ -210,12 +215,13 @@ def evaluate_folders(
     evaluation = Evaluation(tuple(predictions), reference.classes, labels=named)
     for finding in _pairing_problems(reference, predictions):
         _add_finding(evaluation, finding, strict)
-    tasks = _tasks(reference, predictions, tolerance)
+    tasks = _tasks(reference, predictions, tolerance, probabilities or {})
     for result in parallel_map(evaluate_case, tasks, processes, "evaluating" if progress else None):
         for finding in result.findings:
             _add_finding(evaluation, finding, strict)
         evaluation.records += result.records
         evaluation.sizes += result.sizes
+        evaluation.calibration += result.calibration
         evaluation.hearts += [] if result.heart is None else [result.heart]
     if not evaluation.records:
         reasons = [_nothing_annotated(reference)] if evaluation.sizes else []
@@ -259,7 +265,9 @@ def _nothing_annotated(reference: Reference) -> str:
     )
 
 
-def _tasks(reference: Reference, predictions: Predictions, tolerance: float) -> list[Task]:
+def _tasks(
+    reference: Reference, predictions: Predictions, tolerance: float, probabilities: Mapping[str, str]
+) -> list[Task]:
     """Return a task per case with a prediction, and per further apical view of a patient of whom another view has one.
 
     Biomarkers need all views of a reference.
@@ -269,7 +277,9 @@ def _tasks(reference: Reference, predictions: Predictions, tolerance: float) -> 
         labels = reference.manifest.find(case)
         of_case = {model: files[case] for model, files in predictions.items() if case in files}
         if labels is not None and (of_case or view_and_phase_of(labels)):
-            tasks[case] = Task(case, path, of_case, labels, reference.classes, reference.ignore_label, tolerance)
+            tasks[case] = Task(
+                case, path, of_case, labels, reference.classes, reference.ignore_label, tolerance, probabilities
+            )
     predicted = {
         patient_key(case, t.labels) for case, t in tasks.items() if t.predictions and view_and_phase_of(t.labels)
     }

@@ -14,7 +14,7 @@ from typing import Any
 
 import nnunet_partial
 from nnunet_partial.errors import PartialLabelError
-from nnunet_partial.evaluation import warning_signs
+from nnunet_partial.evaluation import calibration, warning_signs
 from nnunet_partial.evaluation.biomarker_tables import Biomarkers
 from nnunet_partial.evaluation.evaluate import Evaluation, Predictions, Reference, is_plain
 from nnunet_partial.evaluation.metrics import METRICS
@@ -94,13 +94,14 @@ class Tables:
     """Hold the rows of all tables of an evaluation.
 
     They are described by `tables.summarize`, `tables.compare_models`, `tables.rank_models`,
-    `warning_signs.warning_signs` and `biomarker_tables.Biomarkers`.
+    `warning_signs.warning_signs`, `calibration.calibration_table` and `biomarker_tables.Biomarkers`.
     """
 
     summary: Sequence[Row]
     comparisons: Sequence[Row]
     ranks: Sequence[Row]
     warning_signs: Sequence[Row]
+    calibration: Sequence[Row]
     biomarkers: Biomarkers
 
     @classmethod
@@ -120,6 +121,7 @@ class Tables:
             compare_models(records, classes) if several else [],
             rank_models(records, classes) if several else [],
             warning_signs.warning_signs(evaluation.sizes, classes),
+            calibration.calibration_table(evaluation.calibration, classes),
             Biomarkers.from_evaluation(evaluation),
         )
 
@@ -130,9 +132,9 @@ def write_results(
     """Write the results folder, in place of those of an earlier evaluation.
 
     Writes per_case.csv, summary.csv, warning_signs.csv, evaluation.json, MODEL/summary.json, with several models
-    comparisons.csv and ranks.csv, and where the data give biomarkers biomarkers.csv and biomarker_agreement.csv. Of
-    these files, those of an earlier evaluation that this one does not have are removed, as is MODEL/summary.json of
-    models that only the earlier one had.
+    comparisons.csv and ranks.csv, with probabilities calibration.csv, and where the data give biomarkers biomarkers.csv
+    and biomarker_agreement.csv. Of these files, those of an earlier evaluation that this one does not have are removed,
+    as is MODEL/summary.json of models that only the earlier one had.
 
     Args:
         folder: The results folder.
@@ -148,11 +150,13 @@ def write_results(
     write_csv(folder / "per_case.csv", [record.row() for record in evaluation.records], PER_CASE_COLUMNS)
     write_csv(folder / "summary.csv", tables.summary, SUMMARY_COLUMNS)
     write_csv(folder / "warning_signs.csv", tables.warning_signs, warning_signs.COLUMNS)
-    for name, rows, columns in (
-        ("comparisons.csv", tables.comparisons, COMPARISON_COLUMNS),
-        ("ranks.csv", tables.ranks, RANK_COLUMNS),
+    several = len(evaluation.models) > 1
+    for name, rows, columns, is_made in (
+        ("comparisons.csv", tables.comparisons, COMPARISON_COLUMNS, several),
+        ("ranks.csv", tables.ranks, RANK_COLUMNS, several),
+        ("calibration.csv", tables.calibration, calibration.COLUMNS, bool(tables.calibration)),
     ):
-        if len(evaluation.models) > 1:
+        if is_made:
             write_csv(folder / name, rows, columns)
         else:
             (folder / name).unlink(missing_ok=True)
