@@ -35,6 +35,7 @@ LAYERS = {
     "biomarkers": {"errors", "utils", "labels", "dataset"},
     "evaluation": {"errors", "utils", "labels", "dataset", "biomarkers", ""},
     "model_selection": {"errors", "utils", "labels", "dataset", "evaluation"},
+    "active_learning": {"errors", "utils", "labels", "dataset", "evaluation", "model_selection", "training"},
     "report": {"errors", "utils", "labels", "dataset", "evaluation"},
     "export": {"errors", "utils", "labels", "dataset", "evaluation", "model_selection", "report", "training", ""},
     "training": {"errors", "utils", "labels", "dataset", "evaluation", "losses"},

@@ -31,6 +31,7 @@ COMMANDS = (
     "find-best",
     "export",
     "card",
+    "disagreement",
     "study",
     "demo",
 )

@@ -230,18 +230,34 @@ class RawDataset:
         """
         if part == "Tr" and self.listed is not None:
             return {case: list(images) for case, (images, _) in sorted(self.listed.items())}
-        images: dict[str, list[Path]] = {}
-        for path in self._files(f"images{part}"):
-            case, _, channel = path.name[: -len(self.file_ending)].rpartition("_")
-            if len(channel) == 4 and channel.isdigit():
-                images.setdefault(case, []).append(path)
-        return images
+        return list_images(self.folder / f"images{part}", self.file_ending)
 
     def _files(self, subfolder: str) -> list[Path]:
-        folder = self.folder / subfolder
-        if not folder.is_dir():
-            return []
-        return sorted(p for p in folder.iterdir() if p.name.endswith(self.file_ending) and not p.name.startswith("."))
+        return _files(self.folder / subfolder, self.file_ending)
+
+
+def list_images(folder: Path, file_ending: str) -> dict[str, list[Path]]:
+    """List the images of a folder, which are named as in imagesTr: CASE_0000, CASE_0001.
+
+    Args:
+        folder: The folder.
+        file_ending: Of the dataset.
+
+    Returns:
+        Files, one per channel, by case identifier, sorted; empty where the folder is missing.
+    """
+    images: dict[str, list[Path]] = {}
+    for path in _files(folder, file_ending):
+        case, _, channel = path.name[: -len(file_ending)].rpartition("_")
+        if len(channel) == 4 and channel.isdigit():
+            images.setdefault(case, []).append(path)
+    return images
+
+
+def _files(folder: Path, file_ending: str) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(p for p in folder.iterdir() if p.name.endswith(file_ending) and not p.name.startswith("."))
 
 
 def _lists_files(entry: Any) -> bool:

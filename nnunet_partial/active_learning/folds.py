@@ -1,0 +1,175 @@
+"""Predict a case with each fold of a trained model, one after the other, with nnU-Net's predictor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nnunet_partial.dataset.raw import RawDataset
+from nnunet_partial.dataset.splits import SPLITS_NAME
+from nnunet_partial.errors import DatasetError, PartialLabelError, SplitError
+from nnunet_partial.evaluation.calibration import SIGMOID, SOFTMAX, structure_probability
+from nnunet_partial.model_selection.candidates import TrainedModel, find_models
+from nnunet_partial.utils.files import read_json
+from nnunet_partial.utils.masks import Floats
+from nnunet_partial.utils.text import format_names
+
+Fold = int | str
+
+
+@dataclass(frozen=True)
+class FoldPredictions:
+    """Hold what the folds predict of one case.
+
+    Attributes:
+        labels: Label values of each of K folds, (K, *S).
+        probability: Of each of C structures, averaged over the folds, (C, *S).
+    """
+
+    labels: NDArray[np.integer]
+    probability: Floats
+
+
+class FoldPredictor:
+    """Predict cases with each fold of a model.
+
+    Args:
+        model: The model; its checkpoint predicts.
+        folds: Its folds.
+        device: "cuda", "cpu" or "mps".
+
+    Raises:
+        PartialLabelError: The model is the second stage of a cascade, which predicts from the first.
+    """
+
+    def __init__(self, model: TrainedModel, folds: Sequence[Fold], device: str) -> None:
+        import torch
+        from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+        from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+
+        from nnunet_partial.training.mixin import ZeroBackgroundMixin
+
+        self._predictor = nnUNetPredictor(
+            perform_everything_on_device=device == "cuda", device=torch.device(device), allow_tqdm=False
+        )
+        self._predictor.initialize_from_trained_model_folder(str(model.folder), tuple(folds), model.checkpoint)
+        if self._predictor.configuration_manager.previous_stage_name is not None:
+            raise PartialLabelError(
+                f"{model.name} is the second stage of a cascade, which needs predictions of the first. Take the first."
+            )
+        self._folds = self._predictor.list_of_parameters
+        self._reader = self._predictor.plans_manager.image_reader_writer_class()
+        trainer = recursive_find_trainer_class_by_name(self._predictor.trainer_name)
+        self._kind = SIGMOID if issubclass(trainer, ZeroBackgroundMixin) else SOFTMAX
+
+    def predict(self, images: Sequence[Path]) -> FoldPredictions:
+        """Predict one case.
+
+        Args:
+            images: Its files, one per channel.
+
+        Returns:
+            The predictions, with the axes of nnU-Net's arrays.
+        """
+        array, properties = self._reader.read_images([str(path) for path in images])
+        labels, mean = [], np.zeros(())
+        for weights in self._folds:
+            self._predictor.list_of_parameters = [weights]
+            values, probabilities = self._predictor.predict_single_npy_array(
+                array, properties, save_or_return_probabilities=True
+            )
+            labels.append(np.asarray(values))
+            mean = mean + self._of_structures(np.asarray(probabilities)) / len(self._folds)
+        return FoldPredictions(np.stack(labels), mean)
+
+    def _of_structures(self, probabilities: Floats) -> Floats:
+        """Return the network's probability of each structure, (C, *S); the softmax where it takes all of it."""
+        of_structure = [structure_probability(probabilities, c, self._kind) for c in range(1, len(probabilities))]
+        stacked: Floats = np.stack(of_structure)
+        return np.where(np.isnan(stacked), probabilities[1:], stacked)
+
+
+def find_model(
+    results: Path, trainer: str, configuration: str | None, plans: str, checkpoint: str, folds: Sequence[Fold] | None
+) -> tuple[TrainedModel, list[Fold]]:
+    """Find a trained model and the folds that can predict.
+
+    Args:
+        results: The dataset's folder in nnUNet_results.
+        trainer: Name of the trainer.
+        configuration: Name of the configuration; None: the only one that was trained.
+        plans: Plans identifier.
+        checkpoint: File name of the checkpoint.
+        folds: The folds; None: all that have the checkpoint, fold all left out.
+
+    Returns:
+        The model, and at least two folds.
+
+    Raises:
+        DatasetError: There is no such model, there are several, or it lacks folds.
+    """
+    models = find_models(results, [trainer], [configuration] if configuration else None, [plans])
+    if len(models) > 1:
+        raise DatasetError(f"There are several models of {trainer}: {format_names([m.name for m in models])}. Say -c.")
+    model = TrainedModel(models[0].folder, models[0].trainer, models[0].plans, models[0].configuration, checkpoint)
+    trained = sorted(path.parent.name.removeprefix("fold_") for path in model.folder.glob(f"fold_*/{checkpoint}"))
+    chosen = [fold for fold in trained if fold != "all"] if folds is None else list(dict.fromkeys(map(str, folds)))
+    missing = [fold for fold in chosen if fold not in trained]
+    if missing or len(chosen) < 2:
+        raise DatasetError(
+            f"Folds can disagree where there are at least two with {checkpoint}. In {model.folder}: "
+            f"{format_names(trained)}; asked for: {format_names(chosen)}. Train more folds, or choose with -f and -chk."
+        )
+    return model, [fold if fold == "all" else int(fold) for fold in chosen]
+
+
+def trained_cases(dataset: RawDataset, preprocessed: Path | None, folds: Sequence[Fold]) -> frozenset[str]:
+    """List the cases that at least one of the folds trained on.
+
+    Args:
+        dataset: The raw dataset.
+        preprocessed: The dataset's folder in nnUNet_preprocessed; None where there is none.
+        folds: The folds.
+
+    Returns:
+        Their identifiers; all training cases for fold all, and where no split says more.
+
+    Raises:
+        SplitError: The split lacks a fold, or cannot be read.
+    """
+    file = None if preprocessed is None else preprocessed / SPLITS_NAME
+    if "all" in folds or file is None or not file.exists():
+        return frozenset(dataset.image_files())
+    splits = read_json(file, SplitError)
+    try:
+        return frozenset(case for fold in folds for case in splits[fold]["train"])
+    except (IndexError, KeyError, TypeError):
+        raise SplitError(
+            f"{file} does not say what the folds {format_names([str(fold) for fold in folds])} train on. Put back the "
+            "one that they were trained with."
+        ) from None
+
+
+def require_channels(images: Mapping[str, Sequence[Path]], n_channels: int, where: Path) -> None:
+    """Check that there are images, and that each has all channels.
+
+    Args:
+        images: Files by case.
+        n_channels: Of the dataset.
+        where: Their folder.
+
+    Raises:
+        DatasetError: There is none, or a case lacks a channel.
+    """
+    if not images:
+        raise DatasetError(f"There is no image in {where}; expected files named CASE_0000 with the dataset's ending.")
+    incomplete = [case for case, files in images.items() if len(files) != n_channels]
+    if incomplete:
+        raise DatasetError(
+            f"{len(incomplete)} case(s) in {where} do not have {n_channels} channel(s), as the dataset has: "
+            f"{format_names(incomplete)}"
+        )
