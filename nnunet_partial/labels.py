@@ -131,6 +131,11 @@ class CaseLabels:
         return self.info.get("split")
 
     @property
+    def left_out(self) -> bool:
+        """Return whether the case is in no fold on purpose, so that no network trains on it or is chosen by it."""
+        return self.info.get("left_out") is True
+
+    @property
     def interpolated(self) -> bool:
         """Return whether the mask was computed from those of other frames. It is never to be evaluated on."""
         return self.info.get("interpolated") is True
@@ -166,6 +171,8 @@ class CaseLabels:
         info = {k: v for k, v in content.items() if k not in ("annotated", "absent", "domain", "patient", "match")}
         if info.get("split") not in (None, "train", "val", "test"):
             raise ManifestError(f"has split {_shown(info['split'])}; expected train, val, test or null.")
+        if not isinstance(info.get("left_out"), (bool, type(None))):
+            raise ManifestError(f"has left_out {_shown(info['left_out'])}; expected true, false or null.")
         return cls(
             annotated=_names(content, "annotated"),
             absent=_names(content, "absent"),

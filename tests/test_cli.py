@@ -30,6 +30,7 @@ HELP = {
     ("trainers",): ["--path", 'export nnUNet_extTrainer="$(nnunet_partial trainers --path)"'],
     ("preprocess",): ["-d DATASET", "--like DATASET", "-c", "-p", "-np"],
     ("balance",): ["-d DATASET", "--weights DOMAIN=WEIGHT", "--off", "nnunet_partial balance -d 510"],
+    ("splits",): ["-d DATASET", "--leave-domain-out", "--by-patient", "--folds N", "left_out", "-d 510 --by"],
     ("shrink",): ["-d DATASET", "--features", "--patch", "--batch"],
     ("export",): ["-d DATASET", "-c CONFIGURATION", "-tr TRAINER", "-p", "-f", "-chk", "-o FILE", "nnUNetv2_predict"],
     ("card",): ["-d DATASET", "-c CONFIGURATION", "-tr TRAINER", "-p", "-f", "-chk", "-o FILE", "-np", "MODEL_CARD.md"],

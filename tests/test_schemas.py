@@ -46,7 +46,7 @@ SOUND = {
     **Manifest(
         {
             "c0": CaseLabels(("LV",), ("RV",), domain="a", patient="p0", info={"ef": 54.0, "split": "train"}),
-            "c1": CaseLabels(("LV", "MYO"), domain="a", patient="p1"),
+            "c1": CaseLabels(("LV", "MYO"), domain="a", patient="p1", info={"left_out": True}),
             "c2": CaseLabels((), domain="b"),
         },
         (("echonet_*", CaseLabels(("LV",), ("RV",), domain="echonet")), ("*", CaseLabels(("LV",)))),

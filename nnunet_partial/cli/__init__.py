@@ -22,6 +22,7 @@ COMMANDS = (
     "declare",
     "scenario",
     "balance",
+    "splits",
     "check",
     "trainers",
     "preprocess",

@@ -1,4 +1,4 @@
-"""Weigh the domains of a dataset, so that each is sampled as often as wanted."""
+"""Weigh the domains of a dataset, so that each is sampled as often as wanted, and make a fold per domain."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from nnunet_partial.dataset.preprocessed import update_command
 from nnunet_partial.dataset.raw import RawDataset, manifest_folders
-from nnunet_partial.errors import ManifestError
-from nnunet_partial.labels import MANIFEST_NAME, Manifest
+from nnunet_partial.dataset.splits import Split, left_out_cases
+from nnunet_partial.dataset.summary import NO_DOMAIN
+from nnunet_partial.errors import ManifestError, SplitError
+from nnunet_partial.labels import MANIFEST_NAME, Manifest, find_shared_patients
 from nnunet_partial.utils.text import format_names
 
 
@@ -96,6 +98,71 @@ def balance(raw: Path, weights: Mapping[str, float] | None = None, off: bool = F
     return Balance(new, tuple((domain, sizes[domain], shares[domain]) for domain in sorted(sizes)), files)
 
 
+@dataclass(frozen=True)
+class DomainFolds:
+    """Hold the folds that leave a domain out each.
+
+    Attributes:
+        folds: Training and validation cases of each fold.
+        domains: The domain that each fold validates.
+        warnings: Which folds could not be made and which cases are missing from a fold, one line each.
+    """
+
+    folds: tuple[Split, ...]
+    domains: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def leave_domain_out(manifest: Manifest, cases: Sequence[str], classes: Sequence[str]) -> DomainFolds:
+    """Make a fold per domain, which trains on all others and is validated on it.
+
+    A fold in which a class would have no teacher is not made. Where a patient has cases in several domains, a fold
+    that validates one of them does not train on the others. Cases that are declared left out are in no fold.
+
+    Args:
+        manifest: The manifest.
+        cases: Training cases.
+        classes: Foreground classes of the dataset.
+
+    Returns:
+        The folds, sorted by domain; at least one.
+
+    Raises:
+        SplitError: There is one domain only, patients have other names in another domain, or no fold can be made.
+    """
+    left_out = {*left_out_cases(manifest, cases)}
+    labels = {case: manifest.labels_of(case) for case in sorted(cases) if case not in left_out}
+    domains = sorted({entry.domain for entry in labels.values()})
+    shared = find_shared_patients(labels)
+    if shared:
+        raise SplitError("; ".join(shared) + "; nothing was written.")
+    if len(domains) < 2:
+        raise SplitError(
+            f"All training cases are of one domain ({format_names([domain or NO_DOMAIN for domain in domains])}), "
+            "which cannot be left out; nothing was written. Give the cases a 'domain' in partial_labels.json."
+        )
+    folds, warnings = {}, []
+    for domain in domains:
+        validation = [case for case in labels if labels[case].domain == domain]
+        patients = {manifest.patient_of(case) for case in validation}
+        others = [case for case in labels if labels[case].domain != domain]
+        training = [case for case in others if manifest.patient_of(case) not in patients]
+        missing = manifest.classes_without_annotation(training, classes)
+        if missing or not training:
+            why = f"no other domain is annotated for {format_names(missing)}" if training else "no case would train"
+            warnings.append(f"no fold leaves out {domain or NO_DOMAIN}: {why}")
+            continue
+        folds[domain] = {"train": training, "val": validation}
+        if len(training) < len(others):
+            warnings.append(
+                f"the fold that leaves out {domain or NO_DOMAIN} does not train on {len(others) - len(training)} "
+                f"case(s) of its patients: {format_names({*others} - {*training})}"
+            )
+    if not folds:
+        raise SplitError("; ".join(warnings) + ". No fold can be made; nothing was written.")
+    return DomainFolds(tuple(folds.values()), tuple(folds), tuple(warnings))
+
+
 def _square_root_weights(raw: Path, sizes: Mapping[str, int]) -> dict[str, float]:
     if len(sizes) < 2:
         raise ManifestError(
@@ -139,7 +206,7 @@ def domain_probabilities(manifest: Manifest, cases: Sequence[str]) -> dict[str, 
     if not manifest.domain_weights:
         return None
     domains = {manifest.labels_of(case).domain for case in cases}
-    missing = {domain or "(no domain)" for domain in domains - set(manifest.domain_weights)}
+    missing = {domain or NO_DOMAIN for domain in domains - set(manifest.domain_weights)}
     if missing:
         raise ManifestError(
             f"partial_labels.json has no weight for {format_names(missing)} under 'domain_weights', but training cases "

@@ -12,9 +12,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nnunet_partial.errors import PartialLabelError, SplitError
+from nnunet_partial.dataset.preprocessed import update_command
+from nnunet_partial.dataset.raw import manifest_folders
+from nnunet_partial.errors import ManifestError, PartialLabelError, SplitError
 from nnunet_partial.labels import MANIFEST_NAME, Manifest
-from nnunet_partial.utils.files import read_json
+from nnunet_partial.utils.files import read_json, write_json
 from nnunet_partial.utils.text import format_names
 
 SPLITS_NAME = "splits_final.json"
@@ -30,29 +32,32 @@ _FIX_SPLITS = (
 )
 
 
-def make_splits(manifest: Manifest, cases: Sequence[str], seed: int = SEED) -> tuple[list[Split], list[str]]:
+def make_splits(
+    manifest: Manifest, cases: Sequence[str], seed: int = SEED, n_folds: int = N_FOLDS
+) -> tuple[list[Split], list[str]]:
     """Split the training cases of a dataset by patient.
 
     Patients are shuffled within each domain and set of annotated classes. A patient who alone is annotated for a class
-    stays in training.
+    stays in training. Cases that are declared left out are in no fold.
 
     Args:
         manifest: The manifest.
         cases: Training cases.
         seed: Random seed.
+        n_folds: How many folds to make.
 
     Returns:
-        The folds and warnings for the user. At most five folds, fewer where there are fewer patients; none where no
+        The folds and warnings for the user. Fewer folds than asked for where there are fewer patients; none where no
         patient can be spared for validation. Where the dataset has an official validation part, it comes as one extra
         last fold.
     """
-    patients = _by_patient(manifest, cases)
+    patients = _by_patient(manifest, [case for case in cases if not manifest.labels_of(case).left_out])
     needed = _sole_annotated_patients(manifest, patients)
     warnings = [
         f"patient {patient} is the only one annotated for {', '.join(classes)} and stays in training in every fold"
         for patient, classes in needed.items()
     ]
-    assigned = _assign_folds(manifest, {p: c for p, c in patients.items() if p not in needed}, seed)
+    assigned = _assign_folds(manifest, {p: c for p, c in patients.items() if p not in needed}, seed, n_folds)
     folds = []
     for validation in assigned:
         validation, moved = _keep_in_training(manifest, patients, validation)
@@ -112,6 +117,19 @@ def test_split_message(cases: Sequence[str]) -> str:
     )
 
 
+def left_out_cases(manifest: Manifest, cases: Sequence[str]) -> list[str]:
+    """Find the cases that are in no fold on purpose.
+
+    Args:
+        manifest: The manifest.
+        cases: Training cases.
+
+    Returns:
+        Those that the manifest declares left out; empty where there is none.
+    """
+    return [case for case in cases if (labels := manifest.find(case)) and labels.left_out]
+
+
 def check_splits(splits: Any, manifest: Manifest, cases: Sequence[str]) -> None:
     """Check the content of splits_final.json.
 
@@ -123,8 +141,8 @@ def check_splits(splits: Any, manifest: Manifest, cases: Sequence[str]) -> None:
         cases: Training cases of the dataset.
 
     Raises:
-        SplitError: A fold has a patient on both sides, an empty side or cases that are not in the dataset, or a case of
-            the dataset is in no fold.
+        SplitError: A fold has a patient on both sides, an empty side or cases that are not in the dataset, a case of
+            the dataset is in no fold and not declared left out, or one that is declared so is in a fold.
     """
     if not isinstance(splits, list) or not all(_is_split(split) for split in splits):
         raise SplitError(f'{SPLITS_NAME} must be a list of {{"train": [cases], "val": [cases]}}. {_FIX_SPLITS}')
@@ -145,9 +163,16 @@ def check_splits(splits: Any, manifest: Manifest, cases: Sequence[str]) -> None:
         for side in ("train", "val"):
             if not split[side]:
                 problems.append(f"fold {index} has no case in {side!r}")
-    missing = existing - {case for split in splits for case in (*split["train"], *split["val"])}
+    left_out = set(left_out_cases(manifest, cases))
+    used = {case for split in splits for case in (*split["train"], *split["val"])}
+    missing = existing - used - left_out
     if missing:
-        problems.append(f"{len(missing)} case(s) of the dataset are in no fold: {format_names(missing)}")
+        problems.append(
+            f"{len(missing)} case(s) of the dataset are in no fold: {format_names(missing)}; where that is on purpose, "
+            f'add "left_out": true to their entries in {MANIFEST_NAME}'
+        )
+    if used & left_out:
+        problems.append(f"{len(used & left_out)} case(s) are declared left_out: {format_names(used & left_out)}")
     if problems:
         raise SplitError(f"{SPLITS_NAME}: " + "; ".join(problems) + f". {_FIX_SPLITS}")
 
@@ -171,6 +196,36 @@ def split_findings(folders: Sequence[Path], manifest: Manifest, cases: Sequence[
             except PartialLabelError as problem:
                 messages.append(f"{folder}: {problem}")
     return messages
+
+
+def write_splits(raw: Path, splits: Sequence[Split], manifest: Manifest, cases: Sequence[str]) -> tuple[Path, ...]:
+    """Write splits_final.json into the raw folder of a dataset and, where it exists, the preprocessed one.
+
+    Args:
+        raw: The raw folder.
+        splits: The folds.
+        manifest: The manifest of the raw folder.
+        cases: Training cases of the dataset.
+
+    Returns:
+        The files.
+
+    Raises:
+        SplitError: `check_splits` refuses the folds; nothing was written.
+        ManifestError: The preprocessed manifest says something else than the raw one; nothing was written.
+    """
+    check_splits(list(splits), manifest, cases)
+    folders = manifest_folders(raw)
+    for copy in (folder / MANIFEST_NAME for folder in folders[1:]):
+        if copy.exists() and Manifest.read(copy) != manifest:
+            raise ManifestError(
+                f"{raw / MANIFEST_NAME} and {copy} differ, so it is not clear which patients and domains hold; nothing "
+                f"was written. If the raw one is right: {update_command(raw)}"
+            )
+    files = tuple(folder / SPLITS_NAME for folder in folders)
+    for file in files:
+        write_json(file, list(splits), ascii_only=True)
+    return files
 
 
 def _is_split(split: Any) -> bool:
@@ -200,7 +255,7 @@ def _sole_annotated_patients(manifest: Manifest, patients: Mapping[str, list[str
     return sole
 
 
-def _assign_folds(manifest: Manifest, patients: Mapping[str, list[str]], seed: int) -> list[list[str]]:
+def _assign_folds(manifest: Manifest, patients: Mapping[str, list[str]], seed: int, n_folds: int) -> list[list[str]]:
     """Shuffle the patients within each domain and set of annotated classes, and assign them to folds in turn."""
     groups: dict[tuple[str, ...], list[str]] = {}
     for patient, cases in patients.items():
@@ -211,7 +266,7 @@ def _assign_folds(manifest: Manifest, patients: Mapping[str, list[str]], seed: i
     for group in sorted(groups):
         shuffler.shuffle(groups[group])
         queue += groups[group]
-    n_folds = min(N_FOLDS, len(queue))
+    n_folds = min(n_folds, len(queue))
     return [queue[index::n_folds] for index in range(n_folds)]
 
 

@@ -19,6 +19,7 @@ from nnunet_partial.dataset.raw import RawDataset, dataset_id
 from nnunet_partial.dataset.splits import (
     SPLITS_NAME,
     check_splits,
+    left_out_cases,
     make_splits,
     missing_patient_ids,
     test_split_message,
@@ -188,11 +189,17 @@ class TrainingData:
 
         Raises:
             SplitError: The split leaks, forgets a case or lacks the fold, none can be made, or a training case is
-                declared to be a test case (for fold "all", too).
+                declared to be a test case (for fold "all", too), or left out for fold "all", which has every case.
         """
         for_test = training_cases_for_test(self.manifest, self.cases)
         if for_test:
             raise SplitError(f"{test_split_message(for_test)}, and preprocess again.")
+        left_out = left_out_cases(self.manifest, self.cases)
+        if fold == "all" and left_out:
+            raise SplitError(
+                f"Fold all trains on every case, and {len(left_out)} are declared left_out in {MANIFEST_NAME}: "
+                f"{format_names(left_out)}. Train another fold, or take the cases out of the dataset."
+            )
         if fold == "all":
             return []
         file = self.preprocessed / SPLITS_NAME

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import copy
+import json
+import shutil
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 from helpers.facts import says
+from helpers.raw_datasets import Drawn, snapshot, write_dataset
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from nnunet_partial.dataset.splits import N_FOLDS, Split, check_splits, make_splits, training_cases_for_test
+from nnunet_partial.cli import main
+from nnunet_partial.dataset.splits import (
+    N_FOLDS,
+    SPLITS_NAME,
+    Split,
+    check_splits,
+    make_splits,
+    training_cases_for_test,
+)
 from nnunet_partial.errors import SplitError
-from nnunet_partial.labels import CaseLabels, Manifest
+from nnunet_partial.labels import MANIFEST_NAME, CaseLabels, Manifest
 
 #: The same examples in every run, however busy the machine.
 CALM = settings(deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
@@ -266,3 +278,126 @@ def test_training_cases_that_are_for_testing() -> None:
 def test_the_way_out_is_said() -> None:
     with pytest.raises(SplitError, match=r"Delete .* raw .*preprocessed"):
         check_splits([], TWO, ["p_0"])
+
+
+def test_a_case_that_is_left_out_is_in_no_fold_and_not_missing() -> None:
+    cases = {f"p{n}": CaseLabels(("LV",), info={"left_out": n == 3}) for n in range(4)}
+    splits, _ = make_splits(Manifest(cases), list(cases))
+    assert sorted(case for split in splits for case in split["val"]) == ["p0", "p1", "p2"]
+    check_splits(splits, Manifest(cases), list(cases))
+    with pytest.raises(SplitError, match=r"left_out: p3"):
+        check_splits([{"train": ["p0", "p1"], "val": ["p2", "p3"]}], Manifest(cases), list(cases))
+
+
+# ---- the command -----------------------------------------------------------------------------------------------------
+
+
+def two_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **entries: dict[str, Any]) -> list[Path]:
+    """The raw and the preprocessed folder of a dataset with a case per entry; LV is 1, LA is 2."""
+    for variable in ("raw", "preprocessed"):
+        monkeypatch.setenv(f"nnUNet_{variable}", str(tmp_path / variable))
+    cases = [Drawn(case, [1], entry) for case, entry in entries.items()]
+    raw = write_dataset(tmp_path / "raw", "Dataset520_Sites", {"LV": 1, "LA": 2}, cases).folder
+    preprocessed = tmp_path / "preprocessed" / raw.name
+    preprocessed.mkdir(parents=True)
+    shutil.copy(raw / MANIFEST_NAME, preprocessed)
+    return [raw, preprocessed]
+
+
+def entry(domain: str, *names: str, **more: Any) -> dict[str, Any]:
+    return {"annotated": list(names), "domain": domain, **more}
+
+
+def folds(folders: Sequence[Path]) -> list[Split]:
+    (first, second) = (json.loads((folder / SPLITS_NAME).read_text()) for folder in folders)
+    assert first == second
+    return list(first)
+
+
+def test_a_fold_leaves_out_a_domain_unless_a_class_would_have_no_teacher(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = two_places(
+        tmp_path,
+        monkeypatch,
+        a0=entry("a", "LV", "LA"),
+        a1=entry("a", "LV"),
+        b0=entry("b", "LV"),
+        c0=entry("c", "LV", patient="p"),
+        b1=entry("b", "LV", patient="p"),
+        kept=entry("b", "LV", left_out=True),
+    )
+    assert main(["splits", "-d", "520", "--leave-domain-out"]) == 0
+    assert folds(folders) == [
+        {"train": ["a0", "a1"], "val": ["b0", "b1"]},  # not c0, a case of b's patient p
+        {"train": ["a0", "a1", "b0"], "val": ["c0"]},
+    ]
+    said = capsys.readouterr().out
+    assert [line.split() for line in said.splitlines()[2:4]] == [["0", "2", "2", "b"], ["1", "3", "1", "c"]]
+    assert "leaves out a: no other domain is annotated for LA" in said
+    assert "its patients: c0" in said
+    assert "its patients: b1" in said
+    assert main(["splits", "-d", "520", "--by-patient"]) == 0
+    expected, _ = make_splits(Manifest.read(folders[0] / MANIFEST_NAME), ["a0", "a1", "b0", "b1", "c0", "kept"])
+    assert folds(folders) == expected
+    assert main(["splits", "-d", "520", "--by-patient", "--folds", "2"]) == 0
+    assert len(folds(folders)) == 2
+
+
+@pytest.mark.parametrize(
+    ("entries", "options", "named"),
+    [
+        ({"a0": entry("a", "LV", "LA"), "a1": entry("a", "LV")}, ["--leave-domain-out"], "of one domain (a)"),
+        ({"a0": entry("a", "LA"), "b0": entry("b", "LV")}, ["--leave-domain-out"], "leaves out b: no other"),
+        ({"a0": entry("a", "LV", "LA"), "b0": entry("b", "LV", "LA")}, ["--by-patient", "--folds", "3"], "2 can"),
+        ({"a0": entry("a", "LV", "LA"), "b0": entry("b", "LV", "LA")}, ["--by-patient", "--folds", "1"], "--folds 1"),
+        ({"a0": entry("a", "LV"), "b0": entry("b", "LV")}, ["--leave-domain-out", "--folds", "2"], "--folds 2"),
+        (
+            {"patient1": entry("a", "LV", "LA"), "subject1": entry("b", "LV", "LA", same_people_as="a")},
+            ["--leave-domain-out"],
+            "people of a under other names",
+        ),
+        ({"a0": entry("a", "LV"), "b0": {"annotated": ["RV"]}}, ["--by-patient"], "'RV'"),
+    ],
+    ids=["one domain", "no teacher", "too many folds", "one fold", "folds of domains", "other names", "class"],
+)
+def test_what_cannot_be_split_is_said_and_nothing_is_written(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    entries: dict[str, Any],
+    options: list[str],
+    named: str,
+) -> None:
+    two_places(tmp_path, monkeypatch, **entries)
+    before = snapshot(tmp_path)
+    assert main(["splits", "-d", "520", *options]) == 1
+    assert named in capsys.readouterr().err
+    assert snapshot(tmp_path) == before
+
+
+def test_a_preprocessed_manifest_that_says_something_else_stops_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = two_places(tmp_path, monkeypatch, a0=entry("a", "LV", "LA"), b0=entry("b", "LV", "LA"))
+    Manifest({"a0": CaseLabels(("LV",))}).write(folders[1] / MANIFEST_NAME)
+    before = snapshot(tmp_path)
+    assert main(["splits", "-d", "520", "--leave-domain-out"]) == 1
+    assert "--update-preprocessed" in capsys.readouterr().err
+    assert snapshot(tmp_path) == before
+
+
+def test_a_case_that_is_in_no_fold_is_to_be_declared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Patient p has a case in a and b. The fold without b has no teacher of LA, and the other does not train on b1."""
+    case = {"a0": entry("a", "LV", patient="p"), "b0": entry("b", "LV", "LA"), "b1": entry("b", "LV", patient="p")}
+    folders = two_places(tmp_path, monkeypatch, **case)
+    assert main(["splits", "-d", "520", "--leave-domain-out"]) == 1
+    assert "in no fold: b1" in capsys.readouterr().err
+    content = json.loads((folders[0] / MANIFEST_NAME).read_text())
+    content["cases"]["b1"]["left_out"] = True
+    for folder in folders:
+        (folder / MANIFEST_NAME).write_text(json.dumps(content))
+    assert main(["splits", "-d", "520", "--leave-domain-out"]) == 0
+    assert folds(folders) == [{"train": ["b0"], "val": ["a0"]}]
