@@ -7,7 +7,7 @@ is a scenario, the labels that it hides are merged too (labelsTr_full), so that 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -89,7 +89,7 @@ class MergePlan:
             Label value in the merged dataset by label value in `source`, background 0 and the ignore label included.
         """
         values = {0: 0}
-        for value, name in enumerate(source.dataset.classes, start=1):
+        for value, name in enumerate(source.classes, start=1):
             values[value] = self.classes.index(name) + 1
         if source.dataset.ignore_label is not None:
             values[source.dataset.ignore_label] = len(self.classes) + 1
@@ -113,6 +113,7 @@ def plan_merge(
     progress: bool = False,
     unknown_as_ignore: bool = False,
     prefixes: Mapping[Path, str] | None = None,
+    renames: Mapping[Path, Mapping[str, str]] | None = None,
 ) -> MergePlan:
     """Plan the merge of several datasets; reads the image headers and the label files, writes nothing.
 
@@ -122,6 +123,7 @@ def plan_merge(
         progress: Whether to print the progress.
         unknown_as_ignore: Whether the background of partially labeled training cases becomes nnU-Net's ignore label.
         prefixes: What is put before the case identifiers of a dataset, by its folder.
+        renames: New name by name of a class, by the folder of the dataset.
 
     Returns:
         The plan of the merged dataset.
@@ -134,13 +136,14 @@ def plan_merge(
     sources = tuple(InputDataset(RawDataset(folder)) for folder in folders)
     _refuse([problem for source in sources for problem in find_metadata_problems(source)])
     problems = [problem for source in sources for problem in find_case_problems(source)]
-    if prefixes:
+    if prefixes or renames:
         _refuse(problems)  # before they are looked for under other names
-        sources = _with_prefixes(sources, prefixes)
+        sources = _with_prefixes(sources, prefixes or {})
+        sources = _with_renames(sources, renames or {})
     _refuse([*problems, *find_conflicts(sources)])
     geometry, problems = _image_headers(sources, processes, progress)
     _refuse(problems)
-    classes = common_order(name for source in sources for name in source.dataset.classes)
+    classes = common_order(name for source in sources for name in source.classes)
     entries = {case: labels for source in sources for case, labels in sorted(source.entries.items())}
     entries, duplicates = merge_duplicate_patients(entries)
     remarks = (*_remarks(sources), *duplicates)
@@ -164,12 +167,7 @@ def _refuse(problems: Sequence[str]) -> None:
 
 def _with_prefixes(sources: Sequence[InputDataset], prefixes: Mapping[Path, str]) -> tuple[InputDataset, ...]:
     """Give the cases of datasets a prefix. Raises DatasetError for one that cannot be part of a name."""
-    others = set(prefixes) - {source.dataset.folder for source in sources}
-    if others:
-        raise DatasetError(
-            f"--prefix is given for {format_names([folder.name for folder in others])}, which is not merged; expected "
-            f"one of {format_names([source.name for source in sources])}."
-        )
+    _require_merged("--prefix", prefixes, sources)
     for prefix in prefixes.values():
         try:
             require_identifier(prefix + "1")
@@ -179,6 +177,42 @@ def _with_prefixes(sources: Sequence[InputDataset], prefixes: Mapping[Path, str]
                 "digit, such as B_."
             ) from None
     return tuple(replace(source, prefix=prefixes.get(source.dataset.folder, "")) for source in sources)
+
+
+def _require_merged(option: str, folders: Iterable[Path], sources: Sequence[InputDataset]) -> None:
+    """Raise DatasetError where an option names a dataset that is not merged."""
+    others = set(folders) - {source.dataset.folder for source in sources}
+    if others:
+        raise DatasetError(
+            f"{option} is given for {format_names([folder.name for folder in others])}, which is not merged; expected "
+            f"one of {format_names([source.name for source in sources])}."
+        )
+
+
+def _with_renames(
+    sources: Sequence[InputDataset], renames: Mapping[Path, Mapping[str, str]]
+) -> tuple[InputDataset, ...]:
+    """Give classes of datasets another name. Raises DatasetError for a class that is not there or would be two."""
+    _require_merged("--rename", renames, sources)
+    problems = [line for source in sources for line in _rename_problems(source, renames.get(source.dataset.folder, {}))]
+    if problems:
+        raise DatasetError("--rename: " + "; ".join(problems) + "; nothing was written.")
+    return tuple(replace(source, renames=renames.get(source.dataset.folder, {})) for source in sources)
+
+
+def _rename_problems(source: InputDataset, renames: Mapping[str, str]) -> Iterator[str]:
+    """Find what is wrong with the new names of a dataset, in which a name must go on meaning one thing."""
+    classes, manifest = source.dataset.classes, source.dataset.manifest
+    for old in renames:
+        if old not in classes:
+            yield f"{source.name} has no class {old}; its classes: {', '.join(classes)}"
+    entries = [*manifest.cases.values(), *(labels for _, labels in manifest.groups)]
+    used = {*classes, *(name for labels in entries for name in labels.known)} - {*renames}
+    for new, number in Counter(renames.values()).items():
+        if new in used or number > 1:
+            yield f"{source.name} would mean two things by {new}"
+        if new in ("background", "ignore") or new != new.strip() or not new.isprintable():
+            yield f"{printable(new)!r} cannot be a class; expected a name such as LV_inner"
 
 
 def _image_headers(
@@ -255,7 +289,7 @@ def _remarks(sources: Sequence[InputDataset]) -> list[str]:
         if source.prefix:
             lines += _same_names(source, sources)
     entries = Manifest({case: source.entries[case] for source in sources for case in source.images["Tr"]})
-    classes = common_order(name for source in sources for name in source.dataset.classes)
+    classes = common_order(name for source in sources for name in source.classes)
     missing = entries.classes_without_annotation(entries.cases, classes)
     return [*lines, *(f"no training case is annotated for {name}; it cannot be learned" for name in missing)]
 
@@ -385,6 +419,7 @@ def merge(
     unknown_as_ignore: bool = False,
     balance: bool = False,
     prefixes: Mapping[Path, str] | None = None,
+    renames: Mapping[Path, Mapping[str, str]] | None = None,
     overwrite: bool = False,
     processes: int = 1,
     progress: bool = False,
@@ -403,6 +438,7 @@ def merge(
         balance: Whether to write domain weights, by which training samples each domain with a probability
             proportional to the square root of its number of training cases.
         prefixes: What is put before the case identifiers of a dataset, by its folder, such as "B_".
+        renames: New name by name of a class, by the folder of the dataset, such as LV_inner for LV.
         overwrite: Whether to replace an existing dataset of this name.
         processes: Number of processes that read and write files.
         progress: Whether to print the progress.
@@ -416,7 +452,7 @@ def merge(
     if nnunet_folder("nnUNet_raw") / name in folders:
         raise DatasetError(f"{name} is one of the datasets to be merged. Choose another id for the result with -d.")
     refuse_existing(name, overwrite)
-    plan = plan_merge(folders, processes, progress, unknown_as_ignore, prefixes)
+    plan = plan_merge(folders, processes, progress, unknown_as_ignore, prefixes, renames)
     complete = plan_complete_labels(plan, processes, progress)
     weights, weight_warnings = _domain_weights(plan, balance)
     with staged_dataset(name, _options_record(plan, balance), overwrite) as staging:
@@ -476,6 +512,7 @@ def _options_record(plan: MergePlan, balance: bool) -> dict[str, Any]:
         "unknown_as_ignore": plan.unknown_as_ignore,
         "balance": balance,
         "prefixes": [source.prefix for source in plan.sources],
+        "renames": [dict(source.renames) for source in plan.sources],
     }
 
 
@@ -484,11 +521,17 @@ def _scenarios(plan: MergePlan) -> dict[str, Any] | None:
     return {s.name: dict(s.dataset.manifest.scenario) for s in plan.sources if s.dataset.manifest.scenario} or None
 
 
+def _named(source: InputDataset) -> str:
+    """Name a dataset and the classes that were renamed."""
+    renamed = ", ".join(f"{old} is {new}" for old, new in source.renames.items())
+    return f"{source.name} ({renamed})" if renamed else source.name
+
+
 def _dataset_json_entries(plan: MergePlan, name: str) -> dict[str, Any]:
     """Build the entries of dataset.json that name the sources, their licenses and their references."""
     entries: dict[str, Any] = {
         "dataset_name": name.partition("_")[2],
-        "description": "Merged from " + ", ".join(source.name for source in plan.sources),
+        "description": "Merged from " + ", ".join(map(_named, plan.sources)),
     }
     # nnU-Net's generator of dataset.json takes `license` and writes 'licence'
     for argument, key in (("license", "licence"), ("reference", "reference")):

@@ -7,8 +7,8 @@ scenario is planned.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -37,15 +37,22 @@ class InputDataset:
     Attributes:
         dataset: The raw dataset.
         prefix: What is put before each case identifier and file name, where another dataset has the same.
+        renames: New name by name of a class, where another dataset means something else by it, or the same by another.
     """
 
     dataset: RawDataset
     prefix: str = ""
+    renames: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         """Return the name of the dataset, such as Dataset501_CAMUS."""
         return self.dataset.folder.name
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Return the names of the foreground classes in the order of their label values, with their new names."""
+        return tuple(self.renames.get(name, name) for name in self.dataset.classes)
 
     @cached_property
     def images(self) -> dict[str, dict[str, list[Path]]]:
@@ -137,7 +144,7 @@ class InputDataset:
         return self.labels_of(case, self.dataset.manifest) if has_entry else None
 
     def labels_of(self, case: str, manifest: Manifest) -> CaseLabels:
-        """Look up a case in a manifest of the dataset, by the name that it has there.
+        """Look up a case in a manifest of the dataset, by the name that it has there; its classes have their new names.
 
         A case that gets a prefix stays the patient that it is by its old name: so it is not separated from a case of
         that name in another dataset, which may show the same person.
@@ -154,6 +161,11 @@ class InputDataset:
         """
         name = case.removeprefix(self.prefix)
         labels = manifest.labels_of(name)
+        if self.renames:
+            annotated, absent = (
+                tuple(self.renames.get(name, name) for name in names) for names in (labels.annotated, labels.absent)
+            )
+            labels = replace(labels, annotated=annotated, absent=absent)
         return replace(labels, patient=labels.patient or name) if self.prefix else labels
 
     def label_file(self, case: str, path: Path, manifest: Manifest) -> LabelFile:
@@ -167,7 +179,7 @@ class InputDataset:
         Returns:
             The file with the entry of its case and the labels of the dataset.
         """
-        return LabelFile(case, path, manifest.find(case), self.dataset.classes, self.dataset.ignore_label)
+        return LabelFile(case, path, manifest.find(case), self.classes, self.dataset.ignore_label)
 
     def file_hashes(self, *more: str) -> dict[str, str]:
         """Hash the files of the dataset, so that a change is noticed.
@@ -311,10 +323,11 @@ def _shared_patients(sources: Sequence[InputDataset]) -> list[str]:
 def _similar_class_names(sources: Sequence[InputDataset]) -> list[str]:
     """Find class names that differ only in case or surrounding spaces."""
     spelled: dict[str, list[str]] = {}
-    for name in common_order(name for source in sources for name in source.dataset.classes):
+    for name in common_order(name for source in sources for name in source.classes):
         spelled.setdefault(name.casefold().strip(), []).append(name)
     return [
-        f"classes that differ in spelling only: {', '.join(names)}. Use one spelling in dataset.json and manifest"
+        f"classes that differ in spelling only: {', '.join(names)}. Use one spelling in dataset.json and manifest, or "
+        "--rename"
         for names in spelled.values()
         if len(names) > 1
     ]

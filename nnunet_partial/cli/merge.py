@@ -41,6 +41,14 @@ def add_parser(subparsers: Any) -> None:
         metavar="DATASET:PREFIX",
         help="put this before the case names of a dataset, where two datasets have the same, as in --prefix 502:B_",
     )
+    parser.add_argument(
+        "--rename",
+        nargs="+",
+        default=[],
+        metavar="DATASET:CLASS=NEW",
+        help="give a class of a dataset another name, where two datasets mean different things by one name, or one "
+        "thing by two, as in --rename 502:LV=LV_inner; classes of one name become one class",
+    )
     add_writing_options(parser)
     parser.set_defaults(run=run)
 
@@ -55,6 +63,7 @@ def run(args: argparse.Namespace) -> int:
         unknown_as_ignore=args.unknown_as == "ignore",
         balance=args.balance,
         prefixes=_prefixes(args.prefix),
+        renames=_renames(args.rename),
         overwrite=args.overwrite,
         processes=args.processes,
         progress=True,
@@ -78,3 +87,17 @@ def _prefixes(given: list[str]) -> dict[Path, str]:
             raise DatasetError(f"--prefix {text}: expected a dataset and its prefix, such as 502:B_.")
         prefixes[find_dataset(dataset)] = prefix
     return prefixes
+
+
+def _renames(given: list[str]) -> dict[Path, dict[str, str]]:
+    """Parse DATASET:CLASS=NEW; the new names by class, by the folder of the dataset."""
+    renames: dict[Path, dict[str, str]] = {}
+    for text in given:
+        dataset, _, names = text.partition(":")
+        old, _, new = names.partition("=")
+        if not (dataset and old and new):
+            raise DatasetError(f"--rename {text}: expected a dataset, a class and its new name: 502:LV=LV_inner.")
+        of_dataset = renames.setdefault(find_dataset(dataset), {})
+        if of_dataset.setdefault(old, new) != new:
+            raise DatasetError(f"--rename {text}: the class {old} has the new name {of_dataset[old]} too; give one.")
+    return renames

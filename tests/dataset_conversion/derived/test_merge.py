@@ -452,6 +452,64 @@ def test_a_wrong_prefix(raw: Path, prefix: list[str], said: str, capsys: pytest.
     assert not list(raw.glob("*510*"))
 
 
+def test_a_renamed_class_stays_a_class_of_its_own(raw: Path) -> None:
+    """LV of the second dataset becomes LV_inner, RV becomes MYO, which the first one has."""
+    camus(raw), uda(raw)
+    call = ["merge", "-i", "501", "502", "-d", "510", "--name", "Echo", "-np", "1"]
+    assert main([*call, "--rename", "502:LV=LV_inner", "502:RV=MYO"]) == 0
+    out = RawDataset(raw / "Dataset510_Echo")
+    assert out.classes == ("LV", "MYO", "LA", "RA", "LV_inner")
+    # LV 1, LA 2, RV 3, RA 4 become 5, 3, 2, 4
+    assert read_values(out.label_files()["uda_1"])[:4] == [5, 3, 2, 4]
+    assert read_values(out.label_files("Ts")["uda_3"])[:4] == [4, 2, 3, 5]
+    assert read_values(out.label_files()["camus_p1_2CH"])[:3] == [1, 2, 3]
+    assert out.manifest.labels_of("uda_1").annotated == ("LV_inner", "LA", "MYO", "RA")
+    assert out.manifest.labels_of("camus_p1_2CH").annotated == ("LV", "MYO", "LA")
+    assert out.manifest.labels_of("camus_p1_2CH").absent == ("RV", "RA")
+    assert "Dataset502_UDA (LV is LV_inner, RV is MYO)" in out.dataset_json["description"]
+    assert not check(out.folder).findings
+
+
+def test_names_can_be_exchanged_and_hidden_labels_follow(raw: Path) -> None:
+    camus(raw), uda(raw)
+    scenario(raw / "Dataset501_CAMUS", "Dataset506_Hidden", ScenarioOptions(missing=("LA",), fraction=0.5))
+    folders = [raw / "Dataset506_Hidden", raw / "Dataset502_UDA"]
+    renames = {folders[0]: {"LV": "MYO", "MYO": "LV", "LA": "LA_camus"}}
+    out = merge(folders, "Dataset510_Echo", renames=renames).folder
+    assert RawDataset(out).classes == ("LV", "MYO", "LA", "RV", "RA", "LA_camus")
+    assert read_values(RawDataset(out).label_files("Tr_full")["camus_p1_2CH"])[:3] == [2, 1, 6]
+    cases = [f"camus_{patient}_2CH" for patient in ("p1", "p2")]
+    assert sorted(read_values(RawDataset(out).label_files()[case])[:3] for case in cases) == [[2, 1, 0], [2, 1, 6]]
+    annotated = sorted(RawDataset(out).manifest.labels_of(case).annotated for case in cases)
+    assert annotated == [("MYO", "LV"), ("MYO", "LV", "LA_camus")]
+    full = Manifest.read(out / "partial_labels_full.json").labels_of("camus_p1_2CH")
+    assert full.annotated == ("MYO", "LV", "LA_camus")
+
+
+@pytest.mark.parametrize(
+    ("rename", "said"),
+    [
+        (["502:LV"], "--rename 502:LV:"),
+        (["LV=A"], "--rename LV=A:"),
+        (["502:MYO=A"], "Dataset502_UDA has no class MYO"),
+        (["502:LV=LA"], "two things by LA"),
+        (["502:LV=A", "502:LA=A"], "two things by A"),
+        (["501:LV=RV"], "two things by RV"),  # absent from its cases
+        (["502:LV=A", "502:LV=B"], "LV has the new name A too"),
+        (["502:LV=background"], "'background'"),
+        (["502:LV= A"], "' A'"),
+        (["503:LV=A"], "Dataset503_TED, which is not merged"),
+    ],
+)
+def test_a_wrong_new_name(raw: Path, rename: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    camus(raw), uda(raw)
+    write_dataset(raw, "Dataset503_TED", {"LV": 1}, [Drawn("ted_1", [1], {"annotated": ["LV"]})])
+    before = snapshot(raw)
+    assert main(["merge", "-i", "501", "502", "-d", "510", "-np", "1", "--rename", *rename]) == 1
+    assert said in capsys.readouterr().err
+    assert snapshot(raw) == before
+
+
 @pytest.mark.parametrize(("patient", "part"), [("camus_p3", "Tr"), ("camus_p1", "Ts")])
 def test_a_patient_who_trains_here_and_tests_there(raw: Path, patient: str, part: str) -> None:
     camus(raw)
