@@ -34,6 +34,7 @@ HELP = {
     ("shrink",): ["-d DATASET", "--features", "--patch", "--batch"],
     ("export",): ["-d DATASET", "-c CONFIGURATION", "-tr TRAINER", "-p", "-f", "-chk", "-o FILE", "nnUNetv2_predict"],
     ("card",): ["-d DATASET", "-c CONFIGURATION", "-tr TRAINER", "-p", "-f", "-chk", "-o FILE", "-np", "MODEL_CARD.md"],
+    ("widen",): ["--from MODEL", "-d DATASET", "-c", "-tr", "-p", "-f", "--c", "nnunet_partial widen --from MODEL"],
     ("find-best",): ["-d DATASET", "-tr", "-p", "-c", "-f", "--disable-ensembling", "--no-overwrite", "-np"],
     ("disagreement",): ["-d DATASET", "-tr TRAINER", "-p", "-c", "-f", "-chk", "-i FOLDER", "-o FOLDER", "-device"],
     ("study",): ["run", "status", "report"],

@@ -27,6 +27,7 @@ COMMANDS = (
     "trainers",
     "preprocess",
     "shrink",
+    "widen",
     "evaluate",
     "report",
     "find-best",

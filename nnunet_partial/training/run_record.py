@@ -249,6 +249,21 @@ def save_trained_on(checkpoint: Path, trained_on: TrainedOn) -> None:
         write_json(file, {name: asdict(entry) for name, entry in {**entries, checkpoint.name: trained_on}.items()})
 
 
+def trained_on_of(checkpoint: Path) -> TrainedOn | None:
+    """Read on what a checkpoint was trained.
+
+    Args:
+        checkpoint: The file of the checkpoint.
+
+    Returns:
+        Its training cases and manifest; None without a record.
+
+    Raises:
+        PartialLabelError: The record cannot be read.
+    """
+    return _read_trained_on(checkpoint.with_name(TRAINED_ON_NAME)).get(checkpoint.name)
+
+
 def check_training_cases(checkpoint: Path, trained_on: TrainedOn) -> None:
     """Check that a checkpoint was trained on the training cases of now; one without a record passes.
 

@@ -1,0 +1,277 @@
+"""Start the training of a new dataset from a model that lacks some of its classes.
+
+nnU-Net's `-pretrained_weights` leaves out the segmentation layers, whatever their shape, so that what a model knows of
+its classes would be lost. Here a checkpoint of epoch 0 is written, from which nnU-Net goes on with `--c`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from nnunetv2.run.run_training import get_trainer_from_args
+from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+from torch import Tensor
+
+from nnunet_partial.dataset.label_check import hash_names
+from nnunet_partial.dataset.preprocessed import GT_SEGMENTATIONS
+from nnunet_partial.dataset.raw import nnunet_folder, preprocessed_folder
+from nnunet_partial.dataset.splits import SPLITS_NAME
+from nnunet_partial.errors import DatasetError, PartialLabelError, SplitError
+from nnunet_partial.evaluation.results import FINAL_CHECKPOINT
+from nnunet_partial.labels import MANIFEST_NAME, Manifest, class_names, has_regions
+from nnunet_partial.training.mixin import PartialLabelMixin, ZeroBackgroundMixin
+from nnunet_partial.training.run_record import trained_on_of
+from nnunet_partial.utils.files import read_json, write_json
+from nnunet_partial.utils.text import format_names
+
+#: Beside the checkpoints: from which model the training started, and which of its classes were new.
+WIDENED_NAME = "partial_label_widened.json"
+
+#: Part of the names of nnU-Net's segmentation layers, one per resolution.
+HEADS = ".seg_layers."
+
+#: Standard deviation of what is drawn for a new class.
+NOISE = 0.01
+
+#: Bias of a new class with a sigmoid of its own: a probability of 1 % everywhere, as in Lin et al. (RetinaNet).
+RARE = -4.59512
+
+State = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Widened:
+    """Describe the start of a training that was written.
+
+    Attributes:
+        checkpoint: Its checkpoint, of epoch 0.
+        copied: Classes whose weights are those of the old model.
+        new: Classes that the old model does not have.
+        dropped: Classes of the old model that the dataset does not have.
+        warnings: What the user should know, one line each.
+    """
+
+    checkpoint: Path
+    copied: tuple[str, ...]
+    new: tuple[str, ...]
+    dropped: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def widen(model: Path, dataset: str, configuration: str, trainer: str, plans: str, fold: int | str) -> Widened:
+    """Write checkpoint_latest.pth of epoch 0 for a new training: the weights of an old model, with more classes.
+
+    Args:
+        model: The old model: a checkpoint, or the folder TRAINER__PLANS__CONFIGURATION, which has the same fold.
+        dataset: Full name of the new dataset, which is planned and preprocessed.
+        configuration: Of the new training.
+        trainer: Class of the new training, one of this package's.
+        plans: Plans identifier of the new training.
+        fold: Number of the fold, or "all".
+
+    Returns:
+        What was written.
+
+    Raises:
+        DatasetError: Model and dataset do not fit together, or the fold has a checkpoint; nothing was written.
+        SplitError: The old model was trained on patients whom the fold validates; nothing was written.
+        PartialLabelError: What stops the start of a training stops this too.
+    """
+    old_checkpoint = _find_checkpoint(model, fold)
+    old_dataset_json, old_plans = (
+        read_json(old_checkpoint.parents[1] / name, DatasetError) for name in ("dataset.json", "plans.json")
+    )
+    preprocessed = nnunet_folder("nnUNet_preprocessed") / dataset
+    for file in (preprocessed / f"{plans}.json", preprocessed / "dataset.json"):
+        if not file.is_file():
+            raise DatasetError(f"{file} does not exist. First plan and preprocess {dataset}.")
+    new_plans = read_json(preprocessed / f"{plans}.json", DatasetError)
+    old_classes, new_classes = map(_class_based, (old_dataset_json, read_json(preprocessed / "dataset.json")))
+    copied = tuple(name for name in new_classes if name in old_classes)
+    if not copied:
+        raise DatasetError(
+            f"{dataset} has none of the classes of {model} ({', '.join(old_classes)}), only {', '.join(new_classes)}."
+        )
+    name = f"{trainer}__{new_plans['plans_name']}__{configuration}"
+    folder = nnunet_folder("nnUNet_results") / dataset / name / f"fold_{fold}"
+    present = sorted(path.name for path in folder.glob("checkpoint_*.pth"))
+    if present:
+        raise DatasetError(
+            f"{folder} has {format_names(present)}, a training that has begun; nothing was written. Move it elsewhere, "
+            "or take another trainer or fold."
+        )
+    if configuration not in new_plans["configurations"]:
+        raise DatasetError(
+            f"{plans} has no configuration {configuration}; it has {format_names(new_plans['configurations'])}."
+        )
+    content = torch.load(old_checkpoint, map_location="cpu", weights_only=False)
+    independent = _require_same_kind(content["trainer_name"], trainer)
+    is_new = not folder.exists()
+    try:
+        started = get_trainer_from_args(dataset, configuration, fold, trainer, plans, device=torch.device("cpu"))
+        started.initialize()
+        network = getattr(started.network, "_orig_mod", started.network)
+        state = widened_weights(content["network_weights"], network.state_dict(), old_classes, new_classes, independent)
+        warnings = _check_validation(old_checkpoint, str(old_plans["dataset_name"]), started.training_data, fold)
+    except BaseException:
+        if is_new:
+            shutil.rmtree(folder, ignore_errors=True)
+            with contextlib.suppress(OSError):  # of other folds or trainers
+                folder.parent.rmdir()
+                folder.parent.parent.rmdir()
+        raise
+    network.load_state_dict(state)
+    result = Widened(
+        folder / "checkpoint_latest.pth",
+        copied,
+        tuple(name for name in new_classes if name not in old_classes),
+        tuple(name for name in old_classes if name not in new_classes),
+        tuple(warnings),
+    )
+    started.print_to_log_file(
+        f"Started from {old_checkpoint}: {format_names(result.copied)} as there, {format_names(result.new)} new"
+    )
+    started._record_run()
+    write_json(
+        folder / WIDENED_NAME,
+        {"from": "/".join(old_checkpoint.parts[-4:]), "copied": list(result.copied), "new": list(result.new)},
+    )
+    started.current_epoch = -1  # nnU-Net saves the number of the next epoch
+    started.save_checkpoint(str(result.checkpoint))
+    return result
+
+
+def widened_weights(
+    old: State, new: State, old_classes: Sequence[str], new_classes: Sequence[str], independent: bool
+) -> dict[str, Tensor]:
+    """Put the weights of a model into a network with other classes.
+
+    All layers but the last of each resolution are copied. In these, background and the classes that both have are
+    copied by name. A new class of a softmax starts as background does, with a little noise; one with a sigmoid of its
+    own starts with small random weights and a bias that says no.
+
+    Args:
+        old: Weights of the model.
+        new: Weights of the network, which are not changed.
+        old_classes: Foreground classes of the model in the order of its channels; background is the first channel.
+        new_classes: Those of the network.
+        independent: Whether the network has a sigmoid per class.
+
+    Returns:
+        The weights, in the order of `new`.
+
+    Raises:
+        DatasetError: The networks differ in more than the number of classes, or are not nnU-Net's U-Nets.
+    """
+    if not any(HEADS in key for key in new) or not any(HEADS in key for key in old):
+        raise DatasetError("Only nnU-Net's U-Nets can be widened; this network has other segmentation layers.")
+    different = [*(set(old) ^ set(new))]
+    different += [key for key in {*old} & {*new} if old[key].shape[HEADS in key :] != new[key].shape[HEADS in key :]]
+    if different:
+        raise DatasetError(
+            f"The networks differ in {len(different)} layer(s), such as {min(different)}. Plan the new dataset as the "
+            "old one: nnUNetv2_move_plans_between_datasets -s OLD -t NEW -sp PLANS -tp PLANS, then nnUNetv2_preprocess."
+        )
+    channel = {name: number for number, name in enumerate(["background", *old_classes])}
+    return {
+        key: _widened_head(old[key], ["background", *new_classes], channel, independent) if HEADS in key else old[key]
+        for key in new
+    }
+
+
+def _widened_head(old: Tensor, names: Sequence[str], channel: Mapping[str, int], independent: bool) -> Tensor:
+    """Widen weights (C, F, ...) or biases (C,) of a segmentation layer."""
+    rows = []
+    for name in names:
+        if name in channel:
+            rows.append(old[channel[name]])
+        elif independent:
+            rows.append(torch.randn_like(old[0]) * NOISE if old.ndim > 1 else torch.full_like(old[0], RARE))
+        else:
+            rows.append(old[0] + torch.randn_like(old[0]) * NOISE * (old.ndim > 1))
+    return torch.stack(rows)
+
+
+def _find_checkpoint(model: Path, fold: int | str) -> Path:
+    """Return the checkpoint that a path means; raise DatasetError where there is none."""
+    checkpoint = model if model.suffix == ".pth" else model / f"fold_{fold}" / FINAL_CHECKPOINT
+    if not checkpoint.is_file():
+        there = sorted(str(path.relative_to(model)) for path in model.glob("fold_*/checkpoint_*.pth"))
+        raise DatasetError(
+            f"--from: {checkpoint} does not exist. Give a checkpoint, or the folder TRAINER__PLANS__CONFIGURATION of a "
+            f"trained model; there: {format_names(there)}."
+        )
+    return checkpoint.resolve()
+
+
+def _class_based(dataset_json: Mapping[str, Any]) -> tuple[str, ...]:
+    if has_regions(dataset_json):
+        raise DatasetError("dataset.json is region-based (a label is a list of values), which cannot be widened.")
+    return class_names(dataset_json)
+
+
+def _require_same_kind(old_trainer: str, new_trainer: str) -> bool:
+    """Return whether both trainers have a sigmoid per class; raise DatasetError where one has a softmax."""
+    classes = []
+    for name in (old_trainer, new_trainer):
+        try:
+            classes.append(recursive_find_trainer_class_by_name(name))
+        except RuntimeError:
+            raise DatasetError(f"There is no trainer {name}; see nnunet_partial trainers.") from None
+    if not issubclass(classes[1], PartialLabelMixin):
+        raise DatasetError(
+            f"{new_trainer} is no trainer of this package; take one of nnunet_partial trainers with -tr."
+        )
+    old, new = (issubclass(found, ZeroBackgroundMixin) for found in classes)
+    if old != new:
+        raise DatasetError(
+            f"{old_trainer} and {new_trainer}: one has a softmax and one a sigmoid per class, so that the weights of a "
+            "class do not mean the same. Take a trainer of the same kind with -tr."
+        )
+    return new
+
+
+def _check_validation(checkpoint: Path, dataset: str, data: Any, fold: int | str) -> list[str]:
+    """Refuse a fold that validates patients whom the model was trained on; warn where that is not known."""
+    if fold == "all":
+        return []
+    seen = _training_patients(checkpoint, dataset)
+    if seen is None:
+        return [
+            f"on which cases {checkpoint} was trained is not known (the splits of {dataset} are not there, or others): "
+            "the validation counts only if none of them is validated here"
+        ]
+    both = [case for case in data.validation_cases if {case, data.manifest.patient_of(case)} & seen]
+    if both:
+        raise SplitError(
+            f"Fold {fold} validates {len(both)} case(s) of patients whom {checkpoint} was trained on: "
+            f"{format_names(both)}; nothing was written. Its validation would be too good. Put them into the training "
+            f"cases of this fold ({SPLITS_NAME}), or widen -f all and measure on imagesTs."
+        )
+    return []
+
+
+def _training_patients(checkpoint: Path, dataset: str) -> set[str] | None:
+    """Return the training cases of a model and their patients; None where they cannot be found out."""
+    preprocessed, fold = preprocessed_folder(dataset), checkpoint.parent.name.removeprefix("fold_")
+    if preprocessed is None or (checkpoint.parent / WIDENED_NAME).exists():
+        return None
+    try:
+        if fold == "all":
+            ending = read_json(checkpoint.parents[1] / "dataset.json")["file_ending"]
+            cases = [path.name.removesuffix(ending) for path in (preprocessed / GT_SEGMENTATIONS).iterdir()]
+        else:
+            cases = read_json(preprocessed / SPLITS_NAME, SplitError)[int(fold)]["train"]
+        recorded = trained_on_of(checkpoint)
+        manifest = Manifest.read(preprocessed / MANIFEST_NAME)
+    except (PartialLabelError, OSError, LookupError, TypeError, ValueError):
+        return None
+    if recorded is None or recorded.cases != hash_names(cases):
+        return None
+    return {*cases, *(manifest.patient_of(case) for case in cases if manifest.find(case))}

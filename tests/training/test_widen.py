@@ -1,0 +1,234 @@
+"""`widen`: the weights of an old model, by the names of its classes, and no patient that it has seen in validation."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers.nnunet_in_process import InProcess
+from helpers.raw_datasets import snapshot
+from helpers.toy_dataset import Project
+from nnunetv2.run.run_training import get_trainer_from_args, maybe_load_checkpoint
+from training.test_mixin import DATASET, edit, trainer_of
+
+from nnunet_partial.cli import main
+from nnunet_partial.dataset.splits import SPLITS_NAME
+from nnunet_partial.errors import DatasetError, PartialLabelError, SplitError
+from nnunet_partial.labels import MANIFEST_NAME
+from nnunet_partial.trainers.nnUNetTrainerABCE import nnUNetTrainerABCE
+from nnunet_partial.trainers.nnUNetTrainerMarginal import nnUNetTrainerMarginal
+from nnunet_partial.training.run_record import RECORD_NAME, TRAINED_ON_NAME
+from nnunet_partial.training.widen import NOISE, RARE, WIDENED_NAME, widen, widened_weights
+
+# nnU-Net's learning-rate scheduler uses what its libraries are about to drop
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
+NEW = "Dataset702_Wide"
+KEY = "decoder.seg_layers.0"
+CALL = ("-d", "702", "-c", "2d", "-tr", "nnUNetTrainerMarginal", "-f", "0")
+
+
+def write_wide(project: Project, labels: dict[str, int]) -> None:
+    """The toy dataset under another number, with these classes; domain b is annotated for the first of them only."""
+    for kind in (project.raw, project.preprocessed):
+        shutil.copytree(kind(DATASET), kind(NEW))
+        edit(kind(NEW) / "dataset.json", lambda content: content.update(labels={"background": 0, **labels}))
+    edit(project.preprocessed(NEW) / "nnUNetPlans.json", lambda content: content.update(dataset_name=NEW))
+    known = json.loads((project.raw(DATASET) / MANIFEST_NAME).read_text())
+    for case, entry in known["cases"].items():
+        entry["annotated"] = list(labels)[: None if case.startswith("a") else 1]
+    (project.raw(NEW) / MANIFEST_NAME).write_text(json.dumps(known))
+
+
+def old_model(project: Project, trainer_class: type[Any] = nnUNetTrainerMarginal) -> Path:
+    """The results of a training of the toy dataset that ended at once, of fold 0."""
+    trainer = trainer_of(project, trainer_class)
+    trainer.initialize()
+    trainer.save_checkpoint(str(Path(trainer.output_folder, "checkpoint_final.pth")))
+    for name, source in (("plans.json", "nnUNetPlans.json"), ("dataset.json", "dataset.json")):
+        shutil.copy(project.preprocessed(DATASET) / source, Path(trainer.output_folder_base, name))
+    return Path(trainer.output_folder_base)
+
+
+def results(project: Project, trainer: str = "nnUNetTrainerMarginal") -> Path:
+    return project.root / "results" / NEW / f"{trainer}__nnUNetPlans__2d" / "fold_0"
+
+
+def load(file: Path) -> dict[str, Any]:
+    content: dict[str, Any] = torch.load(file, weights_only=False)
+    return content
+
+
+@pytest.fixture
+def wide(project: Project) -> Project:
+    """An old model of LV and MYO, and a dataset in which MYO has another number and LA is new."""
+    write_wide(project, {"LA": 1, "LV": 2, "MYO": 3})
+    (project.preprocessed(NEW) / MANIFEST_NAME).unlink(missing_ok=True)
+    return project
+
+
+def ramp(channels: int) -> dict[str, torch.Tensor]:
+    """Channel c of the segmentation layer has weights of 10 c + 1, 10 c + 2 and a bias of c; another layer has 5s."""
+    weight = torch.tensor([[10.0 * c + f for f in (1, 2)] for c in range(channels)])[..., None, None]
+    return {
+        "stem.weight": torch.full((2, 2), 5.0),
+        f"{KEY}.weight": weight,
+        f"{KEY}.bias": torch.arange(1.0 * channels),
+    }
+
+
+def test_known_classes_are_copied_by_name_and_a_new_one_starts_as_background() -> None:
+    new = {key: torch.zeros_like(value) for key, value in ramp(4).items()}
+    state = widened_weights(ramp(3), new, ["LV", "MYO"], ["LA", "MYO", "LV"], independent=False)
+    assert state["stem.weight"].unique().tolist() == [5]
+    weight, bias = state[f"{KEY}.weight"][..., 0, 0], state[f"{KEY}.bias"]
+    # background 0, LA new, MYO was channel 2, LV channel 1
+    assert weight[[0, 2, 3]].tolist() == [[1, 2], [21, 22], [11, 12]]
+    assert bias.tolist() == [0, 0, 2, 1]
+    noise = weight[1] - weight[0]
+    assert 0 < noise.abs().max() < 6 * NOISE
+    assert new["stem.weight"].sum() == 0
+
+
+def test_a_new_class_with_a_sigmoid_of_its_own_says_no() -> None:
+    state = widened_weights(ramp(2), ramp(3), ["LV"], ["LV", "LA"], independent=True)
+    assert state[f"{KEY}.weight"][:2].tolist() == ramp(2)[f"{KEY}.weight"].tolist()
+    assert 0 < state[f"{KEY}.weight"][2].abs().max() < 6 * NOISE
+    assert state[f"{KEY}.bias"].tolist() == [0, 1, pytest.approx(RARE)]
+    assert torch.sigmoid(torch.tensor(RARE)).item() == pytest.approx(0.01)  # -ln(0.99 / 0.01) = -4.59512
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (ramp(2), {**ramp(3), "stem.weight": torch.zeros(3, 2)}),
+        (ramp(2), {**ramp(3), f"{KEY}.weight": torch.zeros(3, 4, 1, 1)}),
+        (ramp(2), {**ramp(3), "more.weight": torch.zeros(1)}),
+        ({"a": torch.zeros(1)}, {"a": torch.zeros(1)}),
+    ],
+    ids=["shape", "features", "layers", "no U-Net"],
+)
+def test_other_networks_are_refused(old: dict[str, Any], new: dict[str, Any]) -> None:
+    with pytest.raises(DatasetError, match=r"differ in 1 layer|U-Nets"):
+        widened_weights(old, new, ["LV"], ["LV", "LA"], independent=False)
+
+
+@pytest.mark.slow
+def test_the_training_starts_from_it(wide: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    model = old_model(wide)
+    capsys.readouterr()
+    assert main(["widen", "--from", str(model), *CALL]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[:2] == ["copied: LV, MYO", "new: LA"]
+    folder = results(wide)
+    old, new = load(model / "fold_0" / "checkpoint_final.pth"), load(folder / "checkpoint_latest.pth")
+    assert (new["current_epoch"], new["_best_ema"], new["optimizer_state"]["state"]) == (0, None, {})
+    assert {len(values) for values in new["logging"].values()} == {0}
+    assert json.loads((folder / RECORD_NAME).read_text())[0]["from_epoch"] == 0
+    assert json.loads((folder / WIDENED_NAME).read_text())["new"] == ["LA"]
+    assert "checkpoint_latest.pth" in json.loads((folder / TRAINED_ON_NAME).read_text())
+    heads = [key for key in new["network_weights"] if ".seg_layers." in key]
+    assert heads
+    for key, value in new["network_weights"].items():
+        before = old["network_weights"][key]
+        assert torch.equal(value[[0, 2, 3]] if key in heads else value, before)  # background, LV, MYO
+    # nnU-Net's --c takes it up
+    trainer = get_trainer_from_args("702", "2d", 0, "nnUNetTrainerMarginal", device=torch.device("cpu"))
+    maybe_load_checkpoint(trainer, True, False)
+    assert trainer.current_epoch == 0
+    assert all(torch.equal(value, new["network_weights"][key]) for key, value in trainer.network.state_dict().items())
+    short = {f"nnUNet_partial_{name}": "1" for name in ("epochs", "iterations", "val_iterations")}
+    InProcess(wide.root).train("702", "2d", "0", "-tr", "nnUNetTrainerMarginal", "--c", **short)
+    final = load(folder / "checkpoint_final.pth")
+    assert (final["current_epoch"], len(final["logging"]["train_losses"])) == (1, 1)
+    assert not (folder / "checkpoint_latest.pth").exists()
+    # a training that has begun is left alone
+    before = snapshot(folder)
+    assert main(["widen", "--from", str(model), *CALL]) == 1
+    assert "checkpoint_final.pth" in capsys.readouterr().err
+    assert snapshot(folder) == before
+
+
+def test_with_abce(wide: Project) -> None:
+    model = old_model(wide, nnUNetTrainerABCE)
+    done = widen(model / "fold_0" / "checkpoint_final.pth", NEW, "2d", "nnUNetTrainerABCE", "nnUNetPlans", 0)
+    assert (done.copied, done.new, done.warnings) == (("LV", "MYO"), ("LA",), ())
+    weights = load(done.checkpoint)["network_weights"]
+    biases = [value for key, value in weights.items() if ".seg_layers." in key and key.endswith("bias")]
+    assert [bias[1].item() for bias in biases] == [pytest.approx(RARE)] * len(biases)
+
+
+def swap_folds(project: Project) -> None:
+    """Fold 0 of the new dataset validates what fold 1 of the old one does."""
+    splits = json.loads((project.preprocessed(DATASET) / SPLITS_NAME).read_text())
+    (project.preprocessed(NEW) / SPLITS_NAME).write_text(json.dumps([splits[1], splits[0], *splits[2:]]))
+
+
+def test_a_fold_that_validates_what_the_model_has_seen_is_refused(wide: Project) -> None:
+    model = old_model(wide)
+    swap_folds(wide)
+    validated = json.loads((wide.preprocessed(NEW) / SPLITS_NAME).read_text())[0]["val"]
+    with pytest.raises(SplitError, match=validated[0]):
+        widen(model, NEW, "2d", "nnUNetTrainerMarginal", "nnUNetPlans", 0)
+    assert not (wide.root / "results" / NEW).exists()
+    # the same patients under other names of their cases
+    splits = json.loads((wide.preprocessed(DATASET) / SPLITS_NAME).read_text())
+    (wide.preprocessed(NEW) / SPLITS_NAME).write_text(json.dumps([splits[1], splits[0]]))
+    # the other fold's model has not seen them
+    shutil.copytree(model / "fold_0", model / "fold_1")
+    edit(model / "fold_1" / TRAINED_ON_NAME, lambda content: content.clear())
+    done = widen(model / "fold_1" / "checkpoint_final.pth", NEW, "2d", "nnUNetTrainerMarginal", "nnUNetPlans", 0)
+    assert "fold_1" in done.warnings[0]  # no record: it is not known
+
+
+def test_where_the_cases_of_the_model_are_not_known_it_says_so(wide: Project) -> None:
+    model = old_model(wide)
+    shutil.rmtree(wide.preprocessed(DATASET))
+    done = widen(model, NEW, "2d", "nnUNetTrainerMarginal", "nnUNetPlans", 0)
+    assert len(done.warnings) == 1
+    # a model that was widened itself: the cases of the first one are not on record
+    again = done.checkpoint.with_name("checkpoint_final.pth")
+    done.checkpoint.rename(again)
+    for name in ("plans.json", "dataset.json"):
+        shutil.copy(wide.preprocessed(NEW) / name.replace("plans", "nnUNetPlans"), again.parents[1] / name)
+    third = widen(again, NEW, "2d", "nnUNetTrainerMarginalLabelDropout", "nnUNetPlans", 0)
+    assert (third.new, len(third.warnings)) == ((), 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--from", "nowhere", *CALL], "nowhere"),
+        (["--from", "MODEL", *CALL[:-1], "3"], "fold_3"),
+        (["--from", "MODEL", *CALL, "-p", "otherPlans"], "otherPlans"),
+        (["--from", "MODEL", *CALL, "-c", "3d_fullres"], "3d_fullres"),
+        (["--from", "MODEL", *CALL, "-tr", "nnUNetTrainerABCE"], "nnUNetTrainerABCE"),
+        (["--from", "MODEL", *CALL, "-tr", "nnUNetTrainer"], "nnUNetTrainer is"),
+        (["--from", "MODEL", *CALL, "-tr", "nnUNetTrainerNowhere"], "nnUNetTrainerNowhere"),
+    ],
+)
+def test_what_does_not_fit_is_said_and_nothing_is_written(
+    wide: Project, options: Sequence[str], named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = old_model(wide)
+    assert main(["widen", *(str(model) if word == "MODEL" else word for word in options)]) == 1
+    assert named in capsys.readouterr().err
+    assert not (wide.root / "results" / NEW).exists()
+
+
+@pytest.mark.parametrize(
+    "labels", [{"RV": 1, "RA": 2}, {"LV": 1, "whole": [1, 2]}], ids=["no class in common", "regions"]
+)
+def test_datasets_that_cannot_be_widened(project: Project, labels: dict[str, Any]) -> None:
+    write_wide(project, labels)
+    model = old_model(project)
+    with pytest.raises(PartialLabelError, match=r"none of the classes|region"):
+        widen(model, NEW, "2d", "nnUNetTrainerMarginal", "nnUNetPlans", 0)
+    assert not (project.root / "results" / NEW).exists()
