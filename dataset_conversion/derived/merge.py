@@ -498,7 +498,8 @@ def _domain_weights(plan: MergePlan, balance: bool) -> tuple[dict[str, float] | 
             for source in plan.sources
             if source.dataset.manifest.domain_weights
         ]
-    sizes = Counter(plan.manifest.labels_of(case).domain for source in plan.sources for case in source.images["Tr"])
+    training = [plan.manifest.labels_of(case) for source in plan.sources for case in source.images["Tr"]]
+    sizes = Counter(labels.domain for labels in training if not labels.left_out)
     if len(sizes) < 2:
         return None, [f"--balance has no effect: all training cases are of the domain {next(iter(sizes))}"]
     return square_root_weights(sizes), []

@@ -15,6 +15,7 @@ from nnunet_partial.dataset.preprocessed import describe_stale_labels, update_co
 from nnunet_partial.dataset.raw import SUBSETS, TIFF, RawDataset, manifest_folders, preprocessed_folder
 from nnunet_partial.dataset.splits import (
     SPLITS_NAME,
+    left_out_cases,
     missing_patient_ids,
     split_findings,
     test_split_message,
@@ -288,9 +289,10 @@ def _counts(dataset: RawDataset, manifest: Manifest, classes: Sequence[str], tra
     declared = dataset.dataset_json.get("numTraining")
     if declared != len(training):
         lines.append(f"numTraining is {declared}; imagesTr holds {len(training)} case(s)")
+    trained = {*training} - {*left_out_cases(manifest, training)}
     return lines + [
         f"the class {name} is annotated in no training case and cannot be learned"
-        for name in manifest.classes_without_annotation(training, classes)
+        for name in manifest.classes_without_annotation(trained, classes)
     ]
 
 

@@ -81,6 +81,7 @@ def balance(raw: Path, weights: Mapping[str, float] | None = None, off: bool = F
     """
     dataset = RawDataset(raw)
     cases = list(dataset.image_files())
+    cases = sorted({*cases} - {*left_out_cases(dataset.manifest, cases)})
     sizes = Counter(dataset.manifest.labels_of(case).domain for case in cases)
     new = None if off else dict(weights or _square_root_weights(raw, sizes))
     manifest = Manifest.from_json({**dataset.manifest.to_json(), "domain_weights": new})  # checks the weights

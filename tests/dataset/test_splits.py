@@ -401,3 +401,18 @@ def test_a_case_that_is_in_no_fold_is_to_be_declared(
         (folder / MANIFEST_NAME).write_text(json.dumps(content))
     assert main(["splits", "-d", "520", "--leave-domain-out"]) == 0
     assert folds(folders) == [{"train": ["b0"], "val": ["a0"]}]
+
+
+def test_what_only_a_left_out_case_is_annotated_for_cannot_be_learned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    case = {"a0": entry("a", "LV"), "a1": entry("a", "LV", "LA", left_out=True), "b0": entry("b", "LV")}
+    two_places(tmp_path, monkeypatch, **case)
+    assert main(["check", "-d", "520", "-np", "1"]) == 1
+    assert "the class LA is annotated in no training case" in capsys.readouterr().out
+    assert main(["balance", "-d", "520"]) == 0
+    # one case of a and one of b
+    assert [line.split()[:3] for line in capsys.readouterr().out.splitlines()[2:4]] == [
+        ["a", "1", "0.5"],
+        ["b", "1", "0.5"],
+    ]

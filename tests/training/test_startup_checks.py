@@ -111,6 +111,17 @@ def test_a_case_declared_for_testing_is_not_trained_on(folders: tuple[Path, Path
     assert not (folders[0] / SPLITS_NAME).exists()
 
 
+def test_a_case_that_is_left_out_is_not_trained_on(folders: tuple[Path, Path]) -> None:
+    cases = {**MANIFEST.cases, "p2_a": CaseLabels(("LV",), patient="p2", info={"left_out": True})}
+    data = training_data(folders[0], None, Manifest(cases), CASES)
+    with pytest.raises(SplitError, match=r"1 are declared left_out .*: p2_a\."):
+        data.prepare_splits("all")
+    assert not (folders[0] / SPLITS_NAME).exists()
+    data.prepare_splits(0)
+    splits = json.loads((folders[0] / SPLITS_NAME).read_text())
+    assert {case for split in splits for side in split.values() for case in side} == {*CASES} - {"p2_a"}
+
+
 @pytest.mark.parametrize(
     ("variable", "value"),
     [("epochs", "0"), ("iterations", "-1"), ("val_iterations", "2.5"), ("seed", "one"), ("seed", str(2**32))],
