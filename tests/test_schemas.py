@@ -236,6 +236,8 @@ def test_the_choices_are_those_of_the_program() -> None:
     assert list(properties) == [name for name in Study.__dataclass_fields__ if name != "dataset_lines"]
 
 
-@pytest.mark.parametrize("file", sorted((ROOT / "studies").glob("*.yaml")), ids=lambda file: file.name)
+@pytest.mark.parametrize(
+    "file", sorted([*ROOT.glob("studies/*.yaml"), *ROOT.glob("studies/chest_xray/*.yaml")]), ids=lambda file: file.name
+)
 def test_the_studies_of_this_project(file: Path) -> None:
     assert STUDY.is_valid(yaml.safe_load(file.read_text(encoding="utf-8")))
