@@ -107,10 +107,8 @@ def shrink_domain(
             part = "test" if number in test else "train"
             table.writerow([case, f"{case}.png", f"{case}.png", " ".join(CLASSES), domain, case, part])
     for name, counts in zip(("heart and lungs", "both lungs"), zip(*overlaps, strict=True), strict=True):
-        shared = np.count_nonzero(counts)
-        print(
-            f"{domain}: {name} overlap in {shared} of {len(counts)} images, {sum(counts) / len(counts):.1f} pixels each"
-        )
+        shared, mean = np.count_nonzero(counts), np.mean(counts)
+        print(f"{domain}: {name} overlap in {shared} of {len(counts)} images, by {mean:.1f} pixels on average")
 
 
 def read_mask(path: Path, size: int) -> np.ndarray:

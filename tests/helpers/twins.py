@@ -9,6 +9,7 @@ import SimpleITK as sitk
 from helpers.toy_dataset import Project, shrink
 from nnunetv2.dataset_conversion.generate_dataset_json import generate_dataset_json
 
+from nnunet_partial.dataset.raw import RawDataset
 from nnunet_partial.labels import MANIFEST_NAME, CaseLabels, Manifest
 
 DATASET = "Dataset801_Twins"
@@ -56,20 +57,22 @@ def plan_twins(project: Project) -> None:
     shrink(project.preprocessed(DATASET) / "nnUNetPlans.json", "2d", batch_size=8)
 
 
-def dice_after_training(project: Project, trainer: str, iterations: int) -> dict[str, float]:
+def dice_after_training(project: Project, trainer: str, iterations: int, dataset: str = DATASET) -> dict[str, float]:
     """Train fold 0, predict the test cases, and return the mean Dice of each class over them."""
     settings = {"epochs": "5", "iterations": str(iterations // 5), "val_iterations": "1"}
-    project.train("801", "2d", "0", "-tr", trainer, **{f"nnUNet_partial_{key}": v for key, v in settings.items()})
-    output, raw = project.root / trainer, project.raw(DATASET)
+    project.train(dataset, "2d", "0", "-tr", trainer, **{f"nnUNet_partial_{key}": v for key, v in settings.items()})
+    output, raw = project.root / trainer, project.raw(dataset)
     project.must(
-        "nnUNetv2_predict", "-d", "801", "-c", "2d", "-f", "0", "-tr", trainer, "-i", str(raw / "imagesTs"),
+        "nnUNetv2_predict", "-d", dataset, "-c", "2d", "-f", "0", "-tr", trainer, "-i", str(raw / "imagesTs"),
         "-o", str(output), "-device", "cpu", "-npp", "0", "-nps", "0",
     )  # fmt: skip
-    dice = []
+    classes, dice = RawDataset(raw).classes, []
     for path in sorted((raw / "labelsTs").iterdir()):
         truth, predicted = (sitk.GetArrayFromImage(sitk.ReadImage(str(p))) for p in (path, output / path.name))
-        overlap = [2 * np.sum((truth == v) & (predicted == v)) for v in (1, 2, 3)]
         dice.append(
-            [o / (np.sum(truth == v) + np.sum(predicted == v)) for o, v in zip(overlap, (1, 2, 3), strict=True)]
+            [
+                2 * np.sum((truth == v) & (predicted == v)) / (np.sum(truth == v) + np.sum(predicted == v))
+                for v in range(1, len(classes) + 1)
+            ]
         )
-    return dict(zip(CLASSES, np.mean(dice, axis=0).tolist(), strict=True))
+    return dict(zip(classes, np.mean(dice, axis=0).tolist(), strict=True))

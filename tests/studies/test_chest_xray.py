@@ -12,6 +12,9 @@ from types import ModuleType
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from helpers.nnunet_in_process import InProcess
+from helpers.toy_dataset import shrink
+from helpers.twins import dice_after_training
 
 from nnunet_partial.cli import main
 from nnunet_partial.errors import PartialLabelError
@@ -199,6 +202,43 @@ def test_real_images(script: ModuleType, real_cxr: Path, tmp_path: Path, capsys)
     shown = capsys.readouterr().out
     for domain, images in (("jsrt", 247), ("wingspan", 259)):
         assert f"{domain}: both lungs overlap in 0 of {images} images" in shown
+
+
+@pytest.fixture
+def without_heart(script: ModuleType, real_cxr: Path, tmp_path: Path) -> InProcess:
+    """Every fifth real image at 32 x 32, six a domain for testing; Wingspan has no heart in training."""
+    for domain in script.DOMAINS:
+        for image in sorted((real_cxr / domain / "png").iterdir())[::5]:
+            for sub in ("png", *(f"mask/{name}" for name in CLASSES)):
+                link = tmp_path / "few" / domain / sub / image.name
+                link.parent.mkdir(parents=True, exist_ok=True)
+                link.symlink_to(real_cxr / domain / sub / image.name)
+    project = InProcess(tmp_path)
+    for number, domain in enumerate(script.DOMAINS):
+        script.shrink_domain(tmp_path / "few", tmp_path / "sources", domain, 32, 6, 0.0, [1, number])
+        made = ("-i", str(tmp_path / "sources" / domain), "-d", str(931 + number), "--classes", *CLASSES)
+        project.must("nnunet_partial", "convert", "folder", *made, "--channel", "X-ray", "-np", "1")
+    project.must("nnunet_partial", "merge", "-i", "931", "932", "-d", "933", "--name", "both", "-np", "1")
+    hide = ("--domain", "wingspan", "--missing", "heart", "--name", "Without")
+    project.must("nnunet_partial", "scenario", "-i", "933", "-d", "934", *hide, "-np", "1")
+    project.must("nnUNetv2_plan_and_preprocess", "-d", "934", "-c", "2d", "-np", "1", "-npfp", "1")
+    plans = project.preprocessed("Dataset934_Without") / "nnUNetPlans.json"
+    shrink(plans, "2d", features=16, batch_size=4)
+    return project
+
+
+# nnU-Net's color maps, learning-rate scheduler and logger use what their libraries are about to drop
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step:UserWarning")
+def test_abce_finds_both_lungs_where_nnunet_does_not_mirror(without_heart: InProcess) -> None:
+    unmirrored, mirrored = (
+        dice_after_training(without_heart, trainer, 250, "Dataset934_Without")
+        for trainer in ("nnUNetTrainerABCENoMirroring", "nnUNetTrainerABCE")
+    )
+    assert min(unmirrored["right_lung"], unmirrored["left_lung"]) >= 0.85
+    assert min(mirrored["right_lung"], mirrored["left_lung"]) <= 0.7
 
 
 # the study files
