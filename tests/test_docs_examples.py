@@ -50,6 +50,7 @@ def test_every_block_is_run_here() -> None:
         "my_trainers/nnUNetTrainerExclusionDA5.py",
         "dataset_conversion/clinic.py",
         "dataset_conversion/__init__.py",
+        "cardiothoracic_ratio.py",
     ]
     assert PAGE.read_text().count("```python\n") == len(BLOCKS)
 
@@ -173,6 +174,51 @@ def test_a_case_without_mask_is_named_and_not_lost_silently(clinic: Path, capsys
 def test_a_wrong_folder_is_explained(clinic: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["convert", "clinic", "-i", str(clinic / "masks"), "-d", "520"]) == 1
     assert capsys.readouterr().err == says("images/*.nii.gz", "found: p01_ED.nii.gz")
+
+
+# ---- a biomarker -----------------------------------------------------------------------------------------------------
+
+
+CHEST = ("right_lung", "left_lung", "heart")
+
+
+def chest(heart_columns: int) -> np.ndarray:
+    """Both lungs from column 1 to column 10, the heart from column 5 on."""
+    labels = np.zeros((6, 12), np.uint8)
+    labels[1:5, 1:4], labels[1:5, 8:11] = 1, 2
+    labels[2:4, 5 : 5 + heart_columns] = 3
+    return labels
+
+
+def test_the_cardiothoracic_ratio_by_hand(tmp_path: Path) -> None:
+    example = load(write(tmp_path, "cardiothoracic_ratio.py"))
+    assert example.cardiothoracic_ratio(chest(3), CHEST) == pytest.approx(3 / 10)
+    assert example.cardiothoracic_ratio(chest(4), CHEST) == pytest.approx(4 / 10)  # covers a column of the left lung
+    for value in (1, 2, 3):
+        labels = chest(3)
+        labels[labels == value] = 0
+        assert math.isnan(example.cardiothoracic_ratio(labels, CHEST))
+
+
+def test_the_cardiothoracic_ratio_against_a_table(tmp_path: Path) -> None:
+    example = load(write(tmp_path, "cardiothoracic_ratio.py"))
+    for number, columns in enumerate([3, 4, 3, 4, 3, 0]):
+        image = sitk.GetImageFromArray(chest(columns))
+        sitk.WriteImage(image, str(tmp_path / f"wingspan_1-2-{number}.nii.gz"))
+    sitk.WriteImage(sitk.GetImageFromArray(chest(3)), str(tmp_path / "jsrt_JPCLN001.nii.gz"))
+    table = tmp_path / "table.csv"
+    table.write_text("id,ctr\n" + "".join(f"1.2.{number}.png,{0.3 if number else 0.6}\n" for number in range(6)))
+    pairs = example.read_pairs(tmp_path, table, CHEST)
+    assert pairs[:5] == [(0.6, 0.3), (0.3, 0.4), (0.3, 0.3), (0.3, 0.4), (0.3, 0.3)]
+    assert pairs[5][0] == 0.3
+    assert math.isnan(pairs[5][1])  # no heart
+    # differences -0.3, 0.1, 0, 0.1, 0: mean -0.02, SD sqrt((0.28^2 + 2 * 0.12^2 + 2 * 0.02^2) / 4) = 0.1643,
+    # limits -0.02 -+ 1.96 * 0.1643
+    text = example.describe(pairs)
+    assert text.startswith("6 images, 1 without")
+    assert "bias -0.020" in text
+    assert "limits -0.342 to 0.302" in text
+    assert text.endswith("0 of 1")
 
 
 # ---- a manifest by hand ----------------------------------------------------------------------------------------------
