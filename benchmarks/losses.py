@@ -10,7 +10,7 @@ Memory: the highest sum of what torch had allocated at one time during forward p
 target that were there before; the gradient counts. Taken from the allocations and releases that torch.profiler records.
 
 Marginal and aCCE stand beside DC_and_CE_loss, aBCE beside DC_and_BCE_loss with the making of its one-hot target; both
-with nnU-Net's settings (batch Dice, no background, smooth 1e-5).
+with nnU-Net's settings (batch Dice, no background, smooth 1e-5), and leaf-Dice beside the one with background.
 
     python benchmarks/losses.py [--others] [--shape 12 4 256 256] [--loss marginal] [--threads 1 2] [--pairs 15]
 """
@@ -31,7 +31,7 @@ from other_losses import OTHERS
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-from nnunet_partial.losses import AdaptiveBCELoss, AdaptiveCCELoss, MarginalLoss
+from nnunet_partial.losses import AdaptiveBCELoss, AdaptiveCCELoss, ExclusiveBCELoss, MarginalLeafDiceLoss, MarginalLoss
 
 SHAPES = [
     (12, 4, 256, 256),
@@ -48,6 +48,8 @@ LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "aCCE": AdaptiveCCELoss(),
     "aCCE, ignore": AdaptiveCCELoss(background="ignore"),
     "aBCE": AdaptiveBCELoss(),
+    "marginal, leaf": MarginalLeafDiceLoss(),
+    "aBCE, exclusive": ExclusiveBCELoss(),
 }
 
 
@@ -79,11 +81,12 @@ def class_mask(samples: int, classes: int, situation: str) -> Tensor:
     return mask
 
 
-def nnunet_loss(logits: Tensor, target: Tensor, binary: bool) -> Callable[[], Tensor]:
+def nnunet_loss(logits: Tensor, target: Tensor, loss_name: str) -> Callable[[], Tensor]:
     """One of nnU-Net's own two losses on these logits (B, C, *S) and target (B, 1, *S)."""
     dice = {"batch_dice": True, "smooth": 1e-5, "ddp": False}
-    if not binary:
-        loss = DC_and_CE_loss({**dice, "do_bg": False}, {}, dice_class=MemoryEfficientSoftDiceLoss)
+    if not is_binary(loss_name):
+        dice["do_bg"] = loss_name == "marginal, leaf"
+        loss = DC_and_CE_loss(dice, {}, dice_class=MemoryEfficientSoftDiceLoss)
         return lambda: loss(logits, target)
     loss = DC_and_BCE_loss({}, {**dice, "do_bg": True}, dice_class=MemoryEfficientSoftDiceLoss)
 
@@ -123,7 +126,7 @@ def measure(task: Task) -> Result:
     logits = torch.randn(task.shape, requires_grad=True)
     target = torch.randint(0, classes, (samples, 1, *task.shape[2:]), dtype=torch.int16)
     mask, loss = class_mask(samples, classes, task.situation), {**LOSSES, **OTHERS}[task.loss]
-    both = [lambda: loss(logits, target, mask), nnunet_loss(logits, target, is_binary(task.loss))]
+    both = [lambda: loss(logits, target, mask), nnunet_loss(logits, target, task.loss)]
     times = [[seconds(call, logits) for call in both] for _ in range(WARM_UPS + task.pairs)][WARM_UPS:]
     ours, theirs = (statistics.median(column) * 1e3 for column in zip(*times, strict=True))
     ratio = statistics.median(a / b for a, b in times)

@@ -1,16 +1,26 @@
-"""Losses for partially labeled data: marginal, aCCE and aBCE. Pure torch, without nnU-Net."""
+"""Losses for partially labeled data: marginal, aCCE, aBCE and variants. Pure torch, without nnU-Net."""
 
 from __future__ import annotations
 
 from nnunet_partial.losses._base import PartialLoss
-from nnunet_partial.losses.adaptive_bce import AdaptiveBCELoss
+from nnunet_partial.losses.adaptive_bce import AdaptiveBCELoss, ExclusiveBCELoss
 from nnunet_partial.losses.adaptive_cce import AdaptiveCCELoss
-from nnunet_partial.losses.marginal import MarginalLoss
+from nnunet_partial.losses.marginal import MarginalLeafDiceLoss, MarginalLoss
 
 LOSSES: dict[str, type[PartialLoss]] = {
     "acce": AdaptiveCCELoss,
     "abce": AdaptiveBCELoss,
     "marginal": MarginalLoss,
+    "abce-exclusive": ExclusiveBCELoss,
+    "marginal-leaf-dice": MarginalLeafDiceLoss,
 }
 
-__all__ = ["LOSSES", "AdaptiveBCELoss", "AdaptiveCCELoss", "MarginalLoss", "PartialLoss"]
+__all__ = [
+    "LOSSES",
+    "AdaptiveBCELoss",
+    "AdaptiveCCELoss",
+    "ExclusiveBCELoss",
+    "MarginalLeafDiceLoss",
+    "MarginalLoss",
+    "PartialLoss",
+]

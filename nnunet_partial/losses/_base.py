@@ -67,6 +67,19 @@ class PartialLoss(nn.Module):
         """
         raise NotImplementedError
 
+    def mean_dice(self, sums: LossSums, class_mask: Tensor) -> Tensor:
+        """Average the soft Dice over known classes, or known (sample, class) pairs.
+
+        Args:
+            sums: what `sums` computes.
+            class_mask: (B, C) bool, column 0 True.
+
+        Returns:
+            A scalar; 0 if nothing counts.
+        """
+        counted = class_mask if self.do_bg else _terms.foreground(class_mask)
+        return _terms.mean_dice(sums, counted, self.batch_dice, self.smooth, self.ddp)
+
     def forward(self, logits: Tensor, target: Tensor, class_mask: Tensor) -> Tensor:
         """Compute the loss.
 
@@ -102,8 +115,7 @@ class PartialLoss(nn.Module):
         if self.weight_ce:
             parts.append(self.weight_ce * _terms.mean_cross_entropy(sums, self.ddp))
         if self.weight_dice:
-            counted = class_mask if self.do_bg else _terms.foreground(class_mask)
-            parts.append(-self.weight_dice * _terms.mean_dice(sums, counted, self.batch_dice, self.smooth, self.ddp))
+            parts.append(-self.weight_dice * self.mean_dice(sums, class_mask))
         return parts[0] if len(parts) == 1 else parts[0] + parts[1]
 
     def _check(self, logits: Tensor, target: Tensor, class_mask: Tensor) -> None:

@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 
 from nnunet_partial.losses import _kernels, _terms
-from nnunet_partial.losses._kernels import ClassTotals, SoftmaxOptions
+from nnunet_partial.losses._kernels import ClassTotals, SigmoidOptions, SoftmaxOptions
 from nnunet_partial.losses._terms import Batch, LossSums
+
+Options = SoftmaxOptions | SigmoidOptions
 
 
 def softmax_sums(batch: Batch, unknown: str, skip_background: bool = False) -> LossSums:
@@ -30,28 +32,42 @@ def softmax_sums(batch: Batch, unknown: str, skip_background: bool = False) -> L
     return LossSums(totals.cross_entropy, terms, totals.intersection * mask, totals.predicted * mask, target_sum)
 
 
-def sigmoid_sums(batch: Batch) -> LossSums:
+def leaf_sums(batch: Batch) -> LossSums:
+    """Return what `_terms.leaf_sums` returns."""
+    if torch.compiler.is_compiling():
+        return _terms.leaf_sums(batch)
+    totals = ClassTotals(*_FusedSums.apply(*batch, SoftmaxOptions("merge", False, batch.has_ignored, leaf=True)))
+    target_sum = totals.target_sum.to(totals.cross_entropy.dtype)
+    leaf = _terms.leaf_mask(batch.class_mask)
+    return LossSums(
+        totals.cross_entropy, target_sum.sum(dim=1), totals.intersection * leaf, totals.predicted, target_sum * leaf
+    )
+
+
+def sigmoid_sums(batch: Batch, exclusive: bool = False) -> LossSums:
     """Return what `_terms.sigmoid_sums` returns."""
     if torch.compiler.is_compiling():
-        return _terms.sigmoid_sums(batch)
-    totals = ClassTotals(*_FusedSums.apply(*batch, None))
+        return _terms.sigmoid_sums(batch, exclusive)
+    totals = ClassTotals(*_FusedSums.apply(*batch, SigmoidOptions(exclusive, batch.has_ignored)))
     target_sum = totals.target_sum.to(totals.cross_entropy.dtype)
     pairs = _terms.foreground(batch.class_mask)
     terms = target_sum.sum(dim=1) * pairs.sum(dim=1)
+    if exclusive:
+        terms = terms + target_sum[:, 1:].sum(dim=1) * (~batch.class_mask).sum(dim=1)
     return LossSums(
         totals.cross_entropy, terms, totals.intersection * pairs, totals.predicted * pairs, target_sum * pairs
     )
 
 
 class _FusedSums(torch.autograd.Function):
-    """Sums over all voxels of a Batch (its four fields): a softmax with `options`, or sigmoids if they are None."""
+    """Sums over all voxels of a Batch (its four fields), of a softmax or of sigmoids by the type of the options."""
 
     @staticmethod
     def forward(
-        ctx: Any, logits: Tensor, labels: Tensor, class_mask: Tensor, has_ignored: bool, options: SoftmaxOptions | None
+        ctx: Any, logits: Tensor, labels: Tensor, class_mask: Tensor, has_ignored: bool, options: Options
     ) -> ClassTotals:
         ctx.has_ignored, ctx.options = has_ignored, options
-        totals, ctx.saved = _forward(logits, labels, class_mask, has_ignored, options)
+        totals, ctx.saved = _forward(logits, labels, class_mask, options)
         ctx.save_for_backward(logits, labels, class_mask)
         ctx.mark_non_differentiable(totals.target_sum)
         return totals
@@ -67,27 +83,26 @@ class _FusedSums(torch.autograd.Function):
             return gradient, None, None, None, None
         saved, ctx.saved = ctx.saved, None
         if saved is None:  # a second backward pass through the same graph
-            _, saved = _forward(*batch, ctx.options)
-        if ctx.options is None:
-            pairs = _terms.foreground(class_mask)
-            gradient = _kernels.sigmoid_backward(saved, labels, pairs, ctx.has_ignored, gradients)
+            _, saved = _forward(logits, labels, class_mask, ctx.options)
+        if isinstance(ctx.options, SigmoidOptions):
+            gradient = _kernels.sigmoid_backward(saved, labels, class_mask, ctx.options, gradients)
         else:
             gradient = _kernels.softmax_backward(saved, labels, class_mask, ctx.options, gradients)
         return gradient.to(logits.dtype), None, None, None, None
 
 
-def _forward(
-    logits: Tensor, labels: Tensor, class_mask: Tensor, has_ignored: bool, options: SoftmaxOptions | None
-) -> tuple[ClassTotals, Any]:
-    if options is None:
-        return _kernels.sigmoid_forward(logits, labels, _terms.foreground(class_mask), has_ignored)
+def _forward(logits: Tensor, labels: Tensor, class_mask: Tensor, options: Options) -> tuple[ClassTotals, Any]:
+    if isinstance(options, SigmoidOptions):
+        return _kernels.sigmoid_forward(logits, labels, class_mask, options)
     return _kernels.softmax_forward(logits, labels, class_mask, options)
 
 
-def _differentiable_gradient(batch: Batch, options: SoftmaxOptions | None, incoming: tuple[Tensor, ...]) -> Tensor:
+def _differentiable_gradient(batch: Batch, options: Options, incoming: tuple[Tensor, ...]) -> Tensor:
     """Return the gradient with respect to the logits (B, C, N), differentiable, by the readable version."""
-    if options is None:
-        sums = _terms.sigmoid_sums(batch)
+    if isinstance(options, SigmoidOptions):
+        sums = _terms.sigmoid_sums(batch, options.exclusive)
+    elif options.leaf:
+        sums = _terms.leaf_sums(batch)
     else:
         sums = _terms.softmax_sums(batch, options.unknown, options.skip_background)
     outputs = (sums.cross_entropy, sums.intersection, sums.predicted)

@@ -1,15 +1,16 @@
 """Softmax and sigmoid sums with gradients derived by hand, in few passes over memory, for all devices and all logits.
 
-`_terms.softmax_sums` and `_terms.sigmoid_sums` define what is computed. With A and B the incoming gradients of
-`intersection` and `predicted`, g that of `cross_entropy`, y the label of a voxel and s = sum_c B_c p_c + A_y p_y, the
-gradients with respect to the logits are
+`softmax_sums`, `leaf_sums` and `sigmoid_sums` of `_terms` define what is computed. With A and B the incoming gradients
+of `intersection` and `predicted`, g that of `cross_entropy`, y the label of a voxel and s = sum_c B_c p_c + A_y p_y,
+the gradients with respect to the logits are
 
     softmax: p_c (B_c + g - s) + [c = y] (A_y p_y - g)
     sigmoid: p_c ((1 - p_c) (B_c + [c = y] A_c) + g) - [c = y] g
 
 The merged background of the marginal loss is one class of that softmax. Its gradient is distributed to its members by
-their shares of it, a softmax over the members. Each logit takes one exponential: that of a member relative to the
-largest member, any other relative to the largest class.
+their shares of it, a softmax over the members. Where these have sums of their own (`leaf_sums`), the merged class has
+no B; s contains the B_c p_c of the members, and each of them gets its B_c p_c besides. Each logit takes one
+exponential: that of a member relative to the largest member, any other relative to the largest class.
 
 On a CPU a batch is processed in chunks that fit into the cache, and values of `class_mask` decide what is computed. On
 a GPU it is one chunk with masks, and no value is read, which would synchronize with the host.
@@ -35,15 +36,23 @@ NEVER = -1e4  # a logit whose probability is exactly 0
 
 
 class SoftmaxOptions(NamedTuple):
-    """Options of `_terms.softmax_sums`, and whether labels can be IGNORED."""
+    """Options of `_terms.softmax_sums`, whether labels can be IGNORED, and whether `leaf_sums` is meant."""
 
     unknown: str
     skip_background: bool
     has_ignored: bool
+    leaf: bool = False
+
+
+class SigmoidOptions(NamedTuple):
+    """Options of `_terms.sigmoid_sums`, and whether labels can be IGNORED."""
+
+    exclusive: bool
+    has_ignored: bool
 
 
 class ClassTotals(NamedTuple):
-    """Sums over the voxels. Classes that a sample does not know are to be disregarded."""
+    """Sums over the voxels. Classes that a sample does not know are to be disregarded, unless `leaf` is set."""
 
     cross_entropy: Tensor  # (B,)
     intersection: Tensor  # (B, C)
@@ -60,7 +69,7 @@ class SavedTensors(NamedTuple):
 
 
 class SigmoidTensors(NamedTuple):
-    """What the backward pass of the sigmoids needs; 0 at ignored voxels."""
+    """What the backward pass of the sigmoids needs; 0 at ignored voxels, and p also where a pair has no term."""
 
     p: Tensor  # (B, C, N) probabilities, 0 for the background
     p_label: Tensor  # (B, N) probability of the label
@@ -97,6 +106,13 @@ class Channels(NamedTuple):
             x.copy_(torch.where(self.mask, x.exp(), x))
         for r in self.ranges:
             x[:, r].exp_()
+
+    def add_(self, x: Tensor, y: Tensor) -> None:
+        """Add y (b, C, n) to these channels of x (b, C, n)."""
+        if self.mask is not None:
+            x += torch.where(self.mask, y, 0)
+        for r in self.ranges:
+            x[:, r] += y[:, r]
 
     def multiply_(self, x: Tensor, y: Tensor) -> None:
         """Multiply these channels of x (b, C, n) by y, (b, C, n) or (b, 1, n)."""
@@ -163,7 +179,10 @@ def softmax_forward(
         contributing = _contributing(index, valid, complete)
         totals.cross_entropy[rows] += (terms if contributing is None else terms.mul_(contributing)).sum(dim=1)
         totals.intersection[rows] += _sum_by_class(p_label, index, p.shape[1])
-        totals.predicted[rows] += p.sum(dim=2)
+        if options.leaf and members is not None:
+            totals.predicted[rows] += _split(p, saved.share[rows, columns], members).sum(dim=2)
+        else:
+            totals.predicted[rows] += p.sum(dim=2)
         totals.target_sum[rows] += _count_by_class(index, valid, p.shape[1])
     return totals, saved
 
@@ -181,17 +200,35 @@ def softmax_backward(
         index, valid = _class_index(labels[rows, columns], options.has_ignored)
         p, b_chunk = saved.p[rows, :, columns], b[rows, :, None]
         at_label = a[rows].gather(1, index).mul_(saved.p_label[rows, columns])  # A_y p_y
-        buffer = p * b_chunk
-        s = own.sum(buffer)[:, 0].add_(at_label)
+        split = None
+        if options.leaf and members is not None:
+            split = _split(p, saved.share[rows, columns], members).mul_(b_chunk)  # B_c p_c
+            buffer, s = torch.empty_like(p), split.sum(dim=1).add_(at_label)
+            b_own = torch.cat([torch.zeros_like(b_chunk[:, :1]), b_chunk[:, 1:]], dim=1)  # that of class 0 comes below
+        else:
+            buffer, b_own = p * b_chunk, b_chunk
+            s = own.sum(buffer)[:, 0].add_(at_label)
         contributing = _contributing(index, valid, complete)
         g_chunk = g[rows, None] if contributing is None else contributing * g[rows, None]
         at_label -= g_chunk
-        own.multiply_(p, torch.add(b_chunk, torch.sub(g_chunk, s, out=s)[:, None], out=buffer))
+        own.multiply_(p, torch.add(b_own, torch.sub(g_chunk, s, out=s)[:, None], out=buffer))
         p.scatter_add_(1, index[:, None], at_label[:, None])
         if members is not None and unknown is not None:
             unknown.multiply_(p, p[:, :1])
             p[:, 0] *= saved.share[rows, columns]
+            if split is not None:
+                members.add_(p, split)
     return saved.p
+
+
+def _split(p: Tensor, share: Tensor, members: Channels) -> Tensor:
+    """Return the softmax over all classes: p (b, C, n) with the merged background given back to its members.
+
+    p holds the shares of the other members, `share` (b, n) is that of class 0.
+    """
+    shares = torch.cat([share[:, None], p[:, 1:]], dim=1)
+    members.multiply_(shares, p[:, :1])
+    return shares
 
 
 def _allocate(logits: Tensor, options: SoftmaxOptions) -> SavedTensors:
@@ -247,19 +284,20 @@ def _contributing(index: Tensor, valid: Tensor | None, complete: Tensor | None) 
 
 
 def sigmoid_forward(
-    logits: Tensor, labels: Tensor, pairs: Tensor, has_ignored: bool
+    logits: Tensor, labels: Tensor, class_mask: Tensor, options: SigmoidOptions
 ) -> tuple[ClassTotals, SigmoidTensors]:
-    """Return the sums over logits (B, C, N) with labels (B, N), and what the gradient needs.
+    """Return the sums over logits (B, C, N) with labels (B, N) and class_mask (B, C), and what the gradient needs.
 
-    `pairs` (B, C) are the known classes without background. With the target t, the cross entropy is log(1 + e^z) - t z.
+    With the target t, the cross entropy is log(1 + e^z) - t z.
     """
+    exclusive = options.exclusive and not (_on_host(logits) and bool(class_mask.all()))
     totals = _zero_totals(logits)
     p_all = torch.empty(logits.shape, dtype=totals.predicted.dtype, device=logits.device)
     p_all[:, 0] = 0
     saved = SigmoidTensors(p_all, torch.empty_like(p_all[:, 0]))
     cross_entropy = torch.zeros_like(totals.predicted)
     for rows, columns in _chunks(logits):
-        index, valid = _class_index(labels[rows, columns], has_ignored)
+        index, valid = _class_index(labels[rows, columns], options.has_ignored)
         z, p = _terms.precise(logits[rows, :, columns]), saved.p[rows, 1:, columns]
         z_label = z.gather(1, index[:, None])[:, 0]
         torch.clamp_max(z[:, 1:], MAX_EXPONENT, out=p)
@@ -270,6 +308,10 @@ def sigmoid_forward(
             p.masked_fill_(~valid[:, None], NEVER)
             z_label.masked_fill_(~valid, 0)
             p_label *= valid
+        if exclusive:  # an unknown class has no term in background voxels
+            termless = ~class_mask[rows, 1:, None] & (index == 0)[:, None]
+            buffer.masked_fill_(termless, 0)
+            p.masked_fill_(termless, NEVER)
         cross_entropy[rows, 1:] += buffer.sum(dim=2)
         torch.add(p.exp_(), 1, out=buffer)
         p /= buffer
@@ -278,22 +320,22 @@ def sigmoid_forward(
         totals.predicted[rows, 1:] += p.sum(dim=2)
         totals.intersection[rows] += _sum_by_class(p_label, index, z.shape[1])
         totals.target_sum[rows] += _count_by_class(index, valid, z.shape[1])
-    torch.sum(torch.where(pairs, cross_entropy, 0), dim=1, out=totals.cross_entropy)
+    torch.sum(torch.where(_pairs_with_terms(class_mask, options), cross_entropy, 0), dim=1, out=totals.cross_entropy)
     return totals, saved
 
 
 def sigmoid_backward(
     saved: SigmoidTensors,
     labels: Tensor,
-    pairs: Tensor,
-    has_ignored: bool,
+    class_mask: Tensor,
+    options: SigmoidOptions,
     incoming: tuple[Tensor, Tensor, Tensor],
 ) -> Tensor:
     """Return the gradient with respect to the logits (B, C, N), in the memory of `saved.p`."""
     g, a, b = incoming
-    b_and_g = b + g[:, None] * pairs
+    b_and_g = b + g[:, None] * _pairs_with_terms(class_mask, options)
     for rows, columns in _chunks(saved.p):
-        index, valid = _class_index(labels[rows, columns], has_ignored)
+        index, valid = _class_index(labels[rows, columns], options.has_ignored)
         p, p_label = saved.p[rows, :, columns], saved.p_label[rows, columns]
         at_label = a[rows].gather(1, index).mul_(p_label).mul_(1 - p_label).sub_(g[rows, None])
         if valid is not None:
@@ -302,6 +344,11 @@ def sigmoid_backward(
         p.scatter_add_(1, index[:, None], at_label[:, None])
         p[:, 0] = 0
     return saved.p
+
+
+def _pairs_with_terms(class_mask: Tensor, options: SigmoidOptions) -> Tensor:
+    """Return which pairs (B, C) have terms in the cross entropy: the known classes, or all, without background."""
+    return _terms.foreground(torch.ones_like(class_mask) if options.exclusive else class_mask)
 
 
 def _sum_of_logs(x: Tensor) -> Tensor:

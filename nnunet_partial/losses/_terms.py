@@ -1,7 +1,8 @@
 """Readable version of the losses: activate, merge, mask, sum, average. It defines what the losses compute.
 
 B samples, C classes (0 is the background), N voxels (the spatial axes, flattened).
-`_fused.py` computes `softmax_sums` and `sigmoid_sums` faster; torch.compile and second derivatives use this version.
+`_fused.py` computes `softmax_sums`, `leaf_sums` and `sigmoid_sums` faster; torch.compile and second derivatives use
+this version.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class LossSums(NamedTuple):
     cross_entropy: Tensor  # (B,) sum of the cross-entropy terms
     terms: Tensor  # (B,) number of those terms; no gradient
     intersection: Tensor  # (B, C) sum of p over the voxels of the class, 0 where unknown
-    predicted: Tensor  # (B, C) sum of p over all voxels, 0 where unknown
+    predicted: Tensor  # (B, C) sum of p over all voxels, 0 where unknown (not so in `leaf_sums`)
     target_sum: Tensor  # (B, C) number of voxels of the class; no gradient
 
 
@@ -70,6 +71,11 @@ def foreground(class_mask: Tensor) -> Tensor:
 def precise(logits: Tensor) -> Tensor:
     """Return the logits in float32, or unchanged in float64."""
     return logits if logits.dtype == torch.float64 else logits.float()
+
+
+def leaf_mask(class_mask: Tensor) -> Tensor:
+    """Return which pairs (B, C) can have leaf voxels: known classes, the background only where every class is known."""
+    return torch.cat([class_mask.all(dim=1, keepdim=True), class_mask[:, 1:]], dim=1)
 
 
 def zero_loss(logits: Tensor) -> Tensor:
@@ -123,19 +129,37 @@ def softmax_sums(batch: Batch, unknown: str, skip_background: bool = False) -> L
     elif unknown == "drop":
         logits = drop_unknown(logits, batch.class_mask)
     log_p = logits.log_softmax(dim=1)
-    valid = batch.labels != IGNORED
     contributes = contributes_to_ce(batch.labels, batch.class_mask, skip_background)
-    log_p_label = log_p.gather(1, batch.labels.clamp_min(0)[:, None])[:, 0]  # (B, N)
-    cross_entropy = -torch.where(contributes, log_p_label, 0).sum(dim=1)
-    terms = contributes.sum(dim=1, dtype=cross_entropy.dtype)
-    return LossSums(cross_entropy, terms, *_dice_sums(log_p.exp(), batch.labels, valid, batch.class_mask))
+    dice_sums = _dice_sums(log_p.exp(), batch.labels, batch.class_mask)
+    return LossSums(*_cross_entropy_sums(log_p, batch.labels, contributes), *dice_sums)
 
 
-def sigmoid_sums(batch: Batch) -> LossSums:
+def leaf_sums(batch: Batch) -> LossSums:
+    """Compute the sums of the marginal cross entropy, and of a Dice over leaf voxels with the softmax over all classes.
+
+    A leaf voxel is one whose class is certain: a voxel of a known class, or background where every class is known.
+
+    Args:
+        batch: the flattened input.
+
+    Returns:
+        The sums: `intersection` and `target_sum` over leaf voxels, `predicted` over all, for unknown classes too.
+    """
+    logits = precise(batch.logits)
+    log_q = merge_unknown(logits, batch.class_mask).log_softmax(dim=1)
+    cross_entropy, terms = _cross_entropy_sums(log_q, batch.labels, batch.labels != IGNORED)
+    everything = torch.ones_like(batch.class_mask)
+    intersection, predicted, target_sum = _dice_sums(logits.softmax(dim=1), batch.labels, everything)
+    leaf = leaf_mask(batch.class_mask)
+    return LossSums(cross_entropy, terms, intersection * leaf, predicted, target_sum * leaf)
+
+
+def sigmoid_sums(batch: Batch, exclusive: bool = False) -> LossSums:
     """Compute the sums of binary cross entropy and Dice for one sigmoid per foreground class.
 
     Args:
         batch: the flattened input; its background channel is not used.
+        exclusive: voxels of a known class are negatives of the unknown classes in the cross entropy.
 
     Returns:
         The sums; 0 where nothing contributes.
@@ -144,11 +168,13 @@ def sigmoid_sums(batch: Batch) -> LossSums:
     valid = batch.labels != IGNORED
     pairs = foreground(batch.class_mask)
     counted = pairs[:, :, None] & valid[:, None]  # (B, C, N)
+    if exclusive:
+        counted = counted | (~batch.class_mask[:, :, None] & (batch.labels > 0)[:, None])
     target = one_hot(batch.labels, logits.shape[1], logits.dtype)
     losses = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
     cross_entropy = torch.where(counted, losses, 0).sum(dim=(1, 2))
     terms = counted.sum(dim=(1, 2), dtype=cross_entropy.dtype)
-    return LossSums(cross_entropy, terms, *_dice_sums(logits.sigmoid(), batch.labels, valid, pairs))
+    return LossSums(cross_entropy, terms, *_dice_sums(logits.sigmoid(), batch.labels, pairs))
 
 
 def contributes_to_ce(labels: Tensor, class_mask: Tensor, skip_background: bool) -> Tensor:
@@ -159,15 +185,22 @@ def contributes_to_ce(labels: Tensor, class_mask: Tensor, skip_background: bool)
     return (labels > 0) | ((labels == 0) & complete)
 
 
+def _cross_entropy_sums(log_p: Tensor, labels: Tensor, contributes: Tensor) -> tuple[Tensor, Tensor]:
+    """Return cross_entropy and terms, each (B,), of log_p (B, C, N) at the labels (B, N) of contributing voxels."""
+    log_p_label = log_p.gather(1, labels.clamp_min(0)[:, None])[:, 0]  # (B, N)
+    cross_entropy = -torch.where(contributes, log_p_label, 0).sum(dim=1)
+    return cross_entropy, contributes.sum(dim=1, dtype=cross_entropy.dtype)
+
+
 def one_hot(labels: Tensor, classes: int, dtype: torch.dtype) -> Tensor:
     """Return labels (B, N) as (B, classes, N) of 0 and 1; an ignored voxel has no class."""
     numbers = torch.arange(classes, device=labels.device, dtype=labels.dtype)
     return (labels[:, None] == numbers[:, None]).to(dtype)
 
 
-def _dice_sums(p: Tensor, labels: Tensor, valid: Tensor, counted: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _dice_sums(p: Tensor, labels: Tensor, counted: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return intersection, predicted, target_sum of p (B, C, N), each (B, C) and 0 where `counted` is False."""
-    p = torch.where(counted[:, :, None] & valid[:, None], p, 0)
+    p = torch.where(counted[:, :, None] & (labels != IGNORED)[:, None], p, 0)
     target = one_hot(labels, p.shape[1], p.dtype) * counted[:, :, None]
     return (p * target).sum(dim=2), p.sum(dim=2), target.sum(dim=2)
 
@@ -204,6 +237,32 @@ def mean_dice(sums: LossSums, counted: Tensor, batch_dice: bool, smooth: float, 
     dice = (2 * intersection + smooth) / (predicted + target_sum + smooth).clamp_min(1e-8)
     # With batch_dice every rank holds the same classes already; otherwise each holds its own pairs.
     return _ratio((dice * weight).sum(), weight.sum(), ddp and not batch_dice)
+
+
+def mean_leaf_dice(sums: LossSums, class_mask: Tensor, do_bg: bool, smooth: float, ddp: bool) -> Tensor:
+    """Average the soft Dice of `leaf_sums` over the classes; every sum runs over the whole batch.
+
+    A class without a leaf voxel is left out, except in a batch whose samples know every class.
+
+    Args:
+        sums: sums per sample and class.
+        class_mask: (B, C) bool, column 0 True.
+        do_bg: include the background.
+        smooth: added to numerator and denominator.
+        ddp: reduce over the ranks of torch.distributed.
+
+    Returns:
+        A scalar; 0 if nothing counts.
+    """
+    incomplete = (~class_mask).sum(dim=1, keepdim=True).expand_as(class_mask).to(sums.target_sum.dtype)
+    numbers = torch.stack([sums.intersection, sums.predicted, sums.target_sum, incomplete]).sum(dim=1)  # (4, C)
+    if ddp:
+        numbers = sum_over_ranks(numbers)
+    intersection, predicted, target_sum, incomplete = numbers
+    counted = (target_sum.detach() > 0) | (incomplete.detach() == 0)
+    weight = (counted if do_bg else foreground(counted[None])[0]).to(target_sum.dtype)  # (C,)
+    dice = (2 * intersection + smooth) / (predicted + target_sum + smooth).clamp_min(1e-8)
+    return _ratio((dice * weight).sum(), weight.sum(), ddp=False)  # every rank holds the same numbers
 
 
 def _ratio(total: Tensor, count: Tensor, ddp: bool) -> Tensor:

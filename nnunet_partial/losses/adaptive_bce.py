@@ -59,3 +59,26 @@ class AdaptiveBCELoss(PartialLoss):
             The sums; 0 where nothing contributes.
         """
         return _fused.sigmoid_sums(batch)
+
+
+class ExclusiveBCELoss(AdaptiveBCELoss):
+    """Compute aBCE of structures that exclude each other: the voxels of one are negatives for all others.
+
+    To the terms of aBCE come those of the classes that a sample does not know, -log(1 - sigmoid of the logit) in each
+    voxel of a class that it knows; the cross entropy is the mean over all terms. The Dice is that of aBCE.
+
+    References:
+        Petit et al., "Handling missing annotations for semantic segmentation with deep ConvNets", DLMIA 2018,
+        https://doi.org/10.1007/978-3-030-00889-5_3.
+    """
+
+    def sums(self, batch: Batch) -> LossSums:
+        """Compute the sums per sample and class that `forward` averages.
+
+        Args:
+            batch: the flattened input.
+
+        Returns:
+            The sums; 0 where nothing contributes.
+        """
+        return _fused.sigmoid_sums(batch, exclusive=True)

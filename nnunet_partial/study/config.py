@@ -67,6 +67,8 @@ _METHODS: dict[str, Method] = {
     "acce-label-dropout": Method("nnUNetTrainerACCELabelDropout", "aCCE + label dropout"),
     "abce-label-dropout": Method("nnUNetTrainerABCELabelDropout", "aBCE + label dropout"),
     "marginal-label-dropout": Method("nnUNetTrainerMarginalLabelDropout", "marginal + label dropout"),
+    "abce-exclusive": Method("nnUNetTrainerABCEExclusive", "aBCE, exclusive"),
+    "marginal-leaf-dice": Method("nnUNetTrainerMarginalLeafDice", "marginal + leaf-Dice"),
 }
 
 #: Endings of the keys, and what each adds to the name of the trainer and to the title.

@@ -20,6 +20,8 @@ _LINE_STYLES = (
         ("#0072B2", "-.", "X"),
         ("#999933", ":", "*"),
         ("#882255", "-", "h"),
+        ("#332288", "--", "p"),
+        ("#661100", "-.", "<"),
     ),
 )
 #: Markers of methods that are mirrored along all axes, none, and axes 0 and 1, in the order of METHODS.

@@ -6,7 +6,7 @@ from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerNoM
     nnUNetTrainerNoMirroring,
 )
 
-from nnunet_partial.losses import AdaptiveBCELoss
+from nnunet_partial.losses import AdaptiveBCELoss, ExclusiveBCELoss
 from nnunet_partial.training.loss_wrapper import LabelDropoutMixin
 from nnunet_partial.training.mixin import PartialLabelMixin, ZeroBackgroundMixin
 
@@ -51,6 +51,12 @@ class nnUNetTrainerABCELabelDropout(LabelDropoutMixin, nnUNetTrainerABCE):
     """Train with aBCE and label dropout."""
 
 
+class nnUNetTrainerABCEExclusive(nnUNetTrainerABCE):
+    """Train with aBCE of structures that exclude each other."""
+
+    loss_class = ExclusiveBCELoss
+
+
 class nnUNetTrainerABCENoMirroring(nnUNetTrainerABCE, nnUNetTrainerNoMirroring):
     """Train with aBCE, never mirrored."""
 
@@ -65,3 +71,11 @@ class nnUNetTrainerABCELabelDropoutNoMirroring(nnUNetTrainerABCELabelDropout, nn
 
 class nnUNetTrainerABCELabelDropout_onlyMirror01(nnUNetTrainerABCELabelDropout, nnUNetTrainer_onlyMirror01):
     """Train with aBCE and label dropout, mirrored along the first axis (2-D) or the first two (3-D)."""
+
+
+class nnUNetTrainerABCEExclusiveNoMirroring(nnUNetTrainerABCEExclusive, nnUNetTrainerNoMirroring):
+    """Train with aBCE of structures that exclude each other, never mirrored."""
+
+
+class nnUNetTrainerABCEExclusive_onlyMirror01(nnUNetTrainerABCEExclusive, nnUNetTrainer_onlyMirror01):
+    """Train with aBCE of structures that exclude each other, mirrored along the first axis (2-D) or the first two."""

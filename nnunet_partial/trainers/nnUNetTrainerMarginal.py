@@ -6,7 +6,7 @@ from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerNoM
     nnUNetTrainerNoMirroring,
 )
 
-from nnunet_partial.losses import MarginalLoss
+from nnunet_partial.losses import MarginalLeafDiceLoss, MarginalLoss
 from nnunet_partial.training.loss_wrapper import LabelDropoutMixin
 from nnunet_partial.training.mixin import PartialLabelMixin
 
@@ -51,6 +51,12 @@ class nnUNetTrainerMarginalLabelDropout(LabelDropoutMixin, nnUNetTrainerMarginal
     """Train with the marginal loss and label dropout."""
 
 
+class nnUNetTrainerMarginalLeafDice(nnUNetTrainerMarginal):
+    """Train with the marginal cross entropy and leaf-Dice."""
+
+    loss_class = MarginalLeafDiceLoss
+
+
 class nnUNetTrainerMarginalNoMirroring(nnUNetTrainerMarginal, nnUNetTrainerNoMirroring):
     """Train with the marginal loss, never mirrored."""
 
@@ -65,3 +71,11 @@ class nnUNetTrainerMarginalLabelDropoutNoMirroring(nnUNetTrainerMarginalLabelDro
 
 class nnUNetTrainerMarginalLabelDropout_onlyMirror01(nnUNetTrainerMarginalLabelDropout, nnUNetTrainer_onlyMirror01):
     """Train with the marginal loss and label dropout, mirrored along the first axis (2-D) or the first two (3-D)."""
+
+
+class nnUNetTrainerMarginalLeafDiceNoMirroring(nnUNetTrainerMarginalLeafDice, nnUNetTrainerNoMirroring):
+    """Train with the marginal cross entropy and leaf-Dice, never mirrored."""
+
+
+class nnUNetTrainerMarginalLeafDice_onlyMirror01(nnUNetTrainerMarginalLeafDice, nnUNetTrainer_onlyMirror01):
+    """Train with the marginal cross entropy and leaf-Dice, mirrored along the first axis (2-D) or the first two."""

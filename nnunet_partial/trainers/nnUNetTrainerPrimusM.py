@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 from nnunetv2.training.nnUNetTrainer.primus.primus_trainers import nnUNet_Primus_M_Trainer
 
-from nnunet_partial.losses import AdaptiveBCELoss, AdaptiveCCELoss, MarginalLoss
+from nnunet_partial.losses import AdaptiveBCELoss, AdaptiveCCELoss, ExclusiveBCELoss, MarginalLeafDiceLoss, MarginalLoss
 from nnunet_partial.training.architectures import PrimusMixin
 from nnunet_partial.training.loss_wrapper import LabelDropoutMixin
 from nnunet_partial.training.mixin import PartialLabelMixin, ZeroBackgroundMixin
@@ -50,3 +50,15 @@ class nnUNetTrainerACCELabelDropoutPrimusM(LabelDropoutMixin, nnUNetTrainerACCEP
 
 class nnUNetTrainerABCELabelDropoutPrimusM(LabelDropoutMixin, nnUNetTrainerABCEPrimusM):
     """Train with aBCE, label dropout and Primus-M."""
+
+
+class nnUNetTrainerMarginalLeafDicePrimusM(nnUNetTrainerMarginalPrimusM):
+    """Train with the marginal cross entropy, leaf-Dice and Primus-M."""
+
+    loss_class = MarginalLeafDiceLoss
+
+
+class nnUNetTrainerABCEExclusivePrimusM(nnUNetTrainerABCEPrimusM):
+    """Train with aBCE of structures that exclude each other and Primus-M."""
+
+    loss_class = ExclusiveBCELoss

@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from nnunet_partial.losses import AdaptiveBCELoss, AdaptiveCCELoss, MarginalLoss
+from nnunet_partial.losses import AdaptiveBCELoss, AdaptiveCCELoss, ExclusiveBCELoss, MarginalLeafDiceLoss, MarginalLoss
 from nnunet_partial.training.architectures import SwinUNETRMixin
 from nnunet_partial.training.loss_wrapper import LabelDropoutMixin
 from nnunet_partial.training.mixin import PartialLabelMixin, ZeroBackgroundMixin
@@ -50,3 +50,15 @@ class nnUNetTrainerACCELabelDropoutSwinUNETR(LabelDropoutMixin, nnUNetTrainerACC
 
 class nnUNetTrainerABCELabelDropoutSwinUNETR(LabelDropoutMixin, nnUNetTrainerABCESwinUNETR):
     """Train with aBCE, label dropout and SwinUNETR."""
+
+
+class nnUNetTrainerMarginalLeafDiceSwinUNETR(nnUNetTrainerMarginalSwinUNETR):
+    """Train with the marginal cross entropy, leaf-Dice and SwinUNETR."""
+
+    loss_class = MarginalLeafDiceLoss
+
+
+class nnUNetTrainerABCEExclusiveSwinUNETR(nnUNetTrainerABCESwinUNETR):
+    """Train with aBCE of structures that exclude each other and SwinUNETR."""
+
+    loss_class = ExclusiveBCELoss

@@ -25,6 +25,11 @@ class Variant:
     def __str__(self) -> str:
         return "-".join([self.name, *map(str, self.options.values())])
 
+    @property
+    def has_background(self) -> bool:
+        """Whether the loss has a background channel, of which `do_bg` adds the Dice."""
+        return not self.name.startswith("abce")
+
     def build(self, **options: Any) -> torch.nn.Module:
         loss: torch.nn.Module = LOSSES[self.name](**self.options, **options)
         return loss
@@ -43,8 +48,13 @@ MARGINAL = Variant("marginal")
 ACCE = Variant("acce")
 ACCE_IGNORE = Variant("acce", {"background": "ignore"})
 ABCE = Variant("abce")
+ABCE_EXCLUSIVE = Variant("abce-exclusive")
+LEAF_DICE = Variant("marginal-leaf-dice")
 VARIANTS = [*map(Variant, LOSSES), ACCE_IGNORE]  # a loss that joins the table joins the common tests
 SOFTMAX_VARIANTS = [MARGINAL, ACCE, ACCE_IGNORE]
+SIGMOID_VARIANTS = [ABCE, ABCE_EXCLUSIVE]
+#: Those whose Dice is one of known classes alone.
+KNOWN_DICE_VARIANTS = [variant for variant in VARIANTS if variant != LEAF_DICE]
 
 
 @dataclass(frozen=True)

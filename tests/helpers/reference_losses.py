@@ -87,7 +87,52 @@ def adaptive_bce(logits: Array, target: Array, known: Array, **options: Any) -> 
     return total(terms, dice_probability, target, known, do_bg=False, options=options)
 
 
-ORACLES: dict[str, Callable[..., float]] = {"marginal": marginal, "acce": adaptive_cce, "abce": adaptive_bce}
+def exclusive_bce(logits: Array, target: Array, known: Array, **options: Any) -> float:
+    """aBCE, and where one structure is, every structure that nobody annotated is not."""
+    terms: list[float] = []
+    dice_probability: dict[Voxel, list[float]] = {}
+    for voxel in counted_voxels(target, options.get("ignore_label")):
+        z = logits_of(logits, voxel)
+        unknown = unknown_classes(known, voxel[0])
+        y = true_class(target, known, voxel)
+        for c in range(1, len(z)):
+            if c not in unknown:
+                terms.append(minus_log_sigmoid(z[c] if y == c else -z[c]))
+            elif y != 0:
+                terms.append(minus_log_sigmoid(-z[c]))
+        dice_probability[voxel] = [math.nan] + [math.exp(-minus_log_sigmoid(z[c])) for c in range(1, len(z))]
+    return total(terms, dice_probability, target, known, do_bg=False, options=options)
+
+
+def marginal_leaf_dice(logits: Array, target: Array, known: Array, **options: Any) -> float:
+    """Cross-entropy of the marginal loss; Dice of what is certainly of a class and all that is predicted to be."""
+    cross_entropy = marginal(logits, target, known, **{**options, "weight_ce": 1.0, "weight_dice": 0.0})
+    smooth = options.get("smooth", 1e-5)
+    everything_known = all(not unknown_classes(known, b) for b in range(known.shape[0]))
+    dices: list[float] = []
+    for c in range(0 if options.get("do_bg", True) else 1, known.shape[1]):
+        overlap = predicted_size = 0.0
+        leaf_voxels = 0
+        for voxel in counted_voxels(target, options.get("ignore_label")):
+            z = logits_of(logits, voxel)
+            p = share(z, [c], range(len(z)))
+            predicted_size += p
+            certain = true_class(target, known, voxel) == c and (c != 0 or not unknown_classes(known, voxel[0]))
+            if certain:
+                overlap += p
+                leaf_voxels += 1
+        if leaf_voxels or everything_known:
+            dices.append((2 * overlap + smooth) / max(leaf_voxels + predicted_size + smooth, 1e-8))
+    return float(options.get("weight_ce", 1.0) * cross_entropy - options.get("weight_dice", 1.0) * mean(dices))
+
+
+ORACLES: dict[str, Callable[..., float]] = {
+    "marginal": marginal,
+    "acce": adaptive_cce,
+    "abce": adaptive_bce,
+    "abce-exclusive": exclusive_bce,
+    "marginal-leaf-dice": marginal_leaf_dice,
+}
 
 
 # ---------------------------------------------------------------------------------------------- the two parts
@@ -184,7 +229,7 @@ def log_sum_exp(z: list[float], channels: Iterable[int]) -> float:
     return largest + math.log(sum(math.exp(value - largest) for value in chosen))
 
 
-def share(z: list[float], part: list[int], whole: list[int]) -> float:
+def share(z: list[float], part: Iterable[int], whole: Iterable[int]) -> float:
     """The probability that a softmax over the channels `whole` gives to those in `part`."""
     return math.exp(log_sum_exp(z, part) - log_sum_exp(z, whole))
 

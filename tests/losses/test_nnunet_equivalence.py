@@ -8,7 +8,10 @@ import pytest
 import torch
 from helpers.loss_batches import (
     ABCE,
+    ABCE_EXCLUSIVE,
     ACCE,
+    LEAF_DICE,
+    SIGMOID_VARIANTS,
     SOFTMAX_VARIANTS,
     SPACES,
     Batch,
@@ -88,11 +91,28 @@ def test_everything_known_with_background_dice(variant: Variant, batch_dice: boo
 
 
 @SPACE
+@IGNORE_LABEL
 @BATCH_DICE
-def test_everything_known_is_dc_and_bce_on_the_foreground(batch_dice: bool, space: tuple[int, ...]) -> None:
+def test_everything_known_with_leaf_dice(batch_dice: bool, ignore_label: int | None, space: tuple[int, ...]) -> None:
+    # Always over the whole batch and with background; a class without a voxel counts, as in nnU-Net.
+    loss = LEAF_DICE.build(batch_dice=batch_dice, ignore_label=ignore_label)
+    theirs = nnunet_ce(True, ignore_label, do_bg=True)
+    for seed in range(5):
+        batch = make_batch(seed, space, fully_known(), ignore_label=ignore_label, dtype=torch.float32)
+        for target in (batch.target, batch.target.masked_fill(batch.target == 2, 0)):
+            ours = value_and_gradient(loss, Batch(batch.logits, target, batch.known))
+            assert_close(ours, of_nnunet(theirs, batch.logits, target))
+
+
+@SPACE
+@BATCH_DICE
+@pytest.mark.parametrize("variant", SIGMOID_VARIANTS, ids=str)
+def test_everything_known_is_dc_and_bce_on_the_foreground(
+    variant: Variant, batch_dice: bool, space: tuple[int, ...]
+) -> None:
     for seed in range(5):
         batch = make_batch(seed, space, fully_known(), dtype=torch.float32)
-        value, gradient = value_and_gradient(ABCE.build(batch_dice=batch_dice), batch)
+        value, gradient = value_and_gradient(variant.build(batch_dice=batch_dice), batch)
         theirs = of_nnunet(nnunet_bce(batch_dice, False), batch.logits[:, 1:], regions(batch.target, 4, False))
         assert_close((value, gradient[:, 1:]), theirs)
         assert not gradient[:, 0].any()
@@ -100,13 +120,14 @@ def test_everything_known_is_dc_and_bce_on_the_foreground(batch_dice: bool, spac
 
 @SPACE
 @BATCH_DICE
+@pytest.mark.parametrize("variant", SIGMOID_VARIANTS, ids=str)
 def test_bce_with_an_ignore_label_is_nnunets_over_the_number_of_classes(
-    batch_dice: bool, space: tuple[int, ...]
+    variant: Variant, batch_dice: bool, space: tuple[int, ...]
 ) -> None:
     # nnU-Net divides the masked BCE by voxels, not by voxels times channels: three times ours for three structures.
     for seed in range(5):
         batch = make_batch(seed, space, fully_known(), ignore_label=IGNORE, dtype=torch.float32)
-        ours = ABCE.build(batch_dice=batch_dice, ignore_label=IGNORE, weight_ce=3.0)
+        ours = variant.build(batch_dice=batch_dice, ignore_label=IGNORE, weight_ce=3.0)
         value, gradient = value_and_gradient(ours, batch)
         theirs = of_nnunet(nnunet_bce(batch_dice, True), batch.logits[:, 1:], regions(batch.target, 4, True))
         assert_close((value, gradient[:, 1:]), theirs)
@@ -114,14 +135,14 @@ def test_bce_with_an_ignore_label_is_nnunets_over_the_number_of_classes(
 
 
 @BATCH_DICE
-@pytest.mark.parametrize("variant", [*SOFTMAX_VARIANTS, ABCE], ids=str)
+@pytest.mark.parametrize("variant", [*SOFTMAX_VARIANTS, ABCE, ABCE_EXCLUSIVE, LEAF_DICE], ids=str)
 def test_every_voxel_ignored_is_minus_one(variant: Variant, batch_dice: bool) -> None:
     # No voxel has a cross entropy; every Dice is smooth / smooth = 1.
     batch = make_batch(9, (5, 4), fully_known(), dtype=torch.float32)
     target = torch.full_like(batch.target, IGNORE)
     batch = Batch(batch.logits, target, batch.known)
     ours = value_and_gradient(variant.build(batch_dice=batch_dice, ignore_label=IGNORE), batch)
-    if variant is ABCE:
+    if not variant.has_background:
         theirs = nnunet_bce(batch_dice, True)(batch.logits[:, 1:], regions(target, 4, True))
     else:
         theirs = nnunet_ce(batch_dice, IGNORE)(batch.logits, target)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from helpers.loss_batches import (
     ACCE,
+    LEAF_DICE,
     SOFTMAX_VARIANTS,
     SPACES,
     VARIANTS,
@@ -24,7 +25,7 @@ from helpers.loss_batches import (
 )
 
 from nnunet_partial.errors import PartialLabelError
-from nnunet_partial.losses import LOSSES, AdaptiveBCELoss, AdaptiveCCELoss, MarginalLoss
+from nnunet_partial.losses import LOSSES, AdaptiveBCELoss, AdaptiveCCELoss, ExclusiveBCELoss, MarginalLoss
 
 IGNORE = 4
 SPACE = pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
@@ -72,7 +73,7 @@ def test_one_huge_logit_against_all_others(variant: Variant) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("compiled", [False, True], ids=["plain", "compiled"])
-@pytest.mark.parametrize("variant", SOFTMAX_VARIANTS, ids=str)
+@pytest.mark.parametrize("variant", [*SOFTMAX_VARIANTS, LEAF_DICE], ids=str)
 def test_a_constant_added_to_all_logits_changes_nothing(variant: Variant, compiled: bool) -> None:
     # Logits are multiples of 1/64, so that float32 holds them exactly, 10000 added or not. A logsumexp of the raw
     # logits would be rounded to 1/1024, the spacing of float32 numbers at 10000.
@@ -147,7 +148,7 @@ def test_result_is_a_scalar(variant: Variant) -> None:
 @pytest.mark.parametrize("space", [(2, 3), (1, 2, 2)], ids=["2d", "3d"])
 def test_gradcheck(variant: Variant, batch_dice: bool, space: tuple[int, ...]) -> None:
     batch = make_batch(34, space, mixed_known(), ignore_label=IGNORE, scale=1.0)
-    all_options: list[dict[str, Any]] = [{}] if variant.name == "abce" else [{}, {"do_bg": True}]
+    all_options: list[dict[str, Any]] = [{}, {"do_bg": True}] if variant.has_background else [{}]
     for options in all_options:
         loss = variant.build(batch_dice=batch_dice, ignore_label=IGNORE, **options)
         logits = batch.logits.clone().requires_grad_()
@@ -319,16 +320,23 @@ def test_defaults_are_those_of_the_definition() -> None:
     for variant in VARIANTS:
         plain = variant.build()
         spelt_out = variant.build(
-            weight_ce=1.0, weight_dice=1.0, batch_dice=True, smooth=1e-5, do_bg=False, ignore_label=None, ddp=False
+            weight_ce=1.0,
+            weight_dice=1.0,
+            batch_dice=True,
+            smooth=1e-5,
+            do_bg=variant == LEAF_DICE,
+            ignore_label=None,
+            ddp=False,
         )
         assert_same(value_and_gradient(plain, batch), value_and_gradient(spelt_out, batch), rtol=0, atol=0)
     renormalize = AdaptiveCCELoss(background="renormalize")
     assert_same(value_and_gradient(ACCE.build(), batch), value_and_gradient(renormalize, batch), rtol=0, atol=0)
 
 
-def test_abce_has_no_background_to_add() -> None:
-    with pytest.raises(ValueError, match="do_bg"):
-        AdaptiveBCELoss(do_bg=True)
+@pytest.mark.parametrize("loss", [AdaptiveBCELoss, ExclusiveBCELoss])
+def test_sigmoids_have_no_background_to_add(loss: Any) -> None:
+    with pytest.raises(PartialLabelError, match="do_bg"):
+        loss(do_bg=True)
 
 
 @pytest.mark.parametrize("background", ["naive", "", "Ignore", None])
@@ -448,4 +456,5 @@ def test_arguments_may_be_given_by_position() -> None:
         positional = type(loss)(0.25, 0.5, False, 1e-3, **variant.options)
         assert (positional.weight_ce, positional.weight_dice, positional.batch_dice) == (0.25, 0.5, False)
         said = repr(positional).partition("(")[2].split(", ")
-        assert said[:5] == ["weight_ce=0.25", "weight_dice=0.5", "batch_dice=False", "smooth=0.001", "do_bg=False"]
+        do_bg = f"do_bg={variant == LEAF_DICE}"
+        assert said[:5] == ["weight_ce=0.25", "weight_dice=0.5", "batch_dice=False", "smooth=0.001", do_bg]

@@ -8,8 +8,11 @@ import pytest
 import torch
 from helpers.loss_batches import (
     ABCE,
+    ABCE_EXCLUSIVE,
     ACCE,
     ACCE_IGNORE,
+    KNOWN_DICE_VARIANTS,
+    LEAF_DICE,
     MARGINAL,
     SPACES,
     VARIANTS,
@@ -117,7 +120,7 @@ def test_the_background_channel_of_abce_takes_no_part(variant: Variant) -> None:
     loss = variant.build()
     value, gradient = value_and_gradient(loss, batch)
     other, _ = value_and_gradient(loss, Batch(shifted, batch.target, batch.known))
-    takes_part = variant.name != "abce"
+    takes_part = variant.has_background
     assert bool(gradient[:, 0].any()) is takes_part
     assert bool(value != other) is takes_part
 
@@ -131,6 +134,36 @@ def test_background_of_incomplete_samples_carries_no_term_in_acce_ignore() -> No
     assert gradient[1:3].abs().sum(1)[~background[1:3, 0]].all()  # annotated voxels teach all channels
 
 
+@SPACE
+def test_structures_that_exclude_each_other(space: tuple[int, ...]) -> None:
+    # An unknown class is pushed down exactly where another one is annotated.
+    batch = make_batch(16, space, mixed_known(), ignore_label=IGNORE)
+    _, gradient = value_and_gradient(ABCE_EXCLUSIVE.build(ignore_label=IGNORE), batch)
+    for b, pattern in enumerate(PATTERNS):
+        annotated = (batch.target[b, 0] != 0) & (batch.target[b, 0] != IGNORE)
+        assert annotated.any() == bool(pattern)
+        for c in {1, 2, 3} - {*pattern}:
+            assert (gradient[b, c][annotated] > 0).all()
+            assert not gradient[b, c][~annotated].any()
+
+
+def test_leaf_dice_counts_predictions_of_a_class_where_it_may_not_be_annotated() -> None:
+    # Sample 1 does not know class 3. All that is annotated is recognized with certainty; what is left of sample 1 is
+    # called background or class 3. The marginal loss does not mind. Leaf-Dice of class 3 is 1, or with one leaf and
+    # three voxels predicted 2 * 1 / (1 + 3) = 1/2: mean (1 + 1 + 1/2) / 3.
+    target = torch.tensor([[0, 1, 2, 3], [1, 2, 0, 0]]).view(2, 1, 2, 2)
+    known = known_from([[1, 2, 3], [1, 2]], 4)
+    for called, expected in ((0, -1.0), (3, -2.5 / 3)):
+        predicted = target.clone()
+        predicted[1, 0, 1] = called
+        logits = torch.full((2, 4, 2, 2), -50.0, dtype=torch.float64).scatter(1, predicted, 50.0)
+        for batch_dice in (True, False):
+            options: dict[str, Any] = {"weight_ce": 0.0, "batch_dice": batch_dice, "do_bg": False, "smooth": 0.0}
+            value = LEAF_DICE.build(**options)(logits, target, known)
+            assert value.item() == pytest.approx(expected, abs=1e-12)
+            assert MARGINAL.build(**options)(logits, target, known).item() == pytest.approx(-1, abs=1e-12)
+
+
 # ------------------------------------------------------------------------------ 4. mixed batches, order, naming
 
 
@@ -138,8 +171,9 @@ def number_of_terms(variant: Variant, batch: Batch) -> int:
     """Over how many cross-entropy terms the mean of one sample runs."""
     counted = batch.target != IGNORE
     structures = int(batch.known[0, 1:].sum())
-    if variant.name == "abce":
-        return structures * int(counted.sum())
+    if not variant.has_background:
+        annotated = int((counted & (batch.target != 0)).sum()) if variant == ABCE_EXCLUSIVE else 0
+        return structures * int(counted.sum()) + (3 - structures) * annotated
     if variant.options.get("background") == "ignore" and structures < 3:
         counted = counted & (batch.target != 0)
     return int(counted.sum())
@@ -160,7 +194,7 @@ def test_cross_entropy_of_a_mixed_batch_is_the_mean_over_all_terms(variant: Vari
 
 
 @SPACE
-@EACH
+@pytest.mark.parametrize("variant", KNOWN_DICE_VARIANTS, ids=str)
 def test_sample_dice_of_a_mixed_batch_is_the_mean_over_known_pairs(variant: Variant, space: tuple[int, ...]) -> None:
     batch = make_batch(18, space, mixed_known(), ignore_label=IGNORE)
     loss = variant.build(weight_ce=0.0, batch_dice=False, ignore_label=IGNORE)
@@ -269,7 +303,7 @@ def test_values_of_unknown_classes_count_as_background(
     batch = make_batch(25, space, mixed_known(), ignore_label=IGNORE, drawn_unknown=True)
     replaced = without_unknown(batch.target, batch.known)
     assert (replaced != batch.target).any()
-    all_options: list[dict[str, Any]] = [{}] if variant.name == "abce" else [{}, {"do_bg": True}]
+    all_options: list[dict[str, Any]] = [{}, {"do_bg": True}] if variant.has_background else [{}]
     for options in all_options:
         loss = variant.build(batch_dice=batch_dice, ignore_label=IGNORE, **options)
         assert_same(
@@ -301,8 +335,10 @@ def test_nothing_known_at_all_is_zero_and_still_backpropagates(
 def test_all_voxels_ignored(variant: Variant, batch_dice: bool, space: tuple[int, ...]) -> None:
     batch = make_batch(27, space, mixed_known())
     batch = Batch(batch.logits, torch.full_like(batch.target, IGNORE), batch.known)
-    # Cross-entropy: a mean over nothing, 0. Dice: nothing predicted, nothing there, smooth / smooth = 1.
-    for weights, expected in (({"weight_dice": 0.0}, 0.0), ({"weight_ce": 0.0}, -1.0)):
+    # Cross-entropy: a mean over nothing, 0. Dice: nothing predicted, nothing there, smooth / smooth = 1; but without
+    # a leaf voxel leaf-Dice is a mean over nothing too.
+    dice = 0.0 if variant == LEAF_DICE else -1.0
+    for weights, expected in (({"weight_dice": 0.0}, 0.0), ({"weight_ce": 0.0}, dice)):
         loss = variant.build(batch_dice=batch_dice, ignore_label=IGNORE, **weights)
         value, gradient = value_and_gradient(loss, batch)
         assert value.item() == pytest.approx(expected, abs=1e-12)

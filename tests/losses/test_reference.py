@@ -12,8 +12,11 @@ import pytest
 import torch
 from helpers.loss_batches import (
     ABCE,
+    ABCE_EXCLUSIVE,
     ACCE,
     ACCE_IGNORE,
+    KNOWN_DICE_VARIANTS,
+    LEAF_DICE,
     MARGINAL,
     SPACES,
     VARIANTS,
@@ -83,7 +86,7 @@ def test_equals_the_oracle(
     batch = data.draw(batches(ignore))
     options = {
         "batch_dice": batch_dice,
-        "do_bg": do_bg and variant.name != "abce",
+        "do_bg": do_bg and variant.has_background,
         "smooth": smooth,
         "weight_ce": weights[0],
         "weight_dice": weights[1],
@@ -129,7 +132,7 @@ def test_background_is_known_whatever_its_column_says(variant: Variant) -> None:
     batch = make_batch(3, (4, 3), mixed_known())
     known = batch.known.clone()
     known[:, 0] = False
-    for options in ({}, {"batch_dice": False}, {} if variant.name == "abce" else {"do_bg": True}):
+    for options in ({}, {"batch_dice": False}, {"do_bg": True} if variant.has_background else {}):
         value = variant.build(**options)(batch.logits, batch.target, known).item()
         assert value == pytest.approx(variant.oracle(batch, **options), rel=1e-9)
 
@@ -162,6 +165,8 @@ E2, E1, EH = math.exp(2.0), math.exp(1.0), math.exp(0.5)
         (ACCE_IGNORE, 0.0),
         # one question, "is it class 1?", and the answer is no: -log(1 - sigmoid(0.5))
         (ABCE, log1p_exp(0.5)),
+        (ABCE_EXCLUSIVE, log1p_exp(0.5)),
+        (LEAF_DICE, -math.log((E2 + E1) / (E2 + EH + E1))),  # the cross-entropy is that of the marginal loss
     ],
     ids=str,
 )
@@ -192,6 +197,8 @@ def test_marginal_merges_probabilities_not_logits() -> None:
         (ACCE, -math.log(EH / (E2 + EH))),
         (ACCE_IGNORE, -math.log(EH / (E2 + EH + E1))),  # an annotated voxel: plain cross-entropy
         (ABCE, log1p_exp(-0.5)),  # "is it class 1?": yes
+        (ABCE_EXCLUSIVE, (log1p_exp(-0.5) + log1p_exp(1.0)) / 2),  # ... and so it is not class 2
+        (LEAF_DICE, -math.log(EH / (E2 + EH + E1))),
     ],
     ids=str,
 )
@@ -201,7 +208,7 @@ def test_annotated_voxel_with_one_unknown_class(variant: Variant, expected: floa
         assert value == pytest.approx(expected, abs=1e-12)
 
 
-@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+@pytest.mark.parametrize("variant", KNOWN_DICE_VARIANTS, ids=str)
 @pytest.mark.parametrize("batch_dice", [True, False])
 def test_dice_of_an_undecided_network(variant: Variant, batch_dice: bool) -> None:
     # Two classes, logits 0, so every probability is 1/2. Four voxels, one of class 1:
@@ -218,7 +225,7 @@ def test_dice_of_an_undecided_network(variant: Variant, batch_dice: bool) -> Non
         assert value == pytest.approx(-1 / 2, abs=1e-12)
 
 
-@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+@pytest.mark.parametrize("variant", KNOWN_DICE_VARIANTS, ids=str)
 def test_batch_dice_sums_over_samples_before_it_divides(variant: Variant) -> None:
     # Undecided again (p = 1/2), four voxels each; sample 0 has 1 voxel of class 1, sample 1 has 3.
     # Each alone: 1 / (2 + 1) = 1/3 and 3 / (2 + 3) = 3/5, mean 7/15. Together: 4 / (4 + 4) = 1/2.
@@ -230,7 +237,7 @@ def test_batch_dice_sums_over_samples_before_it_divides(variant: Variant) -> Non
         assert value == pytest.approx(-1 / 2, abs=1e-12)
 
 
-@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+@pytest.mark.parametrize("variant", KNOWN_DICE_VARIANTS, ids=str)
 def test_batch_dice_leaves_out_the_sample_that_does_not_know(variant: Variant) -> None:
     # As above, but sample 1 does not know class 1: only 1/3 is left, whichever way the sums run.
     target = torch.tensor([[[[0, 1], [0, 0]]], [[[0, 0], [0, 0]]]])
@@ -260,7 +267,7 @@ def test_background_dice(variant: Variant, background_probability: float) -> Non
         assert value == pytest.approx(expected, abs=1e-12)
 
 
-@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+@pytest.mark.parametrize("variant", KNOWN_DICE_VARIANTS, ids=str)
 def test_ignored_voxel_is_not_probability_one_half(variant: Variant) -> None:
     # Two classes. One voxel of class 1, recognised with certainty; three ignored voxels. Dice is 2 * 1 / (1 + 1) = 1.
     # Logits masked *before* the sigmoid would count the three as 1/2 each: Dice 2 / (1 + 1 + 3/2) = 0.57.
@@ -274,7 +281,7 @@ def test_ignored_voxel_is_not_probability_one_half(variant: Variant) -> None:
         assert value == pytest.approx(0.0, abs=1e-12)
 
 
-@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+@pytest.mark.parametrize("variant", KNOWN_DICE_VARIANTS, ids=str)
 def test_unknown_class_is_not_probability_one_half(variant: Variant) -> None:
     # Sample 0 knows class 1 and is right about it with certainty; sample 1 knows nothing and has logits 0.
     # Dice counts sample 0 alone: 1. Were sample 1 counted as probability 1/2: 2 / (1 + 1 + 1/2) = 0.8.
@@ -322,7 +329,7 @@ def test_mean_of_acce_ignore_runs_over_the_voxels_that_carry_a_term() -> None:
         assert value == pytest.approx(math.log(2), abs=1e-12)
 
 
-@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+@pytest.mark.parametrize("variant", KNOWN_DICE_VARIANTS, ids=str)
 def test_the_two_weights(variant: Variant) -> None:
     batch = Batch(
         torch.zeros(1, 2, 2, 2, dtype=torch.float64), torch.tensor([[[[0, 1], [0, 0]]]]), known_from([[1]], 2)
@@ -330,3 +337,28 @@ def test_the_two_weights(variant: Variant) -> None:
     # Cross-entropy log 2 in every loss; Dice 1/3 (see above): 3 log 2 - 2/3.
     for value in both_values(variant, batch, weight_ce=3.0, weight_dice=2.0, smooth=0.0):
         assert value == pytest.approx(3 * math.log(2) - 2 / 3, abs=1e-12)
+
+
+def test_the_worked_number_of_exclusive_structures() -> None:
+    # (0.4741 + 1.3133) / 2: "it is class 1" at logit 0.5, "it is not class 2" at logit 1.
+    batch = one_voxel([2.0, 0.5, 1.0], y=1, known=[1])
+    for value in both_values(ABCE_EXCLUSIVE, batch, weight_dice=0.0):
+        assert value == pytest.approx(0.8937, abs=5e-5)
+
+
+@pytest.mark.parametrize("batch_dice", [True, False])
+def test_the_worked_number_of_leaf_dice(batch_dice: bool) -> None:
+    # Three classes, logits 0, so every probability is 1/3; two samples of four voxels. Sample 0 knows everything: two
+    # voxels of background, one of class 1, one of class 2. Sample 1 does not know class 2: one voxel of class 1, and
+    # three that may be anything. Predicted of each class: 8/3, of which sample 1 has 4/3.
+    # Background: 2 leaves, 2 * 2/3 / (2 + 8/3) = 2/7. Class 1: 2 leaves, the same. Class 2: 1 leaf,
+    # 2 * 1/3 / (1 + 8/3) = 2/11, where the marginal loss has 2 * 1/3 / (1 + 4/3) = 2/7, as it leaves sample 1 out.
+    batch = Batch(
+        torch.zeros(2, 3, 2, 2, dtype=torch.float64),
+        torch.tensor([[[[0, 1], [0, 2]]], [[[0, 1], [0, 0]]]]),
+        known_from([[1, 2], [1]], 3),
+    )
+    for value in both_values(LEAF_DICE, batch, weight_ce=0.0, smooth=0.0, batch_dice=batch_dice):
+        assert value == pytest.approx(-(2 / 7 + 2 / 7 + 2 / 11) / 3, abs=1e-12)
+    for value in both_values(LEAF_DICE, batch, weight_ce=0.0, smooth=0.0, do_bg=False):
+        assert value == pytest.approx(-(2 / 7 + 2 / 11) / 2, abs=1e-12)

@@ -83,7 +83,7 @@ def test_cutting_into_chunks_changes_nothing(
 
 
 @FAST
-@pytest.mark.parametrize("variant", [v for v in VARIANTS if v.name != "abce"], ids=str)
+@pytest.mark.parametrize("variant", [v for v in VARIANTS if v.has_background], ids=str)
 def test_with_a_dice_of_the_background_too(variant: Variant, fast: Any) -> None:
     assert_same(*both(variant, make_batch(71, SPACES["2d"], mixed_known()), fast, do_bg=True))
 
@@ -128,4 +128,5 @@ def test_a_merged_background_may_vanish_beside_another_class(variant: Variant, l
         value, gradient = value_and_gradient(variant.build(), single)
     expected_value, expected = value_and_gradient(variant.build(), exact)
     torch.testing.assert_close(value.double(), expected_value, rtol=1e-6, atol=1e-6)
-    torch.testing.assert_close(gradient.double(), expected, rtol=1e-5, atol=1e-12)
+    # where the label is right with certainty, terms of the order of 1 cancel in float32
+    torch.testing.assert_close(gradient.double(), expected, rtol=1e-5, atol=1e-7 if label else 1e-12)

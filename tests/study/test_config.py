@@ -163,6 +163,6 @@ def test_a_loss_without_mirroring_is_a_trainer_of_its_own(tmp_path: Path) -> Non
     assert METHODS["marginal-no-mirroring"].trainer == "nnUNetTrainerMarginalNoMirroring"
     assert METHODS["complete-cases-only-mirror-01"].trainer == "nnUNetTrainerNaive_onlyMirror01"
     assert METHODS["complete-cases-only-mirror-01"].complete_cases
-    assert len({method.title for method in METHODS.values()}) == len(METHODS) == 3 * 9
+    assert len({method.title for method in METHODS.values()}) == len(METHODS) == 3 * 11
     with pytest.raises(PartialLabelError, match=r"abce-no-mirroring.*swin-unetr"):
         read(tmp_path, GOOD.replace("marginal]", "abce-no-mirroring]").replace("resenc-m", "swin-unetr"))

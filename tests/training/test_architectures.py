@@ -28,6 +28,7 @@ from nnunet_partial.training.mixin import PartialLabelMixin, ZeroBackgroundMixin
 DATASET = "Dataset701_Toy"
 LOSSES = (
     "Naive", "Marginal", "ACCE", "ACCEIgnore", "ABCE", "MarginalLabelDropout", "ACCELabelDropout", "ABCELabelDropout",
+    "MarginalLeafDice", "ABCEExclusive",
 )  # fmt: skip
 
 MIXINS = (PartialLabelMixin, ZeroBackgroundMixin, LabelDropoutMixin)

@@ -20,6 +20,7 @@ DATASET = "Dataset701_Toy"
 NAMES = (
     "Marginal", "ACCE", "ACCEIgnore", "ABCE", "Naive",
     "MarginalLabelDropout", "ACCELabelDropout", "ABCELabelDropout",
+    "MarginalLeafDice", "ABCEExclusive",
 )  # fmt: skip
 ENDINGS = {"NoMirroring": "nnUNetTrainerNoMirroring", "_onlyMirror01": "nnUNetTrainer_onlyMirror01"}
 

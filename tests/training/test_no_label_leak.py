@@ -24,13 +24,21 @@ from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 
 from nnunet_partial.errors import ManifestError
 from nnunet_partial.losses import LOSSES
-from nnunet_partial.trainers.nnUNetTrainerABCE import nnUNetTrainerABCE, nnUNetTrainerABCELabelDropout
+from nnunet_partial.trainers.nnUNetTrainerABCE import (
+    nnUNetTrainerABCE,
+    nnUNetTrainerABCEExclusive,
+    nnUNetTrainerABCELabelDropout,
+)
 from nnunet_partial.trainers.nnUNetTrainerACCE import (
     nnUNetTrainerACCE,
     nnUNetTrainerACCEIgnore,
     nnUNetTrainerACCELabelDropout,
 )
-from nnunet_partial.trainers.nnUNetTrainerMarginal import nnUNetTrainerMarginal, nnUNetTrainerMarginalLabelDropout
+from nnunet_partial.trainers.nnUNetTrainerMarginal import (
+    nnUNetTrainerMarginal,
+    nnUNetTrainerMarginalLabelDropout,
+    nnUNetTrainerMarginalLeafDice,
+)
 from nnunet_partial.trainers.nnUNetTrainerNaive import nnUNetTrainerNaive
 from nnunet_partial.training import startup_checks
 
@@ -54,6 +62,8 @@ TRAINERS = [
     nnUNetTrainerMarginalLabelDropout,
     nnUNetTrainerACCELabelDropout,
     nnUNetTrainerABCELabelDropout,
+    nnUNetTrainerMarginalLeafDice,
+    nnUNetTrainerABCEExclusive,
 ]
 
 
