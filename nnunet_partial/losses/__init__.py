@@ -6,6 +6,7 @@ from nnunet_partial.losses._base import PartialLoss
 from nnunet_partial.losses.adaptive_bce import AdaptiveBCELoss, ExclusiveBCELoss
 from nnunet_partial.losses.adaptive_cce import AdaptiveCCELoss
 from nnunet_partial.losses.marginal import MarginalLeafDiceLoss, MarginalLoss
+from nnunet_partial.losses.regions import RegionBCELoss
 
 LOSSES: dict[str, type[PartialLoss]] = {
     "acce": AdaptiveCCELoss,
@@ -23,4 +24,5 @@ __all__ = [
     "MarginalLeafDiceLoss",
     "MarginalLoss",
     "PartialLoss",
+    "RegionBCELoss",
 ]

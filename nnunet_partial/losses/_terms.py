@@ -177,6 +177,32 @@ def sigmoid_sums(batch: Batch, exclusive: bool = False) -> LossSums:
     return LossSums(cross_entropy, terms, *_dice_sums(logits.sigmoid(), batch.labels, pairs))
 
 
+def region_sums(logits: Tensor, regions: Tensor, positive: Tensor, counted: Tensor, in_dice: Tensor) -> LossSums:
+    """Compute the sums of binary cross entropy and Dice for one sigmoid per region.
+
+    Args:
+        logits: (B, R, N).
+        regions: (B, R, N) bool, the known regions.
+        positive: (B, R, N) bool, the positives of the cross entropy.
+        counted: (B, R, N) bool, the terms of the cross entropy.
+        in_dice: (B, R, 1) or (B, R, N) bool, what counts in the Dice.
+
+    Returns:
+        The sums; 0 where nothing contributes.
+    """
+    logits = precise(logits)
+    losses = F.binary_cross_entropy_with_logits(logits, positive.to(logits.dtype), reduction="none")
+    cross_entropy = torch.where(counted, losses, 0).sum(dim=(1, 2))
+    p = torch.where(in_dice, logits.sigmoid(), 0)
+    return LossSums(
+        cross_entropy,
+        counted.sum(dim=(1, 2), dtype=cross_entropy.dtype),
+        torch.where(regions, p, 0).sum(dim=2),
+        p.sum(dim=2),
+        regions.sum(dim=2, dtype=p.dtype),
+    )
+
+
 def contributes_to_ce(labels: Tensor, class_mask: Tensor, skip_background: bool) -> Tensor:
     """Return which voxels (B, N) contribute to the cross entropy, see `softmax_sums`."""
     if not skip_background:

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from helpers.loss_batches import VARIANTS, Batch, Variant, known_from, make_batch
+from helpers.loss_batches import NESTED, VARIANTS, Batch, Variant, known_from, make_batch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
@@ -69,7 +69,7 @@ class Case:
 
 
 def cases() -> Iterator[Case]:
-    for variant in VARIANTS:
+    for variant in [*VARIANTS, NESTED]:
         for batch_dice in (True, False):
             options = {"batch_dice": batch_dice}
             for pattern in PATTERNS:

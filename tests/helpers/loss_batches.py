@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from helpers.reference_losses import ORACLES
+from helpers.reference_losses import ORACLES, region_bce
 from torch import Tensor
 
-from nnunet_partial.losses import LOSSES
+from nnunet_partial.losses import LOSSES, RegionBCELoss
 
 SPACES = {"2d": (5, 4), "3d": (3, 2, 4)}
 
@@ -55,6 +55,59 @@ SOFTMAX_VARIANTS = [MARGINAL, ACCE, ACCE_IGNORE]
 SIGMOID_VARIANTS = [ABCE, ABCE_EXCLUSIVE]
 #: Those whose Dice is one of known classes alone.
 KNOWN_DICE_VARIANTS = [variant for variant in VARIANTS if variant != LEAF_DICE]
+
+
+#: Stored values of each region in the tests of regions, and which of these lies inside which.
+REGION_VALUES = ((1, 2, 3), (2, 3), (3,), (1,))
+INSIDE = tuple(
+    (s, r) for s, inner in enumerate(REGION_VALUES) for r, outer in enumerate(REGION_VALUES) if {*inner} < {*outer}
+)
+
+
+def region_target(labels: Tensor, ignore_label: int | None) -> Tensor:
+    """Labels (B, 1, *S) to bool (B, R, *S), as nnU-Net's loader does; one more channel for the ignore label."""
+    channels = [torch.isin(labels[:, 0], torch.tensor(values)) for values in REGION_VALUES]
+    if ignore_label is not None:
+        channels.append(labels[:, 0] == ignore_label)
+    return torch.stack(channels, 1)
+
+
+class LossOfLabels(torch.nn.Module):
+    """The loss of regions, called with labels (B, 1, *S) as the other losses."""
+
+    def __init__(self, inside: tuple[tuple[int, int], ...], ignore_label: int | None = None, **options: Any) -> None:
+        super().__init__()
+        self.ignore_label = ignore_label
+        self.loss = RegionBCELoss(inside=inside, has_ignore_channel=ignore_label is not None, **options)
+
+    def forward(self, logits: Tensor, labels: Tensor, known: Tensor) -> Tensor:
+        value: Tensor = self.loss(logits, region_target(labels, self.ignore_label), known)
+        return value
+
+
+@dataclass(frozen=True)
+class RegionVariant(Variant):
+    """The loss of regions with or without what they say of each other."""
+
+    has_background = False  # type: ignore[assignment]
+
+    def build(self, **options: Any) -> torch.nn.Module:
+        return LossOfLabels(**self.options, **options)
+
+    def oracle(self, batch: Batch, **options: Any) -> float:
+        ignore_label = options.pop("ignore_label", None)
+        return region_bce(
+            batch.logits.detach().double().numpy(),
+            region_target(batch.target, ignore_label).numpy(),
+            batch.known.numpy(),
+            has_ignore_channel=ignore_label is not None,
+            **self.options,
+            **options,
+        )
+
+
+NESTED = RegionVariant("regions", {"inside": INSIDE})
+NOT_NESTED = RegionVariant("regions", {"inside": ()})
 
 
 @dataclass(frozen=True)

@@ -126,6 +126,52 @@ def marginal_leaf_dice(logits: Array, target: Array, known: Array, **options: An
     return float(options.get("weight_ce", 1.0) * cross_entropy - options.get("weight_dice", 1.0) * mean(dices))
 
 
+def region_bce(
+    logits: Array, target: Array, known: Array, *, inside: Iterable[tuple[int, int]], **options: Any
+) -> float:
+    """One yes-or-no question per known region; what lies inside or around a known region may answer for an unknown one.
+
+    target (B, R, *S), with one more channel of ignored voxels where `has_ignore_channel`; known (B, R).
+    """
+    samples, regions = known.shape
+    inside = list(inside)
+    terms: list[float] = []
+    counted: list[Voxel] = [
+        (b, *x)
+        for b in range(samples)
+        for x in np.ndindex(target.shape[2:])
+        if not (options.get("has_ignore_channel", False) and target[b, regions][x])
+    ]
+    for voxel in counted:
+        b, x = voxel[0], voxel[1:]
+        z = logits_of(logits, voxel)
+        for r in range(regions):
+            if known[b, r]:
+                answer = bool(target[b, r][x])
+            elif any(inner == r and known[b, outer] and not target[b, outer][x] for inner, outer in inside):
+                answer = False
+            elif any(outer == r and known[b, inner] and target[b, inner][x] for inner, outer in inside):
+                answer = True
+            else:
+                continue
+            terms.append(minus_log_sigmoid(z[r] if answer else -z[r]))
+    smooth = options.get("smooth", 1e-5)
+    dices: list[float] = []
+    for r in range(regions):
+        who_knows = [b for b in range(samples) if known[b, r]]
+        for group in [who_knows] if options.get("batch_dice", True) else [[b] for b in who_knows]:
+            if group:
+                overlap = size = 0.0
+                for voxel in counted:
+                    if voxel[0] in group:
+                        p = math.exp(-minus_log_sigmoid(logits_of(logits, voxel)[r]))
+                        is_r = 1.0 if target[voxel[0], r][voxel[1:]] else 0.0
+                        overlap += p * is_r
+                        size += p + is_r
+                dices.append((2 * overlap + smooth) / max(size + smooth, 1e-8))
+    return float(options.get("weight_ce", 1.0) * mean(terms) - options.get("weight_dice", 1.0) * mean(dices))
+
+
 ORACLES: dict[str, Callable[..., float]] = {
     "marginal": marginal,
     "acce": adaptive_cce,

@@ -16,7 +16,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from helpers.ddp_worker import RANKS, Case, Network, cases, step
-from helpers.loss_batches import VARIANTS, Variant
+from helpers.loss_batches import NESTED, VARIANTS, Variant
 from torch import Tensor
 
 from nnunet_partial.losses._terms import _ratio, sum_over_ranks
@@ -58,7 +58,7 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[list[Result]]:
 
 
 @pytest.mark.parametrize("batch_dice", [True, False], ids=["batch-dice", "sample-dice"])
-@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+@pytest.mark.parametrize("variant", [*VARIANTS, NESTED], ids=lambda variant: variant.name)
 def test_two_processes_are_one(ranks: list[list[Result]], variant: Variant, batch_dice: bool) -> None:
     chosen = [(i, c) for i, c in enumerate(cases()) if c.variant == variant and c.options["batch_dice"] is batch_dice]
     wrong = [
