@@ -10,7 +10,8 @@ Memory: the highest sum of what torch had allocated at one time during forward p
 target that were there before; the gradient counts. Taken from the allocations and releases that torch.profiler records.
 
 Marginal and aCCE stand beside DC_and_CE_loss, aBCE beside DC_and_BCE_loss with the making of its one-hot target; both
-with nnU-Net's settings (batch Dice, no background, smooth 1e-5), and leaf-Dice beside the one with background.
+with nnU-Net's settings (batch Dice, no background, smooth 1e-5), and leaf-Dice beside the one with background. Both
+losses of regions get the same target, with as many regions as there are classes else.
 
     python benchmarks/losses.py [--others] [--shape 12 4 256 256] [--loss marginal] [--threads 1 2] [--pairs 15]
 """
@@ -31,7 +32,14 @@ from other_losses import OTHERS
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-from nnunet_partial.losses import AdaptiveBCELoss, AdaptiveCCELoss, ExclusiveBCELoss, MarginalLeafDiceLoss, MarginalLoss
+from nnunet_partial.losses import (
+    AdaptiveBCELoss,
+    AdaptiveCCELoss,
+    ExclusiveBCELoss,
+    MarginalLeafDiceLoss,
+    MarginalLoss,
+    RegionBCELoss,
+)
 
 SHAPES = [
     (12, 4, 256, 256),
@@ -50,6 +58,7 @@ LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "aBCE": AdaptiveBCELoss(),
     "marginal, leaf": MarginalLeafDiceLoss(),
     "aBCE, exclusive": ExclusiveBCELoss(),
+    "aBCE, regions": RegionBCELoss(),
 }
 
 
@@ -89,6 +98,8 @@ def nnunet_loss(logits: Tensor, target: Tensor, loss_name: str) -> Callable[[], 
         loss = DC_and_CE_loss(dice, {}, dice_class=MemoryEfficientSoftDiceLoss)
         return lambda: loss(logits, target)
     loss = DC_and_BCE_loss({}, {**dice, "do_bg": True}, dice_class=MemoryEfficientSoftDiceLoss)
+    if target.dtype == torch.bool:
+        return lambda: loss(logits, target)
 
     def with_one_hot_target() -> Tensor:
         one_hot = torch.zeros(logits.shape).scatter_(1, target.long(), 1)[:, 1:]
@@ -125,6 +136,8 @@ def measure(task: Task) -> Result:
     samples, classes = task.shape[:2]
     logits = torch.randn(task.shape, requires_grad=True)
     target = torch.randint(0, classes, (samples, 1, *task.shape[2:]), dtype=torch.int16)
+    if task.loss == "aBCE, regions":  # as many of them as classes, of bool as the loader gives them
+        target = torch.zeros(task.shape).scatter_(1, target.long(), 1).bool()
     mask, loss = class_mask(samples, classes, task.situation), {**LOSSES, **OTHERS}[task.loss]
     both = [lambda: loss(logits, target, mask), nnunet_loss(logits, target, task.loss)]
     times = [[seconds(call, logits) for call in both] for _ in range(WARM_UPS + task.pairs)][WARM_UPS:]

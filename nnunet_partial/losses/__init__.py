@@ -16,8 +16,12 @@ LOSSES: dict[str, type[PartialLoss]] = {
     "marginal-leaf-dice": MarginalLeafDiceLoss,
 }
 
+#: The loss of regions, which may overlap, in place of each loss that has one.
+REGION_LOSSES: dict[type[PartialLoss], type[RegionBCELoss]] = {AdaptiveBCELoss: RegionBCELoss}
+
 __all__ = [
     "LOSSES",
+    "REGION_LOSSES",
     "AdaptiveBCELoss",
     "AdaptiveCCELoss",
     "ExclusiveBCELoss",

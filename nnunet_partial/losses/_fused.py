@@ -108,3 +108,33 @@ def _differentiable_gradient(batch: Batch, options: Options, incoming: tuple[Ten
     outputs = (sums.cross_entropy, sums.intersection, sums.predicted)
     (gradient,) = torch.autograd.grad(outputs, batch.logits, incoming, create_graph=True)
     return gradient
+
+
+def region_sums(logits: Tensor, regions: Tensor, positive: Tensor, counted: Tensor, in_dice: Tensor) -> LossSums:
+    """Return what `_terms.region_sums` returns."""
+    masks = (regions, positive, counted, in_dice)
+    if torch.compiler.is_compiling():
+        return _terms.region_sums(logits, *masks)
+    cross_entropy, intersection, predicted = _FusedRegionSums.apply(logits, *masks)
+    terms, target_sum = counted.sum(dim=(1, 2)), regions.sum(dim=2)
+    return LossSums(cross_entropy, terms.to(predicted.dtype), intersection, predicted, target_sum.to(predicted.dtype))
+
+
+class _FusedRegionSums(torch.autograd.Function):
+    """The sums of `_terms.region_sums` that depend on the logits."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, *masks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        ctx.save_for_backward(logits, *masks)
+        return _kernels.region_forward(logits, *masks)
+
+    @staticmethod
+    def backward(ctx: Any, *incoming: Tensor) -> tuple[Tensor | None, ...]:
+        logits, *masks = ctx.saved_tensors
+        if torch.is_grad_enabled():  # create_graph=True
+            sums = _terms.region_sums(logits, *masks)
+            outputs = (sums.cross_entropy, sums.intersection, sums.predicted)
+            (gradient,) = torch.autograd.grad(outputs, logits, incoming, create_graph=True)
+        else:
+            gradient = _kernels.region_backward(logits, *masks, incoming).to(logits.dtype)
+        return gradient, None, None, None, None

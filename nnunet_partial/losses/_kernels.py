@@ -25,6 +25,7 @@ from functools import reduce
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from nnunet_partial.losses import _terms
@@ -290,13 +291,13 @@ def sigmoid_forward(
 
     With the target t, the cross entropy is log(1 + e^z) - t z.
     """
-    exclusive = options.exclusive and not (_on_host(logits) and bool(class_mask.all()))
+    table = class_mask.tolist() if options.exclusive and _on_host(logits) else [[True]]
     totals = _zero_totals(logits)
     p_all = torch.empty(logits.shape, dtype=totals.predicted.dtype, device=logits.device)
     p_all[:, 0] = 0
     saved = SigmoidTensors(p_all, torch.empty_like(p_all[:, 0]))
     cross_entropy = torch.zeros_like(totals.predicted)
-    for rows, columns in _chunks(logits):
+    for rows, columns in _chunks(logits, one_sample=any(row != table[0] for row in table)):
         index, valid = _class_index(labels[rows, columns], options.has_ignored)
         z, p = _terms.precise(logits[rows, :, columns]), saved.p[rows, 1:, columns]
         z_label = z.gather(1, index[:, None])[:, 0]
@@ -308,10 +309,16 @@ def sigmoid_forward(
             p.masked_fill_(~valid[:, None], NEVER)
             z_label.masked_fill_(~valid, 0)
             p_label *= valid
-        if exclusive:  # an unknown class has no term in background voxels
-            termless = ~class_mask[rows, 1:, None] & (index == 0)[:, None]
-            buffer.masked_fill_(termless, 0)
-            p.masked_fill_(termless, NEVER)
+        if options.exclusive:  # an unknown class has no term in background voxels
+            background = (index == 0)[:, None]
+            if _on_host(logits):
+                for r in _ranges(table[rows.start][1:])[1]:
+                    buffer[:, r].masked_fill_(background, 0)
+                    p[:, r].masked_fill_(background, NEVER)
+            else:
+                termless = ~class_mask[rows, 1:, None] & background
+                buffer.masked_fill_(termless, 0)
+                p.masked_fill_(termless, NEVER)
         cross_entropy[rows, 1:] += buffer.sum(dim=2)
         torch.add(p.exp_(), 1, out=buffer)
         p /= buffer
@@ -356,6 +363,49 @@ def _sum_of_logs(x: Tensor) -> Tensor:
     half = x.shape[2] // 2
     first, second, rest = x[:, :, :half], x[:, :, half : 2 * half], x[:, :, 2 * half :]
     return first.mul_(second).log_().sum(dim=2) + rest.log_().sum(dim=2)
+
+
+# --- regions ----------------------------------------------------------------------------------------------------------
+
+
+def region_forward(
+    logits: Tensor, regions: Tensor, positive: Tensor, counted: Tensor, in_dice: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return cross_entropy (B,), intersection and predicted (B, R) of `_terms.region_sums`."""
+    totals = _zero_totals(logits)
+    for rows in _samples(logits):
+        z = _terms.precise(logits[rows])
+        losses = F.binary_cross_entropy_with_logits(z, positive[rows].to(z.dtype), reduction="none")
+        totals.cross_entropy[rows] = losses.mul_(counted[rows]).sum(dim=(1, 2))
+        p = z.sigmoid().mul_(in_dice[rows])
+        totals.predicted[rows] = p.sum(dim=2)
+        totals.intersection[rows] = p.mul_(regions[rows]).sum(dim=2)
+    return totals.cross_entropy, totals.intersection, totals.predicted
+
+
+def region_backward(
+    logits: Tensor,
+    regions: Tensor,
+    positive: Tensor,
+    counted: Tensor,
+    in_dice: Tensor,
+    incoming: tuple[Tensor, ...],
+) -> Tensor:
+    """Return the gradient with respect to the logits (B, R, N): that of the sigmoids, with terms where `counted`."""
+    g, a, b = incoming
+    gradient = torch.empty(logits.shape, dtype=g.dtype, device=logits.device)
+    for rows in _samples(logits):
+        p = _terms.precise(logits[rows]).sigmoid()
+        out = torch.mul(regions[rows], a[rows, :, None], out=gradient[rows])
+        out.add_(b[rows, :, None]).mul_(in_dice[rows]).mul_(p).mul_(1 - p)
+        out += p.sub_(positive[rows].to(p.dtype)).mul_(counted[rows]).mul_(g[rows, None, None])
+    return gradient
+
+
+def _samples(x: Tensor) -> Iterator[slice]:
+    """Cut a batch into samples, to save memory; on a GPU it stays whole."""
+    for row in range(x.shape[0]) if _on_host(x) else [None]:
+        yield slice(row, None if row is None else row + 1)
 
 
 # --- both -------------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from nnunet_partial.errors import PartialLabelError
-from nnunet_partial.losses import _terms
+from nnunet_partial.losses import _fused, _terms
 from nnunet_partial.losses._base import PartialLoss
 from nnunet_partial.losses._terms import LossSums
 
@@ -103,7 +103,7 @@ class RegionBCELoss(PartialLoss):
         positive, counted = _implied(regions, known, self.inside)
         if valid is not None:
             regions, positive, counted = regions & valid, positive & valid, counted & valid
-        return _terms.region_sums(logits, regions, positive, counted, known if valid is None else known & valid)
+        return _fused.region_sums(logits, regions, positive, counted, known if valid is None else known & valid)
 
     def _check(self, logits: Tensor, target: Tensor, class_mask: Tensor) -> None:
         for name, value in (("logits", logits), ("target", target), ("class_mask", class_mask)):

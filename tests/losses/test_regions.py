@@ -28,7 +28,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from nnunet_partial.errors import PartialLabelError
-from nnunet_partial.losses import RegionBCELoss
+from nnunet_partial.losses import RegionBCELoss, _kernels
 
 IGNORE = 4
 SPACE = pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
@@ -180,6 +180,23 @@ def test_nothing_known_and_everything_ignored(variant: RegionVariant, batch_dice
     value, gradient = value_and_gradient(variant.build(batch_dice=batch_dice, ignore_label=IGNORE), ignored)
     assert value.item() == pytest.approx(-1, abs=1e-12)
     assert not gradient.any()
+
+
+@BATCH_DICE
+@EACH
+@IGNORE_LABEL
+@pytest.mark.parametrize("on_host", [True, False], ids=["cpu", "any-device"])
+def test_the_readable_version_gives_the_same(
+    variant: RegionVariant, ignore_label: int | None, batch_dice: bool, on_host: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = region_batch(20, (5, 4), ignore_label=ignore_label)
+    loss = variant.build(batch_dice=batch_dice, ignore_label=ignore_label)
+    with monkeypatch.context() as patch:
+        patch.setattr(_kernels, "_on_host", lambda x: on_host)
+        fast = value_and_gradient(loss, batch)
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.compiler, "is_compiling", lambda: True)
+        assert_same(fast, value_and_gradient(loss, batch))
 
 
 @pytest.mark.slow
