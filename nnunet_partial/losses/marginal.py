@@ -36,7 +36,7 @@ class MarginalLoss(PartialLoss):
         return _fused.softmax_sums(batch, "merge")
 
 
-class MarginalLeafDiceLoss(PartialLoss):
+class MarginalLeafDiceLoss(MarginalLoss):
     """Compute the marginal cross entropy and a Dice that counts predictions in all voxels, over leaf voxels.
 
     A leaf voxel is one whose class is certain: a voxel of a known class, or background in a sample that knows every
