@@ -255,7 +255,7 @@ class Manifest:
 
         Args:
             case: Case identifier.
-            classes: Names of the foreground classes in the order of their label values.
+            classes: Names of the foreground classes (or regions) in the order of the network's outputs.
 
         Returns:
             Bool array of shape (len(classes) + 1,); background, 0, is True.
@@ -546,6 +546,110 @@ def class_names(dataset_json: Mapping[str, Any]) -> tuple[str, ...]:
     if "ignore" in values and ordered[-1] != "ignore":
         raise DatasetError("dataset.json: the label 'ignore' must have the highest value.")
     return tuple(name for name in ordered if name != "ignore")
+
+
+def structure_names(dataset_json: Mapping[str, Any]) -> tuple[str, ...]:
+    """Read the foreground classes or regions of a dataset.
+
+    Args:
+        dataset_json: The content of dataset.json.
+
+    Returns:
+        Their names in the order of the network's outputs; without background and ignore.
+
+    Raises:
+        DatasetError: The labels are missing or wrong.
+    """
+    return tuple(_regions(dataset_json)) if has_regions(dataset_json) else class_names(dataset_json)
+
+
+def region_values(dataset_json: Mapping[str, Any]) -> tuple[tuple[int, ...], ...]:
+    """Read which stored values make up each region of a dataset.
+
+    Args:
+        dataset_json: The content of dataset.json.
+
+    Returns:
+        The values of each region in the order of `structure_names`; empty where the dataset has classes.
+
+    Raises:
+        DatasetError: The labels are missing or wrong.
+    """
+    return tuple(_regions(dataset_json).values()) if has_regions(dataset_json) else ()
+
+
+def stored_values(classes: Sequence[str], regions: Sequence[Sequence[int]] = ()) -> dict[str, tuple[int, ...]]:
+    """Give each class its value, or each region its values.
+
+    Args:
+        classes: Names in the order of the network's outputs.
+        regions: Stored values of each, as `region_values` gives them; empty where these are classes.
+
+    Returns:
+        The stored values by name.
+    """
+    values = [tuple(region) for region in regions] or [(value,) for value in range(1, len(classes) + 1)]
+    return dict(zip(classes, values, strict=True))
+
+
+def nested_regions(regions: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
+    """Find the regions that lie inside others.
+
+    Args:
+        regions: The stored values of each region.
+
+    Returns:
+        Pairs of indices (S, R) such that every value of S is one of R; empty where there is none.
+    """
+    return [
+        (s, r)
+        for s, inner in enumerate(regions)
+        for r, outer in enumerate(regions)
+        if s != r and set(inner) <= set(outer)
+    ]
+
+
+def _regions(dataset_json: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Return the stored values of each region, in the order of dataset.json, as nnU-Net takes them.
+
+    Raises:
+        DatasetError: They are not integers above 0, two regions are the same, the ignore label is not the highest
+            value, or `regions_class_order` does not fit.
+    """
+    labels = dataset_json["labels"]
+    if str(labels.get("background")) not in ("0", "0.0"):
+        raise DatasetError(f'dataset.json has labels {_shown(labels)}; expected an object with "background": 0.')
+    regions: dict[str, tuple[int, ...]] = {}
+    for name, values in labels.items():
+        if name in ("background", "ignore"):
+            continue
+        try:
+            stored = tuple(_integer(value) for value in (values if isinstance(values, (list, tuple)) else [values]))
+        except (TypeError, ValueError, OverflowError):
+            stored = ()
+        if not stored or min(stored) < 1 or len(set(stored)) < len(stored):
+            raise DatasetError(f"dataset.json has the region {name!r}: {_shown(values)}; expected values above 0.")
+        regions[name] = stored
+    highest = max((value for stored in regions.values() for value in stored), default=0)
+    ignored = labels.get("ignore")
+    if ignored is not None and ignored != highest + 1:
+        raise DatasetError(
+            f"dataset.json: 'ignore' has the value {_shown(ignored)}; expected {highest + 1}, the highest one."
+        )
+    if len({frozenset(stored) for stored in regions.values()}) < len(regions):
+        raise DatasetError(f"dataset.json has two regions of the same values: {_shown(labels)}.")
+    order = dataset_json.get("regions_class_order")
+    fits = (
+        isinstance(order, (list, tuple))
+        and len(order) == len(regions)
+        and all(value in stored for value, stored in zip(order, regions.values(), strict=True))
+    )
+    if not fits:
+        raise DatasetError(
+            f"dataset.json has regions_class_order {_shown(order)}; expected a list of {len(regions)} values: which of "
+            f"its values a prediction stores for each of {', '.join(regions)}. A later one overwrites an earlier one."
+        )
+    return regions
 
 
 def channel_names(dataset_json: Mapping[str, Any]) -> dict[str, str]:

@@ -23,6 +23,9 @@ from nnunet_partial.labels import (
     class_names,
     has_regions,
     ignore_label,
+    nested_regions,
+    region_values,
+    structure_names,
     unused_cases,
     unused_groups,
 )
@@ -466,3 +469,37 @@ def test_what_is_declared_to_be_of_test_cases_can_be_left_out() -> None:
     manifest = Manifest({}, (("new_*", TEST), ("*", ALL)))
     assert unused_groups(manifest, CASES) == ["the group 'new_*' matches no case"]
     assert unused_groups(manifest, CASES, with_test=False) == []
+
+
+REGIONS = {"background": 0, "EPI": [1, 2], "LV": 1}
+
+
+def test_names_and_values_of_regions() -> None:
+    content = {"labels": {**REGIONS, "ignore": 3}, "regions_class_order": [2, 1]}
+    assert structure_names(content) == ("EPI", "LV")
+    assert region_values(content) == ((1, 2), (1,))
+    assert nested_regions(((1, 2, 3), (2, 3), (3,), (1,))) == [(1, 0), (2, 0), (2, 1), (3, 0)]
+    with pytest.raises(DatasetError, match="region-based"):
+        class_names(content)
+    classes = {"labels": {"background": 0, "LV": 1}}
+    assert (structure_names(classes), region_values(classes)) == (("LV",), ())
+
+
+@pytest.mark.parametrize(
+    ("labels", "order", "culprit"),
+    [
+        ({"EPI": [0, 2]}, [2, 1], "'EPI'"),
+        ({"EPI": [1, 2.5]}, [2, 1], "'EPI'"),
+        ({"EPI": [1, 1, 2]}, [2, 1], "'EPI'"),
+        ({"ignore": 5}, [2, 1], "'ignore'.*5"),
+        ({"ignore": [3, 4]}, [2, 1], "'ignore'"),
+        ({"again": [2, 1]}, [2, 1, 1], "same values"),
+        ({}, None, "regions_class_order None"),
+        ({}, [2], "regions_class_order"),
+        ({}, [2, 2], "regions_class_order"),
+        ({"background": 1}, [2, 1], '"background": 0'),
+    ],
+)
+def test_regions_that_cannot_be(labels: dict[str, Any], order: Any, culprit: str) -> None:
+    with pytest.raises(DatasetError, match=culprit):
+        structure_names({"labels": {**REGIONS, **labels}, "regions_class_order": order})

@@ -78,7 +78,9 @@ def run(args: argparse.Namespace) -> int:
     require_output_folder(args.output)
     reference = find_reference(find_dataset(args.dataset), args.ref)
     predictions = find_predictions(args.pred, reference.file_ending)
-    require_same_classes(predictions, reference.classes)
+    require_same_classes(predictions, reference.classes, reference.regions)
+    if args.probabilities and reference.regions:
+        raise PartialLabelError("--probabilities: calibration is of classes; this dataset has regions. Leave it out.")
     kinds = probability_kinds(args.probabilities, predictions)
     evaluation = evaluate_folders(
         reference, predictions, args.tolerance_mm, args.processes, args.strict, progress=True, probabilities=kinds

@@ -89,7 +89,7 @@ def check(folder: Path, processes: int = 1, progress: bool = False) -> CheckRepo
         cannot be read at all.
     """
     dataset = RawDataset(folder)
-    classes, channels = dataset.classes, len(channel_names(dataset.dataset_json))
+    classes, channels = dataset.structures, len(channel_names(dataset.dataset_json))
     manifest = dataset.manifest
     cases = _cases(dataset)
     infos = list(parallel_map(_read, cases, processes, "reading images and labels" if progress else None))
@@ -135,7 +135,9 @@ def _cases(dataset: RawDataset) -> list[_CasePaths]:
     for part in SUBSETS:
         images = dataset.image_files(part)
         labels = {
-            name: LabelFile(name, path, dataset.manifest.find(name), dataset.classes, dataset.ignore_label)
+            name: LabelFile(
+                name, path, dataset.manifest.find(name), dataset.structures, dataset.ignore_label, dataset.regions
+            )
             for name, path in dataset.label_files(part).items()
         }
         cases += [

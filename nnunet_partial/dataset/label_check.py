@@ -16,7 +16,7 @@ from typing import Any
 
 from nnunet_partial.dataset.images import ImageInfo, inspect_image
 from nnunet_partial.errors import ManifestError
-from nnunet_partial.labels import MANIFEST_NAME, CaseLabels, Manifest
+from nnunet_partial.labels import MANIFEST_NAME, CaseLabels, Manifest, stored_values
 from nnunet_partial.utils.files import read_json, write_json
 from nnunet_partial.utils.parallel import parallel_map
 from nnunet_partial.utils.text import first_lines, format_values
@@ -36,6 +36,7 @@ class LabelFile:
         labels: The case's entry in the manifest; None where it has none.
         classes: Foreground classes of dataset.json in the order of their values 1, 2, ...
         ignore_label: Value of nnU-Net's ignore label; None where the dataset has none.
+        regions: Stored values of each class where these are regions; else empty.
     """
 
     case: str
@@ -43,6 +44,12 @@ class LabelFile:
     labels: CaseLabels | None
     classes: tuple[str, ...]
     ignore_label: int | None
+    regions: tuple[tuple[int, ...], ...] = ()
+
+    @property
+    def values(self) -> dict[str, tuple[int, ...]]:
+        """Return the stored values of each class or region."""
+        return stored_values(self.classes, self.regions)
 
 
 def inspect_label_files(
@@ -71,24 +78,31 @@ def inspect_label_file(file: LabelFile) -> ImageInfo:
         Its geometry and values, as far as it can be read; `problem` is as `label_file_problem` says.
     """
     info = inspect_image(file.path, with_values=True)
-    problem = label_file_problem(file.case, info, file.labels, file.classes, file.ignore_label)
+    problem = label_file_problem(file.case, info, file.labels, file.classes, file.ignore_label, file.regions)
     return ImageInfo(info.geometry, info.values, problem)
 
 
 def label_file_problem(
-    case: str, info: ImageInfo, labels: CaseLabels | None, classes: Sequence[str], ignore_label: int | None
+    case: str,
+    info: ImageInfo,
+    labels: CaseLabels | None,
+    classes: Sequence[str],
+    ignore_label: int | None,
+    regions: Sequence[Sequence[int]] = (),
 ) -> str | None:
     """Say why a label file does not fit its entry.
 
     A file does not fit where it cannot be read, holds several values per pixel, a value that is not an integer or not
-    in dataset.json, a class that the case is not declared annotated for, or where the case has no entry.
+    in dataset.json, a class that the case is not declared annotated for, or where the case has no entry. In a dataset
+    of regions a value must belong to a region that the case is annotated for, and to none that is declared absent.
 
     Args:
         case: Case identifier.
         info: What `inspect_image` read, with values.
         labels: The case's entry; None where the manifest has none.
-        classes: Foreground classes in the order of their values 1, 2, ...
+        classes: Foreground classes in the order of their values 1, 2, ...; or regions.
         ignore_label: Value of the ignore label; None where there is none.
+        regions: Stored values of each region; empty where there are classes.
 
     Returns:
         One line that begins with the case; None where the file fits.
@@ -100,21 +114,40 @@ def label_file_problem(
     if fractions:
         problems.append(f"the label file holds {format_values(fractions)}, expected integers")
     integers = [int(value) for value in info.values if float(value).is_integer()]
-    undefined = [value for value in integers if value != ignore_label and not 0 <= value <= len(classes)]
+    stored = stored_values(classes, regions)
+    present = [value for value in integers if value not in (0, ignore_label)]
+    defined = {value for values in stored.values() for value in values}
+    undefined = [value for value in present if value not in defined]
     if undefined:
-        allowed = ", ".join(f"{value} {name}" for value, name in enumerate(["background", *classes]))
+        structures = (f"{', '.join(map(str, values))} {name}" for name, values in stored.items())
+        allowed = "; ".join(["0 background", *structures]) if regions else ", ".join(["0 background", *structures])
         problems.append(
             f"the label file holds {format_values(undefined)}, which dataset.json does not have ({allowed})"
         )
-    present = [classes[value - 1] for value in integers if value != ignore_label and 1 <= value <= len(classes)]
     if labels is None:
         problems.append(f"has no entry in {MANIFEST_NAME}")
     else:
-        undeclared = [name for name in present if name not in labels.annotated]
-        if undeclared:
-            declared = ", ".join(labels.annotated) or "nothing"
-            problems.append(f"{format_values(undeclared)} present, but declared as annotated: {declared}")
+        declared = ", ".join(labels.annotated) or "nothing"
+        if regions:
+            problems += _region_problems([value for value in present if value in defined], stored, labels, declared)
+        else:
+            undeclared = [name for name in classes if name not in labels.annotated and {*stored[name]} & {*present}]
+            if undeclared:
+                problems.append(f"{format_values(undeclared)} present, but declared as annotated: {declared}")
     return f"{case}: {'; '.join(problems)}" if problems else None
+
+
+def _region_problems(
+    present: Sequence[int], stored: Mapping[str, Sequence[int]], labels: CaseLabels, declared: str
+) -> list[str]:
+    """Return what is wrong with the values that are present, by the regions that the case declares."""
+    annotated = {value for name in labels.annotated for value in stored.get(name, ())}
+    outside = [value for value in present if value not in annotated]
+    problems = [f"holds {format_values(outside)}, in none of the regions declared as annotated: {declared}"]
+    absent = {name: [value for value in present if value in stored.get(name, ())] for name in labels.absent}
+    return (problems if outside else []) + [
+        f"holds {format_values(values)}, but {name} is declared absent" for name, values in absent.items() if values
+    ]
 
 
 def find_undeclared_labels(
@@ -124,6 +157,7 @@ def find_undeclared_labels(
     ignore_label: int | None,
     processes: int = 1,
     progress: bool = False,
+    regions: tuple[tuple[int, ...], ...] = (),
 ) -> list[str]:
     """Find the label files that do not fit the manifest.
 
@@ -134,12 +168,14 @@ def find_undeclared_labels(
         ignore_label: Value of the ignore label; None where there is none.
         processes: How many processes read the files.
         progress: Whether to show a progress bar.
+        regions: Stored values of each class where these are regions; else empty.
 
     Returns:
         One line per file that does not fit, as by `label_file_problem`; empty where all fit.
     """
     files = [
-        LabelFile(case, path, manifest.find(case), tuple(classes), ignore_label) for case, path in label_files.items()
+        LabelFile(case, path, manifest.find(case), tuple(classes), ignore_label, regions)
+        for case, path in label_files.items()
     ]
     infos = inspect_label_files(files, processes, "reading the labels" if progress else None)
     return [info.problem for info in infos if info.problem]
@@ -152,6 +188,7 @@ def check_label_files(
     ignore_label: int | None,
     processes: int = 1,
     progress: bool = False,
+    regions: tuple[tuple[int, ...], ...] = (),
 ) -> None:
     """Require that all label files fit the manifest.
 
@@ -162,11 +199,12 @@ def check_label_files(
         ignore_label: Value of the ignore label; None where there is none.
         processes: How many processes read the files.
         progress: Whether to show a progress bar.
+        regions: Stored values of each class where these are regions; else empty.
 
     Raises:
         ManifestError: A file does not fit; names the first ten.
     """
-    lines = find_undeclared_labels(label_files, manifest, classes, ignore_label, processes, progress)
+    lines = find_undeclared_labels(label_files, manifest, classes, ignore_label, processes, progress, regions)
     if lines:
         raise ManifestError(
             f"{len(lines)} of {len(label_files)} label files do not fit {MANIFEST_NAME} and dataset.json:\n"

@@ -75,8 +75,9 @@ def mirrored_pairs(files: Sequence[LabelFile], processes: int = 1) -> list[Mirro
             masks[mask.ndim, name].append(mask)
     means = {key: np.mean(arrays, axis=0) for key, arrays in masks.items() if len(arrays) >= _MIN_CASES}
     pairs = []
+    values = files[0].values
     for (n_axes, first), (n_axes_2, second) in combinations(means, 2):
-        if n_axes == n_axes_2:
+        if n_axes == n_axes_2 and not {*values[first]} & {*values[second]}:  # regions that overlap are no twins
             overlaps = _mirrored_overlaps(means[n_axes, first], means[n_axes, second])
             overlap, axis = max((value, axis) for axis, value in enumerate(overlaps))
             if overlap >= MIN_OVERLAP:
@@ -96,7 +97,7 @@ def _sample(file: LabelFile) -> dict[str, np.ndarray]:
     grid = np.ix_(*(((np.arange(_GRID) + 0.5) * size / _GRID).astype(int) for size in array.shape))
     sampled = array[grid]
     annotated = file.labels.annotated if file.labels else ()
-    masks = {name: sampled == value for value, name in enumerate(file.classes, 1) if name in annotated}
+    masks = {name: np.isin(sampled, values) for name, values in file.values.items() if name in annotated}
     return {name: mask for name, mask in masks.items() if mask.any()}
 
 

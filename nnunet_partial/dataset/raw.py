@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_partial.errors import DatasetError
-from nnunet_partial.labels import MANIFEST_NAME, Manifest, class_names, ignore_label
+from nnunet_partial.labels import MANIFEST_NAME, Manifest, class_names, ignore_label, region_values, structure_names
 from nnunet_partial.utils.files import read_json
 from nnunet_partial.utils.text import format_names
 
@@ -162,6 +162,16 @@ class RawDataset:
     def classes(self) -> tuple[str, ...]:
         """Return the names of the foreground classes in the order of their label values."""
         return class_names(self.dataset_json)
+
+    @property
+    def structures(self) -> tuple[str, ...]:
+        """Return the names of the foreground classes or regions in the order of a network's outputs."""
+        return structure_names(self.dataset_json)
+
+    @property
+    def regions(self) -> tuple[tuple[int, ...], ...]:
+        """Return the stored values of each region in the order of `structures`; empty where there are classes."""
+        return region_values(self.dataset_json)
 
     @property
     def ignore_label(self) -> int | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from nnunet_partial.dataset.summary import NO_DOMAIN
 from nnunet_partial.evaluation.calibration import Bins, CaseCalibration, read_probabilities, structure_probability
 from nnunet_partial.evaluation.metrics import measure, without_thin_axes
 from nnunet_partial.evaluation.records import PredictedSize, Record, Subject
-from nnunet_partial.labels import CaseLabels
+from nnunet_partial.labels import CaseLabels, stored_values
 from nnunet_partial.utils.masks import Scale
 from nnunet_partial.utils.text import format_values
 
@@ -27,7 +27,8 @@ class Task:
     """Describe the evaluation of one case: its files, what it is annotated for, and the settings.
 
     `predictions`: file by model, may be empty. `tolerance`: of the surface Dice, in mm (in pixels where the spacing is
-    not known). `probabilities`: what those beside the predictions are, by model; models without them are left out.
+    not known). `regions`: stored values of each class where these are regions; else empty. `probabilities`: what those
+    beside the predictions are, by model; models without them are left out.
     """
 
     case: str
@@ -37,7 +38,13 @@ class Task:
     classes: tuple[str, ...]
     ignore_label: int | None
     tolerance: float
+    regions: tuple[tuple[int, ...], ...] = ()
     probabilities: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def values(self) -> dict[str, tuple[int, ...]]:
+        """Return the stored values of each class or region."""
+        return stored_values(self.classes, self.regions)
 
 
 @dataclass
@@ -96,15 +103,16 @@ def evaluate_case(task: Task) -> CaseResult:
     info = ImageInfo(geometry, problem=geometry.several_values)
     if not info.problem:
         info = ImageInfo(geometry, _values(array))
-    problem_with_it = label_file_problem(task.case, info, task.labels, task.classes, task.ignore_label)
+    problem_with_it = label_file_problem(task.case, info, task.labels, task.classes, task.ignore_label, task.regions)
     if problem_with_it:
         result.findings.append(problem_with_it)
         return result
     truth = _truth(task, geometry, array)
     ignored = None if truth.counted is None else ~truth.counted
-    result.heart = CaseMeasurements.from_reference(
-        task.case, task.labels, task.classes, truth.values, truth.scale, ignored
-    )
+    if not task.regions:  # biomarkers want the structures themselves
+        result.heart = CaseMeasurements.from_reference(
+            task.case, task.labels, task.classes, truth.values, truth.scale, ignored
+        )
     for model, path in task.predictions.items():
         values = _readable(task, path, geometry)
         if isinstance(values, str):
@@ -133,9 +141,10 @@ def _readable(task: Task, path: Path, reference: Geometry) -> NDArray[Any] | str
     differences = geometry.with_axes_of(reference).differences(reference.with_axes_of(geometry))
     if differences:
         return f"does not lie on the reference: {'; '.join(differences)} (the reference)"
-    unexpected = [value for value in _values(array) if value not in range(len(task.classes) + 1)]
+    defined = {0, *(value for values in task.values.values() for value in values)}
+    unexpected = [value for value in _values(array) if value not in defined]
     if unexpected:
-        return f"holds {format_values(unexpected)}; expected 0 to {len(task.classes)}"
+        return f"holds {format_values(unexpected)}; expected 0 to {max(defined)}"
     return array
 
 
@@ -146,16 +155,20 @@ def _values(array: NDArray[Any]) -> tuple[float, ...]:
     return tuple(np.unique(array).tolist())
 
 
+def _mask(array: NDArray[Any], values: Sequence[int]) -> NDArray[np.bool_]:
+    return array == values[0] if len(values) == 1 else np.isin(array, values)
+
+
 def _compare(task: Task, model: str, predicted: NDArray[Any], truth: _Truth, result: CaseResult) -> None:
     subject, scale = subject_of(task.case, task.labels), truth.scale
     if result.heart is not None:
         result.heart.add_prediction(model, predicted)
     voxels = predicted.size if truth.counted is None else max(1, int(np.count_nonzero(truth.counted)))
-    for value, structure in enumerate(task.classes, start=1):
-        mask = predicted == value
+    for structure, values in task.values.items():
+        mask = _mask(predicted, values)
         if structure in task.labels.known:
             state = "annotated" if structure in task.labels.annotated else "absent"
-            measured = measure(mask, truth.values == value, scale, task.tolerance, truth.counted)
+            measured = measure(mask, _mask(truth.values, values), scale, task.tolerance, truth.counted)
             result.records.append(Record(model, subject, structure, state, measured, scale, task.tolerance))
             size, reference = measured.predicted_size, measured.reference_size
         else:

@@ -17,7 +17,15 @@ from nnunet_partial.errors import DatasetError, PartialLabelError
 from nnunet_partial.evaluation.calibration import CaseCalibration
 from nnunet_partial.evaluation.case import Task, evaluate_case
 from nnunet_partial.evaluation.records import PredictedSize, Record
-from nnunet_partial.labels import FULL_MANIFEST_NAME, FULL_SUBSET, MANIFEST_NAME, CaseLabels, Manifest, class_names
+from nnunet_partial.labels import (
+    FULL_MANIFEST_NAME,
+    FULL_SUBSET,
+    MANIFEST_NAME,
+    CaseLabels,
+    Manifest,
+    region_values,
+    structure_names,
+)
 from nnunet_partial.utils.files import read_json
 from nnunet_partial.utils.parallel import parallel_map
 from nnunet_partial.utils.text import first_lines, format_names
@@ -30,6 +38,7 @@ class Reference:
     """Hold label files by case identifier, and the manifest that says what each of them is annotated for.
 
     `interpolated`: cases whose masks were interpolated, not annotated. They are not among the files and not evaluated.
+    `regions`: stored values of each class where these are regions; else empty.
     """
 
     folder: Path
@@ -40,6 +49,7 @@ class Reference:
     ignore_label: int | None
     file_ending: str
     interpolated: frozenset[str] = frozenset()
+    regions: tuple[tuple[int, ...], ...] = ()
 
 
 def find_reference(dataset_folder: Path, reference: str = "labelsTs") -> Reference:
@@ -74,10 +84,12 @@ def find_reference(dataset_folder: Path, reference: str = "labelsTs") -> Referen
             f"nor as a path. Folders with labels: {format_names(folders)}. Give one of them, or a path, with --ref."
         )
     home = folder.resolve().parent
-    if (home / "dataset.json").exists() and RawDataset(home).classes != dataset.classes:
+    other = RawDataset(home) if (home / "dataset.json").exists() else dataset
+    if (other.structures, other.regions) != (dataset.structures, dataset.regions):
         raise DatasetError(
-            f"{home} has the classes {', '.join(RawDataset(home).classes)}; the dataset that the predictions belong "
-            f"to has {', '.join(dataset.classes)}. Both must have the same classes in the same order."
+            f"{home} has the classes {', '.join(other.structures)}; the dataset that the predictions belong "
+            f"to has {', '.join(dataset.structures)}. Both must have the same classes in the same order, and of the "
+            "same values."
         )
     manifest_file = _manifest_file(folder.name, home, dataset_folder)
     manifest = Manifest.read(manifest_file)
@@ -87,10 +99,11 @@ def find_reference(dataset_folder: Path, reference: str = "labelsTs") -> Referen
         {case: path for case, path in files.items() if case not in interpolated},
         manifest,
         manifest_file,
-        dataset.classes,
+        dataset.structures,
         dataset.ignore_label,
         dataset.file_ending,
         interpolated,
+        dataset.regions,
     )
 
 
@@ -138,7 +151,9 @@ def is_plain(name: str) -> bool:
     return name not in ("", ".", "..") and not set(name) & set(forbidden)
 
 
-def require_same_classes(models: Mapping[str, Mapping[str, Path]], classes: tuple[str, ...]) -> None:
+def require_same_classes(
+    models: Mapping[str, Mapping[str, Path]], classes: tuple[str, ...], regions: tuple[tuple[int, ...], ...] = ()
+) -> None:
     """Check that each model was trained on the classes of the reference, so that label values mean the same.
 
     nnU-Net writes the dataset.json of the network beside its predictions; without that file nothing can be checked.
@@ -146,6 +161,7 @@ def require_same_classes(models: Mapping[str, Mapping[str, Path]], classes: tupl
     Args:
         models: File by model and case.
         classes: Of the reference.
+        regions: Stored values of each class of the reference where these are regions; else empty.
 
     Raises:
         PartialLabelError: A network was trained on other classes, or on the same in another order.
@@ -153,11 +169,13 @@ def require_same_classes(models: Mapping[str, Mapping[str, Path]], classes: tupl
     for model, files in models.items():
         file = next(iter(files.values())).parent / "dataset.json"
         content = read_json(file) if file.exists() else {}
-        trained_on = class_names(content) if "labels" in content else classes
-        if trained_on != classes:
+        trained_on = structure_names(content) if "labels" in content else classes
+        of_regions = region_values(content) if "labels" in content else regions
+        if (trained_on, of_regions) != (classes, regions):
             raise PartialLabelError(
                 f"{model}: the network was trained on {', '.join(trained_on)} (see {file}); the reference has "
-                f"{', '.join(classes)}. The same value would mean different structures; nothing was evaluated."
+                f"{', '.join(classes)}{', of other values' if trained_on == classes else ''}. The same value would "
+                "mean different structures; nothing was evaluated."
             )
 
 
@@ -278,7 +296,15 @@ def _tasks(
         of_case = {model: files[case] for model, files in predictions.items() if case in files}
         if labels is not None and (of_case or view_and_phase_of(labels)):
             tasks[case] = Task(
-                case, path, of_case, labels, reference.classes, reference.ignore_label, tolerance, probabilities
+                case,
+                path,
+                of_case,
+                labels,
+                reference.classes,
+                reference.ignore_label,
+                tolerance,
+                reference.regions,
+                probabilities,
             )
     predicted = {
         patient_key(case, t.labels) for case, t in tasks.items() if t.predictions and view_and_phase_of(t.labels)

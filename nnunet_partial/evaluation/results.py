@@ -28,6 +28,7 @@ from nnunet_partial.evaluation.tables import (
     rank_models,
     summarize,
 )
+from nnunet_partial.labels import stored_values
 from nnunet_partial.utils.files import read_json, write_json
 from nnunet_partial.utils.versions import versions
 
@@ -49,7 +50,11 @@ PER_CASE_COLUMNS = (
 
 
 def nnunet_summary(
-    records: Sequence[Record], classes: Sequence[str], references: Mapping[str, Path], predictions: Mapping[str, Path]
+    records: Sequence[Record],
+    classes: Sequence[str],
+    references: Mapping[str, Path],
+    predictions: Mapping[str, Path],
+    regions: Sequence[Sequence[int]] = (),
 ) -> dict[str, Any]:
     """Build the content of summary.json for one model.
 
@@ -61,24 +66,29 @@ def nnunet_summary(
         classes: In the order of their label values, from 1.
         references: Label file by case.
         predictions: Predicted file by case.
+        regions: Stored values of each class where these are regions; else empty.
 
     Returns:
-        The content, label values as keys.
+        The content, label values as keys; as in nnU-Net "(1, 2)" for a region of several.
     """
+    keys = {
+        name: str(tuple(values)) if len(values) > 1 else str(values[0])
+        for name, values in stored_values(classes, regions).items()
+    }
     of_case: dict[str, dict[str, Record]] = {}
     for record in records:
         of_case.setdefault(record.subject.case, {})[record.structure] = record
     cases: list[dict[str, Any]] = [
         {
-            "metrics": {str(value): _metrics(of_class.get(name)) for value, name in enumerate(classes, start=1)},
+            "metrics": {key: _metrics(of_class.get(name)) for name, key in keys.items()},
             "prediction_file": str(predictions[case]),
             "reference_file": str(references[case]),
         }
         for case, of_class in of_case.items()
     ]
     means = {
-        str(value): {metric: mean(case["metrics"][str(value)][metric] for case in cases) for metric in _METRICS}
-        for value in range(1, len(classes) + 1)
+        key: {metric: mean(case["metrics"][key][metric] for case in cases) for metric in _METRICS}
+        for key in keys.values()
     }
     foreground = {metric: mean(of_class[metric] for of_class in means.values()) for metric in _METRICS}
     return {
@@ -163,7 +173,8 @@ def write_results(
     tables.biomarkers.write(folder)
     for model in evaluation.models:
         of_model = [record for record in evaluation.records if record.model == model]
-        content = nnunet_summary(of_model, evaluation.classes, reference.files, predictions[model])
+        files = reference.files, predictions[model]
+        content = nnunet_summary(of_model, evaluation.classes, *files, reference.regions)
         write_json(folder / model / "summary.json", content)
     write_json(folder / "evaluation.json", _settings(evaluation, reference, predictions))
 
@@ -207,6 +218,7 @@ def _settings(evaluation: Evaluation, reference: Reference, predictions: Predict
         "file_ending": reference.file_ending,
         "models": {model: str(next(iter(files.values())).parent.absolute()) for model, files in predictions.items()},
         "classes": list(evaluation.classes),
+        **({"regions": [list(values) for values in reference.regions]} if reference.regions else {}),
         "surface_dice_tolerance": next((record.tolerance for record in evaluation.records), None),
         "interval": f"95 %, Student's t over patients (overlaps by logit, distances by log), none below {MIN_PATIENTS}",
         "findings": evaluation.findings,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from torch import nn
+
 from nnunet_partial.losses._base import PartialLoss
 from nnunet_partial.losses.adaptive_bce import AdaptiveBCELoss, ExclusiveBCELoss
 from nnunet_partial.losses.adaptive_cce import AdaptiveCCELoss
@@ -17,7 +19,7 @@ LOSSES: dict[str, type[PartialLoss]] = {
 }
 
 #: The loss of regions, which may overlap, in place of each loss that has one.
-REGION_LOSSES: dict[type[PartialLoss], type[RegionBCELoss]] = {AdaptiveBCELoss: RegionBCELoss}
+REGION_LOSSES: dict[type[nn.Module], type[RegionBCELoss]] = {AdaptiveBCELoss: RegionBCELoss}
 
 __all__ = [
     "LOSSES",

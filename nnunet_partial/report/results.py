@@ -146,6 +146,11 @@ def _about(file: Path) -> dict[str, Any]:
     }
     if not isinstance(content, dict):
         raise PartialLabelError(f"{file} holds no JSON object. Run `nnunet_partial evaluate` again.")
+    if content.get("regions"):
+        raise PartialLabelError(
+            f"{file.parent} is an evaluation of regions, which overlap; a report cannot draw them. Its CSV files hold "
+            "the tables."
+        )
     wrong = [key for key, kind in expected.items() if not isinstance(content.get(key), kind)]
     if not wrong:
         texts = [*content["models"].values(), *content["classes"], *content["findings"]]

@@ -26,12 +26,16 @@ class AnnotatedClasses:
 
     Args:
         manifest: Which classes each case is annotated for.
-        classes: Names of the foreground classes in the order of their label values.
+        classes: Names of the foreground classes in the order of their label values, or of regions.
         cases: Identifiers of all cases that a batch may hold, at least one.
+        has_background: Whether the network has an output for the background; not with regions.
     """
 
-    def __init__(self, manifest: Manifest, classes: Sequence[str], cases: Iterable[str]) -> None:
-        self._known = {case: torch.from_numpy(manifest.known(case, classes)) for case in cases}
+    def __init__(
+        self, manifest: Manifest, classes: Sequence[str], cases: Iterable[str], has_background: bool = True
+    ) -> None:
+        first = 0 if has_background else 1
+        self._known = {case: torch.from_numpy(manifest.known(case, classes)[first:]) for case in cases}
         #: (C,) bool, the classes that some case does not know
         self.partial = ~torch.stack(list(self._known.values())).all(0)
 
@@ -40,7 +44,7 @@ class AnnotatedClasses:
         return f"AnnotatedClasses({len(self._known)} cases)"
 
     def for_cases(self, cases: Iterable[Any]) -> Tensor:
-        """Return the class mask of a batch, bool (B, C), on the CPU.
+        """Return the class mask of a batch, bool (B, C) or, of regions, (B, R), on the CPU.
 
         Args:
             cases: Identifiers of the cases of the batch, as nnU-Net's loader gives them.
@@ -111,23 +115,47 @@ def confusion_counts(logits: Tensor, target: Tensor, ignore_label: int | None) -
     for value in range(1, logits.shape[1]):
         prediction, reference = (predicted == value) & counted, (truth == value) & counted
         tp, n_pred, n_ref = (prediction & reference).sum(1), prediction.sum(1), reference.sum(1)
-        counts.append(torch.stack([tp, n_pred - tp, n_ref - tp, n_voxels - n_pred - n_ref + tp]))  # (4, B)
+        counts.append(_four_counts(tp, n_pred, n_ref, n_voxels))
     # integers: voxel counts of large 3-D batches are beyond float32's exact ones, and MPS has no float64
     return torch.stack(counts, 2)
+
+
+@torch.no_grad()
+def region_counts(logits: Tensor, target: Tensor, has_ignore_channel: bool) -> Tensor:
+    """Count as `confusion_counts`, for regions: each is predicted where its sigmoid is above one half.
+
+    Args:
+        logits: Output of the network, (B, R, *S).
+        target: 0 or the region, (B, R, *S) or (B, R + 1, *S).
+        has_ignore_channel: Whether the last channel of the target marks the voxels that do not count.
+
+    Returns:
+        int64 of shape (4, B, R), on the device of the logits.
+    """
+    truth = target.flatten(2).bool()
+    counted = ~truth[:, -1:] if has_ignore_channel else torch.ones_like(truth[:, :1])  # (B, 1, N)
+    predicted = (torch.sigmoid(logits) > 0.5).flatten(2) & counted  # as nnU-Net, also for a logit that rounds to 0.5
+    truth = truth[:, : logits.shape[1]] & counted
+    return _four_counts((predicted & truth).sum(2), predicted.sum(2), truth.sum(2), counted.sum(2))
+
+
+def _four_counts(tp: Tensor, n_pred: Tensor, n_ref: Tensor, n_voxels: Tensor) -> Tensor:
+    """Return true positives, false positives, false negatives and true negatives, (4, ...)."""
+    return torch.stack([tp, n_pred - tp, n_ref - tp, n_voxels - n_pred - n_ref + tp])
 
 
 def masked_counts(counts: Tensor, class_mask: Tensor) -> Tensor:
     """Sum the counts of each foreground class over the samples that know it.
 
     Args:
-        counts: (4, B, C - 1), as `confusion_counts` gives them.
-        class_mask: bool (B, C), on the same device.
+        counts: (4, B, C - 1), as `confusion_counts` gives them; (4, B, R) of regions.
+        class_mask: bool (B, C), on the same device; (B, R) of regions.
 
     Returns:
-        True positives, false positives and false negatives, (3, C - 1). A class that no sample knows gives zeros, i.e.
-        a Dice of 0/0 = NaN.
+        True positives, false positives and false negatives, (3, C - 1) or (3, R). A class that no sample knows gives
+        zeros, i.e. a Dice of 0/0 = NaN.
     """
-    return (counts[:3] * class_mask[:, 1:]).sum(1)
+    return (counts[:3] * class_mask[:, -counts.shape[2] :]).sum(1)
 
 
 def drop_labels(class_mask: Tensor, partial: Tensor, probability: float) -> Tensor:

@@ -33,9 +33,10 @@ from torch import Tensor, nn
 from nnunet_partial.dataset.domains import domain_probabilities
 from nnunet_partial.dataset.plans import MIN_STAGES
 from nnunet_partial.dataset.summary import annotation_table
-from nnunet_partial.errors import PartialLabelError
+from nnunet_partial.errors import DatasetError, PartialLabelError
 from nnunet_partial.evaluation.results import CHECKPOINT_KEY, FINAL_CHECKPOINT
-from nnunet_partial.labels import MANIFEST_NAME, channel_names, has_regions
+from nnunet_partial.labels import MANIFEST_NAME, channel_names, has_regions, nested_regions, region_values
+from nnunet_partial.losses import REGION_LOSSES
 from nnunet_partial.training.loss_wrapper import AnnotatedClasses, UnmaskedLoss, masked_counts, to_device
 from nnunet_partial.training.nnunet_patches import (
     PartialLabelLoss,
@@ -63,6 +64,9 @@ from nnunet_partial.training.validation import (
 from nnunet_partial.utils.files import sync_file
 from nnunet_partial.utils.process import available_cores
 
+#: In the plans of a model: that it has an output for each region, and none for the background.
+REGIONS_KEY = "nnunet_partial_regions"
+
 # The class that uses a mixin decides what super() is: here some nnUNetTrainer, of which nothing is typed.
 _Trainer: Any = object
 
@@ -73,14 +77,16 @@ class PartialLabelMixin(_Trainer):
         class Mine(PartialLabelMixin, nnUNetTrainerDA5):
             loss_class = MarginalLoss
 
-    Before the first iteration it raises PartialLabelError for any mistake in manifest, labels or split, and
-    NotImplementedError for region-based datasets.
+    Before the first iteration it raises PartialLabelError for any mistake in manifest, labels or split, and for
+    region-based datasets with any loss but aBCE and nnU-Net's own.
     """
 
     #: One of `nnunet_partial.losses`, or None for nnU-Net's own loss (not annotated = background).
     loss_class: ClassVar[type[nn.Module] | None] = None
     #: What the loss is built with beside what nnU-Net's plan says.
     loss_arguments: ClassVar[dict[str, Any]] = {}
+    #: Of region-based datasets: whether a region that is known says what a region inside or around it is.
+    nested: ClassVar[bool] = True
     #: Number of epochs, or None for the trainer's own; the environment wins, see `RunSettings`.
     epochs: ClassVar[int | None] = None
 
@@ -141,13 +147,17 @@ class PartialLabelMixin(_Trainer):
 
         Raises:
             PartialLabelError: Manifest, labels, split or preprocessed data are wrong.
-            NotImplementedError: The dataset is region-based.
+            DatasetError: The dataset is region-based, and the loss cannot learn that.
         """
         if has_regions(self.dataset_json):
-            raise NotImplementedError(
-                "This dataset is region-based (a label in dataset.json is a list of values); partial labels are not "
-                "implemented for regions. Give each structure one value of its own."
-            )
+            if self.loss_class is not None and self.loss_class not in REGION_LOSSES:
+                raise DatasetError(
+                    "This dataset is region-based (a label in dataset.json is a list of values), so structures may "
+                    f"overlap, which {type(self).__name__} cannot learn. Train with nnUNetTrainerABCE, or give each "
+                    "structure one value of its own."
+                )
+            # nnU-Net writes the plans beside the model, where `build_network_architecture` finds this at prediction
+            self.plans_manager.plans[REGIONS_KEY] = True
         channel_names(self.dataset_json)  # refuses names and numbers that are exchanged
         require_wide_patch(self.configuration_manager.patch_size, self.configuration_name)
         self._limit_threads_to_affinity()
@@ -228,7 +238,9 @@ class PartialLabelMixin(_Trainer):
         data.check_every_class_annotated()
         training, validation = data.training_cases, data.validation_cases
         self.training_data = data
-        self.annotated_classes = AnnotatedClasses(data.manifest, data.classes, {*training, *validation})
+        self.annotated_classes = AnnotatedClasses(
+            data.manifest, data.classes, {*training, *validation}, has_background=not has_regions(self.dataset_json)
+        )
         self.size_monitor = SizeMonitor(data.manifest, data.classes, validation)
         for title, members in (("Training", training), ("Validation", validation)):
             table = annotation_table(data.manifest, data.classes, members)
@@ -262,10 +274,19 @@ class PartialLabelMixin(_Trainer):
             default_loss: nnU-Net's own loss.
 
         Returns:
-            A loss that is called with logits (B, C, *S), target (B, 1, *S) and class mask (B, C).
+            A loss that is called with logits (B, C, *S), target (B, 1, *S) and class mask (B, C); of regions with
+            logits (B, R, *S), target (B, R, *S), one more channel for the ignore label, and class mask (B, R).
         """
         if self.loss_class is None:
             return UnmaskedLoss(default_loss)
+        if self.label_manager.has_regions:
+            return REGION_LOSSES[self.loss_class](
+                batch_dice=self.configuration_manager.batch_dice,
+                inside=nested_regions(region_values(self.dataset_json)) if self.nested else (),
+                has_ignore_channel=self.label_manager.has_ignore_label,
+                ddp=self.is_ddp,
+                **self.loss_arguments,
+            )
         loss: nn.Module = self.loss_class(
             batch_dice=self.configuration_manager.batch_dice,
             ignore_label=self.label_manager.ignore_label,
@@ -285,7 +306,9 @@ class PartialLabelMixin(_Trainer):
         """
         built: nn.Module = super()._build_loss()
         default_loss = built.loss if isinstance(built, DeepSupervisionWrapper) else built
-        self.partial_loss = PartialLabelLoss(self.build_partial_loss(default_loss), self.label_manager.ignore_label)
+        self.partial_loss = PartialLabelLoss(
+            self.build_partial_loss(default_loss), self.label_manager.ignore_label, self.label_manager.has_regions
+        )
         if not isinstance(built, DeepSupervisionWrapper):
             return self.partial_loss
         if not all(map(math.isfinite, built.weight_factors)):
@@ -508,7 +531,10 @@ class PartialLabelMixin(_Trainer):
     def _mask_summary(self, summary: dict[str, Any]) -> None:
         """Log the size warnings, set every metric that is not annotated to NaN, and name the checkpoint, in place."""
         data = self.training_data
-        scope = (data.manifest, data.classes, self.dataset_json["file_ending"], set(data.validation_cases))
+        labels = self.label_manager
+        keys = labels.foreground_regions if labels.has_regions else labels.foreground_labels
+        names = dict(zip(keys, data.classes, strict=True))
+        scope = (data.manifest, names, self.dataset_json["file_ending"], set(data.validation_cases))
         text = size_warnings_text(summary, *scope, model=type(self).__name__)
         mask_unknown(summary, *scope)
         summary[CHECKPOINT_KEY] = self.checkpoint_name
@@ -517,7 +543,9 @@ class PartialLabelMixin(_Trainer):
 
 
 class ZeroBackgroundMixin(_Trainer):
-    """Set the network's background logit to 0, for losses with one sigmoid per structure; to be put first.
+    """Set the network's background logit to 0, for losses with one sigmoid per class; to be put first.
+
+    A network of regions has no background; it stays as it is.
 
     Then nnU-Net's argmax gives background exactly where every sigmoid is below one half, with the standard prediction
     commands. A forward hook does it, so that the names of the weights stay those of the stock trainer.
@@ -538,7 +566,7 @@ class ZeroBackgroundMixin(_Trainer):
             plans_manager: nnU-Net's, as all other arguments.
             configuration_manager: Of the configuration that is trained.
             num_input_channels: Channels of the image.
-            num_output_channels: Classes, background among them.
+            num_output_channels: Classes, background among them; or regions.
             enable_deep_supervision: Whether there is an output for each resolution.
 
         Returns:
@@ -547,7 +575,8 @@ class ZeroBackgroundMixin(_Trainer):
         network: nn.Module = super().build_network_architecture(
             plans_manager, configuration_manager, num_input_channels, num_output_channels, enable_deep_supervision
         )
-        network.register_forward_hook(_zero_background)
+        if not plans_manager.plans.get(REGIONS_KEY):
+            network.register_forward_hook(_zero_background)
         return network
 
 

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from nnunet_partial.dataset.domains import case_probabilities
 from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.labels import Manifest
-from nnunet_partial.training.loss_wrapper import confusion_counts
+from nnunet_partial.training.loss_wrapper import confusion_counts, region_counts
 
 #: What nnU-Net logs of the pseudo Dice.
 DICE_KEYS = ("dice_per_class_or_region", "mean_fg_dice", "ema_fg_dice")
@@ -48,12 +48,14 @@ class PartialLabelLoss(nn.Module):
     Args:
         loss: Called with logits (B, C, *S), target (B, 1, *S) and class mask (B, C).
         ignore_label: Value of the voxels that do not count; None where there are none.
+        has_regions: Whether there is an output and a channel of the target for each region.
     """
 
-    def __init__(self, loss: nn.Module, ignore_label: int | None) -> None:
+    def __init__(self, loss: nn.Module, ignore_label: int | None, has_regions: bool = False) -> None:
         super().__init__()
         self.loss = loss
         self.ignore_label = ignore_label
+        self.has_regions = has_regions
         self.class_mask: Tensor | None = None
         self.counts: Tensor | None = None
         self.is_counting = False
@@ -70,7 +72,11 @@ class PartialLabelLoss(nn.Module):
         """
         assert self.class_mask is not None, "the trainer sets class_mask before each step"
         if self.is_counting and self.counts is None:
-            self.counts = confusion_counts(logits, target, self.ignore_label)
+            self.counts = (
+                region_counts(logits, target, self.ignore_label is not None)
+                if self.has_regions
+                else confusion_counts(logits, target, self.ignore_label)
+            )
         value: Tensor = self.loss(logits, target, self.class_mask)
         return value
 

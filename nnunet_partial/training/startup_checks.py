@@ -26,7 +26,15 @@ from nnunet_partial.dataset.splits import (
     training_cases_for_test,
 )
 from nnunet_partial.errors import DatasetError, ManifestError, SplitError
-from nnunet_partial.labels import MANIFEST_NAME, Manifest, class_names, ignore_label, unused_cases, unused_groups
+from nnunet_partial.labels import (
+    MANIFEST_NAME,
+    Manifest,
+    ignore_label,
+    region_values,
+    structure_names,
+    unused_cases,
+    unused_groups,
+)
 from nnunet_partial.training.run_record import TrainedOn
 from nnunet_partial.utils.files import byte_order_mark, read_json, write_json
 from nnunet_partial.utils.text import format_names
@@ -85,8 +93,8 @@ class TrainingData:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the foreground classes in the order of their label values."""
-        return class_names(self.dataset_json)
+        """Names of the foreground classes, or regions, in the order of the network's outputs."""
+        return structure_names(self.dataset_json)
 
     @cached_property
     def trained_on(self) -> TrainedOn:
@@ -173,7 +181,8 @@ class TrainingData:
             _check_labels_unchanged(self.preprocessed, self.raw)
         files = {case: folder / f"{case}{ending}" for case in self.cases}
         label = ignore_label(self.dataset_json)
-        check_label_files(files, self.manifest, self.classes, label, processes, progress=True)
+        regions = region_values(self.dataset_json)
+        check_label_files(files, self.manifest, self.classes, label, processes, progress=True, regions=regions)
         cache.write()
 
     def prepare_splits(self, fold: int | str) -> list[str]:

@@ -30,7 +30,7 @@ from nnunet_partial.utils.text import text_table
 def size_warnings_text(
     summary: Mapping[str, Any],
     manifest: Manifest,
-    classes: Sequence[str],
+    classes: Mapping[Any, str],
     file_ending: str,
     cases: Collection[str],
     model: str,
@@ -40,7 +40,8 @@ def size_warnings_text(
     Args:
         summary: What nnU-Net's `compute_metrics_on_folder` returns, not masked yet.
         manifest: Which classes each case is annotated for.
-        classes: Names of the foreground classes in the order of their label values.
+        classes: Name of each foreground class (or region) by its key in the metrics of the summary, which is its value
+            (or values), in the order of the network's outputs.
         file_ending: Ending of the prediction files.
         cases: Identifiers of the cases that count; others (left in the folder by another split) are left out, and so
             are interpolated ones.
@@ -50,7 +51,7 @@ def size_warnings_text(
         A table, and a line for each warning sign (see `evaluation.warning_signs`); empty where every case knows every
         class.
     """
-    rows = warning_signs(list(_sizes(summary, manifest, classes, file_ending, cases, model)), classes)
+    rows = warning_signs(list(_sizes(summary, manifest, classes, file_ending, cases, model)), tuple(classes.values()))
     if not rows:
         return ""
     unit = rows[0]["unit"]
@@ -84,7 +85,7 @@ def _number(value: str | float | int) -> str:
 def _sizes(
     summary: Mapping[str, Any],
     manifest: Manifest,
-    classes: Sequence[str],
+    classes: Mapping[Any, str],
     file_ending: str,
     cases: Collection[str],
     model: str,
@@ -96,7 +97,7 @@ def _sizes(
         if labels is None or labels.interpolated:
             continue
         scale = _scale(Path(entry["reference_file"]), labels)
-        for value, name in enumerate(classes, start=1):
+        for value, name in classes.items():
             counts = entry["metrics"][value]
             voxels = max(1, sum(counts[key] for key in ("TP", "FP", "FN", "TN")))
             true = counts["n_ref"] if name in labels.known else None
@@ -124,7 +125,7 @@ def _scale(reference: Path, labels: CaseLabels) -> Scale:
 
 
 def mask_unknown(
-    summary: dict[str, Any], manifest: Manifest, classes: Sequence[str], file_ending: str, cases: Collection[str]
+    summary: dict[str, Any], manifest: Manifest, classes: Mapping[Any, str], file_ending: str, cases: Collection[str]
 ) -> None:
     """Set every metric of a class that a case does not know to NaN, and compute the means again without them.
 
@@ -132,9 +133,10 @@ def mask_unknown(
     is NaN; the foreground mean is the mean over the classes that have one.
 
     Args:
-        summary: What nnU-Net's `compute_metrics_on_folder` returns, label values as keys; changed in place.
+        summary: What nnU-Net's `compute_metrics_on_folder` returns, changed in place.
         manifest: Which classes each case is annotated for.
-        classes: Names of the foreground classes in the order of their label values.
+        classes: Name of each foreground class (or region) by its key in the metrics of the summary, which is its value
+            (or values), in the order of the network's outputs.
         file_ending: Ending of the prediction files.
         cases: Identifiers of the cases that count; others (left in the folder by another split) are dropped.
     """
@@ -143,9 +145,9 @@ def mask_unknown(
         case = Path(entry["prediction_file"]).name[: -len(file_ending)]
         if case not in cases:
             continue
-        known = manifest.known(case, classes) & (not manifest.labels_of(case).interpolated)
+        labels = manifest.labels_of(case)
         for label, metrics in entry["metrics"].items():
-            if not known[int(label)]:
+            if labels.interpolated or classes[label] not in labels.known:
                 entry["metrics"][label] = dict.fromkeys(metrics, math.nan)
         kept.append(entry)
     summary["metric_per_case"] = kept

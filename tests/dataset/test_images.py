@@ -273,6 +273,6 @@ def test_the_warning_signs_of_a_training_on_png_say_no_cm2(tmp_path: Path) -> No
                 "metrics": {1: {**counts, "n_ref": drawn}},
             }
         )
-    text = size_warnings_text({"metric_per_case": entries}, manifest, ["LV"], ".png", ["a", "b"], "m")
+    text = size_warnings_text({"metric_per_case": entries}, manifest, {1: "LV"}, ".png", ["a", "b"], "m")
     assert text.startswith("Mean predicted size (fraction of image)")
     assert re.search("m: in b, LV .* 2 times .*area ", text)

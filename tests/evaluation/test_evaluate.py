@@ -618,7 +618,7 @@ def test_they_leave_the_means_of_the_final_validation() -> None:
         "mean": {1: {"Dice": -1.0}},
         "foreground_mean": {"Dice": -1.0},
     }
-    mask_unknown(summary, manifest, ("LV",), ".nii.gz", {"a", "b"})
+    mask_unknown(summary, manifest, {1: "LV"}, ".nii.gz", {"a", "b"})
     assert summary["mean"][1]["Dice"] == summary["foreground_mean"]["Dice"] == 0.5  # type: ignore[index]
     assert math.isnan(summary["metric_per_case"][1]["metrics"][1]["Dice"])  # type: ignore[index]
 

@@ -355,13 +355,6 @@ def test_every_trainer_comes_with_nnunets_usual_lengths() -> None:
 # ---- mistakes stop the start ---------------------------------------------------------------------------------------
 
 
-def test_regions_are_refused_with_a_sentence(project: Project) -> None:
-    trainer = trainer_of(project)
-    trainer.dataset_json = {**trainer.dataset_json, "labels": {"background": 0, "heart": [1, 2], "LV": 1}}
-    with pytest.raises(NotImplementedError, match="region-based"):
-        trainer.initialize()
-
-
 def both(project: Project, change: Any) -> None:
     for folder in (project.raw(DATASET), project.preprocessed(DATASET)):
         if (folder / MANIFEST_NAME).exists():

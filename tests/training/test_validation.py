@@ -26,6 +26,7 @@ from nnunet_partial.training.nnunet_patches import patch_ema_logging, patch_vali
 from nnunet_partial.training.validation import SizeMonitor, mask_unknown, patch_size_warnings, size_warnings_text
 
 CLASSES = ("LV", "MYO")
+NAMES = {1: "LV", 2: "MYO"}
 MANIFEST = Manifest(
     {"a": CaseLabels(("LV", "MYO")), "b": CaseLabels(("LV",)), "c": CaseLabels(("LV",), absent=("MYO",))}
 )
@@ -49,7 +50,7 @@ def summary(**dice: tuple[float, float]) -> dict[str, Any]:
 
 def test_unknown_pairs_leave_the_means() -> None:
     result = summary(a=(0.9, 0.5), b=(0.7, 0.0), c=(0.8, 0.0))
-    mask_unknown(result, MANIFEST, CLASSES, ".nii.gz", {"a", "b", "c"})
+    mask_unknown(result, MANIFEST, NAMES, ".nii.gz", {"a", "b", "c"})
     a, b, c = (entry["metrics"] for entry in result["metric_per_case"])
     assert a[2] == {"Dice": 0.5, "FP": 8}
     assert math.isnan(b[2]["Dice"])
@@ -62,20 +63,20 @@ def test_unknown_pairs_leave_the_means() -> None:
 
 def test_empty_in_both_stays_nan_and_is_left_out() -> None:
     result = summary(a=(0.9, math.nan), c=(0.7, 0.0))
-    mask_unknown(result, MANIFEST, CLASSES, ".nii.gz", {"a", "c"})
+    mask_unknown(result, MANIFEST, NAMES, ".nii.gz", {"a", "c"})
     assert result["mean"][2]["Dice"] == 0.0
 
 
 def test_a_class_that_no_case_knows_has_no_mean_and_leaves_the_foreground_mean() -> None:
     result = summary(b=(0.6, 0.0))
-    mask_unknown(result, MANIFEST, CLASSES, ".nii.gz", {"b"})
+    mask_unknown(result, MANIFEST, NAMES, ".nii.gz", {"b"})
     assert math.isnan(result["mean"][2]["Dice"])
     assert result["foreground_mean"]["Dice"] == 0.6
 
 
 def test_predictions_left_by_another_split_do_not_count() -> None:
     result = summary(a=(0.9, 0.5), b=(0.1, 0.0))
-    mask_unknown(result, MANIFEST, CLASSES, ".nii.gz", {"a"})
+    mask_unknown(result, MANIFEST, NAMES, ".nii.gz", {"a"})
     assert [entry["prediction_file"] for entry in result["metric_per_case"]] == ["/somewhere/a.nii.gz"]
     assert result["mean"][1]["Dice"] == 0.9
 
@@ -116,7 +117,9 @@ def entry(folder: Path, case: str, lv: tuple[int, int], myo: tuple[int, int]) ->
 
 
 def text(folder: Path, entries: list[dict[str, Any]], cases: set[str], manifest: Manifest = SIGN_MANIFEST) -> str:
-    return size_warnings_text({"metric_per_case": entries}, manifest, SIGN_CLASSES, ".nii.gz", cases, "marginal")
+    return size_warnings_text(
+        {"metric_per_case": entries}, manifest, dict(enumerate(SIGN_CLASSES, 1)), ".nii.gz", cases, "marginal"
+    )
 
 
 def test_the_predicted_size_stands_beside_the_usual_one(tmp_path: Path) -> None:

@@ -1,0 +1,139 @@
+"""Regions, which overlap, from `check` to the tables of `evaluate`; other commands refuse them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from nnunet_partial.cli import main
+from nnunet_partial.dataset.check import check
+from nnunet_partial.dataset.label_check import LabelFile
+from nnunet_partial.dataset.mirrored_classes import mirrored_pairs
+from nnunet_partial.errors import DatasetError, PartialLabelError
+from nnunet_partial.evaluation.evaluate import find_reference, require_same_classes
+from nnunet_partial.labels import MANIFEST_NAME, CaseLabels, Manifest
+from nnunet_partial.model_selection.find_best import find_best
+
+NAME = "Dataset705_Regions"
+
+#: Values of one row of eight pixels: of the epicardium (1, 2) and the ventricle in it (1).
+TRUE = {"a": [0, 2, 1, 1, 1, 2, 2, 0], "b": [0, 2, 2, 2, 1, 2, 0, 0]}
+PREDICTED = {"a": [0, 0, 1, 1, 2, 2, 2, 2], "b": [0, 2, 2, 1, 1, 1, 1, 0]}
+
+
+def write(path: Path, row: list[int]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sitk.WriteImage(sitk.GetImageFromArray(np.array([row] * 4, dtype=np.uint8)), str(path))
+
+
+@pytest.fixture
+def raw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "raw" / NAME
+    for case, row in TRUE.items():
+        write(folder / "imagesTr" / f"{case}_0000.nii.gz", [10 * value for value in row])
+        write(folder / "labelsTr" / f"{case}.nii.gz", row)
+        write(tmp_path / "predicted" / f"{case}.nii.gz", PREDICTED[case])
+    content = {
+        "channel_names": {"0": "ultrasound"},
+        "labels": {"background": 0, "EPI": [1, 2], "LV": 1},
+        "regions_class_order": [2, 1],
+        "numTraining": 2,
+        "file_ending": ".nii.gz",
+    }
+    (folder / "dataset.json").write_text(json.dumps(content))
+    manifest(folder, b=CaseLabels(("EPI",), domain="b", patient="b"))
+    monkeypatch.setenv("nnUNet_raw", str(tmp_path / "raw"))
+    monkeypatch.delenv("nnUNet_preprocessed", raising=False)
+    return folder
+
+
+def manifest(folder: Path, **changed: CaseLabels) -> None:
+    cases = {"a": CaseLabels(("EPI", "LV"), domain="a", patient="a"), **changed}
+    Manifest(cases).write(folder / MANIFEST_NAME)
+
+
+def test_evaluate(raw: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    given = ["--pred", f"m={tmp_path / 'predicted'}", "--ref", "labelsTr", "-o", str(output), "-np", "1"]
+    assert main(["evaluate", "-d", "705", *given]) == 0
+    with (output / "per_case.csv").open(encoding="utf-8") as file:
+        dice = {(row["case"], row["class"]): float(row["dice"]) for row in csv.DictReader(file)}
+    # EPI: pixels 1 to 6 against 2 to 7, five in common; pixels 1 to 5 against 1 to 6. LV: pixels 2 to 4 against 2, 3.
+    # In b the ventricle is stored, but not known.
+    assert dice == {
+        ("a", "EPI"): pytest.approx(2 * 5 / 12),
+        ("a", "LV"): pytest.approx(2 * 2 / 5),
+        ("b", "EPI"): pytest.approx(2 * 5 / 11),
+    }
+    summary = json.loads((output / "m" / "summary.json").read_text())
+    assert summary["mean"]["(1, 2)"]["Dice"] == pytest.approx((10 / 12 + 10 / 11) / 2)
+    assert summary["mean"]["1"]["Dice"] == pytest.approx(4 / 5)
+    assert math.isnan(summary["metric_per_case"][1]["metrics"]["1"]["Dice"])
+    assert json.loads((output / "evaluation.json").read_text())["regions"] == [[1, 2], [1]]
+    assert main(["report", str(output), "-o", str(tmp_path / "report.html")]) == 1
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_a_model_of_other_regions_is_refused(raw: Path, tmp_path: Path) -> None:
+    models = {"m": {"a": tmp_path / "predicted" / "a.nii.gz"}}
+    content = json.loads((raw / "dataset.json").read_text())
+    reference = find_reference(raw, "labelsTr")
+    require_same_classes(models, reference.classes, reference.regions)
+    for labels, order in (
+        ({"background": 0, "EPI": [1, 2], "LV": 2}, [1, 2]),
+        ({"background": 0, "EPI": 1, "LV": 2}, None),
+    ):
+        text = json.dumps({**content, "labels": labels, "regions_class_order": order})
+        (tmp_path / "predicted" / "dataset.json").write_text(text)
+        with pytest.raises(PartialLabelError, match=r"m: .*EPI, LV.*other values"):
+            require_same_classes(models, reference.classes, reference.regions)
+
+
+def test_check_finds_what_does_not_fit(raw: Path) -> None:
+    assert "content of the labels" not in check(raw).findings
+    manifest(raw, b=CaseLabels(("LV",), domain="b", patient="b"))
+    assert check(raw).findings["content of the labels"] == [
+        "b: holds 2, in none of the regions declared as annotated: LV"
+    ]
+    manifest(raw, b=CaseLabels(("EPI",), absent=("LV",), domain="b", patient="b"))
+    assert check(raw).findings["content of the labels"] == ["b: holds 1, but LV is declared absent"]
+    write(raw / "labelsTr" / "b.nii.gz", [0, 3, 2, 2, 2, 2, 0, 0])
+    (line,) = check(raw).findings["content of the labels"]
+    assert line.startswith("b: the label file holds 3,")
+
+
+def test_regions_that_overlap_are_no_mirror_images(raw: Path) -> None:
+    files = []
+    for number in range(6):
+        path = raw / f"{number}.nii.gz"
+        write(path, [0, 2, 1, 1, 1, 1, 2, 0])
+        files.append(LabelFile(str(number), path, CaseLabels(("EPI", "LV")), ("EPI", "LV"), None, ((1, 2), (1,))))
+    assert mirrored_pairs(files) == []
+
+
+def test_other_commands_refuse_regions(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(raw, raw.with_name("Dataset704_Regions"))
+    for command in (
+        ["declare", "-d", "705", "--from-masks", "--yes", "--overwrite"],
+        ["merge", "-i", "704", "705", "-d", "706", "--name", "Other"],
+        ["scenario", "-i", "705", "-d", "706", "--missing", "LV", "--name", "Other"],
+    ):
+        assert main(command) == 1
+        assert "region-based" in "".join(capsys.readouterr())
+        assert len(list((tmp_path / "raw").iterdir())) == 2
+
+
+def test_find_best_refuses_regions(raw: Path) -> None:
+    from types import SimpleNamespace
+
+    from nnunet_partial.dataset.raw import RawDataset
+
+    with pytest.raises(DatasetError, match="region-based"):
+        find_best(SimpleNamespace(dataset=RawDataset(raw)), [])  # type: ignore[arg-type]
