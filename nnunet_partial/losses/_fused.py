@@ -136,5 +136,5 @@ class _FusedRegionSums(torch.autograd.Function):
             outputs = (sums.cross_entropy, sums.intersection, sums.predicted)
             (gradient,) = torch.autograd.grad(outputs, logits, incoming, create_graph=True)
         else:
-            gradient = _kernels.region_backward(logits, *masks, incoming).to(logits.dtype)
+            gradient = _kernels.region_backward(incoming, logits, *masks).to(logits.dtype)
         return gradient, None, None, None, None

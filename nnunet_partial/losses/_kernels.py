@@ -372,40 +372,36 @@ def region_forward(
     logits: Tensor, regions: Tensor, positive: Tensor, counted: Tensor, in_dice: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return cross_entropy (B,), intersection and predicted (B, R) of `_terms.region_sums`."""
-    totals = _zero_totals(logits)
-    for rows in _samples(logits):
-        z = _terms.precise(logits[rows])
-        losses = F.binary_cross_entropy_with_logits(z, positive[rows].to(z.dtype), reduction="none")
-        totals.cross_entropy[rows] = losses.mul_(counted[rows]).sum(dim=(1, 2))
-        p = z.sigmoid().mul_(in_dice[rows])
-        totals.predicted[rows] = p.sum(dim=2)
-        totals.intersection[rows] = p.mul_(regions[rows]).sum(dim=2)
+    totals, in_dice = _zero_totals(logits), in_dice.expand_as(logits)
+    for rows, columns in _chunks(logits):
+        part = (rows, slice(None), columns)
+        z = _terms.precise(logits[part])
+        losses = F.binary_cross_entropy_with_logits(z, positive[part].to(z.dtype), reduction="none")
+        totals.cross_entropy[rows] += losses.mul_(counted[part]).sum(dim=(1, 2))
+        p = z.sigmoid().mul_(in_dice[part])
+        totals.predicted[rows] += p.sum(dim=2)
+        totals.intersection[rows] += p.mul_(regions[part]).sum(dim=2)
     return totals.cross_entropy, totals.intersection, totals.predicted
 
 
 def region_backward(
+    incoming: tuple[Tensor, ...],
     logits: Tensor,
     regions: Tensor,
     positive: Tensor,
     counted: Tensor,
     in_dice: Tensor,
-    incoming: tuple[Tensor, ...],
 ) -> Tensor:
     """Return the gradient with respect to the logits (B, R, N): that of the sigmoids, with terms where `counted`."""
     g, a, b = incoming
-    gradient = torch.empty(logits.shape, dtype=g.dtype, device=logits.device)
-    for rows in _samples(logits):
-        p = _terms.precise(logits[rows]).sigmoid()
-        out = torch.mul(regions[rows], a[rows, :, None], out=gradient[rows])
-        out.add_(b[rows, :, None]).mul_(in_dice[rows]).mul_(p).mul_(1 - p)
-        out += p.sub_(positive[rows].to(p.dtype)).mul_(counted[rows]).mul_(g[rows, None, None])
+    gradient, in_dice = torch.empty(logits.shape, dtype=g.dtype, device=logits.device), in_dice.expand_as(logits)
+    for rows, columns in _chunks(logits):
+        part = (rows, slice(None), columns)
+        p = _terms.precise(logits[part]).sigmoid()
+        out = torch.mul(regions[part], a[rows, :, None], out=gradient[part])
+        out.add_(b[rows, :, None]).mul_(in_dice[part]).mul_(p).mul_(1 - p)
+        out += p.sub_(positive[part].to(p.dtype)).mul_(counted[part]).mul_(g[rows, None, None])
     return gradient
-
-
-def _samples(x: Tensor) -> Iterator[slice]:
-    """Cut a batch into samples, to save memory; on a GPU it stays whole."""
-    for row in range(x.shape[0]) if _on_host(x) else [None]:
-        yield slice(row, None if row is None else row + 1)
 
 
 # --- both -------------------------------------------------------------------------------------------------------------
