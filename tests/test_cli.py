@@ -32,7 +32,7 @@ HELP = {
     ("balance",): ["-d DATASET", "--weights DOMAIN=WEIGHT", "--off", "nnunet_partial balance -d 510"],
     ("splits",): ["-d DATASET", "--leave-domain-out", "--by-patient", "--folds N", "left_out", "-d 510 --by"],
     ("shrink",): ["-d DATASET", "--features", "--patch", "--batch"],
-    ("export",): ["-d DATASET", "-c CONFIGURATION", "-tr TRAINER", "-p", "-f", "-chk", "-o FILE", "nnUNetv2_predict"],
+    ("export",): ["-d DATASET", "-c CONFIGURATION", "-tr TRAINER", "-p", "-f", "-chk", "-o FILE", "--as", "onnx"],
     ("card",): ["-d DATASET", "-c CONFIGURATION", "-tr TRAINER", "-p", "-f", "-chk", "-o FILE", "-np", "MODEL_CARD.md"],
     ("widen",): ["--from MODEL", "-d DATASET", "-c", "-tr", "-p", "-f", "--c", "nnunet_partial widen --from MODEL"],
     ("find-best",): ["-d DATASET", "-tr", "-p", "-c", "-f", "--disable-ensembling", "--no-overwrite", "-np"],

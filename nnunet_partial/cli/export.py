@@ -26,10 +26,25 @@ def add_parser(subparsers: Any) -> None:
         "own, and the plans are renamed (nnUNetPlans_Marginal), so that it does not replace a stock model. A model "
         "card (see `card`) and, for the second stage of a cascade, the lower stage come along. Exit code 1: something "
         "is missing, and is named, or the network is not one of nnU-Net's; nothing is written.",
-        epilog="Example: nnunet_partial export -d 510 -c 2d -tr nnUNetTrainerMarginal -o model.zip",
+        epilog="Examples: nnunet_partial export -d 510 -c 2d -tr nnUNetTrainerMarginal -o model.zip; "
+        "nnunet_partial export -d 510 -c 2d -tr nnUNetTrainerMarginal --as onnx -o exported",
     )
     add_model_options(parser, needs_configuration=True)
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the zip; must not exist yet")
+    parser.add_argument(
+        "--as",
+        dest="format",
+        choices=("nnunet", "onnx"),
+        default="nnunet",
+        help="nnunet (default): the zip; onnx: a folder with one network per fold and model.json, for programs without "
+        "PyTorch (extra `onnx`)",
+    )
+    parser.add_argument(
+        *("-o", "--output"),
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="the zip, or for ONNX the folder; must not exist yet",
+    )
     add_processes_option(parser)
     parser.set_defaults(run=run)
 
@@ -70,6 +85,8 @@ def run(args: argparse.Namespace) -> int:
     require_new_file(args.output, "model.zip")
     results = find_dataset(args.dataset, "nnUNet_results")
     selected = select_models(results, args.tr, args.c, args.p, args.f, args.chk)
+    if args.format == "onnx":
+        return _export_onnx(selected, args.output)
     notes: list[str] = []
 
     def describe(one: SelectedModel, commands: Sequence[str]) -> dict[str, str]:
@@ -84,6 +101,18 @@ def run(args: argparse.Namespace) -> int:
     print(f"{args.output.resolve()} ({args.output.stat().st_size / 2**20:.1f} MiB). Where there is only nnU-Net:\n")
     print(f"nnUNetv2_install_pretrained_model_from_zip {args.output.name}")
     print("\n".join(prediction_commands(results.name, exported)))
+    return 0
+
+
+def _export_onnx(selected: Sequence[SelectedModel], folder: Path) -> int:
+    from nnunet_partial.inference.onnx import export_onnx
+
+    if len(selected) > 1:
+        names = ", ".join(one.model.configuration for one in selected)
+        raise PartialLabelError(f"--as onnx: got {names}; expected one, and no second stage of a cascade.")
+    (one,) = selected
+    for file in export_onnx(one.model.folder, one.folds, folder, one.model.checkpoint):
+        print(file)
     return 0
 
 

@@ -246,9 +246,9 @@ def _read_configuration(checkpoint: Path, source: Path) -> str:
 
     if torch.__version__ < "2.6":
         raise PartialLabelError(f"Loading a model needs PyTorch 2.6 or newer; this is {torch.__version__}.")
-    # the numbers in nnU-Net's log, also under the name that NumPy 1 gave their constructor
+    # the numbers in nnU-Net's log, whose constructor has one name in NumPy 1 and another in NumPy 2
     scalar = np.float64(0).__reduce__()[0]
-    safe: list[Any] = [scalar, (scalar, "numpy.core.multiarray.scalar"), np.dtype]
+    safe: list[Any] = [np.dtype, *((scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core"))]
     safe += [type(np.dtype(kind)) for kind in ("float64", "float32", "int64", "int32", "bool")]
     try:
         with torch.serialization.safe_globals(safe):

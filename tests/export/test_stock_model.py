@@ -23,6 +23,7 @@ from helpers.stock_nnunet import run_stock
 from helpers.toy_dataset import write_toy
 from nnunetv2.model_sharing.model_export import export_pretrained_model
 
+from nnunet_partial import load_model
 from nnunet_partial.cli import main
 from nnunet_partial.export.stock_model import match_logits
 from nnunet_partial.training.mixin import _zero_background
@@ -305,6 +306,30 @@ def refused(project: InProcess, capsys: pytest.CaptureFixture[str], trainer: str
     assert export(trainer, project.root / "model.zip", *more) == 1
     assert sorted(project.root.rglob("*")) == before
     return capsys.readouterr().err
+
+
+def test_the_zip_is_loaded_by_name_of_no_trainer_of_ours(project: InProcess) -> None:
+    """From the zip and from the folder a model predicts the same."""
+    file = project.root / "model.zip"
+    assert export("nnUNetTrainerABCE", file, "-f", "0", "1") == 0
+    image = np.random.default_rng(0).normal(size=(1, 40, 48)).astype(np.float32)
+    models = (file, results(project) / "nnUNetTrainerABCE__nnUNetPlans__2d")
+    zipped, own = (load_model(path, [0, 1], device="cpu").predict(image, (1.0, 1.0)) for path in models)
+    np.testing.assert_array_equal(zipped, own)
+    assert len(np.unique(own)) > 1
+
+
+def test_as_onnx_each_fold_is_a_file_beside_a_description(
+    project: InProcess, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnxruntime")
+    folder = project.root / "exported"
+    assert export("nnUNetTrainerABCE", folder, "-f", "0", "1", "--as", "onnx") == 0
+    names = ["fold_0.onnx", "fold_1.onnx", "model.json"]
+    assert sorted(file.name for file in folder.iterdir()) == names
+    assert capsys.readouterr().out.split() == [str(folder / name) for name in names]
+    assert export("nnUNetTrainerABCE", folder, "-f", "0", "--as", "onnx") == 1
+    assert str(folder) in capsys.readouterr().err
 
 
 def test_a_missing_fold_is_named(project: InProcess, capsys: pytest.CaptureFixture[str]) -> None:

@@ -231,6 +231,21 @@ def test_a_checkpoint_that_runs_code_is_refused_and_does_not(copied: Path, tmp_p
     assert trace.exists()
 
 
+@pytest.mark.parametrize("core", ["core", "_core"])
+def test_a_checkpoint_of_another_numpy_is_read(copied: Path, core: str) -> None:
+    """The numbers in nnU-Net's log have their constructor in numpy.core (NumPy 1) or numpy._core (NumPy 2)."""
+    file = copied / "fold_0" / FINAL
+    with zipfile.ZipFile(file) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    (pickled,) = (name for name in members if name.endswith("data.pkl"))
+    assert b"numpy._core.multiarray" in members[pickled]
+    members[pickled] = members[pickled].replace(b"numpy._core.multiarray", f"numpy.{core}.multiarray".encode())
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    assert load_model(copied, [0], device="cpu").folds == (0,)
+
+
 def test_a_checkpoint_that_is_cut_off(copied: Path) -> None:
     file = copied / "fold_0" / FINAL
     file.write_bytes(file.read_bytes()[:5000])
