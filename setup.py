@@ -50,7 +50,7 @@ def version() -> str:
 STUDY = ["snakemake>=9", "snakemake-executor-plugin-slurm>=2.7.1", "PyYAML>=6.0.1"]
 # What PyTorch's exporter needs, and what runs its file (Apache-2.0, MIT, MIT). From 1.29 on, official builds of ONNX
 # Runtime send events to Microsoft by default, on every system; older ones have no code for it but on Windows.
-ONNX = ["onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20,<1.29"]
+ONNX = ["onnx>=1.17", "onnxscript>=0.6", "onnxruntime>=1.20,<1.29"]
 MONAI = "monai>=1.5"  # SwinUNETR; Apache-2.0, 1.7 MB, needs PyTorch and NumPy alone
 
 # The guard matters: nnU-Net's search for trainers imports what it finds in a folder.

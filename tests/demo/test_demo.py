@@ -6,6 +6,8 @@ import json
 import math
 import os
 import re
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -125,6 +127,16 @@ def test_picture_is_there(done: tuple[Path, str, Scores]) -> None:
     assert picture.shape[0] > 600
     assert picture.shape[1] > 600
     assert str(out / "figure.png") in said
+
+
+@slow
+def test_overview_of_the_readme_is_drawn_from_a_demo(done: tuple[Path, str, Scores], tmp_path: Path) -> None:
+    copy, picture = tmp_path / "demo", tmp_path / "overview.png"
+    shutil.copytree(done[0], copy)
+    shutil.copytree(copy / "predictions" / OURS, copy / "predictions" / TRAINERS["marginal"])
+    script = Path(__file__).resolve().parents[2] / "studies" / "draw_overview.py"
+    subprocess.run([sys.executable, str(script), str(copy), str(picture)], check=True)
+    assert imread(picture).shape[:2] == (616, 1210)  # 5.6 x 11 inches of 110 pixels
 
 
 @slow
