@@ -188,6 +188,16 @@ def test_another_folder_than_the_clone_is_named(script: ModuleType, clone: Path,
         script.shrink_domain(clone, tmp_path / "sources", "jsrt", 24, 6, 0.0, [1, 0])
 
 
+def test_wrong_options_and_folders_end_with_an_error(
+    script: ModuleType, clone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for arguments, fact in (([clone, "--shift", "2"], "2"), ([clone, "--size", "0"], "2"), ([tmp_path], "0 images")):
+        monkeypatch.setattr(sys, "argv", ["make_datasets.py", *map(str, arguments), str(tmp_path / "sources")])
+        with pytest.raises(SystemExit, match=fact):  # 2 is argparse's code
+            script.main()
+    assert not (tmp_path / "sources").exists()
+
+
 @pytest.mark.slow
 def test_real_images(script: ModuleType, real_cxr: Path, tmp_path: Path, capsys) -> None:
     for number, (domain, images) in enumerate({"jsrt": 247, "wingspan": 259}.items()):
