@@ -16,6 +16,8 @@ from helpers.toy_dataset import shrink, write_toy
 from nnunetv2.training.loss.dice import get_tp_fp_fn_tn
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
+from nnunet_partial import load_model
+from nnunet_partial.cli import main
 from nnunet_partial.errors import DatasetError, ManifestError
 from nnunet_partial.labels import MANIFEST_NAME, CaseLabels, Manifest
 from nnunet_partial.losses import RegionBCELoss
@@ -138,6 +140,16 @@ def test_train_validate_and_predict(project: Any) -> None:
     predicted = sitk.GetArrayFromImage(sitk.ReadImage(str(output / "new.nii.gz")))
     epi, lv = np.load(output / "new.npz")["probabilities"].reshape(2, *predicted.shape) > 0.5
     assert np.array_equal(predicted, np.where(lv, 1, np.where(epi, 2, 0)))  # regions_class_order: EPI is 2, then LV 1
+
+    file = project.root / "model.zip"  # of nnU-Net's own trainer
+    assert (
+        main(["export", "-d", "704", "-c", configuration, "-f", "0", "-tr", "nnUNetTrainerABCE", "-o", str(file)]) == 0
+    )
+    image = sitk.ReadImage(str(project.raw(DATASET) / "imagesTs" / "new_0000.nii.gz"))
+    travelled = load_model(file, device="cpu")
+    assert travelled.predictor.trainer_name == "nnUNetTrainer"
+    labels = travelled.predict(sitk.GetArrayFromImage(image)[None], image.GetSpacing()[::-1])
+    np.testing.assert_array_equal(labels, predicted)
 
 
 def test_a_part_that_is_not_known_changes_nothing(project: Any) -> None:
