@@ -592,6 +592,27 @@ def stored_values(classes: Sequence[str], regions: Sequence[Sequence[int]] = ())
     return dict(zip(classes, values, strict=True))
 
 
+def metric_keys(dataset_json: Mapping[str, Any]) -> tuple[str, ...]:
+    """Name the classes or regions as nnU-Net does in the metrics of summary.json.
+
+    Args:
+        dataset_json: The content of dataset.json.
+
+    Returns:
+        The key of each in the order of `structure_names`: "1" for a value, "(1, 2)" for the list [1, 2], "(3,)" for
+        [3].
+
+    Raises:
+        DatasetError: The labels are missing or wrong.
+    """
+    if not has_regions(dataset_json):
+        return tuple(str(value) for value in range(1, len(class_names(dataset_json)) + 1))
+    return tuple(
+        str(stored) if isinstance(dataset_json["labels"][name], (list, tuple)) else str(stored[0])
+        for name, stored in _regions(dataset_json).items()
+    )
+
+
 def nested_regions(regions: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
     """Find the regions that lie inside others.
 

@@ -23,6 +23,7 @@ from nnunet_partial.labels import (
     class_names,
     has_regions,
     ignore_label,
+    metric_keys,
     nested_regions,
     region_values,
     structure_names,
@@ -483,6 +484,18 @@ def test_names_and_values_of_regions() -> None:
         class_names(content)
     classes = {"labels": {"background": 0, "LV": 1}}
     assert (structure_names(classes), region_values(classes)) == (("LV",), ())
+
+
+def test_keys_of_the_metrics_are_those_of_nnunet() -> None:
+    from nnunetv2.evaluation.evaluate_predictions import label_or_region_to_key
+    from nnunetv2.utilities.label_handling.label_handling import LabelManager
+
+    labels = {"background": 0, "whole": [1, 2, 3], "core": 2, "enhancing": [3], "ignore": 4}
+    manager = LabelManager(labels, [1, 2, 3])
+    keys = metric_keys({"labels": labels, "regions_class_order": [1, 2, 3]})
+    assert keys == ("(1, 2, 3)", "2", "(3,)")
+    assert keys == tuple(label_or_region_to_key(region) for region in manager.foreground_regions)
+    assert metric_keys({"labels": {"background": 0, "MYO": 2, "LV": 1, "ignore": 3}}) == ("1", "2")
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from nnunet_partial.labels import (
     MANIFEST_NAME,
     CaseLabels,
     Manifest,
+    metric_keys,
     region_values,
     structure_names,
 )
@@ -38,7 +39,8 @@ class Reference:
     """Hold label files by case identifier, and the manifest that says what each of them is annotated for.
 
     `interpolated`: cases whose masks were interpolated, not annotated. They are not among the files and not evaluated.
-    `regions`: stored values of each class where these are regions; else empty.
+    `keys`: of the classes, in the metrics of summary.json. `regions`: stored values of each class where these are
+    regions; else empty.
     """
 
     folder: Path
@@ -46,6 +48,7 @@ class Reference:
     manifest: Manifest
     manifest_file: Path
     classes: tuple[str, ...]
+    keys: tuple[str, ...]
     ignore_label: int | None
     file_ending: str
     interpolated: frozenset[str] = frozenset()
@@ -100,6 +103,7 @@ def find_reference(dataset_folder: Path, reference: str = "labelsTs") -> Referen
         manifest,
         manifest_file,
         dataset.structures,
+        metric_keys(dataset.dataset_json),
         dataset.ignore_label,
         dataset.file_ending,
         interpolated,

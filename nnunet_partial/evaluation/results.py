@@ -28,7 +28,6 @@ from nnunet_partial.evaluation.tables import (
     rank_models,
     summarize,
 )
-from nnunet_partial.labels import stored_values
 from nnunet_partial.utils.files import read_json, write_json
 from nnunet_partial.utils.versions import versions
 
@@ -54,7 +53,7 @@ def nnunet_summary(
     classes: Sequence[str],
     references: Mapping[str, Path],
     predictions: Mapping[str, Path],
-    regions: Sequence[Sequence[int]] = (),
+    keys: Sequence[str],
 ) -> dict[str, Any]:
     """Build the content of summary.json for one model.
 
@@ -63,33 +62,26 @@ def nnunet_summary(
 
     Args:
         records: Of this model.
-        classes: In the order of their label values, from 1.
+        classes: Names, in the order of `keys`.
         references: Label file by case.
         predictions: Predicted file by case.
-        regions: Stored values of each class where these are regions; else empty.
+        keys: Of the classes, as `metric_keys` gives them.
 
     Returns:
-        The content, label values as keys; as in nnU-Net "(1, 2)" for a region of several.
+        The content, as nnU-Net writes it.
     """
-    keys = {
-        name: str(tuple(values)) if len(values) > 1 else str(values[0])
-        for name, values in stored_values(classes, regions).items()
-    }
     of_case: dict[str, dict[str, Record]] = {}
     for record in records:
         of_case.setdefault(record.subject.case, {})[record.structure] = record
     cases: list[dict[str, Any]] = [
         {
-            "metrics": {key: _metrics(of_class.get(name)) for name, key in keys.items()},
+            "metrics": {key: _metrics(of_class.get(name)) for name, key in zip(classes, keys, strict=True)},
             "prediction_file": str(predictions[case]),
             "reference_file": str(references[case]),
         }
         for case, of_class in of_case.items()
     ]
-    means = {
-        key: {metric: mean(case["metrics"][key][metric] for case in cases) for metric in _METRICS}
-        for key in keys.values()
-    }
+    means = {key: {metric: mean(case["metrics"][key][metric] for case in cases) for metric in _METRICS} for key in keys}
     foreground = {metric: mean(of_class[metric] for of_class in means.values()) for metric in _METRICS}
     return {
         "foreground_mean": foreground,
@@ -174,7 +166,7 @@ def write_results(
     for model in evaluation.models:
         of_model = [record for record in evaluation.records if record.model == model]
         files = reference.files, predictions[model]
-        content = nnunet_summary(of_model, evaluation.classes, *files, reference.regions)
+        content = nnunet_summary(of_model, evaluation.classes, *files, reference.keys)
         write_json(folder / model / "summary.json", content)
     write_json(folder / "evaluation.json", _settings(evaluation, reference, predictions))
 

@@ -81,6 +81,19 @@ def test_evaluate(raw: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "report.html").exists()
 
 
+def test_a_region_of_one_value_has_the_key_that_nnunet_gives_it(raw: Path, tmp_path: Path) -> None:
+    content = json.loads((raw / "dataset.json").read_text())
+    content["labels"] = {"background": 0, "EPI": [1, 2], "LV": [1]}
+    (raw / "dataset.json").write_text(json.dumps(content))
+    given = ["--pred", f"m={tmp_path / 'predicted'}", "--ref", "labelsTr", "-o", str(tmp_path / "out"), "-np", "1"]
+    assert main(["evaluate", "-d", "705", *given]) == 0
+    summary = json.loads((tmp_path / "out" / "m" / "summary.json").read_text())
+    assert {key: of_key["Dice"] for key, of_key in summary["mean"].items()} == {
+        "(1, 2)": pytest.approx((10 / 12 + 10 / 11) / 2),
+        "(1,)": pytest.approx(4 / 5),
+    }
+
+
 def test_a_model_of_other_regions_is_refused(raw: Path, tmp_path: Path) -> None:
     models = {"m": {"a": tmp_path / "predicted" / "a.nii.gz"}}
     content = json.loads((raw / "dataset.json").read_text())
