@@ -19,7 +19,7 @@ from nnunet_partial.dataset.raw import SUBSETS, RawDataset, manifest_folders
 from nnunet_partial.dataset.splits import missing_patient_ids, split_findings, training_cases_for_test
 from nnunet_partial.dataset.summary import dataset_summary
 from nnunet_partial.errors import DatasetError, ManifestError
-from nnunet_partial.labels import MANIFEST_NAME, CaseLabels, Manifest
+from nnunet_partial.labels import MANIFEST_NAME, CaseLabels, Manifest, stored_values
 from nnunet_partial.utils.parallel import parallel_map
 from nnunet_partial.utils.text import first_lines, format_names
 
@@ -42,7 +42,7 @@ class DatasetToDeclare:
         """Check that there are training images, each with a label file, and that no case is also a test case.
 
         Raises:
-            DatasetError: This is not so, or the dataset is region-based.
+            DatasetError: This is not so.
         """
         unlabelled = [case for case in self.training if case not in self.labels["Tr"]]
         if not self.training:
@@ -55,8 +55,8 @@ class DatasetToDeclare:
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
-        """Return the foreground classes in the order of their label values."""
-        return self.dataset.classes
+        """Return the foreground classes, or regions, in the order of a network's outputs."""
+        return self.dataset.structures
 
     @cached_property
     def images(self) -> dict[str, dict[str, list[Path]]]:
@@ -100,16 +100,29 @@ class DatasetToDeclare:
         return dict(zip(files, infos, strict=True))
 
     def present_classes(self, case: str) -> set[str]:
-        """Find the classes with a voxel in a label file.
+        """Find the classes with a voxel in a label file; or the regions that the file shows.
+
+        Voxels of a region inside another do not show the outer one: who annotated the ventricle alone did not annotate
+        the epicardium around it. A value shows the region that lies inside all others with this value; and regions that
+        are shown and together make up another one show it, as two lungs show "both lungs".
 
         Args:
             case: Case identifier.
 
         Returns:
-            The class names; empty where the case has no label file.
+            The names; empty where the case has no label file.
         """
-        values = set(self.label_infos[case].values) if case in self.label_infos else set()
-        return {name for value, name in enumerate(self.classes, start=1) if value in values}
+        present = set(self.label_infos[case].values) if case in self.label_infos else set()
+        stored = {name: set(values) for name, values in stored_values(self.classes, self.dataset.regions).items()}
+        shown = {
+            name
+            for name, values in stored.items()
+            if any(all(values <= other for other in stored.values() if value in other) for value in values & present)
+        }
+        for name, values in sorted(stored.items(), key=lambda item: len(item[1])):
+            if values == set().union(*(stored[inner] for inner in shown if stored[inner] < values)):
+                shown.add(name)
+        return shown
 
 
 @dataclass(frozen=True)
@@ -147,8 +160,11 @@ def declare(data: DatasetToDeclare, manifest: Manifest, overwrite: bool = False)
     require_target(folder, overwrite)
     manifest.require(data.cases, data.classes)
     require_declared_sides(manifest, data.training, data.test)
-    ignore = data.dataset.ignore_label
-    lines = [label_file_problem(c, i, manifest.find(c), data.classes, ignore) for c, i in data.label_infos.items()]
+    ignore, regions = data.dataset.ignore_label, data.dataset.regions
+    lines = [
+        label_file_problem(case, info, manifest.find(case), data.classes, ignore, regions)
+        for case, info in data.label_infos.items()
+    ]
     problems = [line for line in lines if line]
     if problems:
         raise ManifestError(

@@ -138,7 +138,7 @@ def manifest_from_patterns(data: DatasetToDeclare, given: Sequence[Sequence[str]
     """Make a manifest from patterns over case identifiers.
 
     The first matching pattern counts. Cases that none matches are declared annotated for every class, provided that
-    each class occurs in the label file of one of them at least.
+    the label file of one of them at least shows each class (`DatasetToDeclare.present_classes`).
 
     Args:
         data: The dataset.
@@ -174,7 +174,8 @@ def manifest_from_patterns(data: DatasetToDeclare, given: Sequence[Sequence[str]
     never = [name for name in data.classes if not any(name in data.present_classes(case) for case in rest)]
     if never:
         raise ManifestError(
-            f"{len(rest)} case(s) match no pattern, and {format_names(never)} occurs in none of them: "
+            f"{len(rest)} case(s) match no pattern, and {format_names(never)} occurs in none of them"
+            f"{' (what lies inside a region does not count)' if data.dataset.regions else ''}: "
             f"{format_names(rest)}. What were they annotated for? Say it with a further --match; '*' matches all that "
             "are left."
         )
@@ -217,7 +218,9 @@ class InferredAnnotations:
 
 
 def infer_annotations(data: DatasetToDeclare, patterns: Sequence[str] = ()) -> InferredAnnotations:
-    """Infer what was annotated: a class is annotated in a group of cases if it occurs in one of them, else unknown.
+    """Infer what was annotated: a class is annotated in a group of cases if one of them shows it, else unknown.
+
+    What a label file shows is as `DatasetToDeclare.present_classes` says.
 
     Args:
         data: The dataset.

@@ -22,6 +22,7 @@ from helpers.toy_dataset import Project, shrink, write_toy
 
 from nnunet_partial.cli import main
 from nnunet_partial.dataset.check import check
+from nnunet_partial.dataset.declare import DatasetToDeclare
 from nnunet_partial.dataset.raw import RawDataset
 from nnunet_partial.labels import MANIFEST_NAME, Manifest
 
@@ -314,6 +315,106 @@ def test_cases_whose_names_begin_alike_are_a_group(raw: Path, names: list[str], 
     assert sorted({domain for _, domain in declared(dataset).values()}) == groups
 
 
+# Regions
+
+TUMOR = {"whole": [1, 2, 3], "core": [2, 3], "enhancing": 3}
+REGIONS = ("whole", "core", "enhancing")
+
+
+def tumors(raw: Path, labels: dict[str, int | Sequence[int]] = TUMOR, **values: Sequence[int]) -> RawDataset:
+    """Site A annotated every region, B the whole tumor, C the enhancing one alone; or other labels and values."""
+    values = values or {"siteA_001": [1, 2, 3], "siteA_002": [1], "siteB_001": [1], "siteC_001": [3]}
+    order = [value[0] if isinstance(value, list) else value for value in labels.values()]
+    cases = [Drawn(name, held, None, shape=VOLUME) for name, held in values.items()]
+    dataset = write_dataset(raw, "Dataset220_Tumor", labels, cases, regions_class_order=order)
+    (dataset.folder / MANIFEST_NAME).unlink()
+    return dataset
+
+
+SITES_OF_TUMORS = {
+    "siteA_001": REGIONS,
+    "siteA_002": REGIONS,
+    "siteB_001": ("whole",),
+    "siteC_001": ("enhancing",),
+}
+
+
+def annotated(dataset: RawDataset) -> dict[str, tuple[str, ...]]:
+    assert check(dataset.folder).findings == {}
+    return {case: names for case, (names, _) in declared(dataset).items()}
+
+
+def test_a_guess_of_regions(raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The value 3 of site C lies in all regions, but whoever annotates the whole tumor stores more than its core."""
+    dataset = tumors(raw)
+    assert main(["declare", "-d", "220", "--from-masks", "--yes"]) == 0
+    assert annotated(dataset) == SITES_OF_TUMORS
+    shown = capsys.readouterr().out.splitlines()
+    assert says("siteA: 2 case(s)", "whole (in 2), core (in 1), enhancing (in 1)", "unknown: nothing") in shown
+    assert says("siteC: 1 case(s)", "annotated: enhancing (in 1)", "unknown: whole, core") in shown
+
+
+@pytest.mark.parametrize(
+    ("labels", "held", "shown"),
+    [
+        (TUMOR, [2, 3], {"core", "enhancing"}),
+        (TUMOR, [1, 3], {"whole", "enhancing"}),
+        ({"lungs": [1, 2], "left": 1, "right": 2}, [1, 2], {"lungs", "left", "right"}),
+        ({"lungs": [1, 2], "left": 1, "right": 2}, [1], {"left"}),
+        ({"all": [1, 2, 3], "two": [1, 2], "a": 1, "b": 2, "c": 3}, [1, 2, 3], {"all", "two", "a", "b", "c"}),
+        ({"all": [1, 2, 3], "two": [1, 2], "a": 1, "b": 2, "c": 3}, [1, 2], {"two", "a", "b"}),
+        ({"first": [1, 2], "second": [2, 3]}, [1, 2], {"first"}),
+        ({"first": [1, 2], "second": [2, 3]}, [2], set()),
+    ],
+)  # fmt: skip
+def test_what_a_label_file_shows_of_regions(
+    raw: Path, labels: dict[str, int | Sequence[int]], held: list[int], shown: set[str]
+) -> None:
+    data = DatasetToDeclare(tumors(raw, labels, a=held))
+    assert data.present_classes("a") == shown
+
+
+def test_a_guess_that_leaves_a_value_without_a_region(raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dataset = tumors(raw, {"first": [1, 2], "second": [2, 3]}, a_1=[1, 2, 3], b_1=[2])
+    assert "b_1: holds 2, in none of the regions" in refused(dataset, capsys, "--from-masks", "--yes")
+
+
+def test_regions_by_pattern(raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dataset = tumors(raw)
+    match = ["--match", "siteB_*", "whole", "--match", "siteC_*", "enhancing"]
+    assert main(["declare", "-d", "220", *match]) == 0
+    assert annotated(dataset) == SITES_OF_TUMORS
+    # Whoever knows the whole tumor alone may have stored it as any of its values.
+    whole = ["--match", "siteA_*", "enhancing", "core", "whole", "--match", "*", "whole"]
+    assert main(["declare", "-d", "220", *whole, "--overwrite"]) == 0
+    assert annotated(dataset) == {**SITES_OF_TUMORS, "siteC_001": ("whole",)}
+
+
+@pytest.mark.parametrize(
+    ("match", "said"),
+    [
+        (["siteA_*", *REGIONS, "--match", "siteB_*", "whole"], says("1 case(s)", "core, whole", "siteC_001")),
+        (["*", "core"], says("3 label file(s)", "siteB_001: holds 1", "declared as annotated: core")),
+        (["siteB_*", "edema"], says("names edema", "whole, core, enhancing")),
+        (["*", "whole"], says("core, enhancing")),
+    ],
+)
+def test_patterns_that_do_not_fit_regions(
+    raw: Path, capsys: pytest.CaptureFixture[str], match: list[str], said: says
+) -> None:
+    assert refused(tumors(raw), capsys, "--match", *match) == said
+
+
+def test_regions_in_a_table(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dataset = tumors(raw)
+    rows = "case,annotated,absent\nsiteA_001,enhancing core whole,\nsiteA_002,whole,core\nsiteB_001,whole,\n"
+    wrong = table(tmp_path, f"{rows}siteC_001,enhancing,core\n")
+    assert "siteC_001: holds 3, but core is declared absent" in refused(dataset, capsys, "--csv", wrong)
+    assert main(["declare", "-d", "220", "--csv", table(tmp_path, f"{rows}siteC_001,enhancing,\n")]) == 0
+    assert annotated(dataset) == {**SITES_OF_TUMORS, "siteA_002": ("whole",)}
+    assert Manifest.read(dataset.folder / MANIFEST_NAME).cases["siteA_002"].absent == ("core",)
+
+
 # Every way
 
 
@@ -372,12 +473,12 @@ def test_a_split_that_parts_a_patient_is_said(raw: Path, tmp_path: Path, capsys:
     assert "fold 0 has 1 patient(s) on both sides: anna" in capsys.readouterr().out
 
 
-def test_region_based_data_sets_are_refused(raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_regions_that_nnunet_would_not_take(raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dataset = sites(raw)
     content = json.loads((dataset.folder / "dataset.json").read_text())
     content["labels"] = {"background": 0, "whole": [1, 2, 3], "core": [2, 3], "lung": 3}
     (dataset.folder / "dataset.json").write_text(json.dumps(content))
-    assert "dataset.json is region-based" in refused(dataset, capsys, "--from-masks", "--yes")
+    assert "regions_class_order None" in refused(dataset, capsys, "--from-masks", "--yes")
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def read_values(path: Path) -> list[int]:
 def write_dataset(
     root: Path,
     name: str,
-    labels: Mapping[str, int],
+    labels: Mapping[str, int | Sequence[int]],
     cases: Sequence[Drawn],
     *,
     groups: Sequence[Mapping[str, Any]] = (),
