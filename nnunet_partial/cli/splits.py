@@ -55,9 +55,9 @@ def run(args: argparse.Namespace) -> int:
         )
     dataset = RawDataset(find_dataset(args.dataset))
     manifest, cases, names = dataset.manifest, list(dataset.image_files()), []
-    manifest.require(cases, dataset.classes)
+    manifest.require(cases, dataset.structures)
     if args.leave_domain_out:
-        made = leave_domain_out(manifest, cases, dataset.classes)
+        made = leave_domain_out(manifest, cases, dataset.structures)
         folds, warnings = list(made.folds), list(made.warnings)
         names = [domain or NO_DOMAIN for domain in made.domains]
     else:

@@ -94,7 +94,7 @@ def update_manifest(raw: Path, preprocessed: Path) -> str:
     if old is None:
         return f"{source} was copied to {copy}."
     cases = [case for subset in SUBSETS for case in dataset.image_files(subset)]
-    return f"{source} was copied over {copy}. {_describe_changes(old, manifest, cases, dataset.classes)}"
+    return f"{source} was copied over {copy}. {_describe_changes(old, manifest, cases, dataset.structures)}"
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -102,6 +102,15 @@ def test_a_start_names_the_command_that_takes_an_edited_manifest_over(edited: tu
     assert "nothing was copied" in update_manifest(raw, preprocessed)
 
 
+def test_an_edited_manifest_of_regions_is_taken_over(edited: tuple[Path, Path]) -> None:
+    raw, preprocessed = edited
+    content = json.loads((raw / "dataset.json").read_text())
+    regions = {"labels": {"background": 0, "MYO": [1, 2], "LV": 1}, "regions_class_order": [2, 1]}
+    (raw / "dataset.json").write_text(json.dumps({**content, **regions}))
+    assert update_manifest(raw, preprocessed) == says("3 pair(s)", "MYO annotated -> unknown: 2")
+    assert (preprocessed / MANIFEST_NAME).read_bytes() == (raw / MANIFEST_NAME).read_bytes()
+
+
 def test_a_label_file_of_one_other_byte_is_to_be_preprocessed_again_first(edited: tuple[Path, Path]) -> None:
     raw, preprocessed = edited
     before = (preprocessed / MANIFEST_NAME).read_bytes()

@@ -344,6 +344,20 @@ def test_a_fold_leaves_out_a_domain_unless_a_class_would_have_no_teacher(
     assert len(folds(folders)) == 2
 
 
+def test_folds_by_domain_of_regions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """LV knows nothing of the heart around it: without a there is no teacher of the heart."""
+    cases = {"a0": entry("a", "LV", "heart"), "b0": entry("b", "LV"), "c0": entry("c", "LV")}
+    folders = two_places(tmp_path, monkeypatch, **cases)
+    content = json.loads((folders[0] / "dataset.json").read_text())
+    regions = {"labels": {"background": 0, "heart": [1, 2], "LV": 1}, "regions_class_order": [2, 1]}
+    (folders[0] / "dataset.json").write_text(json.dumps({**content, **regions}))
+    assert main(["splits", "-d", "520", "--leave-domain-out"]) == 0
+    assert [fold["val"] for fold in folds(folders)] == [["b0"], ["c0"]]
+    assert "leaves out a: no other domain is annotated for heart" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("entries", "options", "named"),
     [

@@ -134,6 +134,7 @@ def test_regions_that_overlap_are_no_mirror_images(raw: Path) -> None:
 def test_other_commands_refuse_regions(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.copytree(raw, raw.with_name("Dataset704_Regions"))
     for command in (
+        ["disagreement", "-d", "705", "-tr", "nnUNetTrainerABCE"],
         ["merge", "-i", "704", "705", "-d", "706", "--name", "Other"],
         ["scenario", "-i", "705", "-d", "706", "--missing", "LV", "--name", "Other"],
     ):
