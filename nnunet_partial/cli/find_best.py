@@ -75,6 +75,8 @@ def run(args: argparse.Namespace) -> int:
     best_model = find_best(
         validation, models, not args.disable_ensembling, not args.no_overwrite, args.processes, args.chk
     )
+    if dataset.regions:
+        notes.append("no post-processing is chosen for regions")
     notes += describe_checkpoints(best_model.models, best_model.best.members, validation.folds)
     _show(best_model)
     for note in notes:
@@ -152,4 +154,4 @@ def _steps(best_model: BestModel) -> str:
         else f"the largest component of {classes[labels - 1]}"
         for labels in best_model.steps.labels
     ]
-    return "keep " + ", then ".join(steps) if steps else "none helps"
+    return "keep " + ", then ".join(steps) if steps else "none"

@@ -192,11 +192,11 @@ def require_same_data(models: Sequence[TrainedModel], dataset: RawDataset) -> No
         plans, dataset_json = (read_json(model.folder / name, DatasetError) for name in ("plans.json", "dataset.json"))
         if plans.get("dataset_name") != dataset.folder.name:
             raise DatasetError(f"{model.folder} was trained on {plans.get('dataset_name')}, not {dataset.folder.name}.")
-        for key in ("labels", "file_ending"):
-            if dataset_json.get(key) != dataset.dataset_json[key]:
+        for key in ("labels", "regions_class_order", "file_ending"):
+            if dataset_json.get(key) != dataset.dataset_json.get(key):
                 raise DatasetError(
                     f"{model.folder} was trained with {key} {dataset_json.get(key)}; dataset.json of the dataset has "
-                    f"{dataset.dataset_json[key]}. Train again, or leave the model out with -tr."
+                    f"{dataset.dataset_json.get(key)}. Train again, or leave the model out with -tr."
                 )
 
 

@@ -20,7 +20,6 @@ from typing import Any
 from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.evaluation.evaluate import Evaluation, Reference, evaluate_folders, find_reference
 from nnunet_partial.evaluation.results import FINAL_CHECKPOINT, Tables, nnunet_summary, write_results
-from nnunet_partial.labels import class_names
 from nnunet_partial.model_selection import postprocessing
 from nnunet_partial.model_selection.candidates import (
     Candidate,
@@ -90,12 +89,11 @@ def find_best(
         The result.
 
     Raises:
-        DatasetError: The dataset is region-based.
+        DatasetError: A model was trained on another dataset, or one with other labels.
         PartialLabelError: Before anything is written, a fold, a prediction or the probabilities of an ensemble are
             missing, or the folds of a model were validated with different checkpoints; later, a file cannot be
             measured: scores over different cases cannot be compared. Or no candidate has a Dice.
     """
-    class_names(validation.dataset.dataset_json)  # refuses regions, of which post-processing knows nothing
     folder, dataset = models[0].folder.parent, validation.dataset.folder.name
     models = with_checkpoints(models, dataset, validation.folds, checkpoint)
     pairs = list(combinations(models, 2)) if ensembles else []
@@ -336,10 +334,13 @@ def _postprocess(
 ) -> tuple[postprocessing.PostprocessingSteps, float]:
     """Choose and save the post-processing of the best candidate.
 
+    None is chosen for regions: a component that is removed from one is removed from those in and around it, too.
+
     Returns:
         The steps and the foreground mean Dice after them.
     """
-    steps = postprocessing.choose(files, reference, processes)
+    none = postprocessing.PostprocessingSteps(())
+    steps = none if reference.regions else postprocessing.choose(files, reference, processes)
     changed = {best.name: postprocessing.apply(steps, files, best.folder / "postprocessed", processes)}
     after = _summary(_evaluate(reference, changed, processes), best.name, reference, changed[best.name])
     write_json(best.folder / "postprocessed" / "summary.json", after)

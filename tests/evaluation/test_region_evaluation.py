@@ -16,10 +16,9 @@ from nnunet_partial.cli import main
 from nnunet_partial.dataset.check import check
 from nnunet_partial.dataset.label_check import LabelFile
 from nnunet_partial.dataset.mirrored_classes import mirrored_pairs
-from nnunet_partial.errors import DatasetError, PartialLabelError
+from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.evaluation.evaluate import find_reference, require_same_classes
 from nnunet_partial.labels import MANIFEST_NAME, CaseLabels, Manifest
-from nnunet_partial.model_selection.find_best import find_best
 
 NAME = "Dataset705_Regions"
 
@@ -141,12 +140,3 @@ def test_other_commands_refuse_regions(raw: Path, tmp_path: Path, capsys: pytest
         assert main(command) == 1
         assert "region-based" in "".join(capsys.readouterr())
         assert len(list((tmp_path / "raw").iterdir())) == 2
-
-
-def test_find_best_refuses_regions(raw: Path) -> None:
-    from types import SimpleNamespace
-
-    from nnunet_partial.dataset.raw import RawDataset
-
-    with pytest.raises(DatasetError, match="region-based"):
-        find_best(SimpleNamespace(dataset=RawDataset(raw)), [])  # type: ignore[arg-type]

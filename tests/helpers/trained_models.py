@@ -127,6 +127,11 @@ def _save_probabilities(stem: Path, labels: np.ndarray, sureness: Mapping[int, f
         of_value = labels == value
         probabilities[value, 0][of_value] = sureness[value]
         probabilities[0 if value else 1, 0][of_value] = 1 - sureness[value]
+    save_probabilities(stem, probabilities)
+
+
+def save_probabilities(stem: Path, probabilities: np.ndarray) -> None:
+    """Both files that --npz saves for a picture; probabilities (classes or regions, 1, y, x)."""
     np.savez_compressed(stem.with_suffix(".npz"), probabilities=probabilities)
     about = {"spacing": (0.5, 0.5), "origin": (0.0, 0.0), "direction": (1.0, 0.0, 0.0, 1.0)}
     stem.with_suffix(".pkl").write_bytes(pickle.dumps({"sitk_stuff": about, "spacing": [999.0, 0.5, 0.5]}))
