@@ -51,6 +51,8 @@ STUDY = ["snakemake>=9", "snakemake-executor-plugin-slurm>=2.7.1", "PyYAML>=6.0.
 # What PyTorch's exporter needs, and what runs its file (Apache-2.0, MIT, MIT). From 1.29 on, official builds of ONNX
 # Runtime send events to Microsoft by default, on every system; older ones have no code for it but on Windows.
 ONNX = ["onnx>=1.17", "onnxscript>=0.6", "onnxruntime>=1.20,<1.29"]
+# The reader and decoders under the licenses MIT, MIT-CMU, MIT and MIT; pylibjpeg-libjpeg, for other JPEGs, is GPL
+DICOM = ["pydicom>=3.0", "Pillow>=10.0", "pylibjpeg>=2.0", "pylibjpeg-openjpeg>=2.0"]
 MONAI = "monai>=1.5"  # SwinUNETR; Apache-2.0, 1.7 MB, needs PyTorch and NumPy alone
 
 # The guard matters: nnU-Net's search for trainers imports what it finds in a folder.
@@ -114,6 +116,7 @@ if __name__ == "__main__":
             "benchmark": ["opencv-python-headless>=4.8"],  # what conversion is measured beside (Apache-2.0)
             "transformer": [MONAI],
             "onnx": ONNX,
+            "dicom": DICOM,
             "test": [
                 "pytest>=8",
                 "pytest-cov>=5",
@@ -123,6 +126,7 @@ if __name__ == "__main__":
                 "playwright>=1.45",
                 MONAI,
                 *ONNX,
+                *DICOM,
                 *STUDY,
             ],
             # the documentation site, and what runs the notebook (MIT, ISC, MIT, BSD, BSD); Zensical is young: pinned
