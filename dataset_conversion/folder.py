@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
+from nnunet_partial.dataset.images import Geometry
 from nnunet_partial.errors import ConversionError
 from nnunet_partial.labels import COMMON_CLASSES, CaseLabels, common_order
 from nnunet_partial.utils.tables import Row, read_table
@@ -33,7 +34,9 @@ from .base import (
     require_folder,
     require_identifier,
 )
-from .readers.images import IMAGE_ENDINGS, compare_geometry, read_own_image, relabel_mask
+from .readers.dicom import DICOM_ENDINGS, Region, is_dicom, read_dicom_still
+from .readers.images import IMAGE_ENDINGS, OwnImage, compare_geometry, read_own_image, relabel_mask
+from .readers.isolated import Crashed, run_isolated
 
 #: Columns that the table must have, and what to write into them.
 REQUIRED_COLUMNS = {
@@ -42,7 +45,7 @@ REQUIRED_COLUMNS = {
     "mask": "its file below masks/",
     "annotated": "the classes that were annotated in it, such as LV LA",
 }
-OPTIONAL_COLUMNS = ("absent", "domain", "patient", "split")
+OPTIONAL_COLUMNS = ("absent", "domain", "patient", "split", "frame")
 
 #: Copied to the manifest where the table has them.
 INFO_COLUMNS = ("view", "phase")
@@ -63,19 +66,22 @@ class OwnFolder(DataSet):
         channel: Name of the channel, by which nnU-Net chooses how to normalize.
         depth_mm: Nominal depth in mm, from the top to the bottom row, of a PNG, which has no spacing; every such case
             says so.
+        keep_whole_frame: Whether nothing is cut from a DICOM image, and one in which names may be written is taken too.
     """
 
     class_values: tuple[str, ...] = COMMON_CLASSES
     volumes: bool = False
     depth_mm: float = DEPTH_MM
     channel: str = ULTRASOUND
+    keep_whole_frame: bool = False
 
     name: ClassVar[str] = "folder"
     title: ClassVar[str] = "your own images and masks, with a table"
     description: ClassVar[str] = (
         f"Your own data. Give a folder with {IMAGE_FOLDER}/, {MASK_FOLDER}/ and one table (CSV) with a row per case "
         "and the columns case, image, mask, annotated; where you have them also patient, absent, domain, split. Files "
-        "are NIfTI, MetaImage (MHA, MHD) or PNG."
+        "are NIfTI, MetaImage (MHA, MHD) or PNG; images may also be ultrasound in DICOM (extra `dicom`), whose column "
+        "frame, from 0, says which frame of a clip is annotated."
     )
     default_name: ClassVar[str] = "Own"
     classes: ClassVar[tuple[str, ...]] = COMMON_CLASSES
@@ -91,7 +97,7 @@ class OwnFolder(DataSet):
 
     @classmethod
     def add_options(cls, parser: argparse.ArgumentParser) -> None:
-        """Add --classes, --volumes, --channel and --depth-mm; see `DataSet.add_options`."""
+        """Add --classes, --volumes, --channel, --depth-mm and --keep-whole-frame; see `DataSet.add_options`."""
         parser.add_argument(
             "--classes",
             dest="class_values",
@@ -112,6 +118,12 @@ class OwnFolder(DataSet):
             "all, rescale_to_0_1 by minimum and maximum, any other name image by image (default: %(default)s)",
         )
         add_depth_option(parser, "PNG files have no spacing")
+        parser.add_argument(
+            "--keep-whole-frame",
+            action="store_true",
+            help="of DICOM, cut nothing, and take files whose header does not say where the image is, or says that "
+            "names are written in it; without it such files are refused. Look at the files first",
+        )
 
     def meaning(self) -> dict[int, str]:
         """Parse `class_values`.
@@ -194,9 +206,14 @@ class OwnFolder(DataSet):
             yield Skipped(source.name, source.problem)
             return
         require_identifier(source.name)
-        image = read_own_image(self.root / IMAGE_FOLDER / source.image, self.volumes)
         mask = read_own_image(self.root / MASK_FOLDER / source.mask, self.volumes)
-        for text in compare_geometry(image, mask):
+        if is_dicom(self.root / IMAGE_FOLDER / source.image):
+            image, mask, doubts = self._read_dicom(source, mask)
+        elif source.frame is not None:
+            raise ConversionError(f"frame is {source.frame}, but {source.image} is no DICOM clip; leave it empty")
+        else:
+            image, doubts = read_own_image(self.root / IMAGE_FOLDER / source.image, self.volumes), []
+        for text in [*doubts, *compare_geometry(image, mask)]:
             yield Note(source.name, text)
         if image.is_color:
             yield Note(source.name, f"{source.image} is in color; its luma is used")
@@ -218,13 +235,48 @@ class OwnFolder(DataSet):
             yield Note(source.name, text + "remove it from 'annotated'")
         yield case
 
+    def _read_dicom(self, source: OwnCase, mask: OwnImage) -> tuple[OwnImage, OwnImage, list[str]]:
+        """Return the image, its mask, which is cut as the image is, and what is doubtful."""
+        if self.volumes:
+            raise ConversionError(f"{source.image} is DICOM, which holds no volume here; convert it without --volumes")
+        path = self.root / IMAGE_FOLDER / source.image
+        try:  # decoders of JPEG 2000 are C code
+            clip, array = run_isolated(read_dicom_still, path, source.frame, self.keep_whole_frame)
+        except Crashed as problem:
+            raise ConversionError(f"{source.image} cannot be decoded: {problem}") from problem
+        doubts = []
+        if clip.region is None:
+            doubts.append(f"{source.image}: {clip.region_problem}; its pixel size is unknown, and nothing was cut")
+        elif not self.keep_whole_frame and mask.array.shape == clip.shape:
+            mask = _cut_mask(mask, clip.region)
+        if clip.burned_in:
+            doubts.append(f"{source.image} says that names are burned into its pixels, and they remain")
+        geometry = None
+        if clip.region is not None:
+            geometry = Geometry(array.shape[::-1], clip.region.spacing_mm[::-1], (0.0, 0.0), (1.0, 0.0, 0.0, 1.0))
+        return OwnImage(array, geometry, False), mask, doubts
+
+
+def _cut_mask(mask: OwnImage, region: Region) -> OwnImage:
+    """Cut the region out of a mask drawn on whole frames. Raises ConversionError where it has pixels outside."""
+    array = region.cut(mask.array)
+    lost = int((mask.array != 0).sum() - (array != 0).sum())
+    if lost:
+        raise ConversionError(
+            f"the mask has {lost} pixel(s) outside of the ultrasound region, which is all that is kept"
+        )
+    if mask.geometry is None:
+        return replace(mask, array=array)
+    size = (*array.shape[::-1], *mask.geometry.size[2:])
+    return replace(mask, array=array, geometry=replace(mask.geometry, size=size))
+
 
 def _image_files(folder: Path) -> list[str]:
     """List the images below a folder, as the table would name them."""
     return [
         path.relative_to(folder).as_posix()
         for path in folder.rglob("*")
-        if path.name.lower().endswith(IMAGE_ENDINGS) and not path.name.startswith(".")
+        if path.name.lower().endswith((*IMAGE_ENDINGS, *DICOM_ENDINGS)) and not path.name.startswith(".")
     ]
 
 
@@ -237,12 +289,14 @@ class OwnCase(SourceItem):
         mask: Path below the folder of masks.
         labels: Manifest entry.
         problem: Why the case cannot be converted; None if it can.
+        frame: Number of the frame in a DICOM clip, from 0; None where the table does not say.
     """
 
     image: str = ""
     mask: str = ""
     labels: CaseLabels = field(default_factory=lambda: CaseLabels(()))
     problem: str | None = None
+    frame: int | None = None
 
 
 def read_cases(path: Path, classes: Sequence[str]) -> list[OwnCase]:
@@ -285,7 +339,8 @@ def _case(line: int, row: Row, table: str, classes: Sequence[str]) -> OwnCase:
             patient=row.get("patient"),
             info=_info(row),
         )
-        return OwnCase(name, _relative_path(row["image"], "image"), _relative_path(row["mask"], "mask"), labels)
+        image, mask = _relative_path(row["image"], "image"), _relative_path(row["mask"], "mask")
+        return OwnCase(name, image, mask, labels, frame=_frame(row.get("frame", "")))
     except ValueError as problem:  # a ConversionError, or that of CaseLabels for a class both annotated and absent
         return OwnCase(printable(name), row["image"], row["mask"], problem=f"line {line} of {table}: {problem}")
 
@@ -323,6 +378,14 @@ def _relative_path(text: str, column: str) -> str:
     if path.is_absolute() or ".." in path.parts or "\\" in text or "\0" in text:
         raise ConversionError(f"{column} is {printable(text)!r}; expected a file below the folder of the {column}s")
     return text
+
+
+def _frame(text: str) -> int | None:
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) <= 6):
+        raise ConversionError(f"frame is {printable(text)!r}; expected its number, from 0")
+    return int(text)
 
 
 def _info(row: Row) -> dict[str, str]:

@@ -24,6 +24,8 @@ from nnunet_partial.utils.text import printable
 
 from .images import LUMA_WEIGHTS
 
+DICOM_ENDINGS = (".dcm", ".dicom")
+
 #: What is read of a header (https://dicom.nema.org/medical/dicom/current/output/chtml/part03/sect_C.8.5.5.html).
 _ELEMENTS = (
     "Modality", "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated",
@@ -148,15 +150,37 @@ class DicomClip:
             yield frame if keep_whole_frame or self.region is None else self.region.cut(frame)
 
 
+def read_dicom_still(path: Path, number: int | None, keep_whole_frame: bool) -> tuple[DicomClip, NDArray[np.uint8]]:
+    """Read one frame.
+
+    Args:
+        path: DICOM file.
+        number: Which frame, from 0; None for the only one.
+        keep_whole_frame: See `DicomClip.frames`.
+
+    Returns:
+        The header, and gray values of shape (rows, cols).
+
+    Raises:
+        ConversionError: As by `read_dicom_header` and `DicomClip.frames`, or if one of several frames must be chosen.
+    """
+    clip = read_dicom_header(path)
+    if number is None and clip.length > 1:
+        raise ConversionError(f"{_shown(path)} has {clip.length} frames; say which in a column frame, from 0")
+    return clip, next(clip.frames([number or 0], keep_whole_frame))
+
+
 def is_dicom(path: Path) -> bool:
-    """Check by its content whether a file is DICOM; its name may have any ending, or none.
+    """Check whether a file is DICOM by its ending, or else by its content: often it has no ending.
 
     Args:
         path: The file.
 
     Returns:
-        Whether it is; False for a file that is missing or cannot be read.
+        Whether it is, or should be; False for a file of another ending that is missing or cannot be read.
     """
+    if path.name.lower().endswith(DICOM_ENDINGS):
+        return True
     try:
         with path.open("rb") as file:
             return file.read(132)[128:] == b"DICM"

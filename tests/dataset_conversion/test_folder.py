@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import gzip
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,13 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from helpers.dicom_files import IDENTITY, region, write_dicom
 from helpers.facts import says
 from helpers.raw_datasets import write_layers
 from helpers.source_datasets import read_nifti
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from nnunet_partial.dataset_conversion.folder import OwnFolder, read_cases
-from nnunet_partial.dataset_conversion.writer import Report, convert
+from nnunet_partial.dataset_conversion.writer import REPORT_NAME, Report, convert
 from numpy.typing import NDArray
 
 from nnunet_partial.cli import main
@@ -490,6 +493,110 @@ def test_the_command_asks_for_the_classes(capsys: pytest.CaptureFixture[str]) ->
     with pytest.raises(SystemExit, match="2"):
         main(["convert", "folder", "-i", "x", "-d", "520"])
     assert "required: --classes" in capsys.readouterr().err
+
+
+#: Frames of 8 x 12 pixels, of which rows 2 to 5 and columns 3 to 8 (4 x 6) are the image.
+CLIP = np.arange(2 * 8 * 12, dtype=np.uint8).reshape(2, 8, 12)
+TISSUE = ((2, 5), (3, 8), (0.03, 0.02))
+
+
+def whole(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A mask of 4 x 6 as it is drawn on a whole frame."""
+    return np.pad(mask, ((2, 2), (3, 3)))
+
+
+def clinic(tmp_path: Path, *rows: str, column: str = ",frame") -> Path:
+    """DICOM: c1.dcm has two frames, 1.2.840.1 one frame and no ending; masks p1 of the image, p2 of the whole frame."""
+    root = tmp_path / "in"
+    root.mkdir()
+    (root / "cases.csv").write_text("\n".join([HEAD + column, *rows]) + "\n")
+    save(root / "masks/p1.nii.gz", drawn(1, 2), (0.2, 0.3))
+    save(root / "masks/p2.nii.gz", whole(drawn(1, 2)), (0.2, 0.3))
+    write_dicom(root / "images/c1.dcm", CLIP, [region(*TISSUE)])
+    write_dicom(root / "images/1.2.840.1", CLIP[:1], [region(*TISSUE)])
+    return root
+
+
+def test_dicom_is_cut_to_its_region_and_so_is_the_mask(tmp_path: Path) -> None:
+    rows = "ed,c1.dcm,p1.nii.gz,LV LA,,,x,0", "es,c1.dcm,p2.nii.gz,LV LA,,,x,1", "still,1.2.840.1,p2.nii.gz,LV LA,,,y,"
+    report, made = converted(clinic(tmp_path, *rows))
+    assert (skips(report), notes(report)) == ({}, [])
+    for case, frame in (("ed", CLIP[0]), ("es", CLIP[1]), ("still", CLIP[0])):
+        image, spacing = read_nifti(made.image_files()[case][0])
+        assert np.array_equal(image, frame[2:6, 3:9])
+        assert spacing == pytest.approx((0.3, 0.2))  # 0.03 and 0.02 cm
+        assert np.array_equal(read_nifti(made.label_files()[case])[0], drawn(1, 2))
+        assert made.manifest.labels_of(case).info == {"spacing_known": True}
+    for path in made.folder.rglob("*"):
+        content = path.read_bytes() if path.is_file() else b""
+        content = gzip.decompress(content) if path.suffix == ".gz" else content
+        assert not [value for value in IDENTITY.values() if value.encode() in content]
+
+
+def test_the_frame_of_a_clip_must_be_named(tmp_path: Path) -> None:
+    good, mask = "still,1.2.840.1,p1.nii.gz,LV LA,,,z,", "p1.nii.gz,LV LA,,,x"
+    numbers = {"none": "", "far": "2", "text": "1.5"}
+    root = clinic(tmp_path, good, *(f"{case},c1.dcm,{mask},{number}" for case, number in numbers.items()))
+    report, _ = converted(root)
+    assert skips(report) == {
+        "none": says("c1.dcm", "2 frames", "column frame"),
+        "far": says("c1.dcm", "no frame 2"),
+        "text": says("frame", "1.5"),
+    }
+    save(root / "images/p1.nii.gz", picture())
+    (root / "cases.csv").write_text(f"{HEAD},frame\n{good}\nnifti,p1.nii.gz,{mask},0\n")
+    report = convert(OwnFolder(root, ("LV", "LA")), NAME, overwrite=True)
+    assert skips(report) == {"nifti": says("p1.nii.gz", "frame")}
+
+
+def test_dicom_in_which_names_may_stand_is_refused_but_on_demand(tmp_path: Path) -> None:
+    good, mask = "still,1.2.840.1,p2.nii.gz,LV LA,,,z", "p2.nii.gz,LV LA,,,x"
+    root = clinic(tmp_path, good, f"none,none.dcm,{mask}", f"burned,burned.dcm,{mask}", column="")
+    write_dicom(root / "images/none.dcm", CLIP[:1], [region((2, 8), (3, 8), (0.03, 0.02))])
+    write_dicom(root / "images/burned.dcm", CLIP[:1], [region(*TISSUE)], BurnedInAnnotation="YES")
+    report, _ = converted(root)
+    option = "add --keep-whole-frame"
+    assert skips(report) == {"none": says("none.dcm", "2 to 8", option), "burned": says("burned.dcm", option)}
+
+    call = ["convert", "folder", "-i", str(root), "-d", "520", "--classes", "LV", "LA", "--overwrite"]
+    assert main([*call, "--keep-whole-frame", "--depth-mm", "80"]) == 0
+    made = RawDataset(report.folder)
+    spacings = {"none": (10.0, 10.0), "burned": (0.3, 0.2), "still": (0.3, 0.2)}  # 80 mm over 8 rows
+    for case, expected in spacings.items():
+        image, spacing = read_nifti(made.image_files()[case][0])
+        assert np.array_equal(image, CLIP[0])
+        assert spacing == pytest.approx(expected)
+        assert made.manifest.labels_of(case).info == {"spacing_known": case != "none"}
+    written = json.loads((made.folder / REPORT_NAME).read_text())["notes"]
+    assert {note["about"] for note in written if note["about"] != "folds"} >= {"none", "burned"}
+
+
+def test_a_mask_that_reaches_beyond_the_region_is_refused(tmp_path: Path) -> None:
+    mask = "p2.nii.gz,LV LA,,,x"
+    root = clinic(tmp_path, f"a,1.2.840.1,{mask}", "b,1.2.840.1,p1.nii.gz,LV LA,,,x", column="")
+    outside = whole(drawn(1, 2))
+    outside[1, 3:6] = 1
+    save(root / "masks/p2.nii.gz", outside)
+    report, _ = converted(root)
+    assert skips(report) == {"a": says("3", "outside")}
+    save(root / "masks/p2.nii.gz", whole(drawn(1, 2)), mirrored=True)
+    report = convert(OwnFolder(root, ("LV", "LA")), NAME, overwrite=True)
+    assert skips(report) == {"a": says("do not overlap", "direction")}
+
+
+def test_dicom_is_no_volume(tmp_path: Path) -> None:
+    root = clinic(tmp_path, "a,c1.dcm,p1.nii.gz,LV LA,,,x", "b,1.2.840.1,p1.nii.gz,LV,,,y", row(3), column="")
+    for part in ("images", "masks"):
+        save(root / part / "p1.nii.gz", np.zeros((2, 4, 6), np.uint8))
+        save(root / part / "p3.nii.gz", np.zeros((2, 4, 6), np.uint8))
+    report, _ = converted(root, volumes=True)
+    assert skips(report) == {"a": says("c1.dcm", "--volumes"), "b": says("1.2.840.1", "--volumes")}
+
+
+def test_a_mask_in_dicom_is_refused(tmp_path: Path) -> None:
+    root = clinic(tmp_path, "a,1.2.840.1,m.dcm,LV LA,,,x", "b,1.2.840.1,p1.nii.gz,LV LA,,,x", column="")
+    write_dicom(root / "masks/m.dcm", CLIP[:1], [region(*TISSUE)])
+    assert skips(converted(root)[0]) == {"a": says("m.dcm", ".nii.gz")}
 
 
 def test_options_reach_the_data_set() -> None:

@@ -220,11 +220,12 @@ def test_a_file_that_is_cut_off_or_missing_is_named(tmp_path: Path) -> None:
         read_dicom_header(tmp_path / "none.dcm")
 
 
-def test_dicom_is_known_by_its_content(tmp_path: Path) -> None:
+def test_dicom_is_known_by_its_ending_or_its_content(tmp_path: Path) -> None:
     path = write_dicom(tmp_path / "1.2.840.4711", FRAMES)
-    (tmp_path / "text.dcm").write_text("no image")
+    (tmp_path / "text").write_text("no image")
     assert is_dicom(path)
-    assert not any(is_dicom(file) for file in (tmp_path / "text.dcm", tmp_path / "none", tmp_path))
+    assert is_dicom(tmp_path / "missing.DCM")
+    assert not any(is_dicom(file) for file in (tmp_path / "text", tmp_path / "missing", tmp_path))
 
 
 def test_without_the_extra_the_command_that_installs_it_is_named(
