@@ -117,7 +117,7 @@ class OwnFolder(DataSet):
             help="what the images are; nnU-Net normalizes CT by the intensities of the whole dataset, noNorm not at "
             "all, rescale_to_0_1 by minimum and maximum, any other name image by image (default: %(default)s)",
         )
-        add_depth_option(parser, "PNG files have no spacing")
+        add_depth_option(parser, "PNG, and DICOM without a region, have no spacing")
         parser.add_argument(
             "--keep-whole-frame",
             action="store_true",

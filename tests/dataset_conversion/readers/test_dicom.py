@@ -247,7 +247,7 @@ def test_without_the_extra_the_command_that_installs_it_is_named(
 def test_of_mutated_files_only_our_errors_come_out_and_no_name(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Bytes replaced, lost or doubled; a third of the files cut off."""
+    """Bytes replaced, lost or doubled; a tenth of the files cut off."""
     chance = random.Random(0)
     color = {"kind": "YBR_FULL_422", "syntax": uid.JPEGBaseline8Bit, "FrameTime": 40}
     sound = [
@@ -258,19 +258,19 @@ def test_of_mutated_files_only_our_errors_come_out_and_no_name(
     refused: list[tuple[str, str]] = []
     for number in range(300):
         content = bytearray(sound[number % 3])
-        for _ in range(chance.randint(1, 4)):
+        for _ in range(chance.randint(1, 3)):
             start = chance.randrange(128, len(content))
             new = chance.choice([b"", b"\xff\xff\xff\xff", b"\0", bytes([chance.randrange(256)]), content[start:][:9]])
-            content[start : start + chance.randrange(1, 5)] = new
+            content[start : start + (len(new) or 2 if chance.random() < 0.8 else chance.randrange(5))] = new
         path = tmp_path / f"m{number}.dcm"
-        path.write_bytes(content[: chance.randrange(len(content))] if chance.random() < 0.3 else content)
+        path.write_bytes(content[: chance.randrange(len(content))] if chance.random() < 0.1 else content)
         try:
             read = read_dicom_header(path)
             for frame in read.frames(keep_whole_frame=True):
                 assert frame.shape == read.shape
         except ConversionError as error:
             refused.append((path.name, str(error)))
-    assert 60 < len(refused) < 290
+    assert 100 < len(refused) < 250
     for name, problem in refused:
         assert name in problem
         assert not any(value in problem for value in IDENTITY.values())
