@@ -670,7 +670,22 @@ def _regions(dataset_json: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
             f"dataset.json has regions_class_order {_shown(order)}; expected a list of {len(regions)} values: which of "
             f"its values a prediction stores for each of {', '.join(regions)}. A later one overwrites an earlier one."
         )
+    _require_stored(regions, order)
     return regions
+
+
+def _require_stored(regions: Mapping[str, Sequence[int]], order: Any) -> None:
+    """Raise DatasetError unless a prediction that is right in every region is stored with these regions."""
+    for value in sorted({value for stored in regions.values() for value in stored}):
+        inside = [name for name, stored in regions.items() if value in stored]
+        written = order[list(regions).index(inside[-1])]  # the last of them overwrites the others
+        read = [name for name, stored in regions.items() if written in stored]
+        if read != inside:
+            raise DatasetError(
+                f"dataset.json has regions_class_order {_shown(order)}: where {' and '.join(inside)} is predicted, "
+                f"{written} is written last, which is {' and '.join(read)}. Name larger regions before those inside "
+                "them, under labels and in regions_class_order alike, and give each the value that is its alone."
+            )
 
 
 def channel_names(dataset_json: Mapping[str, Any]) -> dict[str, str]:

@@ -486,6 +486,12 @@ def test_names_and_values_of_regions() -> None:
     assert (structure_names(classes), region_values(classes)) == (("LV",), ())
 
 
+def test_a_region_that_its_outer_one_overwrites_is_refused() -> None:
+    """nnU-Net writes regions in the order of dataset.json: here the whole epicardium over the ventricle in it."""
+    with pytest.raises(DatasetError, match="LV and EPI"):
+        structure_names({"labels": {"background": 0, "LV": 1, "EPI": [1, 2]}, "regions_class_order": [1, 2]})
+
+
 def test_keys_of_the_metrics_are_those_of_nnunet() -> None:
     from nnunetv2.evaluation.evaluate_predictions import label_or_region_to_key
     from nnunetv2.utilities.label_handling.label_handling import LabelManager
@@ -510,6 +516,8 @@ def test_keys_of_the_metrics_are_those_of_nnunet() -> None:
         ({}, None, "regions_class_order None"),
         ({}, [2], "regions_class_order"),
         ({}, [2, 2], "regions_class_order"),
+        ({}, [1, 1], "where EPI is predicted, 1 is written last"),  # EPI alone would be stored as 1, which is LV, too
+        ({"ES": [2, 3]}, [1, 1, 2], "where ES is predicted, 2 is"),  # of two that cross nothing tells 2 from 3
         ({"background": 1}, [2, 1], '"background": 0'),
     ],
 )

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from nnunet_partial.dataset.label_check import hash_names
 from nnunet_partial.dataset.raw import RawDataset
 from nnunet_partial.dataset.splits import SPLITS_NAME
 from nnunet_partial.errors import DatasetError, PartialLabelError, SplitError
@@ -53,10 +54,18 @@ class FoldPredictor:
 
         from nnunet_partial.training.mixin import ZeroBackgroundMixin
 
+        if device == "cuda" and not torch.cuda.is_available():
+            raise PartialLabelError("PyTorch finds no CUDA device on this computer. Use -device cpu, or mps.")
         self._predictor = nnUNetPredictor(
             perform_everything_on_device=device == "cuda", device=torch.device(device), allow_tqdm=False
         )
-        self._predictor.initialize_from_trained_model_folder(str(model.folder), tuple(folds), model.checkpoint)
+        try:
+            self._predictor.initialize_from_trained_model_folder(str(model.folder), tuple(folds), model.checkpoint)
+        except RuntimeError as problem:
+            raise PartialLabelError(
+                f"{model.folder} cannot be loaded: {problem} Is the trainer found? "
+                'export nnUNet_extTrainer="$(nnunet_partial trainers --path)"'
+            ) from problem
         if self._predictor.configuration_manager.previous_stage_name is not None:
             raise PartialLabelError(
                 f"{model.name} is the second stage of a cascade, which needs predictions of the first. Take the first."
@@ -127,31 +136,44 @@ def find_model(
     return model, [fold if fold == "all" else int(fold) for fold in chosen]
 
 
-def trained_cases(dataset: RawDataset, preprocessed: Path | None, folds: Sequence[Fold]) -> frozenset[str]:
+def trained_cases(
+    dataset: RawDataset, preprocessed: Path | None, model: TrainedModel, folds: Sequence[Fold]
+) -> frozenset[str]:
     """List the cases that at least one of the folds trained on.
 
     Args:
         dataset: The raw dataset.
         preprocessed: The dataset's folder in nnUNet_preprocessed; None where there is none.
-        folds: The folds.
+        model: The model.
+        folds: Its folds.
 
     Returns:
         Their identifiers; all training cases for fold all, and where no split says more.
 
     Raises:
-        SplitError: The split lacks a fold, or cannot be read.
+        SplitError: The split lacks a fold, cannot be read, or is another one than that of the training.
     """
+    from nnunet_partial.training.run_record import trained_on_of
+
     file = None if preprocessed is None else preprocessed / SPLITS_NAME
     if "all" in folds or file is None or not file.exists():
         return frozenset(dataset.image_files())
     splits = read_json(file, SplitError)
     try:
-        return frozenset(case for fold in folds for case in splits[fold]["train"])
+        cases = {fold: splits[fold]["train"] for fold in folds}
     except (IndexError, KeyError, TypeError):
         raise SplitError(
             f"{file} does not say what the folds {format_names([str(fold) for fold in folds])} train on. Put back the "
             "one that they were trained with."
         ) from None
+    for fold, training in cases.items():
+        recorded = trained_on_of(model.fold(fold) / model.checkpoint)
+        if recorded is not None and recorded.cases != hash_names(training):
+            raise SplitError(
+                f"{file} is not the split that fold {fold} of {model.name} was trained with. Put that one back, or "
+                "predict other images with -i after training anew."
+            )
+    return frozenset(case for training in cases.values() for case in training)
 
 
 def require_channels(images: Mapping[str, Sequence[Path]], n_channels: int, where: Path) -> None:

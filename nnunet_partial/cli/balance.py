@@ -24,6 +24,7 @@ def add_parser(subparsers: Any) -> None:
     choice.add_argument(
         "--weights",
         nargs="+",
+        action="extend",
         metavar="DOMAIN=WEIGHT",
         help="weight of each domain, relative to the others: camus=2 echonet=1 samples camus in two of three cases",
     )

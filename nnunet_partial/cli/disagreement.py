@@ -32,7 +32,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("-tr", required=True, metavar="TRAINER", help="the trainer")
     parser.add_argument("-p", default="nnUNetPlans", metavar="PLANS", help="plans identifier (default: %(default)s)")
     parser.add_argument("-c", metavar="CONFIGURATION", help="configuration (default: the only one that was trained)")
-    parser.add_argument("-f", nargs="+", metavar="FOLD", help="folds, at least two (default: all that were trained)")
+    parser.add_argument(
+        "-f", nargs="+", action="extend", metavar="FOLD", help="folds, at least two (default: all that were trained)"
+    )
     parser.add_argument(
         "-chk",
         default="checkpoint_final.pth",
@@ -70,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     require_output_folder(output)
     images = list_images(args.input, dataset.file_ending) if args.input else dataset.image_files()
     require_channels(images, len(channel_names(dataset.dataset_json)), args.input or dataset.folder / "imagesTr")
-    trained_on = trained_cases(dataset, preprocessed_folder(name), folds)
+    trained_on = trained_cases(dataset, preprocessed_folder(name), model, folds)
     predictor = FoldPredictor(model, folds, args.device)
     disagreements = []
     predicted = parallel_map(predictor.predict, list(images.values()), title="predicting")

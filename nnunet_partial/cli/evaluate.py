@@ -54,6 +54,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--probabilities",
         nargs="+",
+        action="extend",
         default=[],
         metavar="[NAME=]KIND",
         help="also measure the calibration of the probabilities beside the predictions (CASE.npz, of "
@@ -125,7 +126,7 @@ def _show(evaluation: Evaluation, tables: Tables) -> None:
         )
         print(console.comparison_table(tables.comparisons), end="")
     if tables.calibration:
-        print("\nCalibration: expected calibration error over the voxels of cases annotated for the class\n")
+        print("\nCalibration: expected calibration error over the voxels of cases that know the class\n")
         print(console.calibration_table(tables.calibration), end="")
     if tables.biomarkers.why_none:
         print(f"\nNo biomarkers: {tables.biomarkers.why_none}.")

@@ -26,15 +26,26 @@ def add_parser(subparsers: Any) -> None:
         epilog="Example: nnunet_partial find-best -d 510 -c 2d -tr nnUNetTrainerMarginal nnUNetTrainerACCE",
     )
     parser.add_argument("-d", "--dataset", required=True, metavar="DATASET", help="id or name of the dataset")
-    parser.add_argument("-tr", nargs="+", metavar="TRAINER", help="trainers (default: all that were trained)")
+    parser.add_argument(
+        "-tr", nargs="+", action="extend", metavar="TRAINER", help="trainers (default: all that were trained)"
+    )
     parser.add_argument(
         "-p", nargs="+", default=["nnUNetPlans"], metavar="PLANS", help="plans identifiers (default: nnUNetPlans)"
     )
     parser.add_argument(
-        "-c", nargs="+", metavar="CONFIGURATION", help="configurations (default: all that were trained)"
+        "-c",
+        nargs="+",
+        action="extend",
+        metavar="CONFIGURATION",
+        help="configurations (default: all that were trained)",
     )
     parser.add_argument(
-        "-f", nargs="+", type=fold, metavar="FOLD", help="folds (default: those of the cross-validation)"
+        "-f",
+        nargs="+",
+        action="extend",
+        type=fold,
+        metavar="FOLD",
+        help="folds (default: those of the cross-validation)",
     )
     parser.add_argument(
         "-chk",

@@ -22,7 +22,13 @@ def add_parser(subparsers: Any) -> None:
         epilog="Example: nnunet_partial merge -i 501 502 -d 510 --name Echo",
     )
     parser.add_argument(
-        "-i", "--input", nargs="+", required=True, metavar="DATASET", help="ids or names of the datasets, two or more"
+        "-i",
+        "--input",
+        nargs="+",
+        action="extend",
+        required=True,
+        metavar="DATASET",
+        help="ids or names of the datasets, two or more",
     )
     parser.add_argument(
         "-d", "--dataset-id", type=int, required=True, metavar="ID", help="id of the new dataset, 1 to 999"
@@ -37,6 +43,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--prefix",
         nargs="+",
+        action="extend",
         default=[],
         metavar="DATASET:PREFIX",
         help="put this before the case names of a dataset, where two datasets have the same, as in --prefix 502:B_",
@@ -44,6 +51,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--rename",
         nargs="+",
+        action="extend",
         default=[],
         metavar="DATASET:CLASS=NEW",
         help="give a class of a dataset another name, where two datasets mean different things by one name, or one "

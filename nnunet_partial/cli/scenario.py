@@ -28,6 +28,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--missing",
         nargs="+",
+        action="extend",
         required=True,
         metavar="CLASS",
         help="the classes to hide; or 'random': a random part of the classes of each chosen patient",

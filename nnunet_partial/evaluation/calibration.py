@@ -1,7 +1,7 @@
 """Measure calibration: whether a structure is where it is predicted as often as its probability says.
 
-Only what a case is annotated for counts: of a structure that nobody annotated no voxel is known to be wrong. Each
-structure is a question of its own (is it here?), so that a case counts for those that it is annotated for.
+Only what a case knows counts, annotated or known to be absent: of a structure that nobody annotated no voxel is known
+to be wrong. Each structure is a question of its own (is it here?), so that a case counts for those that it knows.
 
 nnU-Net saves a softmax over all channels. It averages logits over folds and mirrored images, and its softmax comes
 last. A network with one sigmoid per structure (aBCE) has a background logit of exactly 0, also after that average, so
@@ -41,6 +41,8 @@ COLUMNS = (
 _PREDICT_ARGUMENTS = "predict_from_raw_data_args.json"
 #: Below, float32 has not its full precision. The sum of two probabilities is that small beside a logit above 87.
 _TINY = float(np.finfo(np.float32).tiny)
+#: How names of trainers with a softmax begin; nnU-Net records the trainer beside validations alone.
+_SOFTMAX_TRAINERS = ("nnUNetTrainerMarginal", "nnUNetTrainerACCE", "nnUNetTrainerNaive")
 #: By how much the predicted structure may be less probable than another, which a softmax in float32 rounds alike.
 _ROUNDING = 1e-6
 
@@ -147,6 +149,10 @@ def _require_possible(model: str, kind: str, folder: Path) -> None:
             "fold. nnUNetv2_ensemble averages the softmax, from which the sigmoids cannot be computed. Predict with "
             "nnUNetv2_predict --save_probabilities, which may average folds."
         )
+    if kind == SIGMOID and trainer.startswith(_SOFTMAX_TRAINERS):
+        raise PartialLabelError(
+            f"{model}: {trainer} has a softmax over all structures. Say --probabilities {model}={SOFTMAX}."
+        )
     if kind == SOFTMAX and "ABCE" in trainer:
         raise PartialLabelError(
             f"{model}: {trainer} has one sigmoid per structure, and its softmax is no probability. Say "
@@ -208,7 +214,7 @@ def structure_probability(probabilities: Floats, value: int, kind: str) -> Float
 
 
 def calibration_table(cases: Sequence[CaseCalibration], classes: Sequence[str]) -> list[Row]:
-    """Compute the calibration of each model, domain and class over the cases that are annotated for the class.
+    """Compute the calibration of each model, domain and class over the cases that know the class.
 
     Columns:
         ece: Of all known voxels of these cases together. mean_case_ece: mean of the ECE of each case.

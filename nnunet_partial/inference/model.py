@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nnunet_partial.errors import PartialLabelError
+from nnunet_partial.utils.checkpoints import load_checkpoint
 from nnunet_partial.utils.files import read_json
 
 if TYPE_CHECKING:
@@ -204,8 +205,10 @@ def _load_folder(
                 f"{source} has no {name}; expected the folder of a trained model, .../TRAINER__PLANS__CONFIGURATION."
             )
     chosen = _choose_folds(folder, source, folds, checkpoint)
-    configurations = [_read_configuration(folder / f"fold_{fold}" / checkpoint, source) for fold in chosen]
-    previous = _previous_stage(folder, source, configurations[0])
+    # nnU-Net reads them next, and would run what they say
+    contents = [load_checkpoint(folder / f"fold_{fold}" / checkpoint, source) for fold in chosen]
+    previous = _previous_stage(folder, source, contents[0]["init_args"]["configuration"])
+    del contents  # mapped files
     if previous is not None:
         raise PartialLabelError(
             f"{source} is the second stage of a cascade, which needs the segmentation of {previous}. Predict with "
@@ -235,31 +238,6 @@ def _choose_folds(
             f"{', '.join(map(str, chosen)) or 'every fold'}. Other checkpoints: {', '.join(others) or 'none'}."
         )
     return tuple(chosen)
-
-
-def _read_configuration(checkpoint: Path, source: Path) -> str:
-    """Return a checkpoint's configuration; refuse what nnU-Net, which reads it next, would have to run code for."""
-    import pickle
-
-    import numpy as np
-    import torch
-
-    if torch.__version__ < "2.6":
-        raise PartialLabelError(f"Loading a model needs PyTorch 2.6 or newer; this is {torch.__version__}.")
-    # the numbers in nnU-Net's log, whose constructor has one name in NumPy 1 and another in NumPy 2
-    scalar = np.float64(0).__reduce__()[0]
-    safe: list[Any] = [np.dtype, *((scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core"))]
-    safe += [type(np.dtype(kind)) for kind in ("float64", "float32", "int64", "int32", "bool")]
-    try:
-        with torch.serialization.safe_globals(safe):
-            content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
-        return str(content["init_args"]["configuration"])
-    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, LookupError, TypeError) as problem:
-        first = str(problem).strip().partition("\n")[0]
-        raise PartialLabelError(
-            f"{source}: {checkpoint.parent.name}/{checkpoint.name} is broken, or holds more than weights and plain "
-            f"values, which could run code: {first}"
-        ) from problem
 
 
 def _previous_stage(folder: Path, source: Path, configuration: str) -> str | None:

@@ -11,7 +11,7 @@ from typing import Any
 from nnunet_partial.dataset.raw import RawDataset
 from nnunet_partial.dataset.summary import AnnotationCounts, annotation_counts
 from nnunet_partial.errors import PartialLabelError
-from nnunet_partial.labels import MANIFEST_NAME, Manifest, class_names
+from nnunet_partial.labels import MANIFEST_NAME, Manifest, structure_names
 from nnunet_partial.utils.files import read_json
 
 
@@ -62,7 +62,7 @@ def training_info(predictions: Path, near: Path) -> TrainingInfo:
             dataset, [*facts, ("annotations", "not known: its partial_labels.json was not found")], None, (), None
         )
     try:
-        classes = class_names(dataset_json) if dataset_json else RawDataset(manifest_file.parent).classes
+        classes = structure_names(dataset_json) if dataset_json else RawDataset(manifest_file.parent).structures
         annotations = annotation_counts(Manifest.read(manifest_file), classes, _training_cases(manifest_file))
     except PartialLabelError as problem:
         return TrainingInfo(dataset, [*facts, ("annotations", f"not known: {problem}")], None, (), None)

@@ -27,6 +27,7 @@ from nnunet_partial.evaluation.results import FINAL_CHECKPOINT
 from nnunet_partial.labels import MANIFEST_NAME, Manifest, class_names, has_regions
 from nnunet_partial.training.mixin import PartialLabelMixin, ZeroBackgroundMixin
 from nnunet_partial.training.run_record import trained_on_of
+from nnunet_partial.utils.checkpoints import load_checkpoint
 from nnunet_partial.utils.files import read_json, write_json
 from nnunet_partial.utils.text import format_names
 
@@ -110,7 +111,7 @@ def widen(model: Path, dataset: str, configuration: str, trainer: str, plans: st
         raise DatasetError(
             f"{plans} has no configuration {configuration}; it has {format_names(new_plans['configurations'])}."
         )
-    content = torch.load(old_checkpoint, map_location="cpu", weights_only=False)
+    content = load_checkpoint(old_checkpoint, old_checkpoint)
     independent = _require_same_kind(content["trainer_name"], trainer)
     is_new = not folder.exists()
     try:
@@ -238,22 +239,29 @@ def _require_same_kind(old_trainer: str, new_trainer: str) -> bool:
 
 
 def _check_validation(checkpoint: Path, dataset: str, data: Any, fold: int | str) -> list[str]:
-    """Refuse a fold that validates patients whom the model was trained on; warn where that is not known."""
-    if fold == "all":
-        return []
+    """Refuse a fold that validates patients whom the model was trained on; warn of test cases, and where unknown."""
     seen = _training_patients(checkpoint, dataset)
     if seen is None:
         return [
             f"on which cases {checkpoint} was trained is not known (the splits of {dataset} are not there, or others): "
-            "the validation counts only if none of them is validated here"
+            "validation and test count only if none of them is in there"
         ]
-    both = [case for case in data.validation_cases if {case, data.manifest.patient_of(case)} & seen]
-    if both:
+    tested = data.raw.image_files("Ts") if data.raw is not None else ()
+    validated, tested = (
+        [case for case in cases if {case, data.manifest.patient_of(case) if data.manifest.find(case) else case} & seen]
+        for cases in (data.validation_cases if fold != "all" else (), tested)
+    )
+    if validated:
         raise SplitError(
-            f"Fold {fold} validates {len(both)} case(s) of patients whom {checkpoint} was trained on: "
-            f"{format_names(both)}; nothing was written. Its validation would be too good. Put them into the training "
-            f"cases of this fold ({SPLITS_NAME}), or widen -f all and measure on imagesTs."
+            f"Fold {fold} validates {len(validated)} case(s) of patients whom {checkpoint} was trained on: "
+            f"{format_names(validated)}; nothing was written. Its validation would be too good. Put them into the "
+            f"training cases of this fold ({SPLITS_NAME}), or widen -f all and measure on imagesTs."
         )
+    if tested:
+        return [
+            f"{len(tested)} test case(s) are of patients whom {checkpoint} was trained on, and must not count: "
+            f"{format_names(tested)}"
+        ]
     return []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 from pathlib import Path
 
@@ -169,13 +170,19 @@ def test_two_folds_of_a_training(project: Project, capsys: pytest.CaptureFixture
 
     # what cannot be
     results = project.root / "results" / DATASET
+    found = (results, "nnUNetTrainerABCE", None, "nnUNetPlans", "checkpoint_final.pth")
     for folds in (["0"], ["0", "3"]):
         with pytest.raises(DatasetError, match="fold"):
-            find_model(results, "nnUNetTrainerABCE", None, "nnUNetPlans", "checkpoint_final.pth", folds)
-    assert trained_cases(dataset, project.preprocessed(DATASET), [0, "all"]) == set(dataset.image_files())
-    assert trained_cases(dataset, project.preprocessed(DATASET), [0]) < set(dataset.image_files())
+            find_model(*found, folds)
+    prepared, (trained, _) = project.preprocessed(DATASET), find_model(*found, None)
+    assert trained_cases(dataset, prepared, trained, [0, "all"]) == set(dataset.image_files())
+    assert trained_cases(dataset, prepared, trained, [0]) < set(dataset.image_files())
     with pytest.raises(SplitError, match="9"):
-        trained_cases(dataset, project.preprocessed(DATASET), [9])
+        trained_cases(dataset, prepared, trained, [9])
+    splits = json.loads((prepared / "splits_final.json").read_text())
+    (prepared / "splits_final.json").write_text(json.dumps(splits[::-1]))
+    with pytest.raises(SplitError, match="fold 0"):
+        trained_cases(dataset, prepared, trained, [0])
 
 
 def read(file: Path) -> list[dict[str, str]]:

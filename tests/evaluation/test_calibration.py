@@ -182,6 +182,9 @@ def test_a_validation_says_which_trainer_it_is_of(tmp_path: Path) -> None:
     assert probability_kinds(["softmax", "abce=sigmoid"], predictions) == {"abce": SIGMOID, "other": SOFTMAX}
     with pytest.raises(PartialLabelError, match="abce=sigmoid"):
         probability_kinds(["softmax"], predictions)
+    marginal = model.rename(tmp_path / "nnUNetTrainerMarginal_5epochs__nnUNetPlans__2d")
+    with pytest.raises(PartialLabelError, match="m=softmax"):
+        probability_kinds(["sigmoid"], {"m": {"a": marginal / "fold_0" / "validation" / "a.nii.gz"}})
 
 
 @pytest.mark.parametrize("given", ["sigmoids", "c=softmax", "=softmax"])

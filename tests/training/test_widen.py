@@ -188,6 +188,17 @@ def test_a_fold_that_validates_what_the_model_has_seen_is_refused(wide: Project)
     assert "fold_1" in done.warnings[0]  # no record: it is not known
 
 
+def test_test_cases_that_the_model_has_seen_are_named(wide: Project) -> None:
+    model = old_model(wide)
+    trained = json.loads((wide.preprocessed(DATASET) / SPLITS_NAME).read_text())[0]["train"][0]
+    tests = wide.raw(NEW) / "imagesTs"
+    tests.mkdir(exist_ok=True)
+    shutil.copy(wide.raw(NEW) / "imagesTr" / f"{trained}_0000.nii.gz", tests)
+    checkpoint = model / "fold_0" / "checkpoint_final.pth"
+    (warning,) = widen(checkpoint, NEW, "2d", "nnUNetTrainerMarginal", "nnUNetPlans", "all").warnings
+    assert trained in warning
+
+
 def test_where_the_cases_of_the_model_are_not_known_it_says_so(wide: Project) -> None:
     model = old_model(wide)
     shutil.rmtree(wide.preprocessed(DATASET))

@@ -456,7 +456,7 @@ def test_a_renamed_class_stays_a_class_of_its_own(raw: Path) -> None:
     """LV of the second dataset becomes LV_inner, RV becomes MYO, which the first one has."""
     camus(raw), uda(raw)
     call = ["merge", "-i", "501", "502", "-d", "510", "--name", "Echo", "-np", "1"]
-    assert main([*call, "--rename", "502:LV=LV_inner", "502:RV=MYO"]) == 0
+    assert main([*call, "--rename", "502:LV=LV_inner", "--rename", "502:RV=MYO"]) == 0  # as in one --rename
     out = RawDataset(raw / "Dataset510_Echo")
     assert out.classes == ("LV", "MYO", "LA", "RA", "LV_inner")
     # LV 1, LA 2, RV 3, RA 4 become 5, 3, 2, 4
