@@ -6,6 +6,7 @@ import io
 import json
 import pickle
 import shutil
+import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from copy import deepcopy
@@ -405,6 +406,7 @@ class nnUNetTrainerMine(nnUNetTrainer):
         return network
 """)
     monkeypatch.setenv("nnUNet_extTrainer", str(folder))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # nothing new shall lie there
     renamed(project, "nnUNetTrainerMine", prefix)
     assert reason in refused(project, capsys, "nnUNetTrainerMine", "-f", "0")
 

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -147,8 +148,12 @@ def test_a_warned_job_goes_on_and_a_killed_one_is_repeated(tmp_path: Path, slurm
     (run.home / "study.yaml").write_text(STUDY)
 
     with run.running() as process:
-        cancel_training(run, process, KILLED, "Run length:")
-        cancel_training(run, process, WARNED, "Epoch 0", "--signal=USR1")  # to all processes of the job's steps
+        with ThreadPoolExecutor() as pool:  # either may begin first
+            killed = pool.submit(cancel_training, run, process, KILLED, "Run length:")
+            # to all processes of the job's steps
+            warned = pool.submit(cancel_training, run, process, WARNED, "Epoch 0", "--signal=USR1")
+            killed.result()
+            warned.result()
         process.wait(timeout=900)
     said = run.output.read_text()
     assert process.returncode == 1, said[-4000:]

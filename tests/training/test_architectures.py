@@ -229,7 +229,9 @@ def test_primus_has_a_trainer_for_every_loss() -> None:
     module = importlib.import_module("nnunet_partial.trainers.nnUNetTrainerPrimusM")
     for loss in LOSSES:
         trainer = getattr(module, f"nnUNetTrainer{loss}PrimusM")
-        stock = importlib.import_module(f"nnunet_partial.trainers.nnUNetTrainer{re.split('Ignore|Label', loss)[0]}")
+        stock = importlib.import_module(
+            f"nnunet_partial.trainers.nnUNetTrainer{re.split('Ignore|Label|Leaf|Exclusive', loss)[0]}"
+        )
         alike = getattr(stock, f"nnUNetTrainer{loss}")
         assert trainer.__mro__[-2].__name__ == "nnUNetTrainer"
         assert issubclass(trainer, nnUNet_Primus_M_Trainer)
