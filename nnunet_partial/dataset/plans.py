@@ -79,8 +79,22 @@ def inherited(plans: Mapping[str, Any], configuration: str, key: str) -> Any:
     Returns:
         The entry. KeyError where no configuration has it.
     """
-    entry = plans["configurations"][configuration]
-    return entry[key] if key in entry else inherited(plans, entry["inherits_from"], key)
+    return configuration_settings(plans["configurations"], configuration)[key]
+
+
+def configuration_settings(configurations: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Read a configuration of the plans with what it inherits.
+
+    Args:
+        configurations: Those of the plans.
+        name: Name of the configuration.
+
+    Returns:
+        Its settings; empty where there is no such configuration.
+    """
+    own = configurations.get(name, {})
+    base = configuration_settings(configurations, own["inherits_from"]) if "inherits_from" in own else {}
+    return {**base, **own}
 
 
 def shrink_network(network: Mapping[str, Any], features: Sequence[int]) -> dict[str, Any]:

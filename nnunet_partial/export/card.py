@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from nnunet_partial.dataset.plans import configuration_settings
 from nnunet_partial.dataset.raw import RawDataset, nnunet_folder
 from nnunet_partial.dataset.summary import AnnotationCounts
 from nnunet_partial.errors import DatasetError, PartialLabelError
@@ -200,7 +201,7 @@ def annotation_summary(annotations: AnnotationCounts) -> dict[str, Any]:
 def _network(one: SelectedModel) -> str:
     """Tabulate what the plans say of a configuration."""
     plans = read_json(one.model.folder / "plans.json", DatasetError)
-    settings = _settings(plans["configurations"], one.model.configuration)
+    settings = configuration_settings(plans["configurations"], one.model.configuration)
     architecture = settings.get("architecture", {})
     arguments = architecture.get("arch_kwargs", {})
     facts = {
@@ -217,13 +218,6 @@ def _network(one: SelectedModel) -> str:
     }
     rows = [[name, str(value)] for name, value in facts.items() if value]
     return to_markdown(Table(["setting", "value"], rows, left=2))
-
-
-def _settings(configurations: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Return a configuration of the plans with what it inherits."""
-    own = configurations.get(name, {})
-    inherited = _settings(configurations, own["inherits_from"]) if "inherits_from" in own else {}
-    return {**inherited, **own}
 
 
 def _times(values: Sequence[float] | None, between: str = " x ") -> str:

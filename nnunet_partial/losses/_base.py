@@ -119,9 +119,7 @@ class PartialLoss(nn.Module):
         return parts[0] if len(parts) == 1 else parts[0] + parts[1]
 
     def _check(self, logits: Tensor, target: Tensor, class_mask: Tensor) -> None:
-        for name, value in (("logits", logits), ("target", target), ("class_mask", class_mask)):
-            if not isinstance(value, Tensor):
-                raise PartialLabelError(f"{name} is of type {type(value).__name__}; expected a torch.Tensor.")
+        require_tensors(logits, target, class_mask)
         shape = tuple(logits.shape)
         if len(shape) < 3 or shape[1] < 2 or not logits.is_floating_point():
             raise PartialLabelError(
@@ -133,11 +131,7 @@ class PartialLoss(nn.Module):
                 f"target has shape {tuple(target.shape)}; logits of shape {shape} need "
                 f"{(shape[0], 1, *shape[2:])}: class numbers in one channel, not one-hot."
             )
-        if tuple(class_mask.shape) != shape[:2] or class_mask.dtype != torch.bool:
-            raise PartialLabelError(
-                f"class_mask is {class_mask.dtype} of shape {tuple(class_mask.shape)}; expected torch.bool of shape "
-                f"{shape[:2]}, one row per sample and one column per class."
-            )
+        require_class_mask(class_mask, shape[:2], "class")
         if self.ignore_label is not None and 0 <= self.ignore_label < shape[1]:
             raise PartialLabelError(
                 f"ignore_label is {self.ignore_label}, which is one of the {shape[1]} classes of the logits; expected "
@@ -148,3 +142,37 @@ class PartialLoss(nn.Module):
         """Return the options, for `repr`."""
         names = ("weight_ce", "weight_dice", "batch_dice", "smooth", "do_bg", "ignore_label", "ddp")
         return ", ".join(f"{name}={getattr(self, name)}" for name in names)
+
+
+def require_tensors(logits: Tensor, target: Tensor, class_mask: Tensor) -> None:
+    """Check the types of a loss's arguments.
+
+    Args:
+        logits: See `PartialLoss.forward`, as for the others.
+        target: Any value.
+        class_mask: Any value.
+
+    Raises:
+        PartialLabelError: One is no tensor.
+    """
+    for name, value in (("logits", logits), ("target", target), ("class_mask", class_mask)):
+        if not isinstance(value, Tensor):
+            raise PartialLabelError(f"{name} is of type {type(value).__name__}; expected a torch.Tensor.")
+
+
+def require_class_mask(class_mask: Tensor, shape: tuple[int, ...], column: str) -> None:
+    """Check shape and dtype of a class mask.
+
+    Args:
+        class_mask: The mask.
+        shape: Samples and channels of the logits.
+        column: What a column stands for: class or region.
+
+    Raises:
+        PartialLabelError: It is not bool, or of another shape.
+    """
+    if tuple(class_mask.shape) != shape or class_mask.dtype != torch.bool:
+        raise PartialLabelError(
+            f"class_mask is {class_mask.dtype} of shape {tuple(class_mask.shape)}; expected torch.bool of shape "
+            f"{shape}, one row per sample and one column per {column}."
+        )

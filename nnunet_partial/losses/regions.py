@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.losses import _fused, _terms
-from nnunet_partial.losses._base import PartialLoss
+from nnunet_partial.losses._base import PartialLoss, require_class_mask, require_tensors
 from nnunet_partial.losses._terms import LossSums
 
 
@@ -106,9 +106,7 @@ class RegionBCELoss(PartialLoss):
         return _fused.region_sums(logits, regions, positive, counted, known if valid is None else known & valid)
 
     def _check(self, logits: Tensor, target: Tensor, class_mask: Tensor) -> None:
-        for name, value in (("logits", logits), ("target", target), ("class_mask", class_mask)):
-            if not isinstance(value, Tensor):
-                raise PartialLabelError(f"{name} is of type {type(value).__name__}; expected a torch.Tensor.")
+        require_tensors(logits, target, class_mask)
         shape = tuple(logits.shape)
         if len(shape) < 3 or shape[1] < 1 or not logits.is_floating_point():
             raise PartialLabelError(
@@ -120,11 +118,7 @@ class RegionBCELoss(PartialLoss):
                 f"target has shape {tuple(target.shape)}; logits of shape {shape} need {expected}: a channel for each "
                 f"region{', and one for the ignored voxels' if self.has_ignore_channel else ''}."
             )
-        if tuple(class_mask.shape) != shape[:2] or class_mask.dtype != torch.bool:
-            raise PartialLabelError(
-                f"class_mask is {class_mask.dtype} of shape {tuple(class_mask.shape)}; expected torch.bool of shape "
-                f"{shape[:2]}, one row per sample and one column per region."
-            )
+        require_class_mask(class_mask, shape[:2], "region")
         if any(max(pair) >= shape[1] for pair in self.inside):
             raise PartialLabelError(f"inside is {list(self.inside)}, but logits have {shape[1]} channels.")
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
+from nnunet_partial.dataset.plans import configuration_settings
 from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.evaluation.evaluate import Evaluation, Reference, evaluate_folders, find_reference
 from nnunet_partial.evaluation.results import FINAL_CHECKPOINT, Tables, nnunet_summary, write_results
@@ -259,11 +260,8 @@ def previous_stage(configurations: Mapping[str, Any], name: str) -> str | None:
     Returns:
         The lower stage of a cascade; None where there is none.
     """
-    settings = configurations.get(name, {})
-    if "previous_stage" in settings:
-        stage = settings["previous_stage"]
-        return None if stage is None else str(stage)
-    return previous_stage(configurations, settings["inherits_from"]) if "inherits_from" in settings else None
+    stage = configuration_settings(configurations, name).get("previous_stage")
+    return None if stage is None else str(stage)
 
 
 def _require(validation: Validation, models: Sequence[TrainedModel], probabilities: bool) -> None:

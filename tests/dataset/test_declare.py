@@ -363,6 +363,8 @@ def test_a_guess_of_regions(raw: Path, capsys: pytest.CaptureFixture[str]) -> No
         ({"lungs": [1, 2], "left": 1, "right": 2}, [1], {"left"}),
         ({"all": [1, 2, 3], "two": [1, 2], "a": 1, "b": 2, "c": 3}, [1, 2, 3], {"all", "two", "a", "b", "c"}),
         ({"all": [1, 2, 3], "two": [1, 2], "a": 1, "b": 2, "c": 3}, [1, 2], {"two", "a", "b"}),
+        ({"first": [1, 2], "second": [2, 3], "third": 3}, [1, 2], {"first"}),
+        ({"first": [1, 2], "second": [2, 3], "third": 3}, [2], set()),
     ],
 )  # fmt: skip
 def test_what_a_label_file_shows_of_regions(
@@ -370,6 +372,11 @@ def test_what_a_label_file_shows_of_regions(
 ) -> None:
     data = DatasetToDeclare(tumors(raw, labels, a=held))
     assert data.present_classes("a") == shown
+
+
+def test_a_guess_that_leaves_a_value_without_a_region(raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dataset = tumors(raw, {"first": [1, 2], "second": [2, 3], "third": 3}, a_1=[1, 2, 3], b_1=[2])
+    assert "b_1: holds 2, in none of the regions" in refused(dataset, capsys, "--from-masks", "--yes")
 
 
 def test_regions_by_pattern(raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
