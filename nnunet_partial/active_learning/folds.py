@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from nnunet_partial.dataset.label_check import hash_names
 from nnunet_partial.dataset.raw import RawDataset
 from nnunet_partial.dataset.splits import SPLITS_NAME
-from nnunet_partial.errors import DatasetError, PartialLabelError, SplitError
+from nnunet_partial.errors import DatasetError, SplitError
 from nnunet_partial.evaluation.calibration import SIGMOID, SOFTMAX, structure_probability
+from nnunet_partial.inference.model import load_model, trainers_can_be_found
 from nnunet_partial.model_selection.candidates import TrainedModel, find_models
 from nnunet_partial.utils.files import read_json
 from nnunet_partial.utils.masks import Floats
@@ -44,35 +45,20 @@ class FoldPredictor:
         device: "cuda", "cpu" or "mps".
 
     Raises:
-        PartialLabelError: The model is the second stage of a cascade, which predicts from the first.
+        PartialLabelError: The device or the trainer is not there, the model is broken, or it is the second stage of a
+            cascade, which predicts from the first.
     """
 
     def __init__(self, model: TrainedModel, folds: Sequence[Fold], device: str) -> None:
-        import torch
-        from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
         from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
         from nnunet_partial.training.mixin import ZeroBackgroundMixin
 
-        if device == "cuda" and not torch.cuda.is_available():
-            raise PartialLabelError("PyTorch finds no CUDA device on this computer. Use -device cpu, or mps.")
-        self._predictor = nnUNetPredictor(
-            perform_everything_on_device=device == "cuda", device=torch.device(device), allow_tqdm=False
-        )
-        try:
-            self._predictor.initialize_from_trained_model_folder(str(model.folder), tuple(folds), model.checkpoint)
-        except RuntimeError as problem:
-            raise PartialLabelError(
-                f"{model.folder} cannot be loaded: {problem} Is the trainer found? "
-                'export nnUNet_extTrainer="$(nnunet_partial trainers --path)"'
-            ) from problem
-        if self._predictor.configuration_manager.previous_stage_name is not None:
-            raise PartialLabelError(
-                f"{model.name} is the second stage of a cascade, which needs predictions of the first. Take the first."
-            )
+        self._predictor = load_model(model.folder, folds, model.checkpoint, device).predictor
         self._folds = self._predictor.list_of_parameters
         self._reader = self._predictor.plans_manager.image_reader_writer_class()
-        trainer = recursive_find_trainer_class_by_name(self._predictor.trainer_name)
+        with trainers_can_be_found():
+            trainer = recursive_find_trainer_class_by_name(self._predictor.trainer_name)
         self._kind = SIGMOID if issubclass(trainer, ZeroBackgroundMixin) else SOFTMAX
 
     def predict(self, images: Sequence[Path]) -> FoldPredictions:

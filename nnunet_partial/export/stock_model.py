@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nnunet_partial.errors import PartialLabelError
+from nnunet_partial.inference.model import load_predictor
 from nnunet_partial.model_selection.candidates import TrainedModel
 
 if TYPE_CHECKING:
@@ -132,12 +133,7 @@ def _find_trainer(model: TrainedModel) -> type[Any]:
 
 def _load(model: TrainedModel, folds: Sequence[int | str]) -> Any:
     """Return nnU-Net's predictor with the model, on the CPU."""
-    import torch
-    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-
-    with contextlib.redirect_stdout(io.StringIO()):
-        predictor = nnUNetPredictor(device=torch.device("cpu"), perform_everything_on_device=False, allow_tqdm=False)
-        predictor.initialize_from_trained_model_folder(str(model.folder), tuple(folds), model.checkpoint)
+    predictor = load_predictor(model.folder, model.folder, folds, model.checkpoint, "cpu")
     expected = predictor.plans_manager.get_configuration(model.configuration).configuration
     if predictor.trainer_name != model.trainer or predictor.configuration_manager.configuration != expected:
         raise PartialLabelError(

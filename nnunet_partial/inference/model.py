@@ -214,7 +214,7 @@ def _load_folder(
             f"{source} is the second stage of a cascade, which needs the segmentation of {previous}. Predict with "
             "nnUNetv2_predict -prev_stage_predictions."
         )
-    predictor = _initialize(folder, source, chosen, checkpoint, device)
+    predictor = load_predictor(folder, source, chosen, checkpoint, device)
     content = read_json(folder / "dataset.json")
     names = content.get("channel_names", content.get("modality"))
     channels = tuple(str(names[key]) for key in sorted(names, key=int))
@@ -252,13 +252,27 @@ def _previous_stage(folder: Path, source: Path, configuration: str) -> str | Non
     return name
 
 
-def _initialize(folder: Path, source: Path, folds: Sequence[int | str], checkpoint: str, device: str | None) -> Any:
-    """Make nnU-Net's predictor and load network and weights."""
+def load_predictor(folder: Path, source: Path, folds: Sequence[int | str], checkpoint: str, device: str | None) -> Any:
+    """Make nnU-Net's predictor and load network and weights.
+
+    Args:
+        folder: Of the model.
+        source: What messages speak of, such as the zip that the model lay in.
+        folds: That have the checkpoint.
+        checkpoint: Its file name.
+        device: As of `load_model`.
+
+    Returns:
+        The predictor.
+
+    Raises:
+        PartialLabelError: The device is not there, the trainer is not found, or the model is broken.
+    """
     chosen = _choose_device(device)
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
     try:
-        with _our_trainers_can_be_found(), contextlib.redirect_stdout(io.StringIO()):  # nnU-Net prints its search
+        with trainers_can_be_found(), contextlib.redirect_stdout(io.StringIO()):  # nnU-Net prints its search
             predictor = nnUNetPredictor(device=chosen, allow_tqdm=False)
             predictor.initialize_from_trained_model_folder(str(folder), tuple(folds), checkpoint)
     except PartialLabelError:
@@ -281,8 +295,12 @@ def _choose_device(name: str | None) -> Any:
 
 
 @contextlib.contextmanager
-def _our_trainers_can_be_found() -> Iterator[None]:
-    """Add our trainers to where nnU-Net looks for them, as an editable installation does not by itself."""
+def trainers_can_be_found() -> Iterator[None]:
+    """Add our trainers to where nnU-Net looks for them, as an editable installation does not by itself.
+
+    Yields:
+        Nothing.
+    """
     before = os.environ.get(_TRAINERS_VARIABLE)
     os.environ[_TRAINERS_VARIABLE] = os.pathsep.join([*filter(None, [before]), str(_TRAINERS)])
     try:

@@ -73,6 +73,16 @@ def adaptive_cce(
 
 def adaptive_bce(logits: Array, target: Array, known: Array, **options: Any) -> float:
     """Adaptive binary cross-entropy: one yes-or-no question per known structure; the background channel is not read."""
+    return sigmoid_loss(logits, target, known, False, options)
+
+
+def exclusive_bce(logits: Array, target: Array, known: Array, **options: Any) -> float:
+    """aBCE, and where one structure is, every structure that nobody annotated is not."""
+    return sigmoid_loss(logits, target, known, True, options)
+
+
+def sigmoid_loss(logits: Array, target: Array, known: Array, exclusive: bool, options: dict[str, Any]) -> float:
+    """What both have in common; `exclusive` adds the terms of the second."""
     terms: list[float] = []
     dice_probability: dict[Voxel, list[float]] = {}
     for voxel in counted_voxels(target, options.get("ignore_label")):
@@ -83,22 +93,7 @@ def adaptive_bce(logits: Array, target: Array, known: Array, **options: Any) -> 
             if c not in unknown:
                 # -log sigmoid(z) where the structure is, -log(1 - sigmoid(z)) = -log sigmoid(-z) where it is not
                 terms.append(minus_log_sigmoid(z[c] if y == c else -z[c]))
-        dice_probability[voxel] = [math.nan] + [math.exp(-minus_log_sigmoid(z[c])) for c in range(1, len(z))]
-    return total(terms, dice_probability, target, known, do_bg=False, options=options)
-
-
-def exclusive_bce(logits: Array, target: Array, known: Array, **options: Any) -> float:
-    """aBCE, and where one structure is, every structure that nobody annotated is not."""
-    terms: list[float] = []
-    dice_probability: dict[Voxel, list[float]] = {}
-    for voxel in counted_voxels(target, options.get("ignore_label")):
-        z = logits_of(logits, voxel)
-        unknown = unknown_classes(known, voxel[0])
-        y = true_class(target, known, voxel)
-        for c in range(1, len(z)):
-            if c not in unknown:
-                terms.append(minus_log_sigmoid(z[c] if y == c else -z[c]))
-            elif y != 0:
+            elif exclusive and y != 0:
                 terms.append(minus_log_sigmoid(-z[c]))
         dice_probability[voxel] = [math.nan] + [math.exp(-minus_log_sigmoid(z[c])) for c in range(1, len(z))]
     return total(terms, dice_probability, target, known, do_bg=False, options=options)
