@@ -34,6 +34,7 @@ LAYERS = {
     "dataset_conversion": {"errors", "utils", "labels", "dataset", ""},
     "biomarkers": {"errors", "utils", "labels", "dataset"},
     "evaluation": {"errors", "utils", "labels", "dataset", "biomarkers", ""},
+    "clips": {*("errors", "utils", "labels", "dataset", "dataset_conversion", "biomarkers", "report", "inference", "")},
     "model_selection": {"errors", "utils", "labels", "dataset", "evaluation"},
     "active_learning": {
         *("errors", "utils", "labels", "dataset", "evaluation", "model_selection", "training", "inference"),
