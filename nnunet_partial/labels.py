@@ -1,8 +1,9 @@
 """Read, write and query `partial_labels.json`, which says which structures each case was annotated for.
 
 For each case a class is *annotated* (a human annotated it; its mask may still be empty), *absent* (known not to be in
-the image, so that background is right) or *unknown* (not annotated). `known = annotated + absent`; background is always
-known.
+the image, so that background is right), *pseudo* (filled by a trained model, see `nnunet_partial fill`) or *unknown*
+(not annotated). `known = annotated + absent`; background is always known. A pseudo-label is known in training and
+unknown everywhere else: in every metric, in usual sizes, in later fills.
 
 Besides the manifest itself: the order of classes, the labels of dataset.json, entries that match no case, and patients
 that two datasets share.
@@ -36,6 +37,12 @@ FULL_MANIFEST_NAME = "partial_labels_full.json"
 #: Key of a case in the manifest: the domain that holds the same patients.
 SAME_PEOPLE_AS = "same_people_as"
 
+#: Key of a case in the manifest: whether a model that filled cases of the dataset was trained on it.
+SEEN_BY_FILLING_MODEL = "seen_by_filling_model"
+
+#: Keys of an entry that are fields of `CaseLabels`; "match" is that of a group.
+_ENTRY_KEYS = ("annotated", "absent", "pseudo", "domain", "patient", "match")
+
 #: The order in which structures of the heart are numbered, in every dataset that this package writes.
 COMMON_CLASSES = ("LV", "MYO", "LA", "RV", "RA")
 
@@ -63,6 +70,7 @@ class CaseLabels:
         domain: Where the case comes from, such as the name of the dataset; "" for none.
         patient: What must stay on one side of a split; None means the case itself.
         info: All other keys of the entry (split, view, phase, spacing_known, ...) as in the file.
+        pseudo: Classes that a trained model filled. They teach, and count in no figure.
     """
 
     annotated: tuple[str, ...]
@@ -70,9 +78,10 @@ class CaseLabels:
     domain: str = ""
     patient: str | None = None
     info: Mapping[str, Any] = field(default_factory=dict)
+    pseudo: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse a class that is both annotated and absent.
+        """Refuse a class that is both annotated and absent, or one of the two and pseudo.
 
         Raises:
             ManifestError: There is one.
@@ -82,6 +91,12 @@ class CaseLabels:
             raise ManifestError(
                 f"declares {format_names(both)} both annotated and absent. An annotated structure belongs in "
                 "'annotated', one that is not in the image in 'absent'."
+            )
+        twice = set(self.pseudo) & self.known
+        if twice:
+            raise ManifestError(
+                f"declares {format_names(twice)} filled by a model ('pseudo') and annotated or absent. What a human "
+                "says goes before: remove the class from 'pseudo'."
             )
 
     @classmethod
@@ -111,19 +126,25 @@ class CaseLabels:
 
     @property
     def known(self) -> frozenset[str]:
-        """Return the classes that are annotated or absent."""
+        """Return the classes that are annotated or absent: what may be measured."""
         return frozenset(self.annotated) | frozenset(self.absent)
 
+    @property
+    def known_in_training(self) -> frozenset[str]:
+        """Return the classes that are annotated, absent or pseudo: what a loss may learn from."""
+        return self.known | frozenset(self.pseudo)
+
     def state(self, name: str) -> str:
-        """Return what is recorded for a class: annotated, absent or unknown.
+        """Return what is recorded for a class: annotated, absent, pseudo or unknown.
 
         Args:
             name: Name of the class.
 
         Returns:
-            One of the three words.
+            One of the four words.
         """
-        return "annotated" if name in self.annotated else "absent" if name in self.absent else "unknown"
+        states = (("annotated", self.annotated), ("absent", self.absent), ("pseudo", self.pseudo))
+        return next((state for state, names in states if name in names), "unknown")
 
     @property
     def split(self) -> str | None:
@@ -140,11 +161,18 @@ class CaseLabels:
         """Return whether the mask was computed from those of other frames. It is never to be evaluated on."""
         return self.info.get("interpolated") is True
 
+    @property
+    def seen_by_filling_model(self) -> bool:
+        """Return whether a model that filled cases of the dataset was trained on this case."""
+        return self.info.get(SEEN_BY_FILLING_MODEL) is True
+
     def to_json(self) -> dict[str, Any]:
         """Return the entry as in the file; keys that say nothing are left out."""
         entry: dict[str, Any] = {"annotated": list(self.annotated)}
         if self.absent:
             entry["absent"] = list(self.absent)
+        if self.pseudo:
+            entry["pseudo"] = list(self.pseudo)
         if self.domain:
             entry["domain"] = self.domain
         if self.patient is not None:
@@ -168,17 +196,19 @@ class CaseLabels:
             raise ManifestError(f"must be an object with 'annotated', not {_shown(content)}.")
         if "annotated" not in content:
             raise ManifestError("has no 'annotated': list the structures that were annotated in it ([] if none).")
-        info = {k: v for k, v in content.items() if k not in ("annotated", "absent", "domain", "patient", "match")}
+        info = {key: value for key, value in content.items() if key not in _ENTRY_KEYS}
         if info.get("split") not in (None, "train", "val", "test"):
             raise ManifestError(f"has split {_shown(info['split'])}; expected train, val, test or null.")
-        if not isinstance(info.get("left_out"), (bool, type(None))):
-            raise ManifestError(f"has left_out {_shown(info['left_out'])}; expected true, false or null.")
+        for key in ("left_out", SEEN_BY_FILLING_MODEL):
+            if not isinstance(info.get(key), (bool, type(None))):
+                raise ManifestError(f"has {key} {_shown(info[key])}; expected true, false or null.")
         return cls(
             annotated=_names(content, "annotated"),
             absent=_names(content, "absent"),
             domain=_text(content, "domain") or "",
             patient=_text(content, "patient"),
             info=info,
+            pseudo=_names(content, "pseudo"),
         )
 
 
@@ -193,12 +223,14 @@ class Manifest:
         groups: Patterns over case identifiers with their entries; the first that matches counts.
         scenario: What a labelling scenario hid, and from which dataset; None where the dataset is not a scenario.
         domain_weights: How likely training samples from each domain, relative to each other; None for no weights.
+        fill: Which model filled classes, and how; None where no model did.
     """
 
     cases: Mapping[str, CaseLabels]
     groups: tuple[tuple[str, CaseLabels], ...] = ()
     scenario: Mapping[str, Any] | None = None
     domain_weights: Mapping[str, float] | None = None
+    fill: Mapping[str, Any] | None = None
 
     def __repr__(self) -> str:
         """Count the entries: nnU-Net writes this beside the model, where no patient may be listed."""
@@ -250,17 +282,19 @@ class Manifest:
         """
         return self.labels_of(case).patient or case
 
-    def known(self, case: str, classes: Sequence[str]) -> NDArray[np.bool_]:
+    def known(self, case: str, classes: Sequence[str], in_training: bool = False) -> NDArray[np.bool_]:
         """Mark the network's channels that the case is annotated for, or known to lack.
 
         Args:
             case: Case identifier.
             classes: Names of the foreground classes (or regions) in the order of the network's outputs.
+            in_training: Whether pseudo-labels count as known.
 
         Returns:
             Bool array of shape (len(classes) + 1,); background, 0, is True.
         """
-        known = self.labels_of(case).known
+        labels = self.labels_of(case)
+        known = labels.known_in_training if in_training else labels.known
         return np.array([True, *(name in known for name in classes)], dtype=bool)
 
     def annotated_classes(self, cases: Iterable[str]) -> frozenset[str]:
@@ -274,18 +308,39 @@ class Manifest:
         """
         return frozenset(name for case in cases if (labels := self.find(case)) for name in labels.annotated)
 
-    def classes_without_annotation(self, cases: Iterable[str], classes: Sequence[str]) -> list[str]:
+    def classes_without_annotation(
+        self, cases: Iterable[str], classes: Sequence[str], with_pseudo: bool = False
+    ) -> list[str]:
         """Find the classes that none of the cases is annotated for, so that a network cannot learn them from these.
 
         Args:
             cases: Case identifiers; those that the manifest does not name are left out.
             classes: The classes in question.
+            with_pseudo: Whether a pseudo-label counts as an annotation.
 
         Returns:
             The class names, in the order of `classes`; empty where each is annotated in some case.
         """
-        annotated = self.annotated_classes(cases)
-        return [name for name in classes if name not in annotated]
+        entries = [labels for case in cases if (labels := self.find(case))]
+        taught = {name for labels in entries for name in (*labels.annotated, *(labels.pseudo if with_pseudo else ()))}
+        return [name for name in classes if name not in taught]
+
+    def seen_by_filling_model(self, cases: Iterable[str]) -> list[str]:
+        """Find the cases of which no figure is independent: a model that filled others was trained on their patients.
+
+        Args:
+            cases: Case identifiers; those that the manifest does not name are left out.
+
+        Returns:
+            Those of a patient with a case that a filling model saw, in the order given; empty where there is none.
+        """
+        entries = {case: labels for case in self.cases if (labels := self.find(case))}
+        seen = {labels.patient or case for case, labels in entries.items() if labels.seen_by_filling_model}
+        return [
+            case
+            for case in cases
+            if (labels := self.find(case)) and (labels.seen_by_filling_model or (labels.patient or case) in seen)
+        ]
 
     def problems(self, cases: Iterable[str], classes: Sequence[str]) -> list[str]:
         """Find what is wrong with the manifest for the cases and classes of a dataset.
@@ -305,7 +360,7 @@ class Manifest:
             if labels is None:
                 missing.append(case)
                 continue
-            for name in labels.annotated:
+            for name in (*labels.annotated, *labels.pseudo):
                 if name not in classes:
                     undeclared.setdefault(name, []).append(case)
         return [
@@ -340,6 +395,7 @@ class Manifest:
             "cases": {case: labels.to_json() for case, labels in self.cases.items()},
             "scenario": self.scenario,
             "domain_weights": self.domain_weights,
+            **({"fill": self.fill} if self.fill else {}),  # else the hash of a manifest without one would change
         }
 
     @classmethod
@@ -362,11 +418,11 @@ class Manifest:
                 f"has version {_shown(content.get('version'))}; this program reads version {VERSION}. "
                 "Update nnunet-partial, or write the file again."
             )
-        unknown = set(content) - {"version", "groups", "cases", "scenario", "domain_weights"}
+        unknown = set(content) - {"version", "groups", "cases", "scenario", "domain_weights", "fill"}
         if unknown:
             raise ManifestError(
                 f"has the unknown key(s) {format_names(unknown)}; expected version, groups, cases, scenario, "
-                "domain_weights."
+                "domain_weights, fill."
             )
         problems: list[str] = []
         cases = {}
@@ -385,7 +441,7 @@ class Manifest:
             raise ManifestError("\n".join(first_lines(problems)))
         scenario = _object(content, "scenario") or None
         domains = {labels.domain for labels in [*cases.values(), *(labels for _, labels in groups)]}
-        return cls(cases, tuple(groups), scenario, _weights(content, domains))
+        return cls(cases, tuple(groups), scenario, _weights(content, domains), _object(content, "fill") or None)
 
     @classmethod
     def read(cls, path: Path) -> Manifest:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -524,3 +525,65 @@ def test_keys_of_the_metrics_are_those_of_nnunet() -> None:
 def test_regions_that_cannot_be(labels: dict[str, Any], order: Any, culprit: str) -> None:
     with pytest.raises(DatasetError, match=culprit):
         structure_names({"labels": {**REGIONS, **labels}, "regions_class_order": order})
+
+
+# ---- pseudo-labels ---------------------------------------------------------------------------------------------------
+
+FILLED = CaseLabels(("LV",), ("RV",), pseudo=("LA",))
+
+
+def test_a_pseudo_label_is_known_in_training_alone() -> None:
+    assert FILLED.known == {"LV", "RV"}
+    assert FILLED.known_in_training == {"LV", "RV", "LA"}
+    assert [FILLED.state(name) for name in ("LV", "RV", "LA", "MYO")] == ["annotated", "absent", "pseudo", "unknown"]
+    manifest = Manifest({"a": FILLED})
+    assert manifest.known("a", CLASSES).tolist() == [True, True, False, False]
+    assert manifest.known("a", CLASSES, in_training=True).tolist() == [True, True, False, True]
+    assert manifest.annotated_classes(["a"]) == {"LV"}
+    assert manifest.classes_without_annotation(["a"], CLASSES) == ["MYO", "LA"]
+    assert manifest.classes_without_annotation(["a"], CLASSES, with_pseudo=True) == ["MYO"]
+
+
+@pytest.mark.parametrize("state", ["annotated", "absent"])
+def test_what_a_human_says_cannot_be_pseudo_too(state: str) -> None:
+    entry = {"annotated": [], state: ["LA"], "pseudo": ["LA"]}
+    with pytest.raises(ManifestError, match=r"case 'a7' .*LA"):
+        Manifest.from_json({"version": 1, "cases": {"a7": entry}})
+
+
+def test_a_pseudo_class_must_be_one_of_the_dataset() -> None:
+    with pytest.raises(ManifestError, match="LAA"):
+        Manifest({"a": CaseLabels(("LV",), pseudo=("LAA",))}).require(["a"], CLASSES)
+
+
+def test_a_filled_manifest_is_read_as_it_was_written(tmp_path: Path) -> None:
+    fill = {"source": "Dataset510", "folds": [0]}
+    seen = CaseLabels(("LV",), info={"seen_by_filling_model": True})
+    manifest = Manifest({"a": FILLED, "b": seen}, fill=fill)
+    manifest.write(tmp_path / "m.json")
+    read = Manifest.read(tmp_path / "m.json")
+    assert read == manifest
+    assert (read.cases["a"].pseudo, read.cases["b"].seen_by_filling_model, read.fill) == (("LA",), True, fill)
+    with pytest.raises(ManifestError, match="seen_by_filling_model"):
+        CaseLabels.from_json({"annotated": [], "seen_by_filling_model": "yes"})
+
+
+def test_a_manifest_without_pseudo_labels_keeps_its_hash() -> None:
+    """A training goes on only under the manifest that it began with; this is the hash before there was `fill`."""
+    content = {"version": 1, "groups": [], "cases": {"a": {"annotated": ["LV"]}}, "scenario": None}
+    before = hashlib.sha256(json.dumps({**content, "domain_weights": None}, sort_keys=True).encode()).hexdigest()
+    assert Manifest.from_json(content).content_hash == before
+    assert Manifest({"a": CaseLabels(("LV",), pseudo=("LA",))}).content_hash != before
+
+
+def test_a_patient_was_seen_with_any_of_the_cases() -> None:
+    seen = {"seen_by_filling_model": True}
+    manifest = Manifest(
+        {
+            "p1_ed": CaseLabels(("LV",), patient="p1", info=seen),
+            "p1_es": CaseLabels(("LV",), patient="p1"),
+            "p2": CaseLabels(("LV",)),
+            "p3": CaseLabels(("LV",), info=seen),
+        }
+    )
+    assert manifest.seen_by_filling_model(["p2", "p3", "p1_es", "nowhere"]) == ["p3", "p1_es"]

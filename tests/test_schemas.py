@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Iterator
 from importlib.resources import files
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +48,13 @@ SOUND = {
         {
             "c0": CaseLabels(("LV",), ("RV",), domain="a", patient="p0", info={"ef": 54.0, "split": "train"}),
             "c1": CaseLabels(("LV", "MYO"), domain="a", patient="p1", info={"left_out": True}),
-            "c2": CaseLabels((), domain="b"),
+            "c2": CaseLabels((), domain="b", pseudo=("LV",), info={"seen_by_filling_model": True}),
         },
         (("echonet_*", CaseLabels(("LV",), ("RV",), domain="echonet")), ("*", CaseLabels(("LV",)))),
         domain_weights={"a": 1.0, "b": 2},
     ).to_json(),
     "scenario": {"source": "Dataset501"},
+    "fill": {"source": "Dataset510"},
 }
 
 
@@ -67,7 +69,8 @@ def reads_manifest(content: Any) -> bool:
 def beyond_a_schema(content: dict[str, Any]) -> bool:
     """What a schema cannot say of a manifest that it accepts, and check does: see its description."""
     entries = [*(content.get("cases") or {}).values(), *(content.get("groups") or [])]
-    contradictory = any(set(entry["annotated"]) & set(entry.get("absent", [])) for entry in entries)
+    states = [[entry["annotated"], entry.get("absent", []), entry.get("pseudo", [])] for entry in entries]
+    contradictory = any(len({*chain(*names)}) < sum(map(len, names)) for names in states)
     return contradictory or bool(
         set(content.get("domain_weights") or {}) - {entry.get("domain") or "" for entry in entries}
     )
@@ -105,7 +108,7 @@ def not_json(constant: str) -> None:
     raise ValueError(constant)
 
 
-@pytest.mark.parametrize("known", ["version", "cases", "groups", "domain_weights", "scenario"])
+@pytest.mark.parametrize("known", ["version", "cases", "groups", "domain_weights", "scenario", "fill"])
 def test_the_reference_names_every_field(known: str) -> None:
     assert known in SCHEMAS["partial_labels"]["properties"]
     assert f"| `{known}` |" in (ROOT / "docs" / "reference" / "manifest.md").read_text(encoding="utf-8")

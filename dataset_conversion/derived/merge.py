@@ -102,7 +102,7 @@ class MergePlan:
             case: Identifier of the case.
 
         Returns:
-            True unless every class is annotated or absent in the case.
+            True unless every class is annotated, absent or pseudo in the case.
         """
         return lacks_a_class(self.manifest.labels_of(case), self.classes)
 
@@ -207,7 +207,7 @@ def _rename_problems(source: InputDataset, renames: Mapping[str, str]) -> Iterat
         if old not in classes:
             yield f"{source.name} has no class {old}; its classes: {', '.join(classes)}"
     entries = [*manifest.cases.values(), *(labels for _, labels in manifest.groups)]
-    used = {*classes, *(name for labels in entries for name in labels.known)} - {*renames}
+    used = {*classes, *(name for labels in entries for name in labels.known_in_training)} - {*renames}
     for new, number in Counter(renames.values()).items():
         if new in used or number > 1:
             yield f"{source.name} would mean two things by {new}"
@@ -288,9 +288,14 @@ def _remarks(sources: Sequence[InputDataset]) -> list[str]:
             )
         if source.prefix:
             lines += _same_names(source, sources)
+        if source.dataset.manifest.fill:
+            lines.append(
+                f"{source.name}: a model filled classes of its cases, and the merged dataset has folds of its own. "
+                "What that model was trained on is not independent in any of them; compare on test cases"
+            )
     entries = Manifest({case: source.entries[case] for source in sources for case in source.images["Tr"]})
     classes = common_order(name for source in sources for name in source.classes)
-    missing = entries.classes_without_annotation(entries.cases, classes)
+    missing = entries.classes_without_annotation(entries.cases, classes, with_pseudo=True)
     return [*lines, *(f"no training case is annotated for {name}; it cannot be learned" for name in missing)]
 
 
@@ -365,7 +370,9 @@ def plan_complete_labels(plan: MergePlan, processes: int = 1, progress: bool = F
         paths[source.name] = full[source.name] or source.labels["Tr"]
         if full[source.name]:
             for case, labels in _full_entries(source, full[source.name]).items():
-                cases[case] = replace(cases[case], annotated=labels.annotated, absent=labels.absent)
+                cases[case] = replace(
+                    cases[case], annotated=labels.annotated, absent=labels.absent, pseudo=labels.pseudo
+                )
     complete = CompleteLabels(paths, Manifest(cases), frozenset())
     return replace(complete, changing=frozenset(_changing(plan, complete, processes, progress)))
 
@@ -461,7 +468,7 @@ def merge(
             pass
         warnings = write_metadata(
             staging,
-            Manifest(plan.manifest.cases, scenario=_scenarios(plan), domain_weights=weights),
+            Manifest(plan.manifest.cases, scenario=_scenarios(plan), domain_weights=weights, fill=_fills(plan)),
             plan.classes,
             channel_names=plan.sources[0].channel_names,
             file_ending=plan.sources[0].dataset.file_ending,
@@ -520,6 +527,11 @@ def _options_record(plan: MergePlan, balance: bool) -> dict[str, Any]:
 def _scenarios(plan: MergePlan) -> dict[str, Any] | None:
     """Collect the scenario entries of the sources, by dataset; None where there are none."""
     return {s.name: dict(s.dataset.manifest.scenario) for s in plan.sources if s.dataset.manifest.scenario} or None
+
+
+def _fills(plan: MergePlan) -> dict[str, Any] | None:
+    """Collect which models filled classes of the sources, by dataset; None where none did."""
+    return {s.name: dict(s.dataset.manifest.fill) for s in plan.sources if s.dataset.manifest.fill} or None
 
 
 def _named(source: InputDataset) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from nnunet_partial.dataset.raw import SUBSETS, nnunet_folder
 from nnunet_partial.dataset.splits import SPLITS_NAME, check_splits
-from nnunet_partial.dataset.summary import annotation_table
+from nnunet_partial.dataset.summary import annotation_states, annotation_table
 from nnunet_partial.errors import DatasetError
 from nnunet_partial.labels import FULL_MANIFEST_NAME, FULL_SUBSET, MANIFEST_NAME, Manifest
 from nnunet_partial.utils.files import write_json
@@ -89,7 +89,12 @@ def scenario(
             pass
         write_metadata(
             staging,
-            Manifest(plan.manifest.cases, scenario=_scenario_entry(plan), domain_weights=_domain_weights(plan)),
+            Manifest(
+                plan.manifest.cases,
+                scenario=_scenario_entry(plan),
+                domain_weights=_domain_weights(plan),
+                fill=plan.source.dataset.manifest.fill,
+            ),
             plan.classes,
             channel_names=plan.source.channel_names,
             file_ending=plan.source.dataset.file_ending,
@@ -173,6 +178,6 @@ def _summary(plan: ScenarioPlan) -> str:
     text += f"{counts['label_files_changed']} label file(s) in labelsTr rewritten, all others linked.\n"
     for subset, cases in (("training", plan.training), ("test", plan.test)):
         if cases:
-            text += f"\nNumber of {subset} cases per structure: annotated / absent / unknown\n"
+            text += f"\nNumber of {subset} cases per structure: {annotation_states(plan.manifest, cases)}\n"
             text += annotation_table(plan.manifest, plan.classes, cases)
     return text

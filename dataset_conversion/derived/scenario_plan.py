@@ -341,6 +341,11 @@ def _remarks(plan: ScenarioPlan) -> list[str]:
     nothing = [case for case in plan.training if not plan.manifest.labels_of(case).annotated and case in plan.hidden]
     if nothing:
         lines.append(f"{len(nothing)} training case(s) are now annotated for nothing: {format_names(nothing)}")
+    if any(labels.pseudo for labels in plan.manifest.cases.values()):
+        lines.append(
+            f"the model that filled classes in {plan.source.name} was trained on labels that are hidden now; for a "
+            "fair comparison hide labels first, and fill the scenario"
+        )
     if plan.removed:
         lines.append(
             f"only cases that were left out are annotated for {format_names(plan.removed)}: the scenario does "
@@ -431,7 +436,7 @@ def find_problems(
     problems, advice = [], "" if options.domain else ". Name the domain whose labels are hidden with --domain"
     for domain in sorted({manifest.labels_of(case).domain for case in scope}):
         cases = [case for case in scope if manifest.labels_of(case).domain == domain]
-        unknown = manifest.classes_without_annotation(cases, options.missing)
+        unknown = manifest.classes_without_annotation(cases, options.missing, with_pseudo=True)
         if unknown:
             problems.append(
                 f"no training case of the domain {domain or NO_DOMAIN} is annotated for {format_names(unknown)} (only "
@@ -484,7 +489,7 @@ def hidden_classes(
 ) -> dict[str, tuple[str, ...]]:
     """Choose the classes to hide in each case of the chosen patients.
 
-    Only annotated classes are hidden; absent ones stay absent.
+    Annotated classes are hidden, and those that a model filled; absent ones stay absent.
 
     Args:
         manifest: Manifest entries of the cases.
@@ -506,7 +511,8 @@ def hidden_classes(
     for patient, own_cases in by_patient.items():
         lost = _random_classes(manifest, own_cases, patient, seed) if list(missing) == [RANDOM] else missing
         for case in own_cases:
-            names = tuple(name for name in lost if name in manifest.labels_of(case).annotated)
+            labels = manifest.labels_of(case)
+            names = tuple(name for name in lost if name in (*labels.annotated, *labels.pseudo))
             if names:
                 hidden[case] = names
     return hidden
@@ -524,8 +530,11 @@ def hide(manifest: Manifest, hidden: Mapping[str, Sequence[str]]) -> Manifest:
     """
     cases = {}
     for case, labels in manifest.cases.items():
-        kept = tuple(name for name in labels.annotated if name not in hidden.get(case, ()))
-        cases[case] = replace(labels, annotated=kept)
+        annotated, pseudo = (
+            tuple(name for name in names if name not in hidden.get(case, ()))
+            for names in (labels.annotated, labels.pseudo)
+        )
+        cases[case] = replace(labels, annotated=annotated, pseudo=pseudo)
     return Manifest(cases)
 
 
@@ -541,7 +550,8 @@ def _n_patients(fraction: float, patients: int) -> int:
 
 def _random_classes(manifest: Manifest, cases: Sequence[str], patient: str, seed: int) -> tuple[str, ...]:
     """Choose a non-empty proper subset of the classes that a patient's cases are annotated for; empty below two."""
-    classes = sorted(manifest.annotated_classes(cases))
+    pseudo = {name for case in cases for name in manifest.labels_of(case).pseudo}
+    classes = sorted(manifest.annotated_classes(cases) | pseudo)
     if len(classes) < 2:
         return ()
     bits = 1 + _random_key(seed, patient, "classes") % (2 ** len(classes) - 2)

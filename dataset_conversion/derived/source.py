@@ -162,10 +162,11 @@ class InputDataset:
         name = case.removeprefix(self.prefix)
         labels = manifest.labels_of(name)
         if self.renames:
-            annotated, absent = (
-                tuple(self.renames.get(name, name) for name in names) for names in (labels.annotated, labels.absent)
+            annotated, absent, pseudo = (
+                tuple(self.renames.get(name, name) for name in names)
+                for names in (labels.annotated, labels.absent, labels.pseudo)
             )
-            labels = replace(labels, annotated=annotated, absent=absent)
+            labels = replace(labels, annotated=annotated, absent=absent, pseudo=pseudo)
         return replace(labels, patient=labels.patient or name) if self.prefix else labels
 
     def label_file(self, case: str, path: Path, manifest: Manifest) -> LabelFile:
@@ -214,9 +215,9 @@ def lacks_a_class(labels: CaseLabels, classes: Sequence[str]) -> bool:
         classes: Names of all foreground classes.
 
     Returns:
-        True unless every class is annotated or absent in the case.
+        True unless every class is annotated, absent or pseudo in the case.
     """
-    return not labels.known.issuperset(classes)
+    return not labels.known_in_training.issuperset(classes)
 
 
 def find_metadata_problems(source: InputDataset) -> list[str]:

@@ -294,7 +294,7 @@ def _counts(dataset: RawDataset, manifest: Manifest, classes: Sequence[str], tra
     trained = {*training} - {*left_out_cases(manifest, training)}
     return lines + [
         f"the class {name} is annotated in no training case and cannot be learned"
-        for name in manifest.classes_without_annotation(trained, classes)
+        for name in manifest.classes_without_annotation(trained, classes, with_pseudo=True)
     ]
 
 
@@ -327,7 +327,7 @@ def _compare(manifest: Manifest, copy: Path) -> list[str]:
         return []
     names = {*manifest.cases, *other.cases}
     differing = [name for name in names if manifest.cases.get(name) != other.cases.get(name)]
-    where = f"case(s) {format_names(differing)}" if differing else "groups, scenario or domain weights"
+    where = f"case(s) {format_names(differing)}" if differing else "groups, scenario, domain weights or fill"
     return [
         f"{copy} differs from the manifest of the raw dataset in {where}. If the raw one is right: "
         f"{update_command(copy.parent)}"

@@ -1,5 +1,7 @@
 """Preprocess a scenario with the plans and, as far as possible, the preprocessed files of the dataset it was made from.
 
+A filled dataset is one, too: other label files, the same images.
+
 A scenario differs from its source in some label files only. nnU-Net would plan and preprocess every image again; here
 the plans are reused, cases whose image and label files are the same are linked, and only the others go through
 nnU-Net's own preprocessing. All scenarios of a source then also have the same network and spacing, as a fair comparison
@@ -167,10 +169,12 @@ def _share(
 
 
 def _require_origin(scenario: Path, source: Path) -> None:
-    made_from = (RawDataset(scenario).manifest.scenario or {}).get("source")
-    if made_from != source.name:
+    manifest = RawDataset(scenario).manifest
+    made_from = [str(made["source"]) for made in (manifest.scenario, manifest.fill) if made and "source" in made]
+    if source.name not in made_from:
         raise DatasetError(
-            f"{scenario.name} was not made from {source.name} (its manifest says: {made_from or 'no scenario'}). Give "
+            f"{scenario.name} was not made from {source.name} (its manifest says: "
+            f"{format_names(made_from) if made_from else 'no scenario'}). Give "
             "the dataset it was made from, or preprocess it with nnUNetv2_plan_and_preprocess."
         )
 

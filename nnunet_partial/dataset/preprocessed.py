@@ -129,7 +129,7 @@ def _state(labels: CaseLabels | None, name: str) -> str:
 
 
 def _without_classes(labels: CaseLabels | None) -> CaseLabels | None:
-    return labels and replace(labels, annotated=(), absent=())
+    return labels and replace(labels, annotated=(), absent=(), pseudo=())
 
 
 def describe_stale_labels(raw: Path, preprocessed: Path) -> str | None:

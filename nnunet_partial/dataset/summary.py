@@ -53,28 +53,36 @@ def dataset_summary(
     text += "\nSpacing and image size are medians; made-up spacing is marked.\n"
     for part, cases in (("training", training), ("test", test)):
         if cases:
-            text += f"\nNumber of {part} cases per structure: annotated / absent / unknown\n"
+            text += f"\nNumber of {part} cases per structure: {annotation_states(manifest, cases)}\n"
             text += annotation_table(manifest, classes, cases)
     return text
 
 
 @dataclass(frozen=True)
 class AnnotationCount:
-    """Count cases of a domain by what is recorded for a class: annotated, absent, or unknown (not annotated)."""
+    """Count cases of a domain by what is recorded for a class.
+
+    Attributes:
+        annotated: By a human.
+        absent: Known not to be in the image.
+        unknown: Not annotated.
+        pseudo: Filled by a model.
+    """
 
     annotated: int = 0
     absent: int = 0
     unknown: int = 0
+    pseudo: int = 0
 
     @property
     def cases(self) -> int:
         """Return the number of all cases."""
-        return self.annotated + self.absent + self.unknown
+        return self.annotated + self.absent + self.unknown + self.pseudo
 
     @property
     def text(self) -> str:
         """Return for example '40 annotated, 2 absent'; counts of 0 are left out, 'no case' if all are 0."""
-        counts = {"annotated": self.annotated, "absent": self.absent, "unknown": self.unknown}
+        counts = {"annotated": self.annotated, "absent": self.absent, "pseudo": self.pseudo, "unknown": self.unknown}
         return ", ".join(f"{count} {name}" for name, count in counts.items() if count) or "no case"
 
 
@@ -83,7 +91,7 @@ AnnotationCounts: TypeAlias = Mapping[str, Mapping[str, AnnotationCount]]
 
 
 def annotation_counts(manifest: Manifest, classes: Sequence[str], cases: Iterable[str]) -> AnnotationCounts:
-    """Count per domain and class the cases that are annotated, absent or unknown: who annotated what.
+    """Count per domain and class the cases that are annotated, absent, pseudo or unknown: who annotated what.
 
     Args:
         manifest: what each case was annotated for.
@@ -104,8 +112,21 @@ def annotation_counts(manifest: Manifest, classes: Sequence[str], cases: Iterabl
     return {d: {name: AnnotationCount(**counts[d][name]) for name in classes} for d in sorted(counts)}
 
 
+def annotation_states(manifest: Manifest, cases: Iterable[str]) -> str:
+    """Name the numbers of `annotation_table`.
+
+    Args:
+        manifest: The manifest.
+        cases: Case identifiers.
+
+    Returns:
+        "annotated / absent / unknown", with "pseudo" before the last where a model filled a class of a case.
+    """
+    return " / ".join(_states(manifest, cases))
+
+
 def annotation_table(manifest: Manifest, classes: Sequence[str], cases: Sequence[str]) -> str:
-    """Format `annotation_counts` as plain text: annotated / absent / unknown.
+    """Format `annotation_counts` as plain text; `annotation_states` says which numbers.
 
     Args:
         manifest: The manifest.
@@ -115,13 +136,19 @@ def annotation_table(manifest: Manifest, classes: Sequence[str], cases: Sequence
     Returns:
         A table as plain text, one line per domain.
     """
+    states = _states(manifest, cases)
     return text_table(
         ["domain", *classes],
         [
-            [domain, *(f"{n.annotated} / {n.absent} / {n.unknown}" for n in (counts[name] for name in classes))]
+            [domain, *(" / ".join(str(getattr(counts[name], state)) for state in states) for name in classes)]
             for domain, counts in annotation_counts(manifest, classes, cases).items()
         ],
     )
+
+
+def _states(manifest: Manifest, cases: Iterable[str]) -> tuple[str, ...]:
+    has_pseudo = any(labels.pseudo for case in cases if (labels := manifest.find(case)))
+    return ("annotated", "absent", *(["pseudo"] if has_pseudo else []), "unknown")
 
 
 def scale_warning(manifest: Manifest, cases: Iterable[str], geometry: Mapping[str, Geometry]) -> str | None:

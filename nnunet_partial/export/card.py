@@ -162,6 +162,11 @@ def _training_data(selected: Sequence[SelectedModel], info: TrainingInfo) -> Ite
         "Training and validation cases by domain: annotated by a human, known to be absent, unknown (not annotated)"
     )
     yield to_markdown(annotation_matrix_table(info.annotations, info.classes, caption))
+    if any(count.pseudo for by_class in info.annotations.values() for count in by_class.values()):
+        yield (
+            "Pseudo: another model filled the structure where no human had annotated it, and this model was trained on "
+            "that. Models trained so tend to more false positives.\n"
+        )
     now = Manifest.read(info.manifest).content_hash
     if any(_manifest_hash(one.model, fold) not in (None, now) for one in selected for fold in one.folds):
         yield "The manifest was edited after the training, which may have seen other annotations than this table has.\n"
@@ -184,12 +189,16 @@ def annotation_summary(annotations: AnnotationCounts) -> dict[str, Any]:
         annotations: Who annotated what among the training and validation cases.
 
     Returns:
-        By domain the number of cases and, by structure, in how many of them it is annotated, absent and unknown.
+        By domain the number of cases and, by structure, in how many of them it is annotated, absent, pseudo (left out
+        where there is none) and unknown.
     """
     return {
         domain: {
             "cases": max((count.cases for count in by_class.values()), default=0),
-            "structures": {name: asdict(count) for name, count in by_class.items()},
+            "structures": {
+                name: {state: n for state, n in asdict(count).items() if n or state != "pseudo"}
+                for name, count in by_class.items()
+            },
         }
         for domain, by_class in annotations.items()
     }

@@ -1,4 +1,4 @@
-"""Show who annotated what: per domain and class the cases that are annotated, known absent or not annotated."""
+"""Show who annotated what: per domain and class the cases annotated, known absent, filled by a model, not annotated."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 UNKNOWN: dict[str, Any] = {"facecolor": "#f2f2f2", "edgecolor": "#8a8a8a", "hatch": "////"}
 #: Look of the cases that are known not to show a class.
 ABSENT: dict[str, Any] = {"facecolor": "white", "edgecolor": "#8a8a8a", "hatch": "...."}
+#: Look, beside the color of the class, of the cases in which a model filled a class.
+PSEUDO: dict[str, Any] = {"edgecolor": "black", "hatch": "xxxx"}
 
 
 def annotation_matrix_table(counts: AnnotationCounts, classes: Sequence[str], caption: str) -> Table:
@@ -79,6 +81,8 @@ def draw_annotation_matrix(counts: AnnotationCounts, classes: Sequence[str], nam
             legend_patch("known to be absent", **ABSENT),
             legend_patch("not annotated: in no number", **UNKNOWN),
         ]
+        if any(count.pseudo for by_class in counts.values() for count in by_class.values()):
+            patches.insert(2, legend_patch("filled by a model: in no number", facecolor="#bdbdbd", **PSEUDO))
         add_legend(figure, patches, columns=3)
     alt = "; ".join(
         f"{domain}: " + ", ".join(f"{class_name} {by_class[class_name].text}" for class_name in classes)
@@ -95,6 +99,7 @@ def _draw_field(axes: Axes, row: int, column: int, count: AnnotationCount, color
     parts = [
         (count.annotated, {"facecolor": color, "edgecolor": "black"}),
         (count.absent, ABSENT),
+        (count.pseudo, {"facecolor": color, **PSEUDO}),
         (count.unknown, UNKNOWN),
     ]
     left, field_width = column - 0.45, 0.9

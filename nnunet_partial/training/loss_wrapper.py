@@ -1,5 +1,7 @@
 """Tell a loss which classes the samples of a batch are annotated for, and count predictions by the same rule.
 
+Pseudo-labels teach and are never counted: known in training batches, unknown in validation batches.
+
 Also label dropout. When whole datasets lack a structure, a network can learn "this scanner shows no atrium". In
 training, each sample then loses each of its known classes that some case of the dataset is not annotated for, with
 probability `label_dropout`: its voxels become background, and it counts as not annotated. Never in validation.
@@ -22,7 +24,7 @@ from nnunet_partial.labels import Manifest
 
 
 class AnnotatedClasses:
-    """Look up the known classes (annotated or absent) of the cases of a batch.
+    """Look up the known classes (annotated or absent; in training batches pseudo, too) of the cases of a batch.
 
     Args:
         manifest: Which classes each case is annotated for.
@@ -34,25 +36,30 @@ class AnnotatedClasses:
     def __init__(
         self, manifest: Manifest, classes: Sequence[str], cases: Iterable[str], has_background: bool = True
     ) -> None:
-        first = 0 if has_background else 1
-        self._known = {case: torch.from_numpy(manifest.known(case, classes)[first:]) for case in cases}
-        #: (C,) bool, the classes that some case does not know
-        self.partial = ~torch.stack(list(self._known.values())).all(0)
+        first, cases = 0 if has_background else 1, list(cases)
+        self._known, self._known_in_training = (
+            {case: torch.from_numpy(manifest.known(case, classes, in_training)[first:]) for case in cases}
+            for in_training in (False, True)
+        )
+        #: (C,) bool, the classes that some case does not know in training
+        self.partial = ~torch.stack(list(self._known_in_training.values())).all(0)
 
     def __repr__(self) -> str:
         # nnU-Net writes str() of a trainer's attributes beside the model, which must list no patient.
         return f"AnnotatedClasses({len(self._known)} cases)"
 
-    def for_cases(self, cases: Iterable[Any]) -> Tensor:
+    def for_cases(self, cases: Iterable[Any], in_training: bool = False) -> Tensor:
         """Return the class mask of a batch, bool (B, C) or, of regions, (B, R), on the CPU.
 
         Args:
             cases: Identifiers of the cases of the batch, as nnU-Net's loader gives them.
+            in_training: Whether pseudo-labels count as known.
 
         Returns:
             True where the sample knows the class; background, class 0, is always known.
         """
-        return torch.stack([self._known[str(case)] for case in cases])
+        known = self._known_in_training if in_training else self._known
+        return torch.stack([known[str(case)] for case in cases])
 
 
 def to_device(class_mask: Tensor, device: torch.device) -> Tensor:

@@ -32,7 +32,7 @@ from torch import Tensor, nn
 
 from nnunet_partial.dataset.domains import domain_probabilities
 from nnunet_partial.dataset.plans import MIN_STAGES
-from nnunet_partial.dataset.summary import annotation_table
+from nnunet_partial.dataset.summary import annotation_states, annotation_table
 from nnunet_partial.errors import DatasetError, PartialLabelError
 from nnunet_partial.evaluation.results import CHECKPOINT_KEY, FINAL_CHECKPOINT
 from nnunet_partial.labels import MANIFEST_NAME, channel_names, has_regions, nested_regions, region_values
@@ -244,7 +244,7 @@ class PartialLabelMixin(_Trainer):
         self.size_monitor = SizeMonitor(data.manifest, data.classes, validation)
         for title, members in (("Training", training), ("Validation", validation)):
             table = annotation_table(data.manifest, data.classes, members)
-            heading = f"{title} cases by structure: annotated / absent / unknown"
+            heading = f"{title} cases by structure: {annotation_states(data.manifest, members)}"
             self.print_to_log_file(f"\n{heading}\n{table}", add_timestamp=False)
 
     # ---- training ----------------------------------------------------------------------------------------------------
@@ -328,7 +328,7 @@ class PartialLabelMixin(_Trainer):
         Returns:
             bool (B, C), on the CPU.
         """
-        return self.annotated_classes.for_cases(batch["keys"])
+        return self.annotated_classes.for_cases(batch["keys"], in_training=True)
 
     def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Train on a batch, as nnU-Net does, after telling the loss which classes its samples are annotated for.

@@ -170,6 +170,7 @@ class TrainedOn:
         annotated: Number of training cases that are annotated for each class.
         absent: Number of training cases that each class is declared absent from.
         domain_weights: The manifest's weights; None where it has none.
+        pseudo: Number of training cases in which a model filled each class; classes without one are left out.
     """
 
     cases: str
@@ -177,6 +178,7 @@ class TrainedOn:
     annotated: Mapping[str, int] = field(default_factory=dict)
     absent: Mapping[str, int] = field(default_factory=dict)
     domain_weights: Mapping[str, float] | None = None
+    pseudo: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, content: Any) -> TrainedOn:
@@ -194,7 +196,8 @@ class TrainedOn:
         if isinstance(content, str):
             return cls(content)
         read = cls(**content)
-        numbers = [*read.annotated.values(), *read.absent.values(), *(read.domain_weights or {}).values()]
+        counts = (read.annotated, read.absent, read.pseudo, read.domain_weights or {})
+        numbers = [number for by_name in counts for number in by_name.values()]
         if (
             not isinstance(read.cases, str)
             or not isinstance(read.manifest, str | None)
@@ -212,7 +215,11 @@ class TrainedOn:
         Returns:
             One text for each difference; empty where the counts are the same.
         """
-        states = (("annotated", self.annotated, now.annotated), ("absent", self.absent, now.absent))
+        states = (
+            ("annotated", self.annotated, now.annotated),
+            ("absent", self.absent, now.absent),
+            ("pseudo", self.pseudo, now.pseudo),
+        )
         texts = [
             f"{name} {state} in {before.get(name, 0)} -> {after.get(name, 0)} training cases"
             for state, before, after in states

@@ -106,6 +106,7 @@ class TrainingData:
             {name: sum(name in labels.annotated for labels in entries) for name in self.classes},
             {name: sum(name in labels.absent for labels in entries) for name in self.classes},
             self.manifest.domain_weights,
+            {name: count for name in self.classes if (count := sum(name in labels.pseudo for labels in entries))},
         )
 
     def with_fold(self, training_cases: Sequence[str], validation_cases: Sequence[str]) -> TrainingData:
@@ -235,14 +236,14 @@ class TrainingData:
         return warnings
 
     def check_every_class_annotated(self) -> None:
-        """Check that each class is annotated in a training case of the fold.
+        """Check that each class is annotated in a training case of the fold, or filled there by a model.
 
         Otherwise nothing of it could be learned; where it is only declared absent, that it is never there.
 
         Raises:
             ManifestError: A class is annotated in none of them.
         """
-        missing = self.manifest.classes_without_annotation(self.training_cases, self.classes)
+        missing = self.manifest.classes_without_annotation(self.training_cases, self.classes, with_pseudo=True)
         if missing:
             raise ManifestError(
                 f"No training case of this fold was annotated for {format_names(missing)}. Remove the class from "

@@ -48,6 +48,10 @@ def test_a_class_declared_absent_is_not_annotated(tmp_path: Path) -> None:
     assert lines(one_case(tmp_path, [2], [], absent=["MYO"])) == ["a: MYO present, but declared as annotated: nothing"]
 
 
+def test_a_filled_class_may_be_in_the_file(tmp_path: Path) -> None:
+    assert lines(one_case(tmp_path, [1, 2], ["LV"], pseudo=["MYO"])) == []
+
+
 def test_a_value_that_the_data_set_does_not_have(tmp_path: Path) -> None:
     (line,) = lines(one_case(tmp_path, [1, 3, 7], ["LV"]))
     assert line == says("a:", "holds 3, 7", "dataset.json", "(0 background, 1 LV, 2 MYO)")
