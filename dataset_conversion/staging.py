@@ -17,7 +17,7 @@ from nnunet_partial.dataset.label_check import CACHE_NAME
 from nnunet_partial.dataset.raw import nnunet_folder, preprocessed_folder
 from nnunet_partial.dataset.splits import SPLITS_NAME, make_splits
 from nnunet_partial.errors import DatasetError
-from nnunet_partial.labels import MANIFEST_NAME, Manifest
+from nnunet_partial.labels import MANIFEST_NAME, Manifest, stored_values
 from nnunet_partial.utils.files import read_json, sync_to_disk, write_json
 from nnunet_partial.utils.locks import exclusive_lock
 from nnunet_partial.utils.text import format_names
@@ -154,6 +154,7 @@ def write_metadata(
     channel_names: Mapping[str, str],
     file_ending: str,
     ignore: bool = False,
+    regions: Sequence[Sequence[int]] = (),
     **description: Any,
 ) -> list[str]:
     """Write dataset.json (through nnU-Net's own generator), partial_labels.json and splits_final.json.
@@ -164,10 +165,11 @@ def write_metadata(
     Args:
         folder: Folder with labelsTr.
         manifest: Entries of all cases.
-        classes: Foreground classes in the order of their values.
+        classes: Foreground classes in the order of their values; or regions.
         channel_names: Name of each channel by its number.
         file_ending: Of images and labels, such as .nii.gz.
         ignore: Whether the dataset has an ignore label, the last value.
+        regions: Stored values of each region, with `regions_class_order` among the keywords; empty for classes.
         description: Further keywords of the generator (description, reference, license, ...).
 
     Returns:
@@ -176,7 +178,7 @@ def write_metadata(
     from nnunetv2.dataset_conversion.generate_dataset_json import generate_dataset_json
 
     cases = [path.name[: -len(file_ending)] for path in (folder / "labelsTr").glob(f"*{file_ending}")]
-    labels = {name: value for value, name in enumerate(["background", *classes, *(["ignore"] if ignore else [])])}
+    labels = dataset_json_labels(stored_values(classes, regions), ignore)
     description.setdefault("converted_by", "nnunet_partial")
     generate_dataset_json(str(folder), dict(channel_names), labels, len(cases), file_ending, **description)
     manifest.require(cases, classes)
@@ -186,3 +188,20 @@ def write_metadata(
     if splits:
         write_json(folder / SPLITS_NAME, splits, ascii_only=True)
     return warnings
+
+
+def dataset_json_labels(stored: Mapping[str, Sequence[int]], ignore: bool = False) -> dict[str, Any]:
+    """Build the entry 'labels' of dataset.json.
+
+    Args:
+        stored: Values of each class or region.
+        ignore: Whether there is an ignore label, the highest value.
+
+    Returns:
+        Value, or list of values, by name.
+    """
+    labels: dict[str, Any] = {"background": 0}
+    labels |= {name: values[0] if len(values) == 1 else list(values) for name, values in stored.items()}
+    if ignore:
+        labels["ignore"] = 1 + max((value for values in stored.values() for value in values), default=0)
+    return labels

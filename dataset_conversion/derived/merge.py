@@ -9,25 +9,28 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from nnunet_partial.dataset.domains import square_root_weights
-from nnunet_partial.dataset.images import Geometry, header
-from nnunet_partial.dataset.label_check import inspect_label_files
+from nnunet_partial.dataset.images import Geometry, ImageInfo, header
+from nnunet_partial.dataset.label_check import inspect_label_files, label_file_problem
 from nnunet_partial.dataset.raw import SUBSETS, RawDataset, nnunet_folder
 from nnunet_partial.dataset.summary import dataset_summary, scale_warning
 from nnunet_partial.errors import ConversionError, DatasetError
 from nnunet_partial.labels import FULL_MANIFEST_NAME, FULL_SUBSET, CaseLabels, Manifest, common_order
 from nnunet_partial.utils.parallel import parallel_map
-from nnunet_partial.utils.text import first_lines, format_names, printable
+from nnunet_partial.utils.text import first_lines, format_names, format_values, printable
 
 from ..base import require_identifier
 from ..duplicates import merge_duplicate_patients
 from ..staging import refuse_existing, staged_dataset, write_metadata
 from .files import FileToWrite, changes, link_or_relabel
+from .label_values import LabelValues, extended, holders_of, joined_values, relations_of, same_holders
 from .source import (
     NO_BACKGROUND,
+    NO_IGNORE_FOR_REGIONS,
     InputDataset,
     find_case_problems,
     find_conflicts,
@@ -42,7 +45,7 @@ class MergePlan:
 
     Attributes:
         sources: The datasets to be merged.
-        classes: Foreground classes of the merged dataset, in the order of their label values 1, 2, ...
+        label_values: Classes or regions of the merged dataset, and the values that store them.
         manifest: Manifest entries of all cases.
         geometry: Size and spacing of the first channel, by case.
         changing: Cases whose label file needs other label values.
@@ -51,12 +54,17 @@ class MergePlan:
     """
 
     sources: tuple[InputDataset, ...]
-    classes: tuple[str, ...]
+    label_values: LabelValues
     manifest: Manifest
     geometry: Mapping[str, Geometry]
     changing: frozenset[str]
     warnings: tuple[str, ...]
     unknown_as_ignore: bool = False
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Return the names of the classes or regions in the order of the network's outputs."""
+        return self.label_values.classes
 
     @property
     def has_ignore(self) -> bool:
@@ -76,7 +84,7 @@ class MergePlan:
         """
         values = self.same_classes(source)
         if self.unknown_as_ignore and case in source.images["Tr"] and self.lacks_a_class(case):
-            values[0] = len(self.classes) + 1
+            values[0] = self.label_values.ignore
         return values
 
     def same_classes(self, source: InputDataset) -> dict[int, int]:
@@ -89,11 +97,16 @@ class MergePlan:
             Label value in the merged dataset by label value in `source`, background 0 and the ignore label included.
         """
         values = {0: 0}
-        for value, name in enumerate(source.classes, start=1):
-            values[value] = self.classes.index(name) + 1
+        for value, names in holders_of(source.values).items():
+            values[value] = self.label_values.value_of(extended(names, self.relations))
         if source.dataset.ignore_label is not None:
-            values[source.dataset.ignore_label] = len(self.classes) + 1
+            values[source.dataset.ignore_label] = self.label_values.ignore
         return values
+
+    @cached_property
+    def relations(self) -> dict[tuple[str, str], str]:
+        """Return how the structures lie to each other, as `relations_of` gives it."""
+        return relations_of([self.label_values.values])
 
     def lacks_a_class(self, case: str) -> bool:
         """Check whether some class of the merged dataset is unknown in the case.
@@ -143,11 +156,11 @@ def plan_merge(
     _refuse([*problems, *find_conflicts(sources)])
     geometry, problems = _image_headers(sources, processes, progress)
     _refuse(problems)
-    classes = common_order(name for source in sources for name in source.classes)
+    label_values = _label_values(sources, unknown_as_ignore)
     entries = {case: labels for source in sources for case, labels in sorted(source.entries.items())}
     entries, duplicates = merge_duplicate_patients(entries)
     remarks = (*_remarks(sources), *duplicates)
-    plan = MergePlan(sources, classes, Manifest(entries), geometry, frozenset(), remarks, unknown_as_ignore)
+    plan = MergePlan(sources, label_values, Manifest(entries), geometry, frozenset(), remarks, unknown_as_ignore)
     changing, problems = _look_into_labels(plan, processes, progress)
     _refuse(problems)
     training = [case for source in sources for case in source.images["Tr"]]
@@ -157,6 +170,17 @@ def plan_merge(
         changing=frozenset(changing),
         warnings=(*plan.warnings, *([NO_BACKGROUND] if no_background else [])),
     )
+
+
+def _label_values(sources: Sequence[InputDataset], unknown_as_ignore: bool) -> LabelValues:
+    """Give all structures their values in the merged dataset. Raises DatasetError where regions do not fit."""
+    with_regions = any(source.dataset.regions for source in sources)
+    if with_regions and unknown_as_ignore:
+        raise DatasetError(NO_IGNORE_FOR_REGIONS)
+    try:
+        return joined_values({source.name: source.values for source in sources}, with_regions)
+    except DatasetError as problem:
+        raise DatasetError(f"These datasets cannot be merged; nothing was written.\n- {problem}.") from None
 
 
 def _refuse(problems: Sequence[str]) -> None:
@@ -202,7 +226,7 @@ def _with_renames(
 
 def _rename_problems(source: InputDataset, renames: Mapping[str, str]) -> Iterator[str]:
     """Find what is wrong with the new names of a dataset, in which a name must go on meaning one thing."""
-    classes, manifest = source.dataset.classes, source.dataset.manifest
+    classes, manifest = source.dataset.structures, source.dataset.manifest
     for old in renames:
         if old not in classes:
             yield f"{source.name} has no class {old}; its classes: {', '.join(classes)}"
@@ -270,9 +294,24 @@ def _look_into_labels(plan: MergePlan, processes: int, progress: bool) -> tuple[
     for (source, case, _), info in zip(tasks, infos, strict=True):
         if info.problem:
             problems.append(f"{source.name}: {info.problem}")
+        elif problem := _problem_when_merged(plan, source, case, info, plan.manifest):
+            problems.append(f"{source.name}: {problem}")
         elif changes(info.values, plan.new_values(source, case)):
             changing.append(case)
     return changing, _first(problems)
+
+
+def _problem_when_merged(
+    plan: MergePlan, source: InputDataset, case: str, info: ImageInfo, manifest: Manifest
+) -> str | None:
+    """Find a region that a case declares absent, although what it holds lies inside it by another dataset."""
+    if not plan.label_values.has_regions:
+        return None
+    new_values = plan.same_classes(source)
+    values = tuple(float(new_values[int(value)]) for value in info.values)
+    regions, ignore = plan.label_values.regions, plan.label_values.ignore
+    labels = manifest.labels_of(case)
+    return label_file_problem(case, replace(info, values=values), labels, plan.classes, ignore, regions)
 
 
 def _remarks(sources: Sequence[InputDataset]) -> list[str]:
@@ -293,6 +332,10 @@ def _remarks(sources: Sequence[InputDataset]) -> list[str]:
                 f"{source.name}: a model filled classes of its cases, and the merged dataset has folds of its own. "
                 "What that model was trained on is not independent in any of them; compare on test cases"
             )
+        lines += [
+            f"{source.name}: the values {format_values(values)} belong to the same region(s) and become one"
+            for values in same_holders(source.values)
+        ]
     entries = Manifest({case: source.entries[case] for source in sources for case in source.images["Tr"]})
     classes = common_order(name for source in sources for name in source.classes)
     missing = entries.classes_without_annotation(entries.cases, classes, with_pseudo=True)
@@ -396,8 +439,9 @@ def _changing(plan: MergePlan, complete: CompleteLabels, processes: int, progres
     files = [source.label_file(case, path, complete.manifest) for source, case, path in tasks]
     infos = inspect_label_files(files, processes, "reading the complete labels" if progress else None)
     for (source, case, path), info in zip(tasks, infos, strict=True):
-        if info.problem:
-            raise DatasetError(f"{source.name}, {path.parent.name}: {info.problem}")
+        problem = info.problem or _problem_when_merged(plan, source, case, info, complete.manifest)
+        if problem:
+            raise DatasetError(f"{source.name}, {path.parent.name}: {problem}")
         if changes(info.values, plan.same_classes(source)):
             yield case
 
@@ -433,7 +477,8 @@ def merge(
 ) -> MergeResult:
     """Merge datasets into the new dataset nnUNet_raw/`name`.
 
-    The classes are the union, in the common order LV, MYO, LA, RV, RA, then all others, then an ignore label. Images
+    The classes are the union, in the common order LV, MYO, LA, RV, RA, then all others, then an ignore label. Regions
+    are joined by name, and what holds the same regions in two datasets is stored as one value. Images
     are hard-linked (copied where the file system has no links), labels too unless their values change. If one of the
     datasets is a scenario, labelsTr_full holds the complete labels of all training cases.
 
@@ -473,6 +518,7 @@ def merge(
             channel_names=plan.sources[0].channel_names,
             file_ending=plan.sources[0].dataset.file_ending,
             ignore=plan.has_ignore,
+            regions=plan.label_values.regions,
             **_dataset_json_entries(plan, name),
         )
         if complete:
@@ -551,6 +597,8 @@ def _dataset_json_entries(plan: MergePlan, name: str) -> dict[str, Any]:
         each = [f"{s.name}: {s.dataset.dataset_json[key]}" for s in plan.sources if key in s.dataset.dataset_json]
         if each:
             entries[argument] = "; ".join(each)
+    if plan.label_values.has_regions:
+        entries["regions_class_order"] = plan.label_values.regions_class_order
     reader = plan.sources[0].dataset.dataset_json.get("overwrite_image_reader_writer")
     if reader:
         entries["overwrite_image_reader_writer"] = reader

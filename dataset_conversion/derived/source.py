@@ -17,7 +17,15 @@ from nnunet_partial.dataset.out_of_view import off_as_absent
 from nnunet_partial.dataset.raw import SUBSETS, TIFF, RawDataset
 from nnunet_partial.dataset.splits import test_split_message, training_cases_for_test
 from nnunet_partial.errors import DatasetError, PartialLabelError
-from nnunet_partial.labels import MANIFEST_NAME, CaseLabels, Manifest, channel_names, common_order, find_shared_patients
+from nnunet_partial.labels import (
+    MANIFEST_NAME,
+    CaseLabels,
+    Manifest,
+    channel_names,
+    common_order,
+    find_shared_patients,
+    stored_values,
+)
 from nnunet_partial.utils.text import format_names
 
 from ..duplicates import patient_by_case
@@ -27,6 +35,13 @@ from .files import FileToWrite
 NO_BACKGROUND = (
     "every training case is partially labeled, so the ignore label has replaced all background: nnUNetTrainer would "
     "learn no background. Train with one of the trainers of this package, or add completely labeled cases"
+)
+
+
+#: Error for `unknown_as_ignore` and regions.
+NO_IGNORE_FOR_REGIONS = (
+    "--unknown-as ignore: a voxel that is unknown for one region may be known for another, which one ignore label "
+    "cannot say. Leave it out and train with nnUNetTrainerABCE."
 )
 
 
@@ -51,8 +66,13 @@ class InputDataset:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Return the names of the foreground classes in the order of their label values, with their new names."""
-        return tuple(self.renames.get(name, name) for name in self.dataset.classes)
+        """Return the names of the foreground classes or regions in the order of the outputs, with their new names."""
+        return tuple(self.renames.get(name, name) for name in self.dataset.structures)
+
+    @property
+    def values(self) -> dict[str, tuple[int, ...]]:
+        """Return the stored values of each class or region, by its new name."""
+        return stored_values(self.classes, self.dataset.regions)
 
     @cached_property
     def images(self) -> dict[str, dict[str, list[Path]]]:
@@ -180,7 +200,8 @@ class InputDataset:
         Returns:
             The file with the entry of its case and the labels of the dataset.
         """
-        return LabelFile(case, path, manifest.find(case), self.classes, self.dataset.ignore_label)
+        dataset = self.dataset
+        return LabelFile(case, path, manifest.find(case), self.classes, dataset.ignore_label, dataset.regions)
 
     def file_hashes(self, *more: str) -> dict[str, str]:
         """Hash the files of the dataset, so that a change is noticed.
@@ -231,7 +252,7 @@ def find_metadata_problems(source: InputDataset) -> list[str]:
     """
     problems: list[str] = []
     for read in (
-        lambda: source.dataset.classes,
+        lambda: source.dataset.structures,
         lambda: source.channel_names,
         lambda: source.dataset.manifest,
     ):
@@ -283,7 +304,7 @@ def find_case_problems(source: InputDataset) -> list[str]:
     for_test = training_cases_for_test(manifest, list(images["Tr"]))
     if for_test:
         problems.append(test_split_message(for_test))
-    problems += manifest.problems(source.cases, source.dataset.classes)
+    problems += manifest.problems(source.cases, source.dataset.structures)
     problems += off_as_absent({case: entry for case in source.cases if (entry := manifest.find(case))})
     return [f"{source.name}: {problem}" for problem in problems]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import math
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -131,12 +130,10 @@ def test_regions_that_overlap_are_no_mirror_images(raw: Path) -> None:
 
 
 def test_other_commands_refuse_regions(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    shutil.copytree(raw, raw.with_name("Dataset704_Regions"))
     for command in (
         ["disagreement", "-d", "705", "-tr", "nnUNetTrainerABCE"],
-        ["merge", "-i", "704", "705", "-d", "706", "--name", "Other"],
         ["scenario", "-i", "705", "-d", "706", "--missing", "LV", "--name", "Other"],
     ):
         assert main(command) == 1
         assert "region-based" in "".join(capsys.readouterr())
-        assert len(list((tmp_path / "raw").iterdir())) == 2
+        assert len(list((tmp_path / "raw").iterdir())) == 1

@@ -601,11 +601,11 @@ def test_missing_labels_and_images(raw: Path) -> None:
     assert says("Dataset501_CAMUS", "1 label file(s)", "labelsTs", "camus_p3_4CH") in lines
 
 
-def test_region_based_data_sets(raw: Path) -> None:
+def test_regions_without_an_order(raw: Path) -> None:
     camus(raw)
     case = Drawn("x", [1], {"annotated": []})
     write_dataset(raw, "Dataset503_X", {"whole": [1, 2], "LV": 2}, [case])
-    assert "Dataset503_X: dataset.json is region-based" in refused(raw, "Dataset501_CAMUS", "Dataset503_X")
+    assert "Dataset503_X: dataset.json has regions_class_order None" in refused(raw, "Dataset501_CAMUS", "Dataset503_X")
 
 
 def test_cases_without_entry_and_classes_that_are_not_there(raw: Path) -> None:
