@@ -6,7 +6,7 @@ be 2 in one dataset and 1 in another.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from nnunet_partial.errors import DatasetError
@@ -113,6 +113,22 @@ def joined_values(datasets: Mapping[str, StoredValues], with_regions: bool) -> L
             raise DatasetError(f"{name} says that {changed[0]}; the other datasets together say otherwise. {_WAY_OUT}")
     _require_storable(joined)
     return joined
+
+
+def selected_values(values: StoredValues, without: Collection[str], has_regions: bool) -> LabelValues:
+    """Give the structures of a dataset their values in one that lacks some of them.
+
+    Args:
+        values: Values of each structure.
+        without: Names of those that are left out.
+        has_regions: Whether the structures are regions.
+
+    Returns:
+        The values of the others.
+    """
+    classes = tuple(name for name in values if name not in without)
+    holders = [names.difference(without) for names in holders_of(values).values()]
+    return LabelValues(classes, tuple(dict.fromkeys(filter(None, holders))), has_regions)
 
 
 _WAY_OUT = "A name must mean the same everywhere: give one of them another name with --rename"

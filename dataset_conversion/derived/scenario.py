@@ -27,7 +27,7 @@ from .scenario_plan import ScenarioOptions, ScenarioPlan, plan_scenario
 #: 'citation'.
 _NOT_COPIED = (
     *("channel_names", "labels", "numTraining", "file_ending", "name", "description", "licence", "converted_by"),
-    *("dataset", "modality", "citation"),
+    *("dataset", "modality", "citation", "regions_class_order"),
 )
 
 
@@ -99,6 +99,7 @@ def scenario(
             channel_names=plan.source.channel_names,
             file_ending=plan.source.dataset.file_ending,
             ignore=plan.has_ignore,
+            regions=plan.label_values.regions,
             **_dataset_json_entries(plan, name),
         )
         plan.full.write(staging / FULL_MANIFEST_NAME)
@@ -160,6 +161,8 @@ def _dataset_json_entries(plan: ScenarioPlan, name: str) -> dict[str, Any]:
         entries["license"] = source_json["licence"]
     hidden = ", ".join(f"{name} in {number}" for name, number in plan.counts()["hidden"].items())
     what = "left out" if plan.options.keep_only_complete else "hidden"
+    if plan.label_values.has_regions:
+        entries["regions_class_order"] = plan.label_values.regions_class_order
     entries["dataset_name"] = name.partition("_")[2]
     entries["description"] = f"{plan.source.name} with labels {what} on purpose ({hidden} cases); see {MANIFEST_NAME}"
     return entries

@@ -28,7 +28,15 @@ from nnunet_partial.utils.files import read_json
 from nnunet_partial.utils.text import first_lines, format_names
 
 from .files import changes
-from .source import NO_BACKGROUND, InputDataset, find_case_problems, find_metadata_problems, lacks_a_class
+from .label_values import LabelValues, holders_of, selected_values
+from .source import (
+    NO_BACKGROUND,
+    NO_IGNORE_FOR_REGIONS,
+    InputDataset,
+    find_case_problems,
+    find_metadata_problems,
+    lacks_a_class,
+)
 
 #: Stands in place of class names: a random part of the classes of each chosen patient is hidden.
 RANDOM = "random"
@@ -105,7 +113,7 @@ class ScenarioPlan:
         eligible: Number of patients they were chosen from.
         hidden: Hidden classes by case (or, with `keep_only_complete`, those for which the case is left out).
         training: Training cases of the scenario.
-        classes: Foreground classes of the scenario, in the order of their label values 1, 2, ...
+        label_values: Classes or regions of the scenario, and the values that store them.
         before: Manifest entries of the cases in the source.
         manifest: Manifest entries of the cases in the scenario.
         full: Manifest entries of the cases for the complete labels in labelsTr_full.
@@ -120,13 +128,18 @@ class ScenarioPlan:
     eligible: int
     hidden: Mapping[str, tuple[str, ...]]
     training: tuple[str, ...]
-    classes: tuple[str, ...]
+    label_values: LabelValues
     before: Manifest
     manifest: Manifest
     full: Manifest
     splits: tuple[Split, ...]
     warnings: tuple[str, ...]
     changing: frozenset[tuple[str, str]] = frozenset()
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Return the names of the classes or regions in the order of the network's outputs."""
+        return self.label_values.classes
 
     @property
     def test(self) -> tuple[str, ...]:
@@ -136,7 +149,7 @@ class ScenarioPlan:
     @property
     def removed(self) -> tuple[str, ...]:
         """Return the classes that only left-out cases are annotated for: the scenario does not have them."""
-        return tuple(name for name in self.source.dataset.classes if name not in self.classes)
+        return tuple(name for name in self.source.classes if name not in self.classes)
 
     @property
     def has_ignore(self) -> bool:
@@ -165,19 +178,35 @@ class ScenarioPlan:
     def _same_classes(self) -> dict[int, int]:
         """Map the label values of the source to those of the scenario, where nothing is hidden."""
         values = {0: 0}
-        for value, name in enumerate(self.source.dataset.classes, start=1):
-            values[value] = self.classes.index(name) + 1 if name in self.classes else 0
+        for value, names in holders_of(self.source.values).items():
+            values[value] = self.label_values.value_of(names.intersection(self.classes))
         if self.source.dataset.ignore_label is not None:
-            values[self.source.dataset.ignore_label] = len(self.classes) + 1
+            values[self.source.dataset.ignore_label] = self.label_values.ignore
         return values
 
     def _new_values(self, case: str) -> dict[int, int]:
-        """Map the label values of the source to those of a training case in the scenario."""
-        ignore = self.options.unknown_as_ignore and lacks_a_class(self.manifest.labels_of(case), self.classes)
-        background = len(self.classes) + 1 if ignore else 0
-        names = self.hidden.get(case, ())
-        hidden = {v: background for v, name in enumerate(self.source.dataset.classes, start=1) if name in names}
-        return {**self._same_classes, **hidden, 0: background}
+        """Map the label values of the source to those of a training case in the scenario.
+
+        Of regions, a value becomes the one that tells the least: that of the same annotated regions, and of no other
+        where there is one. So the ventricle becomes part of the epicardium where only this is annotated.
+        """
+        labels = self.manifest.labels_of(case)
+        ignore = self.options.unknown_as_ignore and lacks_a_class(labels, self.classes)
+        background = self.label_values.ignore if ignore else 0
+        new_values = {**self._same_classes, 0: background}
+        for value, names in holders_of(self.source.values).items() if case in self.hidden else ():
+            annotated = names.intersection(labels.annotated)
+            new_values[value] = self._least_telling(annotated, labels) if annotated else background
+        return new_values
+
+    def _least_telling(self, annotated: frozenset[str], labels: CaseLabels) -> int:
+        """Return the value that of the annotated structures exactly these hold, and of the others the fewest."""
+        fitting = [
+            names
+            for names in self.label_values.holders
+            if names.intersection(labels.annotated) == annotated and not names.intersection(labels.absent)
+        ]
+        return self.label_values.value_of(min(fitting, key=len, default=()))
 
     @cached_property
     def not_measurable(self) -> dict[str, list[str]]:
@@ -206,7 +235,7 @@ class ScenarioPlan:
             "test_cases": len(self.test),
             "cases_hidden_from": 0 if dropped else len(self.hidden),
             "cases_left_out": dropped,
-            "hidden": {name: lost.count(name) for name in self.source.dataset.classes if name in lost},
+            "hidden": {name: lost.count(name) for name in self.source.classes if name in lost},
             "label_files_changed": sum(part == "Tr" for part, _ in self.changing),
         }
 
@@ -250,11 +279,13 @@ def preview_scenario(folder: Path, options: ScenarioOptions) -> ScenarioPlan:
     source = InputDataset(RawDataset(folder))
     _refuse(source, find_metadata_problems(source))
     _refuse(source, find_case_problems(source))
+    if source.dataset.regions and options.unknown_as_ignore:
+        raise DatasetError(NO_IGNORE_FOR_REGIONS)
     before = Manifest({case: source.dataset.manifest.labels_of(case) for case in sorted(source.cases)})
     scope = cases_in_scope(source, before, options)
     _refuse(source, find_problems(source, before, scope, options))
     patients = chosen_patients(before, scope, options.fraction, options.seed)
-    missing = [name for name in (*source.dataset.classes, RANDOM) if name in options.missing]
+    missing = [name for name in (*source.classes, RANDOM) if name in options.missing]
     hidden = hidden_classes(before, scope, patients, missing, options.seed)
     eligible = len({before.patient_of(case) for case in scope})
     if not hidden:
@@ -286,7 +317,7 @@ def _planned(
             f"No training case would be annotated for {format_names(lost)} any more, so that it could not be "
             "learned; nothing was written. Choose a smaller fraction, one domain (--domain), or another seed."
         )
-    classes = tuple(name for name in source.dataset.classes if name not in lost)
+    label_values = selected_values(source.values, lost, has_regions=bool(source.dataset.regions))
     cases = {*training, *source.images["Ts"]}
     folds = source_splits(source.dataset.folder, before, list(source.images["Tr"]))
     splits, warnings = restrict_splits(folds, training, manifest)
@@ -298,14 +329,14 @@ def _planned(
         eligible,
         hidden,
         training,
-        classes,
+        label_values,
         before,
         manifest,
         _without_classes(_full_manifest(source, before), cases, lost),
         tuple(splits),
         (),
     )
-    return replace(plan, warnings=(*_remarks(plan), *warnings, *fold_warnings(splits, manifest, classes)))
+    return replace(plan, warnings=(*_remarks(plan), *warnings, *fold_warnings(splits, manifest, plan.classes)))
 
 
 def _refuse(source: InputDataset, problems: Sequence[str]) -> None:
@@ -429,7 +460,7 @@ def find_problems(
     """
     if options.missing == (RANDOM,):
         return []
-    classes = source.dataset.classes
+    classes = source.classes
     no_class = [name for name in options.missing if name not in classes]
     if no_class:
         return [f"dataset.json has no class {format_names(no_class)}; its classes: {', '.join(classes)}"]
