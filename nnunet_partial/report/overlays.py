@@ -111,7 +111,7 @@ def draw_overlay(
     Returns:
         The figure; None if no reference can be read.
     """
-    styles = _ClassStyles(_label_values(results.classes), class_colors(results.classes), selected.structure)
+    styles = _ClassStyles(results.values, class_colors(results.classes), selected.structure)
     slices = {}
     for name, case in selected.cases.items():
         shown = read_slice(results, case, styles.values[selected.structure])
@@ -153,13 +153,13 @@ class Slice:
     problems: Sequence[str]
 
 
-def read_slice(results: Results, case: str, value: int) -> Slice | str:
+def read_slice(results: Results, case: str, values: Sequence[int]) -> Slice | str:
     """Read image, reference and predictions of a case; of a volume, one slice along the first axis.
 
     Args:
         results: the evaluation.
         case: case identifier.
-        value: label; the slice with most of it in the reference is read.
+        values: labels of a structure; the slice with most of it in the reference is read.
 
     Returns:
         The slice; if the reference cannot be read, a sentence that says why.
@@ -177,7 +177,7 @@ def read_slice(results: Results, case: str, value: int) -> Slice | str:
     arrays = [None if array is None else array.reshape(reference.shape) for array in arrays]
     position = ""
     if reference.ndim > 2:
-        index = int(np.argmax((reference == value).reshape(len(reference), -1).sum(axis=1)))
+        index = int(np.argmax(np.isin(reference, values).reshape(len(reference), -1).sum(axis=1)))
         position = f"slice {index + 1} of {len(reference)}"
         reference, *arrays = (None if array is None else array[index] for array in (reference, *arrays))
     return Slice(
@@ -311,7 +311,7 @@ def _dice_of_common_cases(rows: Sequence[Row], models: Sequence[str]) -> dict[tu
 class _ClassStyles:
     """Hold what a panel needs besides its case: label values and colors by structure, and the structure in focus."""
 
-    values: Mapping[str, int]
+    values: Mapping[str, Sequence[int]]
     colors: Mapping[str, str]
     structure: str
 
@@ -348,16 +348,17 @@ def _draw_panel(axes: Axes, shown: Slice, model: str, unknown: Sequence[str], st
     prediction = shown.predictions[model]
     _crop_view(axes, shown)
     point = abs(np.ptp(axes.get_ylim())) / (72 * PANEL_INCHES)  # in rows
-    for name, value in sorted(styles.values.items(), key=lambda item: item[0] == styles.structure):
+    for name, values in sorted(styles.values.items(), key=lambda item: item[0] == styles.structure):
         look = ContourStyle(
             styles.colors[name], FOCUS_POINTS if name == styles.structure else OTHER_POINTS, point, shown.aspect
         )
         if prediction is not None:
-            draw_contour(axes, prediction == value, look, "solid")
+            predicted = np.isin(prediction, values)
+            draw_contour(axes, predicted, look, "solid")
             if name in unknown:
-                draw_hatching(axes, prediction == value, styles.colors[name])
+                draw_hatching(axes, predicted, styles.colors[name])
         if name not in unknown:
-            draw_contour(axes, shown.reference == value, look, "dashed")
+            draw_contour(axes, np.isin(shown.reference, values), look, "dashed")
     missing = [what for what, array in (("image", shown.image), ("prediction", prediction)) if array is None]
     if missing:
         text = f"{' and '.join(missing)} not found"
@@ -399,10 +400,6 @@ def _legend_handles(structures: Sequence[str], unknown: set[str], styles: _Class
         Line2D([], [], color="black", linestyle="dashed", label="reference"),
         Line2D([], [], color="black", label="prediction"),
     ]
-
-
-def _label_values(classes: Sequence[str]) -> dict[str, int]:
-    return {name: value for value, name in enumerate(classes, start=1)}
 
 
 def _overlay_alt(selected: SelectedCase, results: Results) -> str:

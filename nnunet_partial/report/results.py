@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.evaluation import biomarker_agreement, biomarker_tables, tables, warning_signs
 from nnunet_partial.evaluation.results import PER_CASE_COLUMNS
+from nnunet_partial.labels import stored_values
 from nnunet_partial.utils.files import read_json
 from nnunet_partial.utils.text import format_names
 
@@ -60,6 +61,11 @@ class Results:
     ranks: Sequence[Row]
     biomarkers: Sequence[Row]
     agreement: Sequence[Row]
+
+    @property
+    def values(self) -> dict[str, tuple[int, ...]]:
+        """Return the label values of each class or region."""
+        return stored_values(self.classes, self.about.get("regions", ()))
 
     @property
     def domains(self) -> list[str]:
@@ -146,18 +152,21 @@ def _about(file: Path) -> dict[str, Any]:
     }
     if not isinstance(content, dict):
         raise PartialLabelError(f"{file} holds no JSON object. Run `nnunet_partial evaluate` again.")
-    if content.get("regions"):
-        raise PartialLabelError(
-            f"{file.parent} is an evaluation of regions, which overlap; a report cannot draw them. Its CSV files hold "
-            "the tables."
-        )
     wrong = [key for key, kind in expected.items() if not isinstance(content.get(key), kind)]
     if not wrong:
         texts = [*content["models"].values(), *content["classes"], *content["findings"]]
         wrong = ["models, classes or findings"] * any(not isinstance(text, str) for text in texts)
+        wrong += ["regions"] * (not _is_regions(content.get("regions", []), len(content["classes"])))
     if wrong:
         raise PartialLabelError(f"{file} lacks {format_names(wrong)}, or has another kind of it. Run `evaluate` again.")
     return content
+
+
+def _is_regions(regions: Any, n_classes: int) -> bool:
+    """Tell whether this is a list of stored values for each class, or an empty list."""
+    if not isinstance(regions, list) or not all(isinstance(values, list) and values for values in regions):
+        return False
+    return len(regions) in (0, n_classes) and all(type(value) is int for values in regions for value in values)
 
 
 def _rows(file: Path, columns: Sequence[str], optional: bool = False) -> list[Row]:

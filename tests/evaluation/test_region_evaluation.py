@@ -1,4 +1,4 @@
-"""Regions, which overlap, from `check` to the tables of `evaluate`; other commands refuse them."""
+"""Regions, which overlap, from `check` to the tables and contours of a report."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import csv
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,8 @@ from nnunet_partial.dataset.mirrored_classes import mirrored_pairs
 from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.evaluation.evaluate import find_reference, require_same_classes
 from nnunet_partial.labels import MANIFEST_NAME, CaseLabels, Manifest
+from nnunet_partial.report import overlays
+from nnunet_partial.utils.colors import class_colors
 
 NAME = "Dataset705_Regions"
 
@@ -75,8 +78,45 @@ def test_evaluate(raw: Path, tmp_path: Path) -> None:
     assert summary["mean"]["1"]["Dice"] == pytest.approx(4 / 5)
     assert math.isnan(summary["metric_per_case"][1]["metrics"]["1"]["Dice"])
     assert json.loads((output / "evaluation.json").read_text())["regions"] == [[1, 2], [1]]
-    assert main(["report", str(output), "-o", str(tmp_path / "report.html")]) == 1
-    assert not (tmp_path / "report.html").exists()
+
+
+def test_report(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    output, file = tmp_path / "out", tmp_path / "report.html"
+    given = ["--pred", f"m={tmp_path / 'predicted'}", "--ref", "labelsTr", "-o", str(output), "-np", "1"]
+    assert main(["evaluate", "-d", "705", *given]) == 0
+    drawn = []
+    draw = overlays.draw_contour
+
+    def draw_and_note(axes: Any, mask: Any, look: Any, line_style: str) -> None:
+        drawn.append((look.color, line_style, "".join(map(str, mask[0].astype(int)))))
+        draw(axes, mask, look, line_style)
+
+    monkeypatch.setattr(overlays, "draw_contour", draw_and_note)
+    assert main(["report", str(output), "-o", str(file)]) == 0
+    page = file.read_text(encoding="utf-8")
+    assert "0.909" in page  # EPI in domain b, 10 / 11
+    colors = class_colors(["EPI", "LV"])
+    # a region is all of its values: in a the epicardium is pixels 1 to 6 and, predicted, 2 to 7
+    assert {one for one in drawn if one[0] == colors["EPI"]} == {
+        (colors["EPI"], "dashed", "01111110"),
+        (colors["EPI"], "solid", "00111111"),
+        (colors["EPI"], "dashed", "01111100"),
+        (colors["EPI"], "solid", "01111110"),
+    }
+    # the ventricle of b is not known: predicted only
+    assert {one for one in drawn if one[0] == colors["LV"]} == {
+        (colors["LV"], "dashed", "00111000"),
+        (colors["LV"], "solid", "00110000"),
+        (colors["LV"], "solid", "00011110"),
+    }
+    assert len([*(output / "figures").glob("overlay*.png")]) == 3  # of a both regions, of b the epicardium
+    assert [*(output / "figures").glob("annotations*.png")]
+    for form in ("md", "latex"):
+        assert main(["report", str(output), "-o", str(tmp_path / f"report.{form}"), "--format", form]) == 0
+    about = json.loads((output / "evaluation.json").read_text())
+    (output / "evaluation.json").write_text(json.dumps({**about, "regions": [[1, 2]]}))
+    assert main(["report", str(output), "-o", str(tmp_path / "other.html")]) == 1
+    assert not (tmp_path / "other.html").exists()
 
 
 def test_a_region_of_one_value_has_the_key_that_nnunet_gives_it(raw: Path, tmp_path: Path) -> None:
@@ -129,11 +169,7 @@ def test_regions_that_overlap_are_no_mirror_images(raw: Path) -> None:
     assert mirrored_pairs(files) == []
 
 
-def test_other_commands_refuse_regions(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for command in (
-        ["disagreement", "-d", "705", "-tr", "nnUNetTrainerABCE"],
-        ["scenario", "-i", "705", "-d", "706", "--missing", "LV", "--name", "Other"],
-    ):
-        assert main(command) == 1
-        assert "region-based" in "".join(capsys.readouterr())
-        assert len(list((tmp_path / "raw").iterdir())) == 1
+def test_disagreement_refuses_regions(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["disagreement", "-d", "705", "-tr", "nnUNetTrainerABCE"]) == 1
+    assert "region-based" in "".join(capsys.readouterr())
+    assert len(list((tmp_path / "raw").iterdir())) == 1

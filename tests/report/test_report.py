@@ -196,7 +196,7 @@ def test_of_a_volume_the_slice_with_most_of_the_structure(tmp_path: Path, monkey
     draw(story, patients=2, size=48, slices=5)
     monkeypatch.setenv("nnUNet_raw", str(story.dataset.parent))
     evaluate(story)
-    shown = read_slice(read_results(story.results), case_name(FULL, 0, "ED"), CLASSES.index("LA") + 1)
+    shown = read_slice(read_results(story.results), case_name(FULL, 0, "ED"), [CLASSES.index("LA") + 1])
     assert not isinstance(shown, str)
     assert (shown.position, shown.reference.shape, shown.aspect) == ("slice 4 of 5", (48, 48), 1.0)
     assert shown.image is not None
