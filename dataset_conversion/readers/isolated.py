@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import os
 import pickle
+import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from nnunet_partial.errors import PartialLabelError
@@ -38,6 +41,33 @@ class IsolatedWorker:
     def __init__(self) -> None:
         """Start nothing yet; the first call starts the subprocess."""
         self._process: subprocess.Popen[bytes] | None = None
+        self._own_limit_s: float | None = None
+
+    @property
+    def _limit_s(self) -> float:
+        return self._own_limit_s or TIMEOUT_S
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the subprocess was started and has not been ended."""
+        return self._process is not None
+
+    def call_within(self, timeout_s: float, function: Callable[..., Result], *arguments: Any) -> Result:
+        """Call a function that has its own time; see `call`.
+
+        Args:
+            timeout_s: Time in s after which the subprocess is ended.
+            function: Function at the top level of a module.
+            arguments: Values that can be pickled.
+
+        Returns:
+            The value that the function returns.
+        """
+        self._own_limit_s = timeout_s
+        try:
+            return self.call(function, *arguments)
+        finally:
+            self._own_limit_s = None
 
     def call(self, function: Callable[..., Result], *arguments: Any) -> Result:
         """Call a function in the subprocess.
@@ -57,7 +87,7 @@ class IsolatedWorker:
             result, problem = self._ask((function, arguments))
         except (EOFError, OSError, pickle.UnpicklingError) as error:
             self.end()
-            raise Crashed(f"{function.__name__} crashed or took longer than {TIMEOUT_S:g} s") from error
+            raise Crashed(f"{function.__name__} crashed or took longer than {self._limit_s:g} s") from error
         except BaseException:  # interrupted: the late answer must not be taken for that of the next call
             self.end()
             raise
@@ -73,12 +103,18 @@ class IsolatedWorker:
             with contextlib.suppress(OSError):  # of a question that did not get through
                 process.communicate()
 
+    def kill(self) -> None:
+        """Kill the subprocess while another thread waits for its answer, which then gets `Crashed`."""
+        process = self._process
+        if process is not None:
+            process.kill()
+
     def _ask(self, question: Any) -> Any:
         """Return the answer, or end of file when the process dies or its time is up."""
         process = self._process = self._process or _start()
         assert process.stdin is not None
         assert process.stdout is not None
-        timer = threading.Timer(TIMEOUT_S, process.kill)
+        timer = threading.Timer(self._limit_s, process.kill)
         timer.start()
         try:
             pickle.dump(question, process.stdin)
@@ -133,3 +169,62 @@ def run_isolated(function: Callable[..., Result], *arguments: Any) -> Result:
         Crashed: If the subprocess did not survive, or did not answer in time.
     """
     return _WORKER.call(function, *arguments)
+
+
+class IsolatedPool:
+    """Several subprocesses that call functions at once; used in a with block, at whose end they end."""
+
+    def __init__(self, processes: int, prepare: Callable[[], object]) -> None:
+        """Start nothing yet.
+
+        Args:
+            processes: Number of subprocesses.
+            prepare: Called first in each subprocess, such as for imports, whose time does not count.
+        """
+        self._prepare = prepare
+        self._workers = [IsolatedWorker() for _ in range(processes)]
+        self._idle: queue.SimpleQueue[IsolatedWorker] = queue.SimpleQueue()
+        for worker in self._workers:
+            self._idle.put(worker)
+        self._threads = ThreadPoolExecutor(processes)
+
+    def __enter__(self) -> IsolatedPool:
+        """Return the pool."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Drop what is not done yet, and end the subprocesses."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        for worker in self._workers:
+            worker.kill()
+        self._threads.shutdown()
+        for worker in self._workers:
+            worker.end()
+
+    def map(
+        self, function: Callable[..., Result], calls: Sequence[tuple[Any, ...]], timeouts_s: Sequence[float]
+    ) -> Iterator[Result | PartialLabelError | Crashed]:
+        """Call a function for many arguments.
+
+        Args:
+            function: Function at the top level of a module.
+            calls: The arguments of each call; values that can be pickled.
+            timeouts_s: Time in s that each call may take.
+
+        Returns:
+            What each call returns, in the order of `calls`; the error where it raises one.
+        """
+        return self._threads.map(functools.partial(self._call, function), calls, timeouts_s)
+
+    def _call(
+        self, function: Callable[..., Result], arguments: tuple[Any, ...], timeout_s: float
+    ) -> Result | PartialLabelError | Crashed:
+        worker = self._idle.get()
+        try:
+            if not worker.is_running:
+                worker.call(self._prepare)
+            return worker.call_within(timeout_s, function, *arguments)
+        except (PartialLabelError, Crashed) as problem:
+            return problem
+        finally:
+            self._idle.put(worker)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from nnunet_partial.dataset_conversion.hmc_qu import decode_masks
 from nnunet_partial.dataset_conversion.readers import isolated
-from nnunet_partial.dataset_conversion.readers.isolated import Crashed, IsolatedWorker, run_isolated
+from nnunet_partial.dataset_conversion.readers.isolated import Crashed, IsolatedPool, IsolatedWorker, run_isolated
 
 from nnunet_partial.errors import ConversionError
 
@@ -67,3 +69,22 @@ def test_ending_twice_is_no_error() -> None:
     assert one.call(int, "3") == 3
     one.end()
     one.end()
+
+
+def test_a_pool_goes_on_after_errors_crashes_and_hangs() -> None:
+    """Results come in the order of the calls, and nothing is left running."""
+    calls = [(int, "1"), (decode_masks, Path("no.mat")), (os.abort,), (time.sleep, 100), (int, "2"), (int, "3")]
+    with IsolatedPool(2, os.getpid) as pool:
+        results = list(pool.map(operator.call, calls, [60, 60, 60, 0.5, 60, 60]))
+        processes = [worker._process for worker in pool._workers]
+    assert [results[0], *results[4:]] == [1, 2, 3]
+    assert [type(one) for one in results[1:4]] == [ConversionError, Crashed, Crashed]
+    assert str(results[3]).endswith("0.5 s")
+    assert all(process is None or process.poll() is not None for process in processes)
+
+
+def test_a_pool_that_is_left_drops_the_rest() -> None:
+    started = time.monotonic()
+    with IsolatedPool(1, os.getpid) as pool:
+        assert next(pool.map(operator.call, [(int, "1"), *[(time.sleep, 30)] * 9], [60] * 10)) == 1
+    assert time.monotonic() - started < 30
