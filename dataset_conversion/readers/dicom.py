@@ -1,6 +1,7 @@
 """Read ultrasound images and clips in DICOM: gray frames, pixel size, frame times, and nothing that names a person.
 
-Only the elements of `_ELEMENTS` are read, and no message repeats a value that may name somebody. Needs the extra:
+Only the elements of `_ELEMENTS` are read (`read_identity` reads two more, for keyed hashes), and no message repeats a
+value that may name somebody. Needs the extra:
 `pip install 'nnunet-partial[dicom]'`.
 """
 
@@ -91,6 +92,7 @@ class DicomClip:
         region_problem: Why there is no region; empty if there is one.
         burned_in: Whether the header says that a name is written into the pixels.
         frame_times_ms: Time of each frame after the first one, in ms; None where the header does not say.
+        frame_times_from: Which element they are from: FrameTimeVector, FrameTime or CineRate; None without times.
     """
 
     path: Path
@@ -100,6 +102,7 @@ class DicomClip:
     region_problem: str
     burned_in: bool
     frame_times_ms: tuple[float, ...] | None
+    frame_times_from: str | None
 
     def require_no_names(self) -> None:
         """Check that what lies outside the region can be cut, and that nothing is known to be written inside.
@@ -206,6 +209,25 @@ def read_dicom_header(path: Path) -> DicomClip:
     return clip
 
 
+def read_identity(path: Path) -> tuple[str, str]:
+    """Read what a keyed hash is made of. The two values name a person and an examination: never show or store them.
+
+    Args:
+        path: DICOM file.
+
+    Returns:
+        PatientID and SOPInstanceUID; empty where the header does not have them.
+
+    Raises:
+        ConversionError: If the extra is not installed, or the file is missing or broken.
+    """
+    tags = ["PatientID", "SOPInstanceUID"]
+    with _only_our_errors(path):
+        header = _import_pydicom().dcmread(path, stop_before_pixels=True, specific_tags=tags)
+        patient, clip = (str(header.get(tag) or "").strip() for tag in tags)
+    return patient, clip
+
+
 def _describe(path: Path, header: Any) -> DicomClip:
     _require_ultrasound(path, header)
     _require_decoder(path, header)
@@ -215,7 +237,7 @@ def _describe(path: Path, header: Any) -> DicomClip:
         raise ConversionError(f"{_shown(path)} has {length} frames of {shape[0]} x {shape[1]} pixels")
     region, problem = _find_region(header, shape)
     burned_in = "YES" in str(header.get("BurnedInAnnotation", "")).upper()
-    return DicomClip(path, length, shape, region, problem, burned_in, _frame_times_ms(header, length))
+    return DicomClip(path, length, shape, region, problem, burned_in, *_frame_times_ms(header, length))
 
 
 def _import_pydicom() -> Any:
@@ -342,14 +364,19 @@ def _read_region(item: Any) -> Region | None:
     )
 
 
-def _frame_times_ms(header: Any, length: int) -> tuple[float, ...] | None:
-    """Return the times by FrameTimeVector, FrameTime or CineRate, the first that makes sense; 0 means missing."""
+def _frame_times_ms(header: Any, length: int) -> tuple[tuple[float, ...] | None, str | None]:
+    """Return the times by FrameTimeVector, FrameTime or CineRate, the first that makes sense, and its name.
+
+    0 means missing.
+    """
     steps = _numbers(header.get("FrameTimeVector"))[1:]  # the first one stands before the first frame
     if length > 1 and len(steps) == length - 1 and min(steps) > 0:
-        return (0.0, *np.cumsum(steps).tolist())
+        return (0.0, *np.cumsum(steps).tolist()), "FrameTimeVector"
     frame_time_ms, frames_per_s = _positive(header.get("FrameTime")), _positive(header.get("CineRate"))
     step = frame_time_ms or (1000 / frames_per_s if frames_per_s else None)
-    return tuple(number * step for number in range(length)) if step else None
+    if step is None:
+        return None, None
+    return tuple(number * step for number in range(length)), "FrameTime" if frame_time_ms else "CineRate"
 
 
 def _positive(value: Any) -> float | None:

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from nnunet_partial.dataset.images import NIFTI_HEADER_BYTES, parse_nifti_header
+from nnunet_partial.dataset.images import NIFTI_HEADER_BYTES, NiftiHeader, parse_nifti_header
 from nnunet_partial.errors import ConversionError
 from nnunet_partial.utils.text import printable
 
@@ -21,6 +21,11 @@ from nnunet_partial.utils.text import printable
 _DTYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
 #: No echo frame is larger; a broken header may say so.
 _MAX_PIXELS = 1 << 26
+
+#: Seconds per unit of time, by its code (https://nifti.nimh.nih.gov/nifti-1).
+_SECONDS = {8: 1.0, 16: 1e-3, 24: 1e-6}
+#: Time between frames in s that an ultrasound scanner may have; ITK writes 1 s where it knows nothing.
+_STEP_S = (0.0005, 0.5)
 
 _READ_ERRORS = (OSError, EOFError, zlib.error)
 
@@ -39,6 +44,7 @@ class NiftiVideo:
         offset: First byte of the pixels.
         slope: Factor of the stored numbers.
         intercept: Summand of the stored numbers.
+        step_s: Time between two frames in s; None where the header does not say, as where time is the third axis.
     """
 
     path: Path
@@ -50,6 +56,7 @@ class NiftiVideo:
     offset: int
     slope: float
     intercept: float
+    step_s: float | None = None
 
     def frames(self) -> Iterator[NDArray[Any]]:
         """Yield the frames in turn.
@@ -100,7 +107,14 @@ def read_nifti_header(path: Path) -> NiftiVideo:
     if header is None or not header.single_file:
         raise ConversionError(f"{shown} is no NIfTI-1 file")
     axes, size = header.axes, header.size
-    if not 2 <= axes <= 7 or min(size[:axes]) < 1 or math.prod(size[3:axes]) != 1 or size[0] * size[1] > _MAX_PIXELS:
+    frames_axes = size[2:axes]
+    length = math.prod(frames_axes)
+    if (
+        not 2 <= axes <= 7
+        or min(size[:axes]) < 1
+        or length != max(frames_axes, default=1)
+        or size[0] * size[1] > _MAX_PIXELS
+    ):
         raise ConversionError(
             f"{shown} has the size {' x '.join(map(str, size[: max(axes, 0)]))}, expected columns x rows x frames"
         )
@@ -114,15 +128,21 @@ def read_nifti_header(path: Path) -> NiftiVideo:
     scaled = math.isfinite(header.slope) and math.isfinite(header.intercept) and header.slope != 0
     return NiftiVideo(
         path,
-        size[2] if axes > 2 else 1,
+        length,
         (size[1], size[0]),
         (height, width),
-        axes == 2 or size[2] == 1,
+        length == 1,
         header.byte_order + _DTYPES[header.datatype],
         int(header.offset),
         header.slope if scaled else 1.0,
         header.intercept if scaled else 0.0,
+        _step_s(header) if axes > 3 and size[3] == length else None,
     )
+
+
+def _step_s(header: NiftiHeader) -> float | None:
+    step = header.step * _SECONDS.get(header.units & 0b111000, math.nan)
+    return step if _STEP_S[0] <= step <= _STEP_S[1] else None
 
 
 def _open(path: Path) -> BinaryIO | gzip.GzipFile:

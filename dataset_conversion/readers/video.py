@@ -1,4 +1,4 @@
-"""Read a few frames of a video, decoding no more of it than needed."""
+"""Read a video: a few frames, decoding no more of it than needed, or all frames in turn with their times."""
 
 from __future__ import annotations
 
@@ -12,6 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnunet_partial.errors import ConversionError
+
+#: No echo clip is larger; a broken header may say so.
+_MAX_PIXELS = 1 << 24
+#: Share of the frames that the header counts below which a video is cut off; an edit list of MP4 hides some frames.
+_WHOLE = 0.9
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,59 @@ def frame_count(path: Path) -> int:
     """
     with _open_video(path) as (container, stream):
         return sum(packet.size > 0 for packet in container.demux(stream))
+
+
+def iterate_frames(path: Path) -> Iterator[tuple[NDArray[np.uint8], float | None]]:
+    """Yield all frames in turn; only one is held in memory.
+
+    Args:
+        path: Video file.
+
+    Yields:
+        Gray values as stored (rows, cols), and the time of the frame in s as the container gives it; None where it
+        does not.
+
+    Raises:
+        ConversionError: If the file is no video, or a frame cannot be decoded.
+    """
+    import av
+
+    with _open_video(path) as (container, stream):
+        stream.codec_context.thread_count = 1
+        if stream.codec_context.width * stream.codec_context.height > _MAX_PIXELS:
+            size = f"{stream.codec_context.height} x {stream.codec_context.width}"
+            raise ConversionError(f"{path.name} has frames of {size} pixels")
+        count = 0
+        try:
+            for frame in container.decode(stream):
+                image = _gray(frame)
+                if image is None:
+                    raise ConversionError(f"frame {count} of {path.name} is broken")
+                yield image, frame.time
+                count += 1
+        except (av.FFmpegError, ValueError, ArithmeticError) as problem:
+            if isinstance(problem, ConversionError):
+                raise
+            text = f"{path.name} cannot be decoded after {count} frames: {_reason(problem)}"
+            raise ConversionError(text) from problem
+        if count < _WHOLE * stream.frames:
+            raise ConversionError(f"{path.name} is cut off: it has {count} of {stream.frames} frames")
+
+
+def frames_per_s(path: Path) -> float | None:
+    """Read the mean frame rate that a container states.
+
+    Args:
+        path: Video file.
+
+    Returns:
+        Frames per second; None where the container does not say.
+
+    Raises:
+        ConversionError: If the file is no video.
+    """
+    with _open_video(path) as (_, stream):
+        return float(stream.average_rate) if stream.average_rate else None
 
 
 @contextlib.contextmanager

@@ -308,6 +308,8 @@ class NiftiHeader:
         slope: Factor of the stored values.
         intercept: Added to the stored values.
         single_file: Whether the pixels follow in the same file.
+        step: Spacing along the fourth axis, which is time.
+        units: Code of the units of space and time.
 
     References:
         https://nifti.nimh.nih.gov/nifti-1
@@ -323,6 +325,8 @@ class NiftiHeader:
     slope: float
     intercept: float
     single_file: bool
+    step: float = 0.0
+    units: int = 0
 
 
 def parse_nifti_header(start: bytes) -> NiftiHeader | None:
@@ -339,7 +343,7 @@ def parse_nifti_header(start: bytes) -> NiftiHeader | None:
         return None
     axes, *size = struct.unpack_from(order + "8h", start, 40)
     datatype, bits = struct.unpack_from(order + "2h", start, 70)
-    width, height = struct.unpack_from(order + "2f", start, 80)
+    width, height, _, step = struct.unpack_from(order + "4f", start, 80)
     offset, slope, intercept = struct.unpack_from(order + "3f", start, 108)
     return NiftiHeader(
         order,
@@ -352,6 +356,8 @@ def parse_nifti_header(start: bytes) -> NiftiHeader | None:
         slope,
         intercept,
         single_file=start[344:347] == b"n+1",
+        step=float(step),
+        units=start[123],
     )
 
 
