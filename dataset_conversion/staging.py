@@ -1,4 +1,4 @@
-"""Build a dataset in a hidden folder and publish it when it is complete.
+"""Build a dataset, or another folder, in a hidden folder and publish it when it is complete.
 
 The hidden folder lies beside the final one. If interrupted, it stays, and the next start continues with it; at the end
 it is renamed. So `Dataset501_CAMUS` is either complete or absent.
@@ -26,6 +26,35 @@ FINGERPRINT_NAME = ".made_with.json"
 
 
 @contextlib.contextmanager
+def staged_folder(folder: Path, options: Mapping[str, Any]) -> Iterator[Path]:
+    """Open the hidden folder in which another folder than a dataset is built, and publish it at the end.
+
+    An error in the block leaves the hidden folder for the next start.
+
+    Args:
+        folder: The final folder.
+        options: As of `staged_dataset`.
+
+    Yields:
+        The hidden folder, which becomes `folder`.
+
+    Raises:
+        DatasetError: If the folder exists and is not empty, another process builds it, or the disk is full or
+            write-protected.
+    """
+    with _explain_disk_errors(folder.name), exclusive_lock(folder.with_name(f".{folder.name}.lock")) as is_held:
+        if not is_held:
+            raise DatasetError(f"Another process is writing {folder} right now. Wait for it, or stop it.")
+        if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+            raise DatasetError(f"{folder} exists. Remove it, or give another folder with -o.")
+        staging = folder.with_name(f".building_{folder.name}")
+        _start(staging, options)
+        yield staging
+        sync_to_disk(staging)
+        _publish(staging, folder)
+
+
+@contextlib.contextmanager
 def staged_dataset(name: str, options: Mapping[str, Any], overwrite: bool = False) -> Iterator[Path]:
     """Open the hidden folder in which a dataset is built, and publish it if the block ends without an error.
 
@@ -50,7 +79,7 @@ def staged_dataset(name: str, options: Mapping[str, Any], overwrite: bool = Fals
             raise DatasetError(f"Another process is writing {name} right now. Wait for it, or stop it.")
         refuse_existing(name, overwrite)
         staging = root / f".building_{name}"
-        _start(staging, options)
+        _start(staging, options, ("imagesTr", "labelsTr"))
         yield staging
         sync_to_disk(staging)
         # in this order: if stopped between the two, the next start does both
@@ -106,12 +135,12 @@ def _explain_disk_errors(name: str) -> Iterator[None]:
         ) from problem
 
 
-def _start(staging: Path, options: Mapping[str, Any]) -> None:
+def _start(staging: Path, options: Mapping[str, Any], subfolders: Sequence[str] = ()) -> None:
     stamp = staging / FINGERPRINT_NAME
     if staging.exists() and not (stamp.exists() and read_json(stamp) == dict(options)):
         shutil.rmtree(staging)
-    for sub in ("imagesTr", "labelsTr"):
-        (staging / sub).mkdir(parents=True, exist_ok=True)
+    for folder in (staging, *(staging / name for name in subfolders)):
+        folder.mkdir(parents=True, exist_ok=True)
     for leftover in staging.rglob(".tmp_*"):
         leftover.unlink()
     write_json(stamp, options)
