@@ -28,6 +28,9 @@ from nnunet_partial.utils.text import format_names, format_values, printable
 #: to about one scale; docs/how-to/convert-datasets.md says why, and how to check it on a copy of the data.
 DEPTH_MM = 150.0
 
+#: Key of dataset.json, which goes with every trained model: the nominal depth of its images without a spacing.
+DEPTH_KEY = "nominal_depth_mm"
+
 #: Name of the only channel of a public dataset; nnU-Net normalizes it by z-score, image by image.
 ULTRASOUND = "ultrasound"
 

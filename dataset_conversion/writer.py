@@ -27,7 +27,7 @@ from nnunet_partial.utils.files import write_json
 from nnunet_partial.utils.parallel import parallel_map
 from nnunet_partial.utils.text import format_names, printable
 
-from .base import ConvertedCase, DataSet, Note, Skipped, SourceItem
+from .base import DEPTH_KEY, DEPTH_MM, ConvertedCase, DataSet, Note, Skipped, SourceItem
 from .readers.images import to_smallest_dtype, write_image
 from .staging import refuse_existing, staged_dataset, write_metadata
 
@@ -365,6 +365,7 @@ def _remove_stale_files(folder: Path, cases: dict[str, CaseLabels]) -> None:
 
 def _write_metadata(dataset: DataSet, folder: Path, cases: dict[str, CaseLabels]) -> list[Note]:
     """Write dataset.json, the manifest and the splits; return warnings about the splits."""
+    nominal = any(labels.info.get("spacing_known") is False for labels in cases.values())
     warnings = write_metadata(
         folder,
         Manifest(cases),
@@ -374,6 +375,7 @@ def _write_metadata(dataset: DataSet, folder: Path, cases: dict[str, CaseLabels]
         description=dataset.title,
         reference=dataset.reference,
         license=dataset.license,
+        **({DEPTH_KEY: getattr(dataset, "depth_mm", DEPTH_MM)} if nominal else {}),
     )
     return [Note("folds", warning) for warning in warnings]
 

@@ -23,7 +23,7 @@ from nnunet_partial.labels import FULL_MANIFEST_NAME, FULL_SUBSET, CaseLabels, M
 from nnunet_partial.utils.parallel import parallel_map
 from nnunet_partial.utils.text import first_lines, format_names, format_values, printable
 
-from ..base import require_identifier
+from ..base import DEPTH_KEY, require_identifier
 from ..duplicates import merge_duplicate_patients
 from ..staging import refuse_existing, staged_dataset, write_metadata
 from .files import FileToWrite, changes, link_or_relabel
@@ -602,4 +602,7 @@ def _dataset_json_entries(plan: MergePlan, name: str) -> dict[str, Any]:
     reader = plan.sources[0].dataset.dataset_json.get("overwrite_image_reader_writer")
     if reader:
         entries["overwrite_image_reader_writer"] = reader
+    depths = {s.dataset.dataset_json[DEPTH_KEY] for s in plan.sources if DEPTH_KEY in s.dataset.dataset_json}
+    if len(depths) == 1:
+        entries[DEPTH_KEY] = depths.pop()
     return entries

@@ -23,7 +23,7 @@ CONFIGURATION_KEYS = (
 #: Of dataset.json. Not `dataset` (the path of each case), nor any text that a person wrote.
 DATASET_KEYS = (
     *("channel_names", "modality", "labels", "regions_class_order", "numTraining", "file_ending"),
-    "overwrite_image_reader_writer",
+    *("overwrite_image_reader_writer", "nominal_depth_mm"),
 )
 
 
