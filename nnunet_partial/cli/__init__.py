@@ -28,6 +28,7 @@ COMMANDS = (
     "preprocess",
     "shrink",
     "widen",
+    "frames",
     "evaluate",
     "report",
     "find-best",
@@ -40,7 +41,7 @@ COMMANDS = (
 
 
 #: Commands that keep what they have done when they are interrupted.
-RESUMING = ("convert", "merge", "scenario", "study")
+RESUMING = ("convert", "merge", "scenario", "frames", "study")
 
 
 def build_parser() -> argparse.ArgumentParser:

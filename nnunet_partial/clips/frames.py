@@ -1,0 +1,652 @@
+"""Turn clips (ultrasound in DICOM, videos, NIfTI 2-D+t) into the images that a trained nnU-Net model segments.
+
+Each file is read in a process of its own: a decoder that crashes or hangs on a damaged file costs that file alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import itertools
+import json
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nnunet_partial import __version__
+from nnunet_partial.biomarkers.measure import VIEW_SYNONYMS
+from nnunet_partial.clips.images import ImageFormat, read_format
+from nnunet_partial.clips.names import clip_name, default_key_file, keyed_hash, patient_name, read_key
+from nnunet_partial.clips.records import Clip, write_clips
+from nnunet_partial.dataset.images import read_array, without_endings
+from nnunet_partial.dataset_conversion.base import Skipped, nominal_spacing_mm, require_depth, require_identifier
+from nnunet_partial.dataset_conversion.echonet import VIDEO_ENDINGS
+from nnunet_partial.dataset_conversion.readers.dicom import is_dicom, read_dicom_header, read_identity
+from nnunet_partial.dataset_conversion.readers.isolated import Crashed, IsolatedPool
+from nnunet_partial.dataset_conversion.readers.nifti_video import read_nifti_header
+from nnunet_partial.dataset_conversion.readers.video import frame_count, frames_per_s, iterate_frames
+from nnunet_partial.dataset_conversion.staging import FINGERPRINT_NAME, staged_folder
+from nnunet_partial.errors import ConversionError, DatasetError, PartialLabelError
+from nnunet_partial.utils.tables import read_table
+from nnunet_partial.utils.text import format_names, printable
+
+LOG_NAME = ".written.jsonl"
+
+DICOM, VIDEO, NIFTI = "DICOM", "video", "NIfTI"
+_NIFTI_ENDINGS = (".nii", ".nii.gz")
+_VIDEO_ENDINGS = (*VIDEO_ENDINGS, ".m4v", ".wmv")
+#: Index of a DICOM disk; it holds no image.
+_DICOMDIR = "DICOMDIR"
+
+#: Frames and pixels of a part, which nnU-Net holds in memory at once, as floating point numbers for each class.
+_PART_FRAMES, _PART_PIXELS = 256, 1 << 26
+
+#: Time that a file may take: far more than is needed.
+_SECONDS, _SECONDS_PER_MB = 10.0, 30.0
+
+_VIEW = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _+-]{0,31}")
+
+
+@dataclass(frozen=True)
+class Options:
+    """Say how clips are read.
+
+    Attributes:
+        per_frame: Write a file per frame, instead of volumes whose slices are frames.
+        keep_names: Take the names of the files, which must name no person, instead of keyed hashes.
+        key_file: The key of the hashes; None: that in the user's configuration folder.
+        view: View of all clips; None: see `table`.
+        table: CSV with the columns clip and view, patient or both; None: views are not known.
+        keep_whole_frame: Cut nothing from DICOM, and take files in which names may be written.
+        depth_mm: Nominal depth of clips without a pixel size; None: that of the model.
+    """
+
+    per_frame: bool = False
+    keep_names: bool = False
+    key_file: Path | None = None
+    view: str | None = None
+    table: Path | None = None
+    keep_whole_frame: bool = False
+    depth_mm: float | None = None
+
+
+@dataclass(frozen=True)
+class FramesResult:
+    """Hold what was written.
+
+    Attributes:
+        folder: The folder of images.
+        clips: What was written of each clip, by name.
+        files: Name of each clip by its file, relative to the input. Known to the caller alone, and nowhere on disk.
+        skipped: Files that could not be read, and why.
+        others: Files that are no clips.
+        new_key: The file of a key that was made; None where there was one, or none was needed.
+    """
+
+    folder: Path
+    clips: Mapping[str, Clip]
+    files: Mapping[str, str]
+    skipped: Sequence[Skipped]
+    others: Sequence[str]
+    new_key: Path | None
+
+
+@dataclass(frozen=True)
+class ClipFile:
+    """Describe a file before it is read.
+
+    Attributes:
+        path: The file.
+        shown: Its path below the input folder.
+        kind: "DICOM", "video" or "NIfTI".
+        view: View by option or table; None where neither says.
+        patient: Patient by the table; None where it does not say.
+    """
+
+    path: Path
+    shown: str
+    kind: str
+    view: str | None = None
+    patient: str | None = None
+
+
+@dataclass(frozen=True)
+class ClipJob:
+    """Tell a process which clip to write, and how.
+
+    Attributes:
+        file: The file.
+        name: Name of the clip.
+        patient: Name of the patient; None where it is not known.
+        folder: Where the images go.
+        format: Of the images.
+        per_frame: See `Options`.
+        keep_whole_frame: See `Options`.
+    """
+
+    file: ClipFile
+    name: str
+    patient: str | None
+    folder: Path
+    format: ImageFormat
+    per_frame: bool
+    keep_whole_frame: bool
+
+
+def write_frames(
+    source: Path,
+    folder: Path,
+    model: Path,
+    options: Options = Options(),
+    *,
+    processes: int = 1,
+    progress: bool = False,
+    log: Callable[[Skipped], None] | None = None,
+) -> FramesResult:
+    """Write the frames of clips as images for a model, and clips.json beside them; as a whole or not at all.
+
+    A clip that cannot be read is left out and named in the result. If interrupted, the same call goes on where it
+    stopped.
+
+    Args:
+        source: Folder with clips, also in folders below it, or one clip.
+        folder: Folder to write; must not exist, or be empty.
+        model: Folder of the trained model that shall segment the frames.
+        options: How to read.
+        processes: Number of processes.
+        progress: Show a progress bar.
+        log: Called at once with each clip that cannot be read.
+
+    Returns:
+        What was written.
+
+    Raises:
+        DatasetError: The model segments something else than single images of one channel, the folder to write exists,
+            or the disk refuses.
+        ConversionError: There is no clip, none can be read, the table does not fit, or the key lies in the folder to
+            write.
+    """
+    image_format = read_format(model)
+    if options.depth_mm is not None:
+        require_depth(options.depth_mm)
+        image_format = dataclasses.replace(image_format, depth_mm=options.depth_mm)
+    files, others = find_clips(source)
+    files = _with_table(files, options)
+    key, new_key = _key(files, folder, options)
+    skipped: list[Skipped] = []
+
+    def skip(file: str, reason: str) -> None:
+        skipped.append(Skipped(printable(file), printable(reason)))
+        if log is not None:
+            log(skipped[-1])
+
+    made_with = _fingerprint(source, image_format, options, key)
+    pool = IsolatedPool(min(processes, len(files)), import_readers)
+    with staged_folder(folder, {"made_with": made_with}) as staging, pool:
+        jobs = _name_clips(pool, files, staging, image_format, options, key, skip)
+        clips = _write_all(pool, jobs, staging, key, progress, skip)
+        if not clips:
+            reasons = [f"{one.case}: {one.reason}" for one in skipped]
+            raise ConversionError(f"No clip could be read; nothing is written. {format_names(reasons, 5)}")
+        _remove_other_files(staging, clips, image_format)
+        write_clips(staging, clips)
+    written = {job.file.shown: job.name for job in jobs if job.name in clips}
+    return FramesResult(folder, clips, written, skipped, others, new_key)
+
+
+def find_clips(source: Path) -> tuple[list[ClipFile], list[str]]:
+    """Find the clips in a folder and below it; hidden files are left out.
+
+    Args:
+        source: The folder, or one clip.
+
+    Returns:
+        The clips in the order of their names, and the names of other files.
+
+    Raises:
+        ConversionError: There is no such folder, or no clip in it.
+    """
+    if not source.exists():
+        raise ConversionError(f"-i: {printable(str(source))} does not exist; expected a folder of clips, or a clip.")
+    root = source if source.is_dir() else source.parent
+    clips, others = [], []
+    for path in sorted(root.rglob("*")) if source.is_dir() else [source]:
+        relative = path.relative_to(root)
+        if any(part.startswith(".") for part in relative.parts) or path.name == _DICOMDIR or path.is_dir():
+            continue
+        kind = _kind(path) if path.is_file() else None
+        if kind is None:
+            others.append(printable(relative.as_posix()))
+        else:
+            clips.append(ClipFile(path, relative.as_posix(), kind))
+    if not clips:
+        found = f"{len(others)} other file(s): {format_names(others, 5)}" if others else "no file"
+        raise ConversionError(
+            f"-i: {printable(str(source))} holds no clip but {found}. Expected DICOM, NIfTI or videos "
+            f"({', '.join(_VIDEO_ENDINGS)})."
+        )
+    return clips, others
+
+
+def _kind(path: Path) -> str | None:
+    name = path.name.lower()
+    if name.endswith(_VIDEO_ENDINGS):
+        return VIDEO
+    if name.endswith(_NIFTI_ENDINGS):
+        return NIFTI
+    return DICOM if is_dicom(path) else None
+
+
+def _with_table(files: Sequence[ClipFile], options: Options) -> list[ClipFile]:
+    """Add view and patient, which the options or the table give."""
+    if options.table is None:
+        view = None if options.view is None else _view(options.view, "--view")
+        return [dataclasses.replace(file, view=view) for file in files]
+    rows: dict[str, tuple[str | None, str | None]] = {}
+    unknown = []
+    for line, row in read_table(options.table, ("clip",), ("view", "patient")):
+        where = f"{printable(options.table.name)}, line {line}"
+        named = [file.shown for file in files if row["clip"] in _forms(file.shown)]
+        if not named:
+            unknown.append(printable(row["clip"]))
+        elif len(named) > 1 or named[0] in rows:
+            text = f"{where}: the clip {printable(row['clip'])!r} is {printable(format_names(named))}"
+            raise ConversionError(f"{text}; expected one file, and one row for it. Write the path below -i.")
+        else:
+            view = row.get("view")
+            rows[named[0]] = (_view(view, where) if view else None, row.get("patient") or None)
+    if unknown:
+        raise ConversionError(
+            f"{printable(options.table.name)} names {len(unknown)} clip(s) that are not there: "
+            f"{format_names(unknown)}; expected file names, with or without ending."
+        )
+    return [
+        dataclasses.replace(file, view=rows[file.shown][0], patient=rows[file.shown][1]) if file.shown in rows else file
+        for file in files
+    ]
+
+
+def _forms(shown: str) -> set[str]:
+    """Return what a table may call a file."""
+    return {name for path in (shown, shown.rpartition("/")[2]) for name in (path, _stem(path))}
+
+
+def _stem(path: str) -> str:
+    name = without_endings(path)
+    ending = next((one for one in (*_VIDEO_ENDINGS, ".dcm", ".dicom") if name.lower().endswith(one)), "")
+    return name[: len(name) - len(ending)]
+
+
+def _view(text: str, where: str) -> str:
+    """Return a view as the biomarkers call it. Others than apical two and four chambers are not measured, but kept."""
+    if not _VIEW.fullmatch(text):
+        raise ConversionError(f"{where}: the view is {printable(text)!r}; expected a short name, such as 4CH or 2CH.")
+    return VIEW_SYNONYMS.get(text.upper(), text)
+
+
+def _key(files: Sequence[ClipFile], folder: Path, options: Options) -> tuple[bytes, Path | None]:
+    """Return the key (empty where no name needs one), and its file if it is new."""
+    if options.keep_names and not any(file.kind == DICOM for file in files):
+        return b"", None
+    file = options.key_file or default_key_file()
+    if file.resolve().is_relative_to(folder.resolve()):
+        raise ConversionError(
+            f"The key {file} lies in the folder that is written, and would be given away with it. Give another place "
+            "with --key."
+        )
+    key, is_new = read_key(file)
+    return key, file if is_new else None
+
+
+def _fingerprint(source: Path, image_format: ImageFormat, options: Options, key: bytes) -> str:
+    """Return what decides the result as a hash, which tells nothing of it."""
+    table = options.table.read_bytes() if options.table is not None else b""
+    content = [str(source.resolve()), str(image_format), str(options), hashlib.sha256(table).hexdigest(), __version__]
+    return keyed_hash(key, "options", json.dumps(content))
+
+
+# ---- names -----------------------------------------------------------------------------------------------------------
+
+
+def _name_clips(
+    pool: IsolatedPool,
+    files: Sequence[ClipFile],
+    staging: Path,
+    image_format: ImageFormat,
+    options: Options,
+    key: bytes,
+    skip: Callable[[str, str], None],
+) -> list[ClipJob]:
+    """Name the clips; those whose name cannot be made, or is taken, are skipped."""
+    jobs: dict[str, ClipJob] = {}
+    needed = [file for file in files if not options.keep_names or file.kind == DICOM]
+    identities = _isolated(pool, identify, [(file, key) for file in needed])
+    found = dict(zip([file.shown for file in needed], identities, strict=True))
+    for file in files:
+        identity = found.get(file.shown, (None, ""))
+        if isinstance(identity, Exception):
+            skip(file.shown, _reason(identity))
+            continue
+        patient, content = identity
+        if file.patient is not None:
+            patient = file.patient if options.keep_names else patient_name(key, file.patient)
+        try:
+            kept = _stem(file.shown).replace("/", "_")
+            name = require_identifier(kept) if options.keep_names else clip_name(key, patient, content)
+        except ConversionError as problem:
+            skip(file.shown, str(problem))
+            continue
+        if name in jobs:
+            skip(file.shown, f"has the name of {jobs[name].file.shown}, {name}: the same clip twice?")
+            continue
+        rest = (image_format, options.per_frame, options.keep_whole_frame)
+        jobs[name] = ClipJob(file, name, patient, staging, *rest)
+    return list(jobs.values())
+
+
+def identify(file: ClipFile, key: bytes) -> tuple[str | None, str]:
+    """Find out what the name of a clip is made of; runs in a process of its own.
+
+    Args:
+        file: The file.
+        key: The key.
+
+    Returns:
+        Name of the patient, None where the file does not say, and what identifies the clip: SOPInstanceUID, or a hash
+        of the file.
+
+    Raises:
+        ConversionError: The file cannot be read.
+    """
+    patient, clip = read_identity(file.path) if file.kind == DICOM else ("", "")
+    if not clip:
+        try:
+            with file.path.open("rb") as opened:
+                clip = hashlib.file_digest(opened, "sha256").hexdigest()
+        except OSError as problem:
+            raise ConversionError(f"cannot be read: {problem.strerror}") from None
+    return patient_name(key, patient) if patient else None, clip
+
+
+# ---- writing ---------------------------------------------------------------------------------------------------------
+
+
+def _write_all(
+    pool: IsolatedPool,
+    jobs: Sequence[ClipJob],
+    staging: Path,
+    key: bytes,
+    progress: bool,
+    skip: Callable[[str, str], None],
+) -> dict[str, Clip]:
+    """Write the clips that an earlier run has not written; return all by name."""
+    stamps = {job.name: _stamp(job, key) for job in jobs}
+    log_file = staging / LOG_NAME
+    clips = {
+        name: clip
+        for name, (stamp, clip) in _read_log(log_file).items()
+        if stamps.get(name) == stamp and _are_whole(staging, clip, jobs[0].format)
+    }
+    todo = [job for job in jobs if job.name not in clips]
+    results = _isolated(pool, write_clip, [(job,) for job in todo])
+    with log_file.open("a", encoding="utf-8") as log:
+        log.write("\n")  # ends a line that a killed run may have left unfinished
+        for job, clip in zip(todo, _with_bar(results, len(todo), progress), strict=True):
+            if isinstance(clip, DatasetError):  # the disk
+                raise clip
+            if isinstance(clip, Exception):
+                skip(job.file.shown, _reason(clip))
+                continue
+            log.write(json.dumps([job.name, stamps[job.name], clip.to_json()]) + "\n")
+            log.flush()
+            clips[job.name] = clip
+    _require_own_cases(clips)
+    return clips
+
+
+def _with_bar(results: Iterable[Any], total: int, progress: bool) -> Iterable[Any]:
+    if not progress:
+        return results
+    from tqdm import tqdm
+
+    return tqdm(results, total=total, desc="frames", unit="clip", mininterval=0.5)
+
+
+def _isolated(pool: IsolatedPool, function: Callable[..., Any], calls: Sequence[tuple[Any, ...]]) -> Iterator[Any]:
+    """Call a function in other processes; the first argument is, or has, a `ClipFile`."""
+    files = [call[0] if isinstance(call[0], ClipFile) else call[0].file for call in calls]
+    limits = [_SECONDS + _SECONDS_PER_MB * file.path.stat().st_size / 2**20 for file in files]
+    return pool.map(function, calls, limits)
+
+
+def import_readers() -> None:
+    """Import what reads clips, so that it does not count as time of the first one."""
+    import importlib
+
+    for name in ("av", "SimpleITK", "pydicom.pixels"):
+        try:
+            importlib.import_module(name)
+        except ImportError:  # said for each file that needs it
+            continue
+
+
+def _reason(problem: PartialLabelError | Crashed) -> str:
+    if isinstance(problem, Crashed):
+        return f"cannot be read: its decoder {str(problem).partition(' ')[2]}"
+    return str(problem)
+
+
+def _stamp(job: ClipJob, key: bytes) -> str:
+    """Return what tells a file from another, or from what it was before."""
+    state = job.file.path.stat()
+    return keyed_hash(key, "file", json.dumps([job.file.shown, state.st_size, state.st_mtime_ns, job.patient]))
+
+
+def _read_log(log_file: Path) -> dict[str, tuple[str, Clip]]:
+    """Read what an interrupted run has written; a line that was cut off does not count."""
+    written: dict[str, tuple[str, Clip]] = {}
+    if log_file.exists():
+        for line in log_file.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                name, stamp, content = json.loads(line)
+                written[name] = (stamp, Clip.from_json(content))
+            except (ValueError, TypeError):
+                continue
+    return written
+
+
+def _are_whole(folder: Path, clip: Clip, image_format: ImageFormat) -> bool:
+    try:
+        for case in clip.cases:
+            read_array(image_file(folder, case, image_format.file_ending))
+    except OSError:
+        return False
+    return True
+
+
+def image_file(folder: Path, case: str, file_ending: str) -> Path:
+    """Return the image of a case, named as nnU-Net wants it.
+
+    Args:
+        folder: The folder of images.
+        case: The case.
+        file_ending: Such as .nii.gz.
+
+    Returns:
+        The file of the only channel.
+    """
+    return folder / f"{case}_0000{file_ending}"
+
+
+def _require_own_cases(clips: Mapping[str, Clip]) -> None:
+    """Raise ConversionError where the parts of a clip have the name of another."""
+    cases = [case for clip in clips.values() for case in clip.cases]
+    twice = {case for case in cases if cases.count(case) > 1} if len(set(cases)) < len(cases) else set()
+    if twice:
+        raise ConversionError(
+            f"{format_names(twice)} would stand for two clips. Rename a file, or use no --names keep."
+        )
+
+
+def _remove_other_files(staging: Path, clips: Mapping[str, Clip], image_format: ImageFormat) -> None:
+    """Remove the log, and files that an interrupted run began and this one skipped."""
+    wanted = {image_file(staging, case, image_format.file_ending) for clip in clips.values() for case in clip.cases}
+    for path in staging.iterdir():
+        if path not in wanted and path.name != FINGERPRINT_NAME:
+            path.unlink()
+
+
+# ---- one clip, in a process of its own -------------------------------------------------------------------------------
+
+
+@dataclass
+class _Opened:
+    """Hold a clip that is being read. What is known at the end only is filled in while `frames` is consumed."""
+
+    frames: Iterator[NDArray[Any]]
+    length: int
+    spacing_mm: tuple[float, float] | None = None
+    spacing_from: str | None = None
+    times_s: tuple[float, ...] | None = None
+    times_from: str | None = None
+    flags: list[str] = field(default_factory=list)
+
+
+def write_clip(job: ClipJob) -> Clip:
+    """Read a clip and write its frames; runs in a process of its own.
+
+    Args:
+        job: Which clip.
+
+    Returns:
+        What was written. Where anything is wrong, no file is left.
+
+    Raises:
+        ConversionError: The clip cannot be read as a whole.
+        DatasetError: The disk refuses.
+    """
+    opened = {DICOM: _open_dicom, VIDEO: _open_video, NIFTI: _open_nifti}[job.file.kind](job)
+    temporary: list[Path] = []
+    try:
+        count, spacing_mm, spacing_from = 0, opened.spacing_mm, opened.spacing_from
+        per_frame = job.per_frame or not job.format.reads_volumes
+        for frames in _parts(opened, 1 if per_frame else _PART_FRAMES):
+            if spacing_mm is None:
+                spacing_mm, spacing_from = nominal_spacing_mm(job.format.depth_mm, frames.shape[1]), "nominal depth"
+            path = job.folder / f".tmp_{job.name}_{len(temporary)}{job.format.file_ending}"
+            temporary.append(path)
+            job.format.write(path, frames[0] if per_frame else frames, spacing_mm)
+            count += len(frames)
+        if not count:
+            raise ConversionError("holds no frame")
+        clip = Clip(
+            patient=job.patient,
+            view=job.file.view,
+            source=job.file.kind,
+            cases=_case_names(job.name, len(temporary), per_frame),
+            layout="frames" if per_frame else "volume",
+            frames=count,
+            frame_times_s=opened.times_s,
+            frame_times_from=opened.times_from,
+            spacing_mm=spacing_mm,
+            spacing_from=spacing_from,
+            flags=tuple(opened.flags),
+        )
+        for path, case in zip(temporary, clip.cases, strict=True):
+            path.replace(image_file(job.folder, case, job.format.file_ending))
+        return clip
+    except OSError as problem:
+        raise DatasetError(f"Cannot write {job.folder}: {problem}. Is the disk full or write-protected?") from problem
+    except (ConversionError, DatasetError):
+        raise
+    except (ValueError, ArithmeticError, MemoryError) as problem:
+        raise ConversionError(f"cannot be read: {type(problem).__name__}") from None
+    finally:
+        for path in temporary:
+            path.unlink(missing_ok=True)
+
+
+def _case_names(name: str, count: int, per_frame: bool) -> tuple[str, ...]:
+    if per_frame:
+        return tuple(f"{name}_frame{number:04d}" for number in range(count))
+    return (name,) if count == 1 else tuple(f"{name}_part{number:02d}" for number in range(count))
+
+
+def _parts(opened: _Opened, limit: int) -> Iterator[NDArray[Any]]:
+    """Yield arrays (t, rows, cols) of as equal a length as can be, since nnU-Net normalizes each by itself."""
+    first = next(opened.frames, None)
+    if first is None:
+        return
+    limit = max(1, min(limit, _PART_PIXELS // first.size))
+    parts = math.ceil(max(opened.length, 1) / limit)
+    size = math.ceil(max(opened.length, 1) / parts)
+    frames: list[NDArray[Any]] = []
+    for number, frame in enumerate(itertools.chain([first], opened.frames)):
+        if frame.shape != first.shape:
+            raise ConversionError(f"frame {number} has {frame.shape} pixels, the first one {first.shape}")
+        if frame.dtype.kind not in "iub" and not np.isfinite(frame).all():
+            raise ConversionError(f"frame {number} holds NaN or infinite values")
+        frames.append(frame)
+        if len(frames) == size:
+            yield np.stack(frames)
+            frames = []
+    if frames:
+        yield np.stack(frames)
+
+
+def _open_dicom(job: ClipJob) -> _Opened:
+    clip = read_dicom_header(job.file.path)
+    opened = _Opened(clip.frames(None, job.keep_whole_frame), clip.length)
+    if clip.region is not None:
+        opened.spacing_mm, opened.spacing_from = clip.region.spacing_mm, "SequenceOfUltrasoundRegions"
+    else:
+        opened.flags.append(f"{clip.region_problem}: pixel size unknown, nothing cut")
+    if clip.burned_in:
+        opened.flags.append("names may be written in the image")
+    elif job.keep_whole_frame and clip.region is not None:
+        opened.flags.append("whole frame kept")
+    if clip.frame_times_ms is not None:
+        opened.times_s = tuple(time / 1000 for time in clip.frame_times_ms)
+        opened.times_from = clip.frame_times_from
+    return opened
+
+
+def _open_nifti(job: ClipJob) -> _Opened:
+    video = read_nifti_header(job.file.path)
+    opened = _Opened(video.frames(), video.length)
+    if all(math.isfinite(mm) and mm > 0 for mm in video.spacing_mm):
+        opened.spacing_mm, opened.spacing_from = video.spacing_mm, "header"
+    if video.step_s is not None:
+        opened.times_s = tuple(number * video.step_s for number in range(video.length))
+        opened.times_from = "header"
+    return opened
+
+
+def _open_video(job: ClipJob) -> _Opened:
+    path = job.file.path
+    opened = _Opened(iter(()), frame_count(path))
+    opened.frames = _video_frames(path, opened)
+    return opened
+
+
+def _video_frames(path: Path, opened: _Opened) -> Iterator[NDArray[Any]]:
+    """Yield the frames, and fill in their times at the end."""
+    times: list[float | None] = []
+    for frame, time in iterate_frames(path):
+        times.append(time)
+        yield frame
+    known = [time for time in times if time is not None]
+    rate = frames_per_s(path)
+    if len(known) == len(times) and all(a < b for a, b in itertools.pairwise(known)):
+        opened.times_s = tuple(time - known[0] for time in known)
+    elif rate:
+        opened.times_s = tuple(number / rate for number in range(len(times)))
+        opened.flags.append("frame times by the mean frame rate: those of the frames do not increase")
+    if opened.times_s is not None:
+        opened.times_from = "container"
