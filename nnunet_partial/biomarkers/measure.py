@@ -43,6 +43,9 @@ STRUCTURES_OF = {CAVITY: (LV,), OUTER: (LV, MYO), ATRIUM: (LV, LA), LA_AREA: (LA
 #: (Lang et al. 2015, https://doi.org/10.1016/j.echo.2014.10.003).
 MEASUREMENTS_BY_PHASE = {"ED": (CAVITY, OUTER, MYO_AREA), "ES": (CAVITY, ATRIUM, LA_AREA)}
 
+#: What is measured in every frame of a clip.
+FRAME_MEASUREMENTS = (CAVITY, ATRIUM, LA_AREA, MYO_AREA)
+
 #: Spellings of the two apical views.
 VIEW_SYNONYMS = {"2CH": "2CH", "A2C": "2CH", "4CH": "4CH", "A4C": "4CH"}
 
@@ -243,13 +246,37 @@ def measure_image(
     scale: Scale,
     guides: Sequence[str] | None = None,
 ) -> ImageMeasurements:
-    """Measure the parts of an image whose structures are all annotated.
+    """Measure the parts of an image at ED or ES whose structures are all annotated.
+
+    Args:
+        values: As in `measure_parts`.
+        classes: As in `measure_parts`.
+        annotated: As in `measure_parts`.
+        phase: ED or ES.
+        scale: As in `measure_parts`.
+        guides: As in `measure_parts`.
+
+    Returns:
+        The measurements; `why_not` says what could not be measured.
+    """
+    return measure_parts(values, classes, annotated, MEASUREMENTS_BY_PHASE[phase], scale, guides)
+
+
+def measure_parts(
+    values: NDArray[Any],
+    classes: Sequence[str],
+    annotated: Sequence[str],
+    parts: Sequence[str],
+    scale: Scale,
+    guides: Sequence[str] | None = None,
+) -> ImageMeasurements:
+    """Measure those parts of an image whose structures are all annotated.
 
     Args:
         values: Label values (rows, columns): 0 background, 1, 2, ... `classes`.
         classes: Of the dataset.
         annotated: The structures to measure.
-        phase: ED or ES.
+        parts: Such as FRAME_MEASUREMENTS.
         scale: Spacing and size of a pixel.
         guides: Structures that may tell the ventricle's base from its apex; None: those annotated.
 
@@ -258,13 +285,11 @@ def measure_image(
     """
     named = {name: value for value, name in enumerate(classes, start=1) if name in STRUCTURES and name in annotated}
     masks = {name: values == value for name, value in named.items()}
-    image = ImageMeasurements(
-        notes={name: f"{name} {CUT_OFF}" for name, mask in masks.items() if _touches_border(mask)}
-    )
+    image = ImageMeasurements(notes={name: f"{name} {CUT_OFF}" for name, mask in masks.items() if touches_border(mask)})
     box = bounding_box(np.logical_or.reduce([*masks.values()])) if masks else None
     masks = {name: np.pad(mask[box or (slice(0, 1),) * 2], 2) for name, mask in masks.items()}
     heart = LeftHeart(masks, scale, image.notes, annotated if guides is None else guides)
-    for what in MEASUREMENTS_BY_PHASE[phase]:
+    for what in parts:
         if all(name in named for name in STRUCTURES_OF[what]):
             _measure(what, heart, image)
     return image
@@ -393,5 +418,13 @@ def _measure(what: str, heart: LeftHeart, image: ImageMeasurements) -> None:
         image.why_not[what] = str(problem)
 
 
-def _touches_border(mask: Mask) -> bool:
+def touches_border(mask: Mask) -> bool:
+    """Check whether a structure reaches the border of the image.
+
+    Args:
+        mask: (rows, columns).
+
+    Returns:
+        True where it does; an empty mask does not.
+    """
     return any(edge.any() for edge in (mask[0], mask[-1], mask[:, 0], mask[:, -1]))
