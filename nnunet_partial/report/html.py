@@ -7,6 +7,7 @@ be called `<script>`. A Content-Security-Policy in the page forbids the browser 
 from __future__ import annotations
 
 import base64
+import math
 import re
 import struct
 from collections.abc import Sequence
@@ -113,8 +114,97 @@ class Details:
     opened: bool = False
 
 
+@dataclass(frozen=True)
+class Sparkline:
+    """Hold a small curve, drawn within the page.
+
+    Attributes:
+        points: x and y of each point, in any unit; a point whose y is NaN interrupts the curve.
+        marks: x, y and label of what is marked on it.
+        low: printed at the lower end of the y axis, such as "41".
+        high: printed at the upper end, with the unit: "98 mL".
+        end: printed at the end of the x axis: "2.1 s".
+        alt: describes it in words.
+    """
+
+    points: Sequence[tuple[float, float]]
+    marks: Sequence[tuple[float, float, str]]
+    low: str
+    high: str
+    end: str
+    alt: str
+    width: ClassVar[int] = 300
+    height: ClassVar[int] = 92
+    _margins: ClassVar[tuple[int, int, int, int]] = (6, 16, 6, 16)  # left, top, right, bottom
+
+    @property
+    def lines(self) -> list[str]:
+        """Return the coordinates of each uninterrupted piece, as SVG's polyline takes them."""
+        pieces: list[list[str]] = [[]]
+        for x, y in self.points:
+            if math.isnan(y):
+                pieces.append([])
+            else:
+                pieces[-1].append("{:.1f},{:.1f}".format(*self._place(x, y)))
+        return [" ".join(piece) for piece in pieces if piece]
+
+    @property
+    def placed_marks(self) -> list[tuple[str, str, str]]:
+        """Return x, y and label of each mark, in the picture's pixels."""
+        return [(*(f"{value:.1f}" for value in self._place(x, y)), label) for x, y, label in self.marks]  # type: ignore[misc]
+
+    def _place(self, x: float, y: float) -> tuple[float, float]:
+        left, top, right, bottom = self._margins
+        xs = [point[0] for point in self.points]
+        ys = [point[1] for point in self.points if not math.isnan(point[1])]
+        across = (x - min(xs)) / ((max(xs) - min(xs)) or 1)
+        up = (y - min(ys)) / ((max(ys) - min(ys)) or 1)
+        return left + across * (self.width - left - right), self.height - bottom - up * (self.height - top - bottom)
+
+
+@dataclass(frozen=True)
+class PictureRow:
+    """Hold a row of a table with pictures.
+
+    Attributes:
+        name: of what the row shows.
+        more: printed small below the name.
+        link: file that the name leads to, relative to the page; empty for none.
+        picture: a small figure; None where there is none.
+        curve: None where there is none.
+        cells: texts of the further columns.
+        flags: texts of the last column, a line each.
+    """
+
+    name: str
+    more: str
+    link: str
+    picture: Figure | None
+    curve: Sparkline | None
+    cells: Sequence[str]
+    flags: Sequence[str]
+
+
+@dataclass(frozen=True)
+class PictureTable:
+    """Hold rows with pictures under a head.
+
+    Attributes:
+        head: names of the columns: of the name, the picture, the curve, one per cell, the flags.
+        rows: the rows.
+        caption: printed above.
+        note: printed below.
+    """
+
+    kind: ClassVar[str] = "picture-table"
+    head: Sequence[str]
+    rows: Sequence[PictureRow]
+    caption: str = ""
+    note: str = ""
+
+
 #: Contents of a section. A table wider than the page scrolls by itself.
-Block: TypeAlias = "Paragraph | BulletList | KeyValues | Code | Figure | Details | Table"
+Block: TypeAlias = "Paragraph | BulletList | KeyValues | Code | Figure | Details | Table | PictureTable"
 
 
 @dataclass(frozen=True)
