@@ -34,7 +34,10 @@ LAYERS = {
     "dataset_conversion": {"errors", "utils", "labels", "dataset", ""},
     "biomarkers": {"errors", "utils", "labels", "dataset"},
     "evaluation": {"errors", "utils", "labels", "dataset", "biomarkers", ""},
-    "clips": {*("errors", "utils", "labels", "dataset", "dataset_conversion", "biomarkers", "report", "inference", "")},
+    "clips": {
+        *("errors", "utils", "labels", "dataset", "dataset_conversion", "biomarkers", "evaluation", "report"),
+        *("inference", ""),
+    },
     "model_selection": {"errors", "utils", "labels", "dataset", "evaluation"},
     "active_learning": {
         *("errors", "utils", "labels", "dataset", "evaluation", "model_selection", "training", "inference"),

@@ -35,6 +35,7 @@ COMMANDS = (
     "export",
     "card",
     "disagreement",
+    "measure",
     "study",
     "demo",
 )

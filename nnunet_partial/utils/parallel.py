@@ -21,7 +21,11 @@ MIN_FILES_FOR_POOL = 64
 
 
 def parallel_map(
-    function: Callable[[Item], Result], items: Sequence[Item], processes: int = 1, title: str | None = None
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    processes: int = 1,
+    title: str | None = None,
+    fewest: int = MIN_FILES_FOR_POOL,
 ) -> Iterator[Result]:
     """Apply a function to each item.
 
@@ -30,16 +34,13 @@ def parallel_map(
         items: Likewise. Few items are processed without further processes.
         processes: How many processes work.
         title: Title of the progress bar; None shows none.
+        fewest: With fewer items no further processes are started.
 
     Yields:
         The results in the order of the items. An error in a process reaches the caller as it is; a process that the
         system kills (memory) raises PartialLabelError.
     """
-    results = (
-        map(function, items)
-        if processes <= 1 or len(items) < MIN_FILES_FOR_POOL
-        else _pooled(function, items, processes)
-    )
+    results = map(function, items) if processes <= 1 or len(items) < fewest else _pooled(function, items, processes)
     if title is None:
         yield from results
         return

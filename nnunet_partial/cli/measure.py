@@ -1,0 +1,83 @@
+"""`nnunet_partial measure`: beats, ejection fraction and pictures from the predictions of clips."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from nnunet_partial.cli._options import add_processes_option, require_output_folder
+
+if TYPE_CHECKING:
+    from nnunet_partial.clips.measure import Measured
+
+_SHOWN = 20
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command and its options."""
+    parser = subparsers.add_parser(
+        "measure",
+        help="measure predicted clips: beats, ejection fraction, volumes, overlay videos, one HTML page",
+        description="Measures the predictions that nnU-Net made of the clips that `nnunet_partial frames` wrote. "
+        "Per frame: volumes of LV and LA, areas; per clip: heart beats with their ejection fraction; per patient with "
+        "both apical views: the biplane ejection fraction. Writes frames.csv, beats.csv, clips.csv, biplane.csv, "
+        "clips.html, stills/ and overlays/. For research, not for diagnosis. Exit code 0: every clip was measured; "
+        "1: some were not, and are named.",
+        epilog="Example: nnunet_partial measure -i in --pred out -o results",
+    )
+    parser.add_argument(
+        "-i", "--input", required=True, type=Path, metavar="FOLDER", help="the folder that `frames` wrote"
+    )
+    parser.add_argument(
+        "--pred", required=True, type=Path, metavar="FOLDER", help="the predictions, with nnU-Net's dataset.json"
+    )
+    parser.add_argument("-o", "--output", required=True, type=Path, metavar="FOLDER", help="new folder for the results")
+    parser.add_argument("--no-overlays", action="store_true", help="draw no videos")
+    add_processes_option(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command and return its exit code."""
+    from nnunet_partial.clips.page import PAGE_NAME
+    from nnunet_partial.clips.results import measure_folder
+
+    require_output_folder(args.output)
+    measured = measure_folder(args.input, args.pred, args.output, not args.no_overlays, args.processes, progress=True)
+    show(measured)
+    print(f"\nAll numbers: {args.output.resolve()}; pictures: {(args.output / PAGE_NAME).resolve()}")
+    return 1 if measured.problems else 0
+
+
+def show(measured: Measured) -> None:
+    """Print the first clips, the means and what could not be done."""
+    from nnunet_partial.clips.page import mean_rows
+    from nnunet_partial.utils.text import first_lines, text_table
+
+    rows = [
+        [
+            clip.name,
+            clip.view or "-",
+            _text(clip.ef_percent, 1),
+            "part of one" if clip.beats.partial else str(len(clip.beats.beats)),
+            _text(clip.rate_bpm, 0),
+            str(len(clip.flags)),
+        ]
+        for clip in measured.clips
+    ]
+    print(text_table(["clip", "view", "EF (%)", "beats", "rate (1/min)", "flags"], rows[:_SHOWN]), end="")
+    if len(rows) > _SHOWN:
+        print(f"... and {len(rows) - _SHOWN} more")
+    print()
+    for name, unit, value, count in mean_rows(measured):
+        print(f"mean {name}: {_text(value, 1)} {unit} over {count} clip(s) without flags")
+    if measured.problems:
+        print(f"\nNot done: {len(measured.problems)}")
+        for line in first_lines(measured.problems, _SHOWN):
+            print(f"  {line}")
+
+
+def _text(value: float, digits: int) -> str:
+    return "-" if math.isnan(value) else f"{value:.{digits}f}"
