@@ -7,7 +7,7 @@ of means.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median, stdev
 
 import numpy as np
@@ -22,6 +22,20 @@ MAX_AREA_JUMP = 0.3
 EF_RANGE_PERCENT = (5.0, 90.0)
 #: The rates of two clips of a patient differ by less than this fraction of the larger one.
 MAX_RATE_DIFFERENCE = 0.2
+#: Heart rates that are searched, in beats per minute; without times, a cycle has at least this many frames.
+MIN_RATE_BPM, MAX_RATE_BPM, MIN_CYCLE_FRAMES = 30.0, 200.0, 6
+#: Autocorrelation: the longest lag as a fraction of the clip; the least height of a peak; the first peak of this
+#: fraction of the highest one is the cycle (later ones are multiples of it).
+MAX_LAG, MIN_CORRELATION, FIRST_PEAK = 0.75, 0.2, 0.8
+#: Windows of the narrow and the wide filter, as fractions of the cycle.
+WINDOWS = (0.25, 0.45)
+#: The prominence of an end-systole, as a fraction of the stroke; the least interval between two, and how far from the
+#: minimum of the wide filter that of the narrow one is searched, as fractions of the cycle.
+MIN_PROMINENCE, MIN_INTERVAL, REFINE = 0.4, 0.45, 0.1
+#: The first frame is an end-diastole where its volume is at most this fraction of the stroke below the others.
+ED_TOLERANCE = 0.1
+#: The smooth curve swings by more than this many SD of the noise about it.
+MIN_SWING = 2.0
 
 NO_WHOLE_BEAT = "no whole beat: part of a beat"
 NO_CLEAR_PEAKS = "no clear peaks"
@@ -94,6 +108,15 @@ class ClipBeats:
 def find_beats(volumes_ml: ArrayLike, times_s: ArrayLike | None = None) -> ClipBeats:
     """Find the beats of a clip.
 
+    The autocorrelation of the volume gives the length of a cycle. The curve is smoothed by Savitzky-Golay twice: with a
+    wide window to find end-systoles as minima of enough prominence, with a narrow one to place them and the
+    end-diastoles between them, and to read the volumes. Both windows are fractions of the cycle.
+
+    A whole beat has its end-diastole in the clip, its end-systole, and filling after it. Where the clip begins at an
+    end-diastole, its first frame counts as that: the volume there is within a tenth of the stroke of that of the
+    other end-diastoles. Without a whole beat, ED and ES are the largest and the smallest smoothed volume, end frames
+    included.
+
     Args:
         volumes_ml: Volume of the left ventricle in each frame (T,); NaN where it could not be measured. Any unit.
         times_s: Time of each frame (T,), increasing; None where it is not known: the heart rate then is not, either.
@@ -102,10 +125,93 @@ def find_beats(volumes_ml: ArrayLike, times_s: ArrayLike | None = None) -> ClipB
         The beats.
     """
     volumes = np.asarray(volumes_ml, dtype=np.float64)
-    if np.isfinite(volumes).sum() < 2:
+    frames, known = np.arange(len(volumes)), np.isfinite(volumes)
+    if np.count_nonzero(known) < 2:
         return ClipBeats((), True, np.full(volumes.shape, np.nan), None, (NO_WHOLE_BEAT,))
-    ed, es = int(np.nanargmax(volumes)), int(np.nanargmin(volumes))
-    return ClipBeats((Beat(ed, es, float(volumes[ed]), float(volumes[es])),), True, volumes, None, (NO_WHOLE_BEAT,))
+    times = np.asarray(frames if times_s is None else times_s, dtype=np.float64)
+    even = np.linspace(times[0], times[-1], len(times))  # the filter wants frames at equal distances
+    curve = np.interp(even, times[known], volumes[known])
+    step = None if times_s is None else float(even[1] - even[0])
+    cycle = _cycle_length(curve, step)
+    narrow, wide = (_smooth(curve, fraction * cycle) for fraction in WINDOWS)
+    beats, intervals = _whole_beats(narrow, wide, cycle, curve)
+    flags = []
+    if not _has_clear_peaks(curve, wide):
+        beats, intervals, flags = [], [], [NO_CLEAR_PEAKS]
+    partial = not beats
+    if partial:
+        flags.append(NO_WHOLE_BEAT)
+        beats = [(int(narrow.argmax()), int(narrow.argmin()))]
+    nearest = np.abs(times[:, None] - even[None, :]).argmin(axis=0) if times_s is not None else frames
+    found = tuple(Beat(int(nearest[ed]), int(nearest[es]), float(narrow[ed]), float(narrow[es])) for ed, es in beats)
+    rate = 60.0 / (median(intervals) * step) if intervals and step else None
+    result = ClipBeats(found, partial, np.interp(times, even, narrow), rate)
+    low, high = EF_RANGE_PERCENT
+    outside = [beat.ef_percent for beat in found if not low <= beat.ef_percent <= high]
+    if outside:
+        flags.append(f"EF outside {low:g} to {high:g} % in {len(outside)} of {len(found)} beats")
+    return replace(result, flags=tuple(flags))
+
+
+def _cycle_length(curve: NDArray[np.float64], step: float | None) -> float:
+    """Return the length of a cycle in frames: the first high peak of the autocorrelation within MIN_ and MAX_RATE_BPM.
+
+    Where a clip is too short to show one, that of a heart at 75 beats per minute, or the length of the clip.
+    """
+    from scipy.signal import detrend, find_peaks
+
+    count = len(curve)
+    shortest, longest = (
+        (MIN_CYCLE_FRAMES, count) if step is None else (60 / MAX_RATE_BPM / step, 60 / MIN_RATE_BPM / step)
+    )
+    centered = detrend(curve)
+    power = float(centered @ centered)
+    lags = np.arange(int(min(longest, MAX_LAG * count)) + 2)
+    if power > 0 and len(lags) > shortest + 1:
+        correlation = np.array([centered[: count - lag] @ centered[lag:] / (count - lag) for lag in lags])
+        correlation *= count / power
+        peaks = find_peaks(correlation)[0]
+        peaks = peaks[(peaks >= shortest) & (correlation[peaks] > MIN_CORRELATION)]
+        if len(peaks):
+            high = peaks[correlation[peaks] >= FIRST_PEAK * correlation[peaks].max()]
+            return float(high[0])
+    return float(min(count, 60 / 75 / step) if step else count)
+
+
+def _smooth(curve: NDArray[np.float64], window: float) -> NDArray[np.float64]:
+    """Smooth by a cubic Savitzky-Golay filter over an odd number of frames; too few frames stay as they are."""
+    from scipy.signal import savgol_filter
+
+    frames = min(max(5, 2 * round((window - 1) / 2) + 1), 2 * ((len(curve) - 1) // 2) + 1)
+    return curve if frames < 5 else savgol_filter(curve, frames, 3)
+
+
+def _whole_beats(
+    narrow: NDArray[np.float64], wide: NDArray[np.float64], cycle: float, curve: NDArray[np.float64]
+) -> tuple[list[tuple[int, int]], list[int]]:
+    """Return ED and ES of the whole beats, and the intervals between successive EDs and successive ESs, in frames."""
+    from scipy.signal import find_peaks
+
+    stroke = float(np.ptp(np.percentile(wide, (5, 95))))
+    minima = find_peaks(-wide, prominence=MIN_PROMINENCE * stroke, distance=max(1, MIN_INTERVAL * cycle))[0]
+    reach = max(1, round(REFINE * cycle))
+    es = [int(at - reach + narrow[max(at - reach, 0) : at + reach + 1].argmin() + max(reach - at, 0)) for at in minima]
+    starts = [0, *es[:-1]]
+    ed = [int(start + narrow[start:end].argmax()) for start, end in zip(starts, es, strict=True) if end > start]
+    if not es:
+        return [], []
+    after = float(narrow[es[-1] :].max())
+    level = median(narrow[ed[1:]]) if len(ed) > 1 else after
+    whole = ed[0] > reach or narrow[ed[0]] >= level - ED_TOLERANCE * stroke
+    beats = list(zip(ed, es, strict=True))[0 if whole else 1 :]
+    intervals = [*np.diff(es).tolist(), *np.diff([ed for ed, _ in beats]).tolist()]
+    return beats, intervals
+
+
+def _has_clear_peaks(curve: NDArray[np.float64], smooth: NDArray[np.float64]) -> bool:
+    """Tell whether the smooth curve swings by more than the noise about it explains."""
+    swing = float(np.ptp(np.percentile(smooth, (5, 95))))
+    return swing > MIN_SWING * float(np.std(curve - smooth)) and swing > 0
 
 
 def frame_flags(lv_pixels: ArrayLike, at_border: ArrayLike, volumes_ml: ArrayLike) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ runs to the right from the middle column. The apex of the heart is at the top, t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -63,6 +63,32 @@ class HeartModel:
             shortening=rng.uniform(0.06, 0.18),
             narrowing=rng.uniform(0.12, 0.36),
         )
+
+    def with_ef(self, ef_percent: float) -> HeartModel:
+        """Change how far the ventricle contracts, and nothing else.
+
+        Its volume by discs follows length x width^2; so 1 - EF = (1 - shortening) (1 - narrowing)^2. The shortening
+        stays, unless it alone would be more than its share.
+
+        Args:
+            ef_percent: ejection fraction, from 0 to below 100.
+
+        Returns:
+            The same heart at end-diastole, with this ejection fraction.
+
+        Raises:
+            PartialLabelError: for another ejection fraction.
+        """
+        if not 0.0 <= ef_percent < 100.0:
+            raise PartialLabelError(f"ef_percent is {ef_percent}, expected a number from 0 to below 100")
+        left = 1.0 - ef_percent / 100.0
+        shortening = min(self.shortening, 1.0 - left ** (1 / 3))
+        return replace(self, shortening=shortening, narrowing=1.0 - (left / (1.0 - shortening)) ** 0.5)
+
+    @property
+    def ef_percent(self) -> float:
+        """Return the ejection fraction in percent, of the volume by discs."""
+        return 100.0 * (1.0 - (1.0 - self.shortening) * (1.0 - self.narrowing) ** 2)
 
 
 def long_axis(anatomy: HeartModel, view: View, contraction: float, shape: tuple[int, int]) -> Line:

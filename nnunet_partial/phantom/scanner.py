@@ -128,15 +128,47 @@ def draw_heart(
     x, y = pixel_grid(shape)
     sector, rho, theta = _sector(x, y, scanner)
     parts = heart_masks(x, y, anatomy, view, contraction)
-    labels = np.zeros(shape, np.uint8)
-    for value, name in ((LV, "lv"), (MYO, "myo"), (LA, "la")):
-        labels[parts[name] & sector] = value
+    labels = _labels(parts, sector)
     strength = _strength(rng, parts, scanner, theta)
     strength = _smooth(strength, scanner.blur * shape[0]) * _speckle(rng, rho, theta, scanner)
     echo = np.maximum(strength, 0.0) * _attenuation(rho, theta, scanner) + _haze(rng, rho, scanner)
     gray = np.log1p(scanner.compression * echo) / np.log1p(scanner.compression)
     image = np.clip(255.0 * scanner.gain * gray**scanner.gamma, 0, 255)
     return np.where(sector, image, 0.0).astype(np.uint8), labels
+
+
+def draw_labels(
+    *,
+    anatomy: HeartModel,
+    scanner: Scanner,
+    shape: tuple[int, int] = (96, 96),
+    view: View = "4CH",
+    contraction: float = 0.0,
+) -> Bytes:
+    """Compute the label map of `draw_heart` without the image, in a tenth of the time.
+
+    Args:
+        anatomy: the patient.
+        scanner: the domain.
+        shape: of the image, (rows, cols).
+        view: "2CH" or "4CH".
+        contraction: 0 at end-diastole, 1 at end-systole, or between.
+
+    Returns:
+        Labels, uint8 (rows, cols): 0 background, 1 LV, 2 MYO, 3 LA.
+
+    Raises:
+        PartialLabelError: for another view, or a contraction outside [0, 1].
+    """
+    x, y = pixel_grid(shape)
+    return _labels(heart_masks(x, y, anatomy, view, contraction), _sector(x, y, scanner)[0])
+
+
+def _labels(parts: dict[str, Mask], sector: Mask) -> Bytes:
+    labels = np.zeros(sector.shape, np.uint8)
+    for value, name in ((LV, "lv"), (MYO, "myo"), (LA, "la")):
+        labels[parts[name] & sector] = value
+    return labels
 
 
 def sector_mask(shape: tuple[int, int], scanner: Scanner) -> Mask:
