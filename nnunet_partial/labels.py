@@ -40,6 +40,9 @@ SAME_PEOPLE_AS = "same_people_as"
 #: Key of a case in the manifest: whether a model that filled cases of the dataset was trained on it.
 SEEN_BY_FILLING_MODEL = "seen_by_filling_model"
 
+#: Key in dataset.json of a filled dataset, which nnU-Net puts beside models and predictions; it names no case.
+PSEUDO_LABELS_KEY = "pseudo_labels"
+
 #: Keys of an entry that are fields of `CaseLabels`; "match" is that of a group.
 _ENTRY_KEYS = ("annotated", "absent", "pseudo", "domain", "patient", "match")
 

@@ -42,6 +42,10 @@ LAYERS = {
     "active_learning": {
         *("errors", "utils", "labels", "dataset", "evaluation", "model_selection", "training", "inference"),
     },
+    "pseudo_labels": {
+        *("errors", "utils", "labels", "dataset", "dataset_conversion", "evaluation", "model_selection"),
+        *("active_learning", "report", "training", "inference"),
+    },
     "report": {"errors", "utils", "labels", "dataset", "evaluation"},
     "export": {
         "errors",

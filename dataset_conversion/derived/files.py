@@ -29,7 +29,6 @@ def relabel(source: Path, target: Path, new_values: Mapping[int, int]) -> None:
         DatasetError: The file holds a value that `new_values` does not have.
         OSError: The file cannot be read.
     """
-    sitk = simpleitk()
     geometry, old = read_array(source)
     values = np.unique(old).tolist()
     unexpected = [value for value in values if value not in new_values]
@@ -39,11 +38,24 @@ def relabel(source: Path, target: Path, new_values: Mapping[int, int]) -> None:
     new = np.zeros(old.shape, smallest)
     for value in values:
         new[old == value] = new_values[value]
+    write_values(source, target, new, geometry.skewed)
+
+
+def write_values(source: Path, target: Path, values: Any, skewed: bool = False) -> None:
+    """Write a label file with the geometry of another one.
+
+    Args:
+        source: File with the geometry.
+        target: File to write. It is replaced as a whole, never written into.
+        values: Label values, (z, y, x) or (y, x).
+        skewed: Whether the file has axes that ITK refuses.
+    """
+    sitk = simpleitk()
     with atomic_path(target) as temporary:
-        if geometry.skewed:
-            _write_skewed(source, temporary, new)
+        if skewed:
+            _write_skewed(source, temporary, values)
             return
-        result = sitk.GetImageFromArray(new)
+        result = sitk.GetImageFromArray(values)
         result.CopyInformation(sitk.ReadImage(str(source)))
         sitk.WriteImage(result, str(temporary), True)
 

@@ -19,7 +19,14 @@ from nnunet_partial.dataset.label_check import inspect_label_files, label_file_p
 from nnunet_partial.dataset.raw import SUBSETS, RawDataset, nnunet_folder
 from nnunet_partial.dataset.summary import dataset_summary, scale_warning
 from nnunet_partial.errors import ConversionError, DatasetError
-from nnunet_partial.labels import FULL_MANIFEST_NAME, FULL_SUBSET, CaseLabels, Manifest, common_order
+from nnunet_partial.labels import (
+    FULL_MANIFEST_NAME,
+    FULL_SUBSET,
+    PSEUDO_LABELS_KEY,
+    CaseLabels,
+    Manifest,
+    common_order,
+)
 from nnunet_partial.utils.parallel import parallel_map
 from nnunet_partial.utils.text import first_lines, format_names, format_values, printable
 
@@ -599,6 +606,9 @@ def _dataset_json_entries(plan: MergePlan, name: str) -> dict[str, Any]:
             entries[argument] = "; ".join(each)
     if plan.label_values.has_regions:
         entries["regions_class_order"] = plan.label_values.regions_class_order
+    filled = [source.name for source in plan.sources if source.dataset.dataset_json.get(PSEUDO_LABELS_KEY)]
+    if filled:
+        entries[PSEUDO_LABELS_KEY] = {"dataset": name, "source": ", ".join(filled)}
     reader = plan.sources[0].dataset.dataset_json.get("overwrite_image_reader_writer")
     if reader:
         entries["overwrite_image_reader_writer"] = reader

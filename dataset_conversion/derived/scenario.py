@@ -14,7 +14,7 @@ from nnunet_partial.dataset.raw import SUBSETS, nnunet_folder
 from nnunet_partial.dataset.splits import SPLITS_NAME, check_splits
 from nnunet_partial.dataset.summary import annotation_states, annotation_table
 from nnunet_partial.errors import DatasetError
-from nnunet_partial.labels import FULL_MANIFEST_NAME, FULL_SUBSET, MANIFEST_NAME, Manifest
+from nnunet_partial.labels import FULL_MANIFEST_NAME, FULL_SUBSET, MANIFEST_NAME, PSEUDO_LABELS_KEY, Manifest
 from nnunet_partial.utils.files import write_json
 from nnunet_partial.utils.parallel import parallel_map
 
@@ -163,6 +163,8 @@ def _dataset_json_entries(plan: ScenarioPlan, name: str) -> dict[str, Any]:
     what = "left out" if plan.options.keep_only_complete else "hidden"
     if plan.label_values.has_regions:
         entries["regions_class_order"] = plan.label_values.regions_class_order
+    if PSEUDO_LABELS_KEY in source_json:
+        entries[PSEUDO_LABELS_KEY] = {**source_json[PSEUDO_LABELS_KEY], "dataset": name}
     entries["dataset_name"] = name.partition("_")[2]
     entries["description"] = f"{plan.source.name} with labels {what} on purpose ({hidden} cases); see {MANIFEST_NAME}"
     return entries

@@ -21,6 +21,7 @@ COMMANDS = (
     "merge",
     "declare",
     "scenario",
+    "fill",
     "balance",
     "splits",
     "check",
@@ -42,7 +43,7 @@ COMMANDS = (
 
 
 #: Commands that keep what they have done when they are interrupted.
-RESUMING = ("convert", "merge", "scenario", "frames", "study")
+RESUMING = ("convert", "merge", "scenario", "fill", "frames", "study")
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -75,6 +75,7 @@ def run(args: argparse.Namespace) -> int:
         find_reference,
         require_same_classes,
     )
+    from nnunet_partial.evaluation.independence import NOT_INDEPENDENT
     from nnunet_partial.evaluation.results import Tables, write_results
 
     require_output_folder(args.output)
@@ -96,6 +97,11 @@ def run(args: argparse.Namespace) -> int:
             f"\n{len(reference.interpolated)} case(s) with interpolated masks, which no human annotated, "
             "were not evaluated on"
         )
+    for model, number in evaluation.not_independent.items():
+        print(
+            f"\nNOTE: {model} is {NOT_INDEPENDENT}: the models behind its pseudo-labels were trained on {number} of "
+            "these cases or on their patients. Compare it with others on cases that no filling model saw."
+        )
     print(f"\nAll numbers: {args.output.resolve()}")
     args.document = {
         "output": args.output.resolve(),
@@ -108,6 +114,7 @@ def run(args: argparse.Namespace) -> int:
         "calibration": tables.calibration,
         "biomarker_agreement": tables.biomarkers.agreement,
         "interpolated": sorted(reference.interpolated),
+        "not_independent": evaluation.not_independent,
         "findings": evaluation.findings,
     }
     return 1 if evaluation.findings else 0

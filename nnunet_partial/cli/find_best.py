@@ -66,6 +66,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
+    from nnunet_partial.evaluation.independence import independence_text
     from nnunet_partial.model_selection.candidates import (
         describe_untrained,
         find_models,
@@ -73,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
         validated_cases,
     )
     from nnunet_partial.model_selection.checkpoints import describe_checkpoints
-    from nnunet_partial.model_selection.find_best import INSTRUCTIONS, TABLES, find_best
+    from nnunet_partial.model_selection.find_best import INSTRUCTIONS, TABLES, cases_seen_behind, find_best
 
     dataset = RawDataset(find_dataset(args.dataset))
     results, preprocessed = (
@@ -86,6 +87,9 @@ def run(args: argparse.Namespace) -> int:
     best_model = find_best(
         validation, models, not args.disable_ensembling, not args.no_overwrite, args.processes, args.chk
     )
+    seen = {len(cases_seen_behind(model, validation)) for model in models} - {0}
+    if seen:
+        notes.append(independence_text(dataset.manifest, validation.fold_of))
     if dataset.regions:
         notes.append("no post-processing is chosen for regions")
     notes += describe_checkpoints(best_model.models, best_model.best.members, validation.folds)

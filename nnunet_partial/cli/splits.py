@@ -56,6 +56,11 @@ def run(args: argparse.Namespace) -> int:
     dataset = RawDataset(find_dataset(args.dataset))
     manifest, cases, names = dataset.manifest, list(dataset.image_files()), []
     manifest.require(cases, dataset.structures)
+    if any(labels.pseudo for labels in manifest.cases.values()):
+        raise SplitError(
+            f"{dataset.folder.name} was filled by a model, fold by fold: other folds would validate on cases that the "
+            "model behind their training data saw. Make the folds of the source, train a model on them, and fill again."
+        )
     if args.leave_domain_out:
         made = leave_domain_out(manifest, cases, dataset.structures)
         folds, warnings = list(made.folds), list(made.warnings)

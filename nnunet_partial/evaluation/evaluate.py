@@ -16,6 +16,7 @@ from nnunet_partial.dataset.raw import RawDataset
 from nnunet_partial.errors import DatasetError, PartialLabelError
 from nnunet_partial.evaluation.calibration import CaseCalibration
 from nnunet_partial.evaluation.case import Task, evaluate_case
+from nnunet_partial.evaluation.independence import require_comparable, seen_predictions
 from nnunet_partial.evaluation.records import PredictedSize, Record
 from nnunet_partial.labels import (
     FULL_MANIFEST_NAME,
@@ -188,7 +189,8 @@ class Evaluation:
     """Hold everything that was measured, and every problem (`findings`, a sentence each).
 
     `labels`: the manifest's entry of each case of the reference, also of those without a prediction. `hearts`: the
-    measurements that biomarkers are computed from.
+    measurements that biomarkers are computed from. `not_independent`: by model, the number of cases that a model behind
+    its pseudo-labels was trained on; models without any are left out.
     """
 
     models: tuple[str, ...]
@@ -199,6 +201,7 @@ class Evaluation:
     hearts: list[CaseMeasurements] = field(default_factory=list)
     labels: Mapping[str, CaseLabels] = field(default_factory=dict)
     calibration: list[CaseCalibration] = field(default_factory=list)
+    not_independent: Mapping[str, int] = field(default_factory=dict)
 
 
 def evaluate_folders(
@@ -229,12 +232,21 @@ def evaluate_folders(
 
     Raises:
         PartialLabelError: The tolerance is below 0, nothing can be evaluated, the manifest names a class that
-            dataset.json does not have, or with `strict` something cannot be evaluated.
+            dataset.json does not have, models on pseudo-labels would be ranked beside others on cases that the filling
+            models saw, or with `strict` something cannot be evaluated.
     """
     if not 0 <= tolerance < float("inf"):
         raise PartialLabelError(f"The tolerance is {tolerance} mm; expected a number from 0.")
     named = {case: labels for case in reference.files if (labels := reference.manifest.find(case)) is not None}
-    evaluation = Evaluation(tuple(predictions), reference.classes, labels=named)
+    counted = {model: {case: files[case] for case in files if case in named} for model, files in predictions.items()}
+    seen = seen_predictions(counted, reference.manifest, reference.folder.name == "labelsTs")
+    require_comparable(seen)
+    evaluation = Evaluation(
+        tuple(predictions),
+        reference.classes,
+        labels=named,
+        not_independent={model: len(cases) for model, cases in seen.items() if cases},
+    )
     for finding in _pairing_problems(reference, predictions):
         _add_finding(evaluation, finding, strict)
     tasks = _tasks(reference, predictions, tolerance, probabilities or {})

@@ -167,6 +167,8 @@ def write_results(
         of_model = [record for record in evaluation.records if record.model == model]
         files = reference.files, predictions[model]
         content = nnunet_summary(of_model, evaluation.classes, *files, reference.keys)
+        if model in evaluation.not_independent:
+            content["not_independent"] = evaluation.not_independent[model]
         write_json(folder / model / "summary.json", content)
     write_json(folder / "evaluation.json", _settings(evaluation, reference, predictions))
 
@@ -214,5 +216,6 @@ def _settings(evaluation: Evaluation, reference: Reference, predictions: Predict
         "surface_dice_tolerance": next((record.tolerance for record in evaluation.records), None),
         "interval": f"95 %, Student's t over patients (overlaps by logit, distances by log), none below {MIN_PATIENTS}",
         "findings": evaluation.findings,
+        **({"not_independent": dict(evaluation.not_independent)} if evaluation.not_independent else {}),
         "versions": versions(),
     }

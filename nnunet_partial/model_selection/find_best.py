@@ -18,8 +18,9 @@ from shlex import quote
 from typing import Any
 
 from nnunet_partial.dataset.plans import configuration_settings
-from nnunet_partial.errors import PartialLabelError
+from nnunet_partial.errors import DatasetError, PartialLabelError
 from nnunet_partial.evaluation.evaluate import Evaluation, Reference, evaluate_folders, find_reference
+from nnunet_partial.evaluation.independence import is_filled, require_comparable
 from nnunet_partial.evaluation.results import FINAL_CHECKPOINT, Tables, nnunet_summary, write_results
 from nnunet_partial.model_selection import postprocessing
 from nnunet_partial.model_selection.candidates import (
@@ -92,7 +93,8 @@ def find_best(
     Raises:
         DatasetError: A model was trained on another dataset, or one with other labels.
         PartialLabelError: Before anything is written, a fold, a prediction or the probabilities of an ensemble are
-            missing, or the folds of a model were validated with different checkpoints; later, a file cannot be
+            missing, the folds of a model were validated with different checkpoints, or models on pseudo-labels would be
+            ranked beside others; later, a file cannot be
             measured: scores over different cases cannot be compared. Or no candidate has a Dice.
     """
     folder, dataset = models[0].folder.parent, validation.dataset.folder.name
@@ -266,9 +268,24 @@ def previous_stage(configurations: Mapping[str, Any], name: str) -> str | None:
 
 def _require(validation: Validation, models: Sequence[TrainedModel], probabilities: bool) -> None:
     require_same_data(models, validation.dataset)
+    require_comparable({model.name: cases_seen_behind(model, validation) for model in models})
     validation.require_predicted(models)
     if probabilities:
         validation.require_probabilities(models)
+
+
+def cases_seen_behind(model: TrainedModel, validation: Validation) -> list[str]:
+    """Find the validation cases that a model behind the pseudo-labels of a training was trained on.
+
+    Args:
+        model: The trained model.
+        validation: The cases.
+
+    Returns:
+        Their identifiers; empty where it was trained on no pseudo-label.
+    """
+    filled = is_filled(read_json(model.folder / "dataset.json", DatasetError))
+    return validation.dataset.manifest.seen_by_filling_model(validation.fold_of) if filled else []
 
 
 def _predictions(

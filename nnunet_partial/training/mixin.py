@@ -34,6 +34,7 @@ from nnunet_partial.dataset.domains import domain_probabilities
 from nnunet_partial.dataset.plans import MIN_STAGES
 from nnunet_partial.dataset.summary import annotation_states, annotation_table
 from nnunet_partial.errors import DatasetError, PartialLabelError
+from nnunet_partial.evaluation.independence import independence_text
 from nnunet_partial.evaluation.results import CHECKPOINT_KEY, FINAL_CHECKPOINT
 from nnunet_partial.labels import MANIFEST_NAME, channel_names, has_regions, nested_regions, region_values
 from nnunet_partial.losses import REGION_LOSSES
@@ -538,6 +539,10 @@ class PartialLabelMixin(_Trainer):
         text = size_warnings_text(summary, *scope, model=type(self).__name__)
         mask_unknown(summary, *scope)
         summary[CHECKPOINT_KEY] = self.checkpoint_name
+        independence = independence_text(data.manifest, data.validation_cases)
+        if independence:
+            summary["not_independent"] = len(data.manifest.seen_by_filling_model(data.validation_cases))
+            self.print_to_log_file(f"NOTE: these figures are {independence}")
         if text:
             self.print_to_log_file(f"\n{text}", add_timestamp=False)
 

@@ -1,0 +1,203 @@
+"""Give the predictions that fill a dataset: each fold's of its validation cases, or one fold's of its training cases.
+
+Probabilities of validations are those that `nnUNetv2_train ... --val --npz` saves. Where they are missing it is run,
+fold by fold, and they are deleted after use.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nnunet_partial.active_learning.folds import FoldPredictor, trained_cases
+from nnunet_partial.dataset.images import read_array
+from nnunet_partial.dataset.raw import RawDataset
+from nnunet_partial.dataset.splits import SPLITS_NAME, check_splits
+from nnunet_partial.dataset_conversion.derived.fill import CasePrediction, FillingModel
+from nnunet_partial.errors import DatasetError, SplitError
+from nnunet_partial.evaluation.calibration import SIGMOID, SOFTMAX, read_probabilities, structure_probability
+from nnunet_partial.inference.model import trainers_can_be_found
+from nnunet_partial.model_selection.candidates import TrainedModel, find_models
+from nnunet_partial.utils.files import read_json
+from nnunet_partial.utils.process import Commands
+
+#: What `--npz` writes beside each prediction.
+_ENDINGS = (".npz", ".pkl")
+#: nnU-Net's reader whose arrays have other axes than the files.
+_REORIENTING = "NibabelIOWithReorient"
+
+
+@dataclass(frozen=True)
+class FoldSource:
+    """Predict the cases of a dataset with the folds of a model.
+
+    Attributes:
+        dataset: The raw dataset.
+        model: The trained model.
+        filling: The folds that fill and what they were trained on.
+        device: "cuda", "cpu" or "mps".
+        tell: Gets every line that is shown to the user.
+    """
+
+    dataset: RawDataset
+    model: TrainedModel
+    filling: FillingModel
+    device: str
+    tell: Callable[[str], None] = print
+
+    @classmethod
+    def find(
+        cls,
+        dataset: RawDataset,
+        results: Path,
+        preprocessed: Path,
+        model: tuple[str, str, str],
+        fold: int | None,
+        device: str,
+    ) -> FoldSource:
+        """Find the trained model and its folds.
+
+        Args:
+            dataset: The raw dataset.
+            results: The dataset's folder in nnUNet_results.
+            preprocessed: The dataset's folder in nnUNet_preprocessed.
+            model: Trainer, plans and configuration.
+            fold: The fold whose training cases are to be filled; None: each fold fills the cases that it validates.
+            device: "cuda", "cpu" or "mps".
+
+        Returns:
+            The source; nothing was predicted.
+
+        Raises:
+            DatasetError: The model or a fold is not trained to its end, or its image reader has other axes than files.
+            SplitError: There is no split, or it is another one than that of the training.
+        """
+        trainer, plans, configuration = model
+        (found,) = find_models(results, [trainer], [configuration], [plans])
+        trained = sorted(
+            int(name)
+            for path in found.folder.glob(f"fold_*/{found.checkpoint}")
+            if (name := path.parent.name.removeprefix("fold_")).isdecimal()
+        )
+        wanted = [fold] if fold is not None else trained
+        if not trained or not set(wanted) <= set(trained):
+            names = ", ".join(map(str, trained)) or "none"
+            raise DatasetError(
+                f"{found.folder}: folds with {found.checkpoint}: {names}; "
+                f"{f'fold {fold} was asked for' if fold is not None else 'expected at least one'}. Train it: "
+                f"{found.command(dataset.folder.name, [fold or 0])}"
+            )
+        if read_json(found.folder / "plans.json", DatasetError).get("image_reader_writer") == _REORIENTING:
+            raise DatasetError(
+                f"{found.folder} reads images by {_REORIENTING}, whose probabilities have other axes than the label "
+                "files. Use NibabelIO or SimpleITKIO, and train again."
+            )
+        file = preprocessed / SPLITS_NAME
+        if not file.exists():
+            raise SplitError(f"{file} does not exist: it says which fold validated which case. Train first.")
+        splits = read_json(file, SplitError)
+        check_splits(splits, dataset.manifest, list(dataset.label_files()))
+        seen = trained_cases(dataset, preprocessed, found, wanted)
+        filling = FillingModel(
+            trainer,
+            plans,
+            configuration,
+            tuple(wanted),
+            seen,
+            tuple(splits),
+            {str(one): _stamp(found.fold(one) / found.checkpoint) for one in wanted},
+            fold,
+        )
+        return cls(dataset, found, filling, device)
+
+    def predict(self, cases: Mapping[int, Sequence[str]]) -> Iterator[CasePrediction]:
+        """Predict cases.
+
+        Args:
+            cases: Case identifiers by the fold that predicts them.
+
+        Yields:
+            The prediction of each case. What a validation writes for one is deleted when the next is asked for.
+        """
+        for fold, names in cases.items():
+            if self.filling.clean_fold is None:
+                yield from self._validated(fold, names)
+            else:
+                yield from self._predicted(fold, names)
+
+    def _predicted(self, fold: int, cases: Sequence[str]) -> Iterator[CasePrediction]:
+        """Predict with nnU-Net's predictor, as the training cases of a fold are in no validation of it."""
+        predictor, images = FoldPredictor(self.model, [fold], self.device), self.dataset.image_files()
+        for number, case in enumerate(cases, 1):
+            self.tell(f"predicting {case} with fold {fold} ({number} of {len(cases)})")
+            result = predictor.predict(images[case])
+            yield CasePrediction(case, fold, result.labels[0], result.probability)
+
+    def _validated(self, fold: int, cases: Sequence[str]) -> Iterator[CasePrediction]:
+        """Read the validation of a fold, which is run where probabilities are missing.
+
+        Raises:
+            DatasetError: They are missing still, or are not those of the predictions.
+        """
+        folder = self.model.validation(fold)
+        before = {path.name for ending in _ENDINGS for path in folder.glob(f"*{ending}")}
+        is_whole = (folder / "summary.json").is_file()
+        if not is_whole or any(not self._files(fold, case)[1].is_file() for case in cases):
+            self._validate(fold)
+        kind = self._kind
+        try:
+            for case in cases:
+                yield self._read(fold, case, kind)
+                for ending in _ENDINGS:
+                    if f"{case}{ending}" not in before:
+                        (folder / f"{case}{ending}").unlink(missing_ok=True)
+        finally:
+            for path in [path for ending in _ENDINGS for path in folder.glob(f"*{ending}")]:
+                if path.name not in before:
+                    path.unlink()
+
+    def _validate(self, fold: int) -> None:
+        command = self.model.validation_command(self.dataset.folder.name, [fold], f" --npz -device {self.device}")
+        Commands({}, self.model.fold(fold), self.tell).run(*shlex.split(command))
+
+    def _files(self, fold: int, case: str) -> tuple[Path, Path]:
+        """Return the predicted label file of a case and its probabilities."""
+        folder = self.model.validation(fold)
+        return folder / f"{case}{self.dataset.file_ending}", folder / f"{case}.npz"
+
+    def _read(self, fold: int, case: str, kind: str) -> CasePrediction:
+        file, saved = self._files(fold, case)
+        advice = f"Delete {saved.name} and run this again; it is written by nnUNetv2_train ... --val --npz."
+        try:
+            _, labels = read_array(file)
+        except OSError as problem:
+            raise DatasetError(f"{case}: the prediction of fold {fold} cannot be read: {problem}. {advice}") from None
+        n_classes = len(self.dataset.classes)
+        probabilities = read_probabilities(saved, labels, n_classes)
+        if isinstance(probabilities, str):
+            raise DatasetError(f"{case}: the probabilities of fold {fold} {probabilities}. {advice}")
+        import numpy as np
+
+        stacked = np.stack([structure_probability(probabilities, c, kind) for c in range(1, n_classes + 1)])
+        return CasePrediction(case, fold, labels, stacked)
+
+    @property
+    def _kind(self) -> str:
+        """Return what the probabilities of the network are: a softmax, or a sigmoid for each structure."""
+        from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+
+        from nnunet_partial.training.mixin import ZeroBackgroundMixin
+
+        with trainers_can_be_found():
+            trainer: Any = recursive_find_trainer_class_by_name(self.model.trainer)
+        return SIGMOID if issubclass(trainer, ZeroBackgroundMixin) else SOFTMAX
+
+
+def _stamp(file: Path) -> str:
+    """Hash size and time of a checkpoint."""
+    stat = file.stat()
+    return hashlib.sha256(f"{stat.st_size} {stat.st_mtime_ns}".encode()).hexdigest()[:16]

@@ -1,0 +1,137 @@
+"""Figures of models that were trained on pseudo-labels: said to be not independent, and never ranked beside others."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from helpers.raw_datasets import snapshot
+from helpers.trained_models import NAME, TRUTH, Place, draw
+
+from nnunet_partial.cli import main
+from nnunet_partial.errors import PartialLabelError
+from nnunet_partial.evaluation.independence import independence_text, require_comparable
+from nnunet_partial.labels import CaseLabels, Manifest
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
+FILLED, PLAIN = "nnUNetTrainerMarginal", "nnUNetTrainerACCE"
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """Two trainers; the manifest has a pseudo-label in b4, and one of the two was trained after that."""
+    for folder in ("raw", "preprocessed", "results"):
+        monkeypatch.setenv(f"nnUNet_{folder}", str(tmp_path / folder))
+    place = draw(tmp_path)
+    for trainer in (FILLED, PLAIN):
+        model = place.train(trainer, TRUTH)
+        if trainer == FILLED:
+            mark(model / "dataset.json")
+    see(place, *TRUTH)
+    return place
+
+
+def mark(file: Path) -> None:
+    content = json.loads(file.read_text())
+    file.write_text(json.dumps({**content, "pseudo_labels": {"dataset": NAME, "source": "Dataset509"}}))
+
+
+def see(place: Place, *cases: str) -> None:
+    for file in (place.raw / "partial_labels.json", place.preprocessed / "partial_labels.json"):
+        content = json.loads((place.raw / "partial_labels.json").read_text())
+        for case, entry in content["cases"].items():
+            entry["seen_by_filling_model"] = case in cases
+        content["cases"]["b4"]["pseudo"] = ["MYO"]
+        file.write_text(json.dumps({**content, "fill": {"source": "Dataset509"}}))
+
+
+def evaluate(place: Place, *trainers: str, ref: str = "labelsTr") -> int:
+    given = [
+        word
+        for trainer in trainers
+        for word in ("--pred", f"{trainer}={place.results / f'{trainer}__nnUNetPlans__2d' / 'fold_0' / 'validation'}")
+    ]
+    return main(["evaluate", "-d", "510", "--ref", ref, "-o", str(place.root / "out"), "-np", "1", *given])
+
+
+def test_the_sentence_counts_the_cases_that_were_seen() -> None:
+    seen = {"seen_by_filling_model": True}
+    cases = {"a": CaseLabels(("LV",), info=seen), "b": CaseLabels(("LV",)), "c": CaseLabels(("LV",), pseudo=("LA",))}
+    assert "1 of the 2" in independence_text(Manifest(cases), ["a", "b"])
+    assert independence_text(Manifest(cases), ["b"]) == ""
+    assert independence_text(Manifest({**cases, "c": CaseLabels(("LV",))}), ["a"]) == ""  # nothing was filled
+
+
+def test_only_models_alike_may_be_ranked() -> None:
+    require_comparable({"x": [], "y": []})
+    require_comparable({"x": ["a"], "y": ["b"]})
+    with pytest.raises(PartialLabelError, match="case_7"):
+        require_comparable({"x": ["case_7"], "y": []})
+
+
+def test_evaluate_says_so_and_ranks_nothing_beside_it(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    evaluate(place, FILLED)
+    assert "not independent" in capsys.readouterr().out
+    out = place.root / "out"
+    assert json.loads((out / "evaluation.json").read_text())["not_independent"] == {FILLED: 2}
+    assert json.loads((out / FILLED / "summary.json").read_text())["not_independent"] == 2
+    before = snapshot(place.root)
+    assert evaluate(place, FILLED, PLAIN) == 1
+    said = capsys.readouterr().err
+    assert "not independent" in said
+    assert "a1" in said
+    assert snapshot(place.root) == before
+    evaluate(place, PLAIN)
+    assert "not independent" not in capsys.readouterr().out
+    assert "not_independent" not in json.loads((out / "evaluation.json").read_text())
+
+
+def test_cases_that_no_filling_model_saw_are_compared(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    see(place, "a2", "b4")  # fold 0 validates a1 and b3
+    evaluate(place, FILLED, PLAIN)
+    assert "not independent" not in capsys.readouterr().out
+    assert (place.root / "out" / "ranks.csv").exists()
+
+
+def test_without_the_manifest_of_the_filled_dataset_all_training_cases_count_as_seen(
+    place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Predictions of a filled dataset that is not here, compared with the labels of its source."""
+    for file in (place.raw / "partial_labels.json", place.preprocessed / "partial_labels.json"):
+        content = json.loads(file.read_text())
+        del content["fill"], content["cases"]["b4"]["pseudo"]
+        for entry in content["cases"].values():
+            del entry["seen_by_filling_model"]
+        file.write_text(json.dumps(content))
+    file = place.results / f"{FILLED}__nnUNetPlans__2d" / "dataset.json"
+    file.write_text(file.read_text().replace(f'"dataset": "{NAME}"', '"dataset": "Dataset611_Elsewhere"'))
+    assert evaluate(place, FILLED, PLAIN) == 1
+    assert "not independent" in capsys.readouterr().err
+    (place.raw / "labelsTs").symlink_to(place.raw / "labelsTr")
+    evaluate(place, FILLED, PLAIN, ref="labelsTs")
+    assert "not independent" not in capsys.readouterr().out
+
+
+def test_find_best_says_so_and_ranks_nothing_beside_it(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    before = snapshot(place.root)
+    assert main(["find-best", "-d", "510", "-np", "1", "--disable-ensembling"]) == 1
+    assert "not independent" in capsys.readouterr().err
+    assert snapshot(place.root) == before
+    assert main(["find-best", "-d", "510", "-np", "1", "--disable-ensembling", "-tr", FILLED]) == 0
+    assert "not independent" in capsys.readouterr().out
+    assert main(["find-best", "-d", "510", "-np", "1", "--disable-ensembling", "-tr", PLAIN]) == 0
+    assert "not independent" not in capsys.readouterr().out
+    see(place)
+    assert main(["find-best", "-d", "510", "-np", "1", "--disable-ensembling"]) == 0
+
+
+@pytest.mark.parametrize("how", [["--by-patient"], ["--leave-domain-out"]])
+def test_a_filled_dataset_keeps_its_folds(place: Place, how: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    before = snapshot(place.root)
+    assert main(["splits", "-d", "510", *how]) == 1
+    assert NAME in capsys.readouterr().err
+    assert snapshot(place.root) == before

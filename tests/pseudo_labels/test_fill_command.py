@@ -1,0 +1,270 @@
+"""`nnunet_partial fill` on drawn trainings of two folds, and on a real one with nnU-Net's own commands."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from helpers.raw_datasets import Drawn, label_array, read_values, snapshot
+from helpers.toy_dataset import Project
+from helpers.trained_models import NAME, Place, draw, record_checkpoint, save_probabilities
+from nnunet_partial.dataset_conversion.derived.fill import Outcome
+
+from nnunet_partial.cli import main
+from nnunet_partial.dataset.raw import RawDataset
+from nnunet_partial.errors import PartialLabelError
+from nnunet_partial.labels import CaseLabels
+from nnunet_partial.pseudo_labels.overlays import select_cases
+from nnunet_partial.utils.process import Commands
+
+#: Finds the MYO of domain b, too, where nobody annotated it.
+FINDS = {"a1": [1, 1, 2], "a2": [1, 1, 2], "b3": [1, 1, 0, 2], "b4": [1, 1, 0, 2]}
+SURE, MARGINAL = {0: 0.9, 1: 0.9, 2: 0.95}, "nnUNetTrainerMarginal"
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    for folder in ("raw", "preprocessed", "results"):
+        monkeypatch.setenv(f"nnUNet_{folder}", str(tmp_path / folder))
+    return draw(tmp_path)
+
+
+def run_fill(*more: str, trainer: str = MARGINAL) -> int:
+    return main(["fill", "-i", "510", "-d", "611", "-tr", trainer, "-c", "2d", "-np", "1", "-device", "cpu", *more])
+
+
+def probabilities(model: Path) -> set[str]:
+    return {path.name for ending in ("npz", "pkl") for path in model.glob(f"fold_*/validation/*.{ending}")}
+
+
+def outcomes(dataset: RawDataset) -> dict[str, dict[str, str]]:
+    with (dataset.folder / "fill" / "per_case.csv").open(newline="") as lines:
+        return {row["case"]: row for row in csv.DictReader(lines)}
+
+
+def test_saved_probabilities_fill_the_cases_of_their_folds(
+    place: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = place.train(MARGINAL, FINDS, SURE)
+    monkeypatch.setattr(Commands, "run", lambda *_, **__: pytest.fail("nothing is missing"))
+    before = snapshot(place.results)
+    assert run_fill() == 0
+    assert snapshot(place.results) == before  # what was there before stays
+    assert len(probabilities(model)) == 8
+    out = RawDataset(place.root / "raw" / "Dataset611_Echo_filled")
+    assert {case: read_values(path)[:4] for case, path in out.label_files().items() if case > "b"} == {
+        "b3": [1, 1, 0, 2],
+        "b4": [1, 1, 0, 2],
+    }
+    assert [out.manifest.cases[case].pseudo for case in ("a1", "b3", "b4")] == [(), ("MYO",), ("MYO",)]
+    assert all(labels.seen_by_filling_model for labels in out.manifest.cases.values())
+    rows = outcomes(out)
+    assert {case: row["fold"] for case, row in rows.items()} == {"b3": "0", "b4": "1"}
+    assert float(rows["b3"]["confidence"]) == pytest.approx(0.95, abs=1e-3)
+    assert (out.folder / "fill" / "overlays.png").stat().st_size > 1000
+    assert "ot independent" in capsys.readouterr().out
+
+
+def test_what_is_missing_is_validated_fold_by_fold_and_deleted_after_use(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = place.train(MARGINAL, FINDS, SURE)
+    saved = {path: path.read_bytes() for path in model.glob("fold_*/validation/*.[np][pk][zl]")}
+    kept = {"b3.npz", "b3.pkl"}
+    for path in saved:
+        if path.name not in kept:
+            path.unlink()
+    ran: list[tuple[str, set[str]]] = []
+
+    def validate(self: Any, *command: str, **_: Any) -> None:
+        ran.append((" ".join(command), probabilities(model)))
+        for path, content in saved.items():
+            if f"fold_{command[3]}" in str(path):
+                path.write_bytes(content)
+
+    monkeypatch.setattr(Commands, "run", validate)
+    assert run_fill() == 0
+    ((command, there),) = ran  # fold 0 has those of b3, the only case of it that is to be filled
+    assert command == f"nnUNetv2_train {NAME} 2d 1 -tr {MARGINAL} -p nnUNetPlans --val --npz -device cpu"
+    assert there == kept
+    assert probabilities(model) == kept
+    out = RawDataset(place.root / "raw" / "Dataset611_Echo_filled")
+    assert {case for case, row in outcomes(out).items() if row["outcome"] == "accepted"} == {"b3", "b4"}
+
+
+def test_a_validation_that_did_not_end_is_run_again(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = place.train(MARGINAL, FINDS, SURE)
+    (model / "fold_0" / "validation" / "summary.json").unlink()
+    ran = []
+
+    def validate(self: Any, *command: str, **_: Any) -> None:
+        ran.append(command[3])
+        record_checkpoint(model / "fold_0", None)
+
+    monkeypatch.setattr(Commands, "run", validate)
+    assert run_fill() == 0
+    assert ran == ["0"]
+
+
+def test_what_a_validation_wrote_is_deleted_also_where_it_fails(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = place.train(MARGINAL, FINDS, SURE)
+    saved = {path: path.read_bytes() for path in model.glob("fold_0/validation/*.npz")}
+    for path in saved:
+        path.unlink()
+
+    def validate(self: Any, *_: str, **__: Any) -> None:
+        for path in saved:
+            path.write_bytes(b"no archive")
+
+    monkeypatch.setattr(Commands, "run", validate)
+    assert run_fill() == 1
+    assert not [name for name in probabilities(model) if name in ("a1.npz", "b3.npz")]
+    assert not (place.root / "raw" / "Dataset611_Echo_filled").exists()
+
+
+@pytest.mark.parametrize(("trainer", "confidence"), [("nnUNetTrainerABCE", 0.5 / 0.51), (MARGINAL, 0.5)])
+def test_the_confidence_of_sigmoids_is_told_from_the_softmax(place: Place, trainer: str, confidence: float) -> None:
+    """p_c = 0.5, background 0.01, another structure 0.49: the sigmoid of c is 0.98."""
+    model = place.train(trainer, FINDS, SURE)
+    for fold, case in enumerate(("b3", "b4")):
+        labels = label_array(Drawn(case, FINDS[case]))
+        p = np.empty((3, 1, *labels.shape), np.float32)
+        p[:, 0] = np.where(labels == 2, np.array([0.01, 0.49, 0.5])[:, None, None], p[:, 0])
+        p[:, 0] = np.where(labels == 1, np.array([0.1, 0.8, 0.1])[:, None, None], p[:, 0])
+        p[:, 0] = np.where(labels == 0, np.array([0.8, 0.1, 0.1])[:, None, None], p[:, 0])
+        save_probabilities(model / f"fold_{fold}" / "validation" / case, p)
+    assert run_fill(trainer=trainer) == 0
+    rows = outcomes(RawDataset(place.root / "raw" / "Dataset611_Echo_filled"))
+    assert float(rows["b3"]["confidence"]) == pytest.approx(confidence, abs=1e-5)
+    assert rows["b3"]["outcome"] == ("accepted" if confidence > 0.9 else "low confidence")
+
+
+def test_a_case_of_no_fold_or_of_several_is_named(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    place.train(MARGINAL, FINDS, SURE)
+    splits = [{"train": ["a2", "b4"], "val": ["a1", "b3"]}, {"train": ["a1", "b4"], "val": ["a2", "b3"]}]
+    (place.preprocessed / "splits_final.json").write_text(json.dumps(splits))
+    assert run_fill() == 0
+    rows = outcomes(RawDataset(place.root / "raw" / "Dataset611_Echo_filled"))
+    assert {case: row["outcome"] for case, row in rows.items()} == {
+        "b3": "in several validation folds",
+        "b4": "in no validation fold",
+    }
+    said = capsys.readouterr().out
+    assert "b3" in said
+    assert "b4" in said
+
+
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [
+        (["--fold", "4"], "fold 4"),
+        (["-p", "nnUNetOther"], "nnUNetOther"),
+        (["--min-confidence", "2"], "2"),
+        (["--size", "2", "1"], "2 1"),
+        (["--name", "no name"], "no name"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_written(
+    place: Place, more: list[str], named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place.train(MARGINAL, FINDS, SURE)
+    before = snapshot(place.root)
+    assert run_fill(*more) == 1
+    assert named in capsys.readouterr().err
+    assert snapshot(place.root) == before
+
+
+def test_probabilities_of_another_prediction_are_refused(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    model = place.train(MARGINAL, FINDS, SURE)
+    folder = model / "fold_0" / "validation"
+    (folder / "b3.npz").write_bytes((folder / "a1.npz").read_bytes())
+    assert run_fill() == 1
+    assert "b3" in capsys.readouterr().err
+    assert not (place.root / "raw" / "Dataset611_Echo_filled").exists()
+
+
+def test_ten_cases_from_the_least_to_the_most_confident_are_drawn() -> None:
+    accepted = [Outcome(f"c{n:02}", CaseLabels(()), "LA", "0", "accepted", 0.9 + n / 1000) for n in range(28)]
+    assert select_cases(accepted) == [f"c{n:02}" for n in range(0, 28, 3)]
+    assert select_cases(accepted[:3]) == ["c00", "c01", "c02"]
+    assert select_cases([]) == []
+
+
+@pytest.mark.slow
+def test_both_ways_with_a_real_training(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Filled from a real validation and by a real prediction, both by nnU-Net; the clean fold is trained on."""
+    for folder in (project.raw("Dataset701_Toy"), project.preprocessed("Dataset701_Toy")):
+        content = json.loads((project.raw("Dataset701_Toy") / "partial_labels.json").read_text())
+        (folder / "partial_labels.json").write_text(
+            json.dumps({**content, "cases": {**content["cases"], "new": {"annotated": []}}})
+        )
+    for fold in "01":
+        project.train("701", "2d", fold, "-tr", MARGINAL, nnUNet_partial_epochs="1", nnUNet_partial_iterations="30")
+    ran = []
+
+    def run(self: Any, *command: str, **_: Any) -> None:
+        ran.append(command)
+        project.must(*command, nnUNet_n_proc_DA="0")
+
+    monkeypatch.setattr(Commands, "run", run)
+    easy = ["--min-confidence", "0", "--size", "0", "1000", "-tr", MARGINAL, "-c", "2d", "-device", "cpu", "-np", "1"]
+    assert main(["fill", "-i", "701", "-d", "711", *easy]) == 0
+    out = RawDataset(project.raw("Dataset711_Toy_filled"))
+    model = project.root / "results" / "Dataset701_Toy" / f"{MARGINAL}__nnUNetPlans__2d"
+    assert probabilities(model) == set()
+    splits = json.loads((project.preprocessed("Dataset701_Toy") / "splits_final.json").read_text())
+    rows = outcomes(out)
+    assert {row["class"] for row in rows.values()} == {"MYO"}
+    assert set(rows) == {f"b_p{p}_{f}" for p in (1, 3, 5) for f in (0, 1)}
+    predicted = [case for fold in (0, 1) for case in splits[fold]["val"] if case[0] == "b"]
+    assert len(ran) == len({fold for fold in (0, 1) for case in splits[fold]["val"] if case[0] == "b"})
+    for case in predicted:
+        (fold,) = [fold for fold in (0, 1) if case in splits[fold]["val"]]
+        file = model / f"fold_{fold}" / "validation" / f"{case}.nii.gz"
+        values = sitk.GetArrayFromImage(sitk.ReadImage(str(file)))
+        assert (rows[case]["outcome"] == "not predicted") == (not (values == 2).any())
+        assert rows[case]["fold"] == str(fold)
+
+    # a clean fold: the training cases of fold 0, predicted by its own network
+    assert main(["fill", "-i", "701", "-d", "712", "--name", "Clean", "--fold", "0", *easy]) == 0
+    clean = RawDataset(project.raw("Dataset712_Clean"))
+    assert set(outcomes(clean)) == set(rows)
+    assert {case for case, row in outcomes(clean).items() if row["fold"]} == {
+        case for case in splits[0]["train"] if case[0] == "b"
+    }
+    assert json.loads((clean.folder / "splits_final.json").read_text()) == [splits[0]]
+    assert clean.manifest.seen_by_filling_model(splits[0]["val"]) == []
+    assert any(labels.pseudo for labels in clean.manifest.cases.values())
+
+    # both are trained on and validated: only the clean one's figures are independent
+    for dataset in ("711", "712"):
+        assert main(["preprocess", "-d", dataset, "--like", "701", "-c", "2d", "-p", "nnUNetPlans", "-np", "1"]) == 0
+        said = project.train(dataset, "2d", "0", "-tr", MARGINAL, nnUNet_partial_epochs="1")
+        (summary,) = (project.root / "results").glob(f"Dataset{dataset}_*/*/fold_0/validation/summary.json")
+        assert ("not_independent" in json.loads(summary.read_text())) == (dataset == "711")
+        assert ("not independent" in said) == (dataset == "711")
+        (record,) = (project.root / "results").glob(f"Dataset{dataset}_*/*/fold_0/partial_label_folds.json")
+        assert json.loads(record.read_text())["checkpoint_final.pth"]["pseudo"]["MYO"] > 0
+    capsys.readouterr()
+
+
+def test_a_model_that_is_not_there(place: Place) -> None:
+    from nnunet_partial.pseudo_labels.predictions import FoldSource
+
+    dataset = RawDataset(place.raw)
+    with pytest.raises(PartialLabelError, match="nnUNetTrainerACCE"):
+        FoldSource.find(
+            dataset, place.results, place.preprocessed, ("nnUNetTrainerACCE", "nnUNetPlans", "2d"), None, "cpu"
+        )
