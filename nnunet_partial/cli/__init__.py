@@ -29,21 +29,22 @@ COMMANDS = (
     "preprocess",
     "shrink",
     "widen",
-    "frames",
     "evaluate",
     "report",
     "find-best",
     "export",
     "card",
     "disagreement",
+    "frames",
     "measure",
+    "analyze",
     "study",
     "demo",
 )
 
 
 #: Commands that keep what they have done when they are interrupted.
-RESUMING = ("convert", "merge", "scenario", "fill", "frames", "study")
+RESUMING = ("convert", "merge", "scenario", "fill", "frames", "analyze", "study")
 
 
 def build_parser() -> argparse.ArgumentParser:

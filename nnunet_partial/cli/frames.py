@@ -97,6 +97,16 @@ def clip_options(args: argparse.Namespace) -> Options:
     )
 
 
+def typed_options(args: argparse.Namespace) -> list[str]:
+    """Write the options of `add_clip_options`, but for -i, -o, -m and -np, as they are typed."""
+    typed = []
+    for option in ("--view", "--view-table", "--key", "--depth-mm"):
+        value = getattr(args, option.removeprefix("--").replace("-", "_"))
+        typed += [option, str(value)] if value is not None else []
+    typed += ["--names", "keep"] if args.names == "keep" else []
+    return typed + (["--keep-whole-frame"] if args.keep_whole_frame else [])
+
+
 def run(args: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
     from nnunet_partial.clips.frames import write_frames
@@ -111,7 +121,7 @@ def run(args: argparse.Namespace) -> int:
         progress=True,
         log=show_skipped,
     )
-    show_frames(result, keeps_names=args.names == "keep")
+    show_frames(result, args)
     return 1 if result.skipped else 0
 
 
@@ -122,10 +132,11 @@ def show_skipped(skipped: Skipped) -> None:
     tqdm.write(f"skipped {skipped.case}: {skipped.reason}")
 
 
-def show_frames(result: FramesResult, keeps_names: bool) -> None:
+def show_frames(result: FramesResult, args: argparse.Namespace) -> None:
     """Print what was written: which file has which name, what was noticed, and what was left out."""
     from nnunet_partial.utils.text import format_names, printable
 
+    keeps_names = args.names == "keep"
     if result.new_key is not None:
         print(f"NOTE: {result.new_key} is a new key. With it the same patient and clip get the same names again.")
     if not keeps_names:
@@ -145,6 +156,8 @@ def show_frames(result: FramesResult, keeps_names: bool) -> None:
     ):
         if count:
             print(f"NOTE: {count} clip(s) {text}")
+    if args.keep_whole_frame and any(clip.source == "DICOM" for clip in result.clips.values()):
+        print("NOTE: whole frames were kept; look for names in the images before anybody else gets them")
     if result.others:
         print(f"NOTE: {len(result.others)} file(s) are no clips: {format_names(result.others, 5)}")
     frames = sum(clip.frames for clip in result.clips.values())

@@ -172,10 +172,7 @@ def write_frames(
         ConversionError: There is no clip, none can be read, the table does not fit, or the key lies in the folder to
             write.
     """
-    image_format = read_format(model)
-    if options.depth_mm is not None:
-        require_depth(options.depth_mm)
-        image_format = dataclasses.replace(image_format, depth_mm=options.depth_mm)
+    image_format = _format(model, options)
     files, others = find_clips(source)
     files = _with_table(files, options)
     key, new_key = _key(files, folder, options)
@@ -198,6 +195,31 @@ def write_frames(
         write_clips(staging, clips)
     written = {job.file.shown: job.name for job in jobs if job.name in clips}
     return FramesResult(folder, clips, written, skipped, others, new_key)
+
+
+def fingerprint(source: Path, folder: Path, model: Path, options: Options) -> tuple[str, Path | None]:
+    """Check source, model and options before `write_frames` is called.
+
+    Args:
+        source: As of `write_frames`.
+        folder: Folder that the key must not lie in.
+        model: As of `write_frames`.
+        options: As of `write_frames`.
+
+    Returns:
+        What decides the result, as a hash, which tells nothing of it; and the file of a key that was made.
+    """
+    image_format = _format(model, options)
+    key, new_key = _key(_with_table(find_clips(source)[0], options), folder, options)
+    return _fingerprint(source, image_format, options, key), new_key
+
+
+def _format(model: Path, options: Options) -> ImageFormat:
+    image_format = read_format(model)
+    if options.depth_mm is None:
+        return image_format
+    require_depth(options.depth_mm)
+    return dataclasses.replace(image_format, depth_mm=options.depth_mm)
 
 
 def find_clips(source: Path) -> tuple[list[ClipFile], list[str]]:
@@ -607,10 +629,6 @@ def _open_dicom(job: ClipJob) -> _Opened:
         opened.spacing_mm, opened.spacing_from = clip.region.spacing_mm, "SequenceOfUltrasoundRegions"
     else:
         opened.flags.append(f"{clip.region_problem}: pixel size unknown, nothing cut")
-    if clip.burned_in:
-        opened.flags.append("names may be written in the image")
-    elif job.keep_whole_frame and clip.region is not None:
-        opened.flags.append("whole frame kept")
     if clip.frame_times_ms is not None:
         opened.times_s = tuple(time / 1000 for time in clip.frame_times_ms)
         opened.times_from = clip.frame_times_from
