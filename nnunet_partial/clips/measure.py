@@ -453,7 +453,8 @@ def _drawn(task: Task, labels: NDArray[np.uint8], measured: MeasuredClip) -> Mea
         images = dict(zip(wanted, _read_images(task, wanted, labels.shape), strict=True))
     except OSError as problem:
         return replace(measured, problems=(f"no pictures: {problem}",))
-    colors = {task.classes.index(n) + 1: video.rgb(color) for n, color in class_colors(task.classes).items()}
+    named = class_colors(task.classes)
+    colors = {task.classes.index(name) + 1: video.rgb(color) for name, color in named.items()}
     spacing = task.clip.spacing_mm or (1.0, 1.0)
     for phase, frame in stills.items():
         size = video.video_size(labels.shape[1:], spacing)
@@ -468,7 +469,8 @@ def _drawn(task: Task, labels: NDArray[np.uint8], measured: MeasuredClip) -> Mea
     if task.overlays:
         stem = task.output / OVERLAYS / task.name
         frames = np.stack([images[frame] for frame in wanted])
-        overlay = f"{OVERLAYS}/{video.write_overlay(stem, frames, labels, measured.curve, spacing, colors).name}"
+        curve = replace(measured.curve, structures=named)
+        overlay = f"{OVERLAYS}/{video.write_overlay(stem, frames, labels, curve, spacing, colors).name}"
     return replace(measured, thumbnail=thumbnail, overlay=overlay)
 
 

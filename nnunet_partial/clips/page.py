@@ -22,7 +22,7 @@ from nnunet_partial.report.html import (
     Sparkline,
     page_html,
 )
-from nnunet_partial.report.tables import Table
+from nnunet_partial.report.tables import Cell, Table
 from nnunet_partial.utils.files import write_text
 
 PAGE_NAME = "clips.html"
@@ -89,13 +89,12 @@ def _means(measured: Measured) -> Table:
 def _biplane(measured: Measured) -> Table:
     rows = [
         [
-            pair.patient,
+            Cell(pair.patient, more="\n".join(pair.flags)),
             *(decimal(value, 1) for value in (pair.beat.ef_percent, pair.beat.edv_ml, pair.beat.esv_ml)),
-            "; ".join(pair.flags),
         ]
         for pair in measured.biplane
     ]
-    head = ["patient", "EF (%)", "EDV (mL)", "ESV (mL)", "flags"]
+    head = ["patient", "EF (%)", "EDV (mL)", "ESV (mL)"]
     return Table(head, rows, caption="Biplane, of patients with clips of both apical views")
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -56,6 +56,7 @@ class Curve:
         time_unit: "s" or "frame".
         volume_unit: "mL" or "relative".
         title: Such as "EF 55 %".
+        structures: Color (#RRGGBB) of each contour, by name, for the legend.
     """
 
     times: NDArray[np.float64]
@@ -66,6 +67,7 @@ class Curve:
     time_unit: str
     volume_unit: str
     title: str
+    structures: Mapping[str, str] = field(default_factory=dict)
 
 
 def rgb(color: str) -> tuple[int, int, int]:
@@ -190,16 +192,20 @@ def draw_curve(curve: Curve, width: int) -> tuple[Colors, NDArray[np.int64]]:
         axes.set_facecolor("black")
         axes.plot(curve.times, curve.measured, color="#777777", linewidth=0.7)
         axes.plot(curve.times, curve.volumes, color="white", linewidth=1.4)
-        for frames, marker, label in ((curve.ed, "o", "ED"), (curve.es, "s", "ES")):
+        for frames, look in (
+            (curve.ed, {"marker": "o", "label": "ED", "markerfacecolor": "white"}),
+            (curve.es, {"marker": "s", "label": "ES", "markerfacecolor": "black"}),
+        ):
             at = list(frames)
-            look: dict[str, Any] = {"color": "#56B4E9" if label == "ED" else "#E69F00", "markersize": 5}
-            axes.plot(curve.times[at], curve.volumes[at], marker, label=label, **look)
+            axes.plot(curve.times[at], curve.volumes[at], linestyle="", color="white", markersize=5, **look)
+        for name, color in curve.structures.items():
+            axes.plot([], [], color=color, linewidth=2, label=name)
         axes.margins(x=0.01, y=0.15)
-        axes.set_xlabel(f"time ({curve.time_unit})" if curve.time_unit == "s" else "frame", labelpad=1)
+        axes.set_xlabel("time (s)" if curve.time_unit == "s" else "frame", labelpad=1)
         axes.set_ylabel(f"LV ({curve.volume_unit})", labelpad=2)
-        axes.set_title(curve.title, fontsize=8, color="white", pad=2)
-        legend = axes.legend(loc="upper right", fontsize=6, labelcolor="white", ncols=2, borderpad=0.1)
-        legend.set_in_layout(False)
+        axes.set_title(curve.title, loc="right", fontsize=8, color="white", pad=3)
+        look = {"ncols": 2 + len(curve.structures), "borderaxespad": 0.0, "handlelength": 1.0, "columnspacing": 1.0}
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), fontsize=7, labelcolor="white", **look)
         axes.tick_params(colors="white", labelsize=7)
         axes.xaxis.label.set(color="white", fontsize=7)
         axes.yaxis.label.set(color="white", fontsize=7)

@@ -133,7 +133,7 @@ class Sparkline:
     high: str
     end: str
     alt: str
-    width: ClassVar[int] = 300
+    width: ClassVar[int] = 210
     height: ClassVar[int] = 92
     _margins: ClassVar[tuple[int, int, int, int]] = (6, 16, 6, 16)  # left, top, right, bottom
 
