@@ -30,12 +30,14 @@ class Method:
         title: Name in tables and figures.
         complete_cases: Whether it trains on the complete cases only.
         mirrored: Whether nnU-Net mirrors along all axes.
+        filled_by: Key of the method whose models fill its dataset with pseudo-labels; "" where none does.
     """
 
     trainer: str
     title: str
     complete_cases: bool = False
     mirrored: bool = True
+    filled_by: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ _METHODS: dict[str, Method] = {
     "marginal-label-dropout": Method("nnUNetTrainerMarginalLabelDropout", "marginal + label dropout"),
     "abce-exclusive": Method("nnUNetTrainerABCEExclusive", "aBCE, exclusive"),
     "marginal-leaf-dice": Method("nnUNetTrainerMarginalLeafDice", "marginal + leaf-Dice"),
+    "marginal-fill": Method("nnUNetTrainerMarginal", "marginal + pseudo-labels", filled_by="marginal"),
 }
 
 #: Endings of the keys, and what each adds to the name of the trainer and to the title.
@@ -79,7 +82,13 @@ _MIRRORING = {
 }
 
 METHODS: dict[str, Method] = {
-    key + ending: replace(method, trainer=method.trainer + suffix, title=method.title + words, mirrored=not ending)
+    key + ending: replace(
+        method,
+        trainer=method.trainer + suffix,
+        title=method.title + words,
+        mirrored=not ending,
+        filled_by=method.filled_by and method.filled_by + ending,
+    )
     for ending, (suffix, words) in _MIRRORING.items()
     for key, method in _METHODS.items()
 }
@@ -427,6 +436,12 @@ class _Reader:
             self.add_problem(
                 ("architectures",), f"{format_names(three_d)} needs a 3-D configuration, not {study.configuration}"
             )
+        for name in study.losses:
+            if METHODS[name].filled_by not in ("", *study.losses):
+                self.add_problem(
+                    ("losses",),
+                    f"{name} fills with the models of {METHODS[name].filled_by}; name that among the losses, too",
+                )
         own_trainers = [name for name in study.architectures if ARCHITECTURES[name].trainer_suffix]
         not_mirrored = [name for name in study.losses if not METHODS[name].mirrored]
         if own_trainers and not_mirrored:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 from nnunet_partial.study.config import ARCHITECTURES, METHODS, Architecture, Method, Scenario, Study
@@ -19,12 +19,14 @@ class Model:
         method_name: Key of METHODS.
         architecture_name: Key of ARCHITECTURES.
         seed: Random seed of the training.
+        folds: Its folds, which name the dataset that they fill.
     """
 
     scenario: Scenario
     method_name: str
     architecture_name: str
     seed: int
+    folds: tuple[int, ...] = ()
 
     @property
     def name(self) -> str:
@@ -49,7 +51,15 @@ class Model:
     @property
     def dataset(self) -> str:
         """Return the name of the derived dataset it is trained on."""
+        if self.method.filled_by:
+            folds = "-".join(map(str, self.folds))
+            return f"{self.scenario.name}-{self.method_name}-{self.architecture_name}-seed{self.seed}-folds{folds}"
         return self.scenario.name + ("-complete" if self.method.complete_cases else "")
+
+    @property
+    def filled_by(self) -> Model | None:
+        """Return the model that fills its dataset; None where none does."""
+        return replace(self, method_name=self.method.filled_by) if self.method.filled_by else None
 
     @property
     def predict_step(self) -> str:
@@ -82,7 +92,7 @@ def models(study: Study) -> Iterator[Model]:
     for seed, scenario, architecture, method in product(
         study.seeds, study.scenarios, study.architectures, study.losses
     ):
-        yield Model(scenario, method, architecture, seed)
+        yield Model(scenario, method, architecture, seed, study.folds)
 
 
 def used_sources(study: Study) -> list[str]:
@@ -99,7 +109,7 @@ def used_sources(study: Study) -> list[str]:
 
 
 def derived_datasets(study: Study) -> dict[str, tuple[Scenario, bool]]:
-    """List the datasets that the study makes.
+    """List the datasets that the study makes from its sources; `filled_models` lists those made from these.
 
     Args:
         study: The study.
@@ -110,9 +120,21 @@ def derived_datasets(study: Study) -> dict[str, tuple[Scenario, bool]]:
     datasets: dict[str, tuple[Scenario, bool]] = {}
     for scenario in study.scenarios:
         datasets[scenario.name] = (scenario, False)
-    for model in models(study):
+    for model in (model for model in models(study) if not model.method.filled_by):
         datasets.setdefault(model.dataset, (model.scenario, model.method.complete_cases))
     return datasets
+
+
+def filled_models(study: Study) -> dict[str, Model]:
+    """List the models that train on pseudo-labels.
+
+    Args:
+        study: The study.
+
+    Returns:
+        Each model by the name of its dataset, which another model fills.
+    """
+    return {model.dataset: model for model in models(study) if model.method.filled_by}
 
 
 def further_plans(study: Study) -> list[str]:
@@ -139,7 +161,7 @@ def reused_preprocessing(study: Study) -> list[tuple[str, str]]:
         Pairs of dataset and plans; empty without further plans.
     """
     further = further_plans(study)
-    pairs = [(model.dataset, model.architecture.plans) for model in models(study)]
+    pairs = [(model.dataset, model.architecture.plans) for model in models(study) if not model.method.filled_by]
     return [(dataset, plans) for dataset, plans in dict.fromkeys(pairs) if plans in further]
 
 
@@ -158,6 +180,7 @@ def steps(study: Study) -> list[str]:
         *(f"plans/{name}/{plans}" for plans in further_plans(study) for name in used_sources(study)),
         *(f"scenario/{name}" for name in derived_datasets(study)),
         *(reuse_step(dataset, plans) for dataset, plans in reused_preprocessing(study)),
+        *(f"fill/{name}" for name in filled_models(study)),
         *(model.train_step(fold) for model in all_models for fold in study.folds),
         *(model.predict_step for model in all_models),
         *(model.evaluate_step for model in all_models),

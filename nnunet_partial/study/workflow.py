@@ -16,6 +16,7 @@ from nnunet_partial.study.folder import StudyFolder
 from nnunet_partial.study.state import check_settings
 from nnunet_partial.study.steps import (
     derived_datasets,
+    filled_models,
     further_plans,
     models,
     reuse_step,
@@ -48,7 +49,7 @@ def prepare_workflow(study: Study, file: Path, assign_devices: bool, save: bool)
     if save:  # no dry run needs them, and Windows makes none
         for path in sources.values():
             _link(path, folder.raw / path.name)
-    ids = folder.assign_ids(derived_datasets(study), set(study.datasets.values()))
+    ids = folder.assign_ids([*derived_datasets(study), *filled_models(study)], set(study.datasets.values()))
     write_json(
         folder.workflow,
         {
@@ -63,6 +64,7 @@ def prepare_workflow(study: Study, file: Path, assign_devices: bool, save: bool)
             "configuration": f"{study.configuration}_small" if study.network else study.configuration,
             "folds": list(study.folds),
             **_data_steps(study, folder, sources, ids),
+            "fills": _fills(study, folder, ids),
             "models": _models(study, ids),
             "evaluations": [model.name for model in models(study)],
         },
@@ -104,18 +106,60 @@ def _exports(study: Study, folder: StudyFolder) -> str:
 
 
 def _models(study: Study, ids: Mapping[str, int]) -> dict[str, dict[str, Any]]:
-    """Return what trains each scenario, loss and network; `after`: the step that makes its data and plans."""
+    """Return what trains each scenario, loss and network; of filled datasets each seed, too.
+
+    `after`: the step that makes its data and plans. `folds`: number of each fold in the dataset, where it is another.
+    """
     reused = set(reused_preprocessing(study))
-    result = {}
+    result: dict[str, dict[str, Any]] = {}
     for model in models(study):
         dataset, plans = model.dataset, model.architecture.plans
-        result[model.name.rpartition("/")[0]] = {
+        key = model.name if model.method.filled_by else model.name.rpartition("/")[0]
+        result[key] = {
             "dataset": dataset,
             "after": reuse_step(dataset, plans) if (dataset, plans) in reused else f"scenario/{dataset}",
             "id": ids[dataset],
             "arguments": f"-tr {model.trainer} -p {plans} -device {study.device}",
         }
+        if model.method.filled_by:
+            result[key]["after"] = f"fill/{dataset}"
+            # a clean fold is the only one of its dataset
+            result[key]["folds"] = {str(fold): 0 for fold in study.folds} if len(study.folds) == 1 else {}
     return result
+
+
+def _fills(study: Study, folder: StudyFolder, ids: Mapping[str, int]) -> dict[str, dict[str, Any]]:
+    """Return what fills each dataset of pseudo-labels: after which trainings, of which seed, and the command."""
+    configuration = f"{study.configuration}_small" if study.network else study.configuration
+    result = {}
+    for name, model in filled_models(study).items():
+        by = model.filled_by
+        assert by is not None
+        source, plans = str(ids[by.dataset]), by.architecture.plans
+        fill = [
+            "nnunet_partial",
+            "fill",
+            "-i",
+            source,
+            "-d",
+            str(ids[name]),
+            "--name",
+            _plain_name(name),
+            "--overwrite",
+        ]
+        fill += ["-tr", by.trainer, "-c", configuration, "-p", plans, "-device", study.device]
+        fill += ["--fold", str(study.folds[0])] if len(study.folds) == 1 else []
+        like = ["nnunet_partial", "preprocess", "-d", str(ids[name]), "--like", source, "-c", study.configuration]
+        result[name] = {
+            "trained": [f"done/{by.train_step(fold)}" for fold in study.folds],
+            "seed": model.seed,
+            "commands": f"{shlex.join(fill)}; {shlex.join([*like, '-p', plans])}",
+        }
+    return result
+
+
+def _plain_name(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_-]", "-", name)
 
 
 # The steps that make data
@@ -147,7 +191,7 @@ def _data_steps(
 def _dataset(
     study: Study, folder: StudyFolder, number: int, name: str, scenario: Scenario, complete: bool
 ) -> dict[str, Any]:
-    plain_name = re.sub(r"[^A-Za-z0-9_-]", "-", name)
+    plain_name = _plain_name(name)
     return {
         "id": number,
         "source": scenario.source,

@@ -9,7 +9,7 @@ import pytest
 from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.study.config import ARCHITECTURES, METHODS, Network, Scenario, Study
 from nnunet_partial.study.folder import StudyFolder
-from nnunet_partial.study.steps import derived_datasets, models, steps
+from nnunet_partial.study.steps import derived_datasets, filled_models, models, steps
 from nnunet_partial.training.architectures import PRIMUS_CUBE_VOXELS
 
 GOOD = """\
@@ -163,6 +163,26 @@ def test_a_loss_without_mirroring_is_a_trainer_of_its_own(tmp_path: Path) -> Non
     assert METHODS["marginal-no-mirroring"].trainer == "nnUNetTrainerMarginalNoMirroring"
     assert METHODS["complete-cases-only-mirror-01"].trainer == "nnUNetTrainerNaive_onlyMirror01"
     assert METHODS["complete-cases-only-mirror-01"].complete_cases
-    assert len({method.title for method in METHODS.values()}) == len(METHODS) == 3 * 11
+    assert len({method.title for method in METHODS.values()}) == len(METHODS) == 3 * 12
     with pytest.raises(PartialLabelError, match=r"abce-no-mirroring.*swin-unetr"):
         read(tmp_path, GOOD.replace("marginal]", "abce-no-mirroring]").replace("resenc-m", "swin-unetr"))
+
+
+def test_pseudo_labels_need_the_models_that_fill(tmp_path: Path) -> None:
+    for losses in ("marginal-fill", "[naive, marginal-fill]", "[marginal, marginal-fill-no-mirroring]"):
+        with pytest.raises(PartialLabelError, match=r"line 6: .*marginal-fill"):
+            read(tmp_path, GOOD.replace("[naive, complete-cases, marginal]", losses))
+    study = read(tmp_path, GOOD.replace("complete-cases", "marginal-fill"))
+    filled = filled_models(study)
+    assert len(filled) == 2 * 3 * 2  # seeds, scenarios, networks: each seed fills its own
+    model = filled["camus-without-LA-25-marginal-fill-resenc-m-seed1-folds0"]
+    assert (model.trainer, model.seed) == ("nnUNetTrainerMarginal", 1)
+    assert model.filled_by is not None
+    assert model.filled_by.name == "camus-without-LA-25/marginal/resenc-m/seed1"
+    assert set(derived_datasets(study)) == {scenario.name for scenario in study.scenarios}
+    assert METHODS["marginal-fill-no-mirroring"].filled_by == "marginal-no-mirroring"
+    # another fold makes another dataset, so that no training goes on under other labels
+    more = filled_models(
+        read(tmp_path, GOOD.replace("complete-cases", "marginal-fill").replace("folds: 0", "folds: [0, 1]"))
+    )
+    assert not set(more) & set(filled)

@@ -426,6 +426,47 @@ def test_every_step_is_an_ordinary_command(file: Path) -> None:
     assert {"export nnUNet_partial_epochs=250", "unset nnUNet_partial_iterations"} < set(exports)
 
 
+@pytest.mark.parametrize(("folds", "clean"), [("[1]", " --fold 1"), ("[0, 1]", "")])
+def test_pseudo_labels_are_filled_after_the_trainings_of_their_seed(file: Path, folds: str, clean: str) -> None:
+    text = STUDY.replace("[naive, marginal]", "[marginal, marginal-fill]").replace("[0, 1]", folds)
+    file.write_text(text.replace("device: cpu", "seeds: [3]\ndevice: cpu"))
+    folder = prepare_workflow(Study.read(file), file, assign_devices=False, save=True)
+    steps = json.loads(folder.workflow.read_text())
+    name = f"{NAME}-marginal-fill-plain-seed3-folds{folds[1:-1].replace(', ', '-')}"
+    numbers = [int(number) for number in folds[1:-1].split(", ")]
+    assert steps["fills"][name] == {
+        "trained": [f"done/train/{NAME}/marginal/plain/seed3/fold{number}" for number in numbers],
+        "seed": 3,
+        "commands": f"nnunet_partial fill -i 601 -d 602 --name {name} --overwrite -tr nnUNetTrainerMarginal "
+        f"-c 2d_small -p nnUNetPlans -device cpu{clean}; "
+        "nnunet_partial preprocess -d 602 --like 601 -c 2d -p nnUNetPlans",
+    }
+    model = steps["models"][f"{NAME}/marginal-fill/plain/seed3"]
+    assert (model["id"], model["after"]) == (602, f"fill/{name}")
+    assert model["folds"] == ({"1": 0} if clean else {})  # the clean fold is the only one of its dataset
+    assert steps["models"][f"{NAME}/marginal/plain"]["id"] == 601
+
+
+@pytest.mark.slow
+def test_pseudo_labels_in_the_workflow(file: Path, said_by_programs: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    file.write_text(
+        PLAIN_ALONE.replace("losses: [marginal]", "losses: [marginal, marginal-fill]").replace("[0]", "[1]")
+    )
+    assert main(["study", "run", str(file), "--dry-run"]) == 0
+    would_run = {"prepare": 1, "scenario": 1, "fill": 1, "train": 2, "predict": 2, "evaluate": 2}
+    assert outlook_in(capfd.readouterr().out) == {step: (0, number, 0) for step, number in would_run.items()}
+    assert main(["study", "run", str(file)]) == 0
+    called = said_by_programs.read_text().splitlines()
+    wanted = ("nnUNetv2_train", "nnunet_partial fill", "nnunet_partial preprocess -d 602")
+    kinds = [" ".join(call.split()[:2]) for call in called if call.startswith(wanted)]
+    assert kinds == ["nnUNetv2_train 601", "nnunet_partial fill", "nnunet_partial preprocess", "nnUNetv2_train 602"]
+    (trained,) = [call for call in called if call.startswith("nnUNetv2_train 602")]
+    assert trained.split()[3] == "0"  # of the filled dataset, whose only fold is fold 1 of the scenario
+    (predicted,) = [call for call in called if call.startswith("nnUNetv2_predict -d 602")]
+    assert " -f 0 " in predicted
+    assert NAME in predicted  # the test images of the scenario
+
+
 def test_further_plans_with_data_of_their_own(file: Path) -> None:
     file.write_text(
         STUDY.replace("32, 32", "8, 32, 32") + "configuration: 3d_lowres\n"
