@@ -57,6 +57,7 @@ ACCEPTED = "accepted"
 NOT_PREDICTED, LOW_CONFIDENCE, SEVERAL_PARTS = "not predicted", "low confidence", "several components"
 TOO_SMALL, TOO_LARGE, NO_USUAL_SIZE = "too small", "too large", "no usual size"
 NO_FOLD, SEVERAL_FOLDS, NOT_TRAINED = "in no validation fold", "in several validation folds", "fold not trained"
+HELD_OUT = "not a training case of the clean fold"
 
 COLUMNS = (
     *("case", "domain", "patient", "class", "fold", "outcome"),
@@ -122,10 +123,10 @@ class FillingModel:
             case: Case identifier.
 
         Returns:
-            The fold, or why there is none: NO_FOLD, SEVERAL_FOLDS or NOT_TRAINED.
+            The fold, or why there is none: NO_FOLD, SEVERAL_FOLDS or NOT_TRAINED; HELD_OUT with a clean fold.
         """
         if self.clean_fold is not None:
-            return self.clean_fold if case in self.splits[self.clean_fold]["train"] else NO_FOLD
+            return self.clean_fold if case in self.splits[self.clean_fold]["train"] else HELD_OUT
         folds = [index for index, split in enumerate(self.splits) if case in split["val"]]
         if len(folds) != 1:
             return SEVERAL_FOLDS if folds else NO_FOLD

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from nnunet_partial.labels import PSEUDO_LABELS_KEY
+
 #: Of plans.json.
 PLANS_KEYS = (
     *("dataset_name", "plans_name", "original_median_spacing_after_transp", "original_median_shape_after_transp"),
@@ -53,6 +55,7 @@ def clean_dataset_json(dataset_json: Mapping[str, Any]) -> dict[str, Any]:
         dataset_json: Content of dataset.json.
 
     Returns:
-        The content to write.
+        The content to write; that the dataset was filled stays said, but not from which one.
     """
-    return {key: dataset_json[key] for key in DATASET_KEYS if key in dataset_json}
+    content = {key: dataset_json[key] for key in DATASET_KEYS if key in dataset_json}
+    return {**content, PSEUDO_LABELS_KEY: True} if dataset_json.get(PSEUDO_LABELS_KEY) else content

@@ -200,6 +200,8 @@ def test_ten_cases_from_the_least_to_the_most_confident_are_drawn() -> None:
     assert select_cases([]) == []
 
 
+# nnU-Net does not close the images that it preprocesses in this process
+@pytest.mark.filterwarnings("ignore:unclosed file", "ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.slow
 def test_both_ways_with_a_real_training(
     project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -255,8 +257,9 @@ def test_both_ways_with_a_real_training(
         (summary,) = (project.root / "results").glob(f"Dataset{dataset}_*/*/fold_0/validation/summary.json")
         assert ("not_independent" in json.loads(summary.read_text())) == (dataset == "711")
         assert ("not independent" in said) == (dataset == "711")
-        (record,) = (project.root / "results").glob(f"Dataset{dataset}_*/*/fold_0/partial_label_folds.json")
-        assert json.loads(record.read_text())["checkpoint_final.pth"]["pseudo"]["MYO"] > 0
+    (record,) = (project.root / "results").glob("Dataset712_*/*/fold_0/partial_label_folds.json")
+    n_filled = sum("MYO" in clean.manifest.cases[case].pseudo for case in splits[0]["train"])
+    assert json.loads(record.read_text())["checkpoint_final.pth"]["pseudo"] == {"MYO": n_filled}
     capsys.readouterr()
 
 

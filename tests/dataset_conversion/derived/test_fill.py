@@ -14,6 +14,7 @@ import pytest
 from helpers.raw_datasets import Drawn, read_values, snapshot, write_dataset
 from nnunet_partial.dataset_conversion.derived.fill import (
     ACCEPTED,
+    HELD_OUT,
     LOW_CONFIDENCE,
     NO_FOLD,
     NO_USUAL_SIZE,
@@ -272,6 +273,11 @@ def test_a_clean_fold_is_filled_in_training_and_stands_alone(raw: Path) -> None:
     assert manifest.seen_by_filling_model(splits[0]["val"]) == []
     assert manifest.cases["b3"].left_out  # in the fold on neither side
     assert any("b3" in line for line in made.warnings)
+    assert {one.case: one.outcome for one in made.outcomes if one.structure == "LA"} == {
+        "b1": HELD_OUT,
+        "b2": ACCEPTED,
+        "b3": HELD_OUT,
+    }
     assert check(out.folder).findings == {}
 
 

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from helpers.raw_datasets import Drawn, read_values, write_dataset
+from helpers.raw_datasets import Drawn, read_values, snapshot, write_dataset
 from nnunet_partial.dataset_conversion.derived.merge import merge
 from nnunet_partial.dataset_conversion.derived.scenario import scenario
 from nnunet_partial.dataset_conversion.derived.scenario_plan import ScenarioOptions
 
 from nnunet_partial.biomarkers.measure import CaseMeasurements
+from nnunet_partial.cli import main
 from nnunet_partial.dataset.check import check
 from nnunet_partial.dataset.raw import RawDataset
 from nnunet_partial.dataset.splits import make_splits
 from nnunet_partial.dataset.summary import annotation_counts, annotation_states, annotation_table
 from nnunet_partial.evaluation.evaluate import evaluate_folders, find_reference
 from nnunet_partial.evaluation.warning_signs import warning_signs
+from nnunet_partial.export.allow_list import clean_dataset_json
 from nnunet_partial.report.annotation_matrix import annotation_matrix_table, draw_annotation_matrix
 from nnunet_partial.training.loss_wrapper import AnnotatedClasses
 from nnunet_partial.training.run_record import TrainedOn
@@ -182,3 +185,20 @@ def test_a_filled_class_is_none_that_a_case_lacks(raw: Path) -> None:
         **{"a1": 2, "a2": 2, "b1": 0, "b2": 0},
         "c1": 4,
     }
+
+
+def test_a_filled_dataset_is_not_declared_anew(raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """From its masks each pseudo-label would be taken for an annotation."""
+    dataset = filled(raw)
+    file = dataset.folder / "dataset.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "pseudo_labels": {"dataset": dataset.folder.name}}))
+    before = snapshot(raw)
+    assert main(["declare", "-d", "611", "--from-masks", "--overwrite", "--yes"]) == 1
+    assert "Dataset611_Filled" in capsys.readouterr().err
+    assert snapshot(raw) == before
+
+
+def test_an_exported_model_still_says_that_it_learned_from_pseudo_labels() -> None:
+    content = {"labels": {"background": 0}, "pseudo_labels": {"dataset": "Dataset611_F", "source": "Dataset510_Echo"}}
+    assert clean_dataset_json(content) == {"labels": {"background": 0}, "pseudo_labels": True}
+    assert clean_dataset_json({"labels": {"background": 0}}) == {"labels": {"background": 0}}
