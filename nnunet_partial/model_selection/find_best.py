@@ -332,7 +332,9 @@ def _evaluate(reference: Reference, predictions: Mapping[str, Mapping[str, Path]
 
 def _summary(evaluation: Evaluation, name: str, reference: Reference, files: Mapping[str, Path]) -> dict[str, Any]:
     records = [record for record in evaluation.records if record.model == name]
-    return nnunet_summary(records, evaluation.classes, reference.files, files, reference.keys)
+    summary = nnunet_summary(records, evaluation.classes, reference.files, files, reference.keys)
+    seen = evaluation.not_independent.get(name)
+    return {**summary, "not_independent": seen} if seen else summary
 
 
 def _best(candidates: Sequence[Candidate], scores: Mapping[str, float]) -> Candidate:

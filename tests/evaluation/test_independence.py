@@ -123,6 +123,8 @@ def test_find_best_says_so_and_ranks_nothing_beside_it(place: Place, capsys: pyt
     assert snapshot(place.root) == before
     assert main(["find-best", "-d", "510", "-np", "1", "--disable-ensembling", "-tr", FILLED]) == 0
     assert "not independent" in capsys.readouterr().out
+    (summary,) = place.results.glob(f"{FILLED}__*/crossval_results_folds_0_1/summary.json")
+    assert json.loads(summary.read_text())["not_independent"] == 4
     assert main(["find-best", "-d", "510", "-np", "1", "--disable-ensembling", "-tr", PLAIN]) == 0
     assert "not independent" not in capsys.readouterr().out
     see(place)

@@ -120,6 +120,15 @@ def test_false_positives_are_counted_where_a_structure_is_known_absent(story: St
     assert f"{ABSENT} LA {OURS} 6 1 ted_0_ED" in text
 
 
+def test_figures_that_are_not_independent_are_called_so(story: Story) -> None:
+    assert "not independent" not in (story.results / "report.html").read_text()
+    file = story.results / "evaluation.json"
+    about = json.loads(file.read_text())
+    file.write_text(json.dumps({**about, "not_independent": {next(iter(about["models"])): 3}}))
+    assert main(["report", str(story.results)]) == 0
+    assert "not independent" in (story.results / "report.html").read_text()
+
+
 def test_commands_and_versions_to_repeat_it(reported: Story) -> None:
     text = section(text_of(reported), "How to reproduce this report", "Created by")
     evaluate_again = f"nnunet_partial evaluate -d Dataset510_Echo --ref {reported.dataset}/labelsTs --pred"
