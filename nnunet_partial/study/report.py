@@ -18,7 +18,7 @@ from nnunet_partial.study.folder import StudyFolder
 from nnunet_partial.study.results import Value, cost_table, finished_models, read_values
 from nnunet_partial.study.state import describe_unfinished, unfinished_models
 from nnunet_partial.study.steps import models, steps
-from nnunet_partial.study.tables import TABLE_NOTE, scenario_tables
+from nnunet_partial.study.tables import TABLE_NOTE, false_positive_table, scenario_tables
 from nnunet_partial.utils.files import write_text
 from nnunet_partial.utils.versions import versions
 
@@ -38,7 +38,8 @@ def write_report(study: Study, file: Path, output: Path, form: str) -> None:
         PartialLabelError: If no model has finished.
     """
     values = read_values(study)
-    tables = scenario_tables(study, values, _classes(study, values))
+    false_positives = false_positive_table(study, values)
+    tables = [*scenario_tables(study, values, _classes(study, values)), *filter(None, [false_positives])]
     costs = cost_table(study)
     if form == "html":
         write_text(output, page_html(_page(study, file, values, tables, costs, output)))

@@ -34,6 +34,7 @@ class Value:
         case: Name of the case.
         structure: Name of the structure.
         dice: Dice from 0 to 1; NaN where the structure is rightly not predicted.
+        outcome: One of `evaluation.metrics.OUTCOMES`; "" where the evaluation does not say.
     """
 
     model: Model
@@ -42,6 +43,7 @@ class Value:
     case: str
     structure: str
     dice: float
+    outcome: str = ""
 
 
 @dataclass(frozen=True)
@@ -205,7 +207,15 @@ def _read_model(model: Model, folder: Path) -> list[Value]:
         with file.open(newline="", encoding="utf-8-sig") as lines:
             rows = list(csv.DictReader(lines))
         return [
-            Value(model, row["domain"], row["patient"], row["case"], row["class"], float(row[METRIC] or math.nan))
+            Value(
+                model,
+                row["domain"],
+                row["patient"],
+                row["case"],
+                row["class"],
+                float(row[METRIC] or math.nan),
+                row.get("outcome", ""),
+            )
             for row in rows
         ]
     except (OSError, KeyError, ValueError) as problem:

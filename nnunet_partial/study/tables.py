@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from nnunet_partial.dataset_conversion.derived.scenario_plan import RANDOM
+from nnunet_partial.evaluation.metrics import CORRECTLY_EMPTY, FALSE_POSITIVE
 from nnunet_partial.evaluation.statistics import LEVEL, holm
 from nnunet_partial.report.formatting import ABOUT_INTERVALS, interval
 from nnunet_partial.report.tables import Cell, Table
@@ -46,6 +47,44 @@ def scenario_tables(study: Study, values: Sequence[Value], classes: Sequence[str
             if selected:
                 tables.append(_table(study, scenario, architecture, selected, classes))
     return tables
+
+
+def false_positive_table(study: Study, values: Sequence[Value]) -> Table | None:
+    """Count the test cases in which a structure is predicted though it is known not to be there.
+
+    Args:
+        study: The study.
+        values: The values of its finished models.
+
+    Returns:
+        A row per scenario, network and loss, seeds together; None where every structure is in every test case.
+    """
+    rows = []
+    for scenario in study.scenarios:
+        for architecture in study.architectures:
+            for loss in study.losses:
+                outcomes = [
+                    value.outcome
+                    for value in values
+                    if value.model.scenario == scenario
+                    and (value.model.architecture_name, value.model.method_name) == (architecture, loss)
+                    and value.outcome in (FALSE_POSITIVE, CORRECTLY_EMPTY)
+                ]
+                if outcomes:
+                    wrong = outcomes.count(FALSE_POSITIVE)
+                    share = f"{100 * wrong / len(outcomes):.0f} %"
+                    rows.append(
+                        [scenario.name, architecture, METHODS[loss].title, str(wrong), str(len(outcomes)), share]
+                    )
+    if not rows:
+        return None
+    return Table(
+        ["scenario", "network", "loss", "false positive", "known empty", "share"],
+        rows,
+        left=3,
+        caption="False positives: pairs of test case and structure, over all seeds",
+        note="known empty: the structure is known not to be in the image. Read it beside the Dice.",
+    )
 
 
 def is_hidden(scenario: Scenario, domain: str, structure: str) -> bool:

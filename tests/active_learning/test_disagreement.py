@@ -59,6 +59,10 @@ def test_where_a_fold_was_trained_only_unknown_structures_are_ranked() -> None:
     }
     assert ranked == {True: ["MYO"], False: ["LV", "MYO", "LA"]}
     assert [d.state for d in case_disagreements("a", None, False, predictions, ("LV",))] == ["unknown"]
+    filled = CaseLabels((), pseudo=("LV",))  # trained on it too, so that agreement says nothing
+    for is_trained_on in (True, False):
+        (of_filled,) = case_disagreements("a", filled, is_trained_on, predictions, ("LV",))
+        assert (of_filled.state, of_filled.is_ranked) == ("pseudo", not is_trained_on)
 
 
 def test_the_order_of_the_cases() -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from nnunet_partial.cli import main
 from nnunet_partial.errors import PartialLabelError
+from nnunet_partial.evaluation.metrics import CORRECTLY_EMPTY, FALSE_POSITIVE, FOUND
 from nnunet_partial.report.tables import Cell
 from nnunet_partial.study.config import Study
 from nnunet_partial.study.folder import StudyFolder
@@ -18,7 +19,7 @@ from nnunet_partial.study.results import compare, cost_table, learning_curves, m
 from nnunet_partial.study.runner import _reset_incomplete_models
 from nnunet_partial.study.state import step_state
 from nnunet_partial.study.steps import models
-from nnunet_partial.study.tables import scenario_tables
+from nnunet_partial.study.tables import false_positive_table, scenario_tables
 
 STUDY = """\
 name: small
@@ -250,3 +251,16 @@ def test_time_memory_and_learning_from_the_logs(study: Study) -> None:
     table = cost_table(study)
     assert table is not None
     assert table.cells[0][-1].text == "3.2"
+
+
+def test_false_positives_are_counted_beside_the_dice(study: Study) -> None:
+    values = read_values(study)
+    assert false_positive_table(study, values) is None  # these evaluations know of no empty structure
+    outcomes = [FALSE_POSITIVE, CORRECTLY_EMPTY, FOUND, FALSE_POSITIVE]
+    counted = [replace(value, outcome=outcomes[place % 4]) for place, value in enumerate(values)]
+    table = false_positive_table(study, counted)
+    assert table is not None
+    naive = [value.outcome for value in counted if value.model.method_name == "naive"]
+    assert len(naive) == 20
+    # of the ten values of each seed five are false positives and three are correctly empty: 10 of 16
+    assert table.rows[0] == [NAMES[0], "plain", "naive (unlabelled = background)", "10", "16", "62 %"]
