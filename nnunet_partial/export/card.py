@@ -26,7 +26,7 @@ from nnunet_partial.errors import DatasetError, PartialLabelError
 from nnunet_partial.evaluation.evaluate import evaluate_folders
 from nnunet_partial.evaluation.results import FINAL_CHECKPOINT, Tables, write_results
 from nnunet_partial.export.selection import SelectedModel
-from nnunet_partial.labels import Manifest, channel_names, has_regions
+from nnunet_partial.labels import Manifest, channel_names
 from nnunet_partial.model_selection.candidates import TrainedModel, validated_cases
 from nnunet_partial.model_selection.find_best import TOLERANCE_MM, validation_reference
 from nnunet_partial.report.annotation_matrix import annotation_matrix_table
@@ -238,9 +238,6 @@ def _scores(one: SelectedModel, processes: int, notes: list[str]) -> Iterator[st
     model, folds = one.model, [fold for fold in one.folds if isinstance(fold, int)]
     if not folds:
         yield "Not measured: fold all is trained on the very cases that it validates.\n"
-        return
-    if has_regions(read_json(model.folder / "dataset.json")):
-        yield "Not measured: this card has no scores of regions, which overlap.\n"
         return
     try:
         tables = validation_tables(one, folds, processes)
