@@ -131,6 +131,8 @@ def _open_video(path: Path) -> Iterator[tuple[Any, Any]]:
         with av.open(str(path)) as container:
             if not container.streams.video:
                 raise ConversionError(f"{path.name} holds no video")
+            if container.streams.video[0].codec_context is None:
+                raise ConversionError(f"{path.name} is compressed in a way that FFmpeg does not know")
             yield container, container.streams.video[0]
     except ConversionError:
         raise

@@ -587,7 +587,7 @@ def write_clip(job: ClipJob) -> Clip:
         raise DatasetError(f"Cannot write {job.folder}: {problem}. Is the disk full or write-protected?") from problem
     except (ConversionError, DatasetError):
         raise
-    except (ValueError, ArithmeticError, MemoryError) as problem:
+    except Exception as problem:  # whatever a decoder raises
         raise ConversionError(f"cannot be read: {type(problem).__name__}") from None
     finally:
         for path in temporary:
