@@ -48,6 +48,7 @@ def test_two_traced_frames_become_two_cases(tmp_path: Path) -> None:
     report, made = converted(echonet(tmp_path / "in", {"0XA": PAIR}, {"0XA": "TRAIN"}))
     assert list(made.label_files()) == ["echonet_0XA_4CH_ED", "echonet_0XA_4CH_ES"]
     assert made.dataset_json["labels"] == {"background": 0, "LV": 1}
+    assert made.dataset_json["nominal_depth_mm"] == 150
     labels = made.manifest.labels_of("echonet_0XA_4CH_ED")
     assert (labels.annotated, labels.absent) == (("LV",), ())
     assert (labels.domain, labels.patient) == ("echonet", "echonet_0XA")

@@ -124,6 +124,7 @@ def test_what_lies_on_disk_in_the_end(tmp_path: Path, raw: Path) -> None:
     assert (written["skipped"], written["known_defects"]) == ([], [])
     assert RawDataset(report.folder).dataset_json["labels"] == {"background": 0, "LV": 1, "LA": 2}
     assert RawDataset(report.folder).dataset_json["licence"] == "free"
+    assert "nominal_depth_mm" not in RawDataset(report.folder).dataset_json  # every spacing is known
     image, spacing = read_nifti(report.folder / "imagesTr" / "toy_1_0000.nii.gz")
     assert image.tolist() == [[0, 100, 200]]
     assert spacing == (0.5, 0.25)

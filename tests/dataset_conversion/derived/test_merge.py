@@ -225,6 +225,12 @@ def test_dataset_json_says_where_it_comes_from_and_how_many(raw: Path) -> None:
     assert content["channel_names"] == {"0": "ultrasound"}
 
 
+@pytest.mark.parametrize(("own", "expected"), [(None, 120), (120, 120), (150, None)])
+def test_the_nominal_depth_is_kept_where_there_is_one(raw: Path, own: int | None, expected: int | None) -> None:
+    camus(raw, **({} if own is None else {"nominal_depth_mm": own})), uda(raw, nominal_depth_mm=120)
+    assert merged(raw).dataset_json.get("nominal_depth_mm") == expected
+
+
 def test_the_merged_data_set_is_sound(raw: Path) -> None:
     from nnunet_partial.dataset.check import check
 
