@@ -25,17 +25,19 @@ MAX_RATE_DIFFERENCE = 0.2
 #: Heart rates that are searched, in beats per minute; without times, a cycle has at least this many frames.
 MIN_RATE_BPM, MAX_RATE_BPM, MIN_CYCLE_FRAMES = 30.0, 200.0, 6
 #: Autocorrelation: the longest lag as a fraction of the clip; the least height of a peak; the first peak of this
-#: fraction of the highest one is the cycle (later ones are multiples of it).
-MAX_LAG, MIN_CORRELATION, FIRST_PEAK = 0.75, 0.2, 0.8
+#: fraction of the highest one is the cycle (where long and short beats alternate, the highest is that of two).
+MAX_LAG, MIN_CORRELATION, FIRST_PEAK = 0.85, 0.1, 0.8
 #: Windows of the narrow and the wide filter, as fractions of the cycle.
-WINDOWS = (0.25, 0.45)
+WINDOWS = (0.28, 0.5)
 #: The prominence of an end-systole, as a fraction of the stroke; the least interval between two, and how far from the
 #: minimum of the wide filter that of the narrow one is searched, as fractions of the cycle.
-MIN_PROMINENCE, MIN_INTERVAL, REFINE = 0.4, 0.45, 0.1
-#: The first frame is an end-diastole where its volume is at most this fraction of the stroke below the others.
-ED_TOLERANCE = 0.1
-#: The smooth curve swings by more than this many SD of the noise about it.
-MIN_SWING = 2.0
+MIN_PROMINENCE, MIN_INTERVAL, REFINE = 0.35, 0.45, 0.1
+#: The first frame is an end-diastole where its volume is below the others by at most this fraction of the stroke, and
+#: this many SD of the noise left in the smooth curve (mirrored at the ends, which leaves more noise there).
+ED_TOLERANCE, EDGE_NOISE = 0.1, 1.5
+#: The smooth curve swings by more than this many SD of the noise left in it; of the variance a cubic Savitzky-Golay
+#: filter over n frames leaves 9 / (4 n).
+MIN_SWING, NOISE_LEFT = 4.0, 9 / 4
 
 NO_WHOLE_BEAT = "no whole beat: part of a beat"
 NO_CLEAR_PEAKS = "no clear peaks"
@@ -134,10 +136,13 @@ def find_beats(volumes_ml: ArrayLike, times_s: ArrayLike | None = None) -> ClipB
     step = None if times_s is None else float(even[1] - even[0])
     cycle = _cycle_length(curve, step)
     narrow, wide = (_smooth(curve, fraction * cycle) for fraction in WINDOWS)
-    beats, intervals = _whole_beats(narrow, wide, cycle, curve)
-    flags = []
-    if not _has_clear_peaks(curve, wide):
-        beats, intervals, flags = [], [], [NO_CLEAR_PEAKS]
+    noise = float(np.std(curve - narrow)) * float(np.sqrt(NOISE_LEFT / _window(curve, WINDOWS[1] * cycle)))
+    stroke = float(np.ptp(np.percentile(wide, (5, 95))))
+    beats, intervals, flags = [], [], []
+    if stroke > MIN_SWING * noise:
+        beats, intervals = _whole_beats(narrow, wide, cycle, stroke, noise)
+    else:
+        flags.append(NO_CLEAR_PEAKS)
     partial = not beats
     if partial:
         flags.append(NO_WHOLE_BEAT)
@@ -154,9 +159,10 @@ def find_beats(volumes_ml: ArrayLike, times_s: ArrayLike | None = None) -> ClipB
 
 
 def _cycle_length(curve: NDArray[np.float64], step: float | None) -> float:
-    """Return the length of a cycle in frames: the first high peak of the autocorrelation within MIN_ and MAX_RATE_BPM.
+    """Return the length of a cycle in frames: the first high peak of the autocorrelation within the rates.
 
-    Where a clip is too short to show one, that of a heart at 75 beats per minute, or the length of the clip.
+    It is not corrected for the fewer frames at longer lags, so one cycle is preferred to several. A clip too short
+    to show a peak is taken to be at 75 beats per minute, or no longer than a cycle.
     """
     from scipy.signal import detrend, find_peaks
 
@@ -168,50 +174,49 @@ def _cycle_length(curve: NDArray[np.float64], step: float | None) -> float:
     power = float(centered @ centered)
     lags = np.arange(int(min(longest, MAX_LAG * count)) + 2)
     if power > 0 and len(lags) > shortest + 1:
-        correlation = np.array([centered[: count - lag] @ centered[lag:] / (count - lag) for lag in lags])
-        correlation *= count / power
+        correlation = np.array([centered[: count - lag] @ centered[lag:] for lag in lags]) / power
         peaks = find_peaks(correlation)[0]
         peaks = peaks[(peaks >= shortest) & (correlation[peaks] > MIN_CORRELATION)]
         if len(peaks):
-            high = peaks[correlation[peaks] >= FIRST_PEAK * correlation[peaks].max()]
-            return float(high[0])
+            return float(peaks[correlation[peaks] >= FIRST_PEAK * correlation[peaks].max()][0])
     return float(min(count, 60 / 75 / step) if step else count)
+
+
+def _window(curve: NDArray[np.float64], frames: float) -> int:
+    """Return the nearest odd number of frames, at least 5 where the clip has them."""
+    return min(max(5, 2 * round((frames - 1) / 2) + 1), 2 * ((len(curve) - 1) // 2) + 1)
 
 
 def _smooth(curve: NDArray[np.float64], window: float) -> NDArray[np.float64]:
     """Smooth by a cubic Savitzky-Golay filter over an odd number of frames; too few frames stay as they are."""
     from scipy.signal import savgol_filter
 
-    frames = min(max(5, 2 * round((window - 1) / 2) + 1), 2 * ((len(curve) - 1) // 2) + 1)
-    return curve if frames < 5 else savgol_filter(curve, frames, 3)
+    frames = _window(curve, window)
+    return curve if frames < 5 else savgol_filter(curve, frames, 3, mode="mirror")
 
 
 def _whole_beats(
-    narrow: NDArray[np.float64], wide: NDArray[np.float64], cycle: float, curve: NDArray[np.float64]
+    narrow: NDArray[np.float64], wide: NDArray[np.float64], cycle: float, stroke: float, noise: float
 ) -> tuple[list[tuple[int, int]], list[int]]:
     """Return ED and ES of the whole beats, and the intervals between successive EDs and successive ESs, in frames."""
     from scipy.signal import find_peaks
 
-    stroke = float(np.ptp(np.percentile(wide, (5, 95))))
     minima = find_peaks(-wide, prominence=MIN_PROMINENCE * stroke, distance=max(1, MIN_INTERVAL * cycle))[0]
-    reach = max(1, round(REFINE * cycle))
-    es = [int(at - reach + narrow[max(at - reach, 0) : at + reach + 1].argmin() + max(reach - at, 0)) for at in minima]
-    starts = [0, *es[:-1]]
-    ed = [int(start + narrow[start:end].argmax()) for start, end in zip(starts, es, strict=True) if end > start]
-    if not es:
+    if not len(minima):
         return [], []
-    after = float(narrow[es[-1] :].max())
-    level = median(narrow[ed[1:]]) if len(ed) > 1 else after
-    whole = ed[0] > reach or narrow[ed[0]] >= level - ED_TOLERANCE * stroke
+    reach = max(1, round(REFINE * cycle))
+    es = [_extreme(-narrow, at - reach, at + reach) for at in minima.tolist()]
+    ed = [_extreme(narrow, start, end) for start, end in zip([0, *es[:-1]], es, strict=True)]
+    level = median(wide[ed[1:]]) if len(ed) > 1 else float(wide[es[-1] :].max())
+    whole = ed[0] > reach or wide[ed[0]] >= level - ED_TOLERANCE * stroke - EDGE_NOISE * noise
     beats = list(zip(ed, es, strict=True))[0 if whole else 1 :]
-    intervals = [*np.diff(es).tolist(), *np.diff([ed for ed, _ in beats]).tolist()]
-    return beats, intervals
+    return beats, [*np.diff(es).tolist(), *np.diff([ed for ed, _ in beats]).tolist()]
 
 
-def _has_clear_peaks(curve: NDArray[np.float64], smooth: NDArray[np.float64]) -> bool:
-    """Tell whether the smooth curve swings by more than the noise about it explains."""
-    swing = float(np.ptp(np.percentile(smooth, (5, 95))))
-    return swing > MIN_SWING * float(np.std(curve - smooth)) and swing > 0
+def _extreme(curve: NDArray[np.float64], first: int, last: int) -> int:
+    """Return the frame of the largest value from `first` to `last`."""
+    first = max(first, 0)
+    return first + int(curve[first : last + 1].argmax())
 
 
 def frame_flags(lv_pixels: ArrayLike, at_border: ArrayLike, volumes_ml: ArrayLike) -> tuple[str, ...]:

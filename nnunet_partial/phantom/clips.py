@@ -97,7 +97,7 @@ class Rhythm:
         atrial = ATRIAL_FRACTION * _swing((diastole - ATRIAL_START) / (1.0 - ATRIAL_START))
         return np.where(systole < 1.0, _swing(systole), 1.0 - early - atrial).clip(0.0, 1.0)
 
-    def whole_beats(self, times_s: Floats, recovery: float = 0.5, lost: float = 0.1) -> list[tuple[int, int]]:
+    def whole_beats(self, times_s: Floats, recovery: float = 0.6, lost: float = 0.1) -> list[tuple[int, int]]:
         """List the beats that the clip shows from end-diastole until the ventricle has begun to fill again.
 
         Args:

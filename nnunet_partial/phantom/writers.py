@@ -1,4 +1,4 @@
-"""Write synthetic echo images in the folder layouts of two public datasets, to try everything without patient data.
+"""Write synthetic echo images in the folder layouts of two public datasets, and clips, to try all without patient data.
 
 Only names, folders and file formats are those of CAMUS (Leclerc et al. 2019,
 https://doi.org/10.1109/TMI.2019.2900516) and EchoNet-Dynamic (Ouyang et al. 2020,
@@ -17,14 +17,8 @@ import SimpleITK as sitk
 
 from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.phantom.anatomy import Floats, HeartModel, Line, View, long_axis
-from nnunet_partial.phantom.scanner import (
-    LV,
-    SCANNER_A,
-    SCANNER_B,
-    Bytes,
-    Scanner,
-    draw_heart,
-)
+from nnunet_partial.phantom.clips import Rhythm, simulate_clip
+from nnunet_partial.phantom.scanner import LV, SCANNER_A, SCANNER_B, Bytes, Scanner, draw_heart, draw_labels
 
 VIEWS: tuple[View, ...] = ("2CH", "4CH")
 N_CHORDS = 20
@@ -150,6 +144,90 @@ def write_echonet_dynamic(
     return split
 
 
+def write_clips(
+    root: Path,
+    patients: int,
+    *,
+    seed: int,
+    scanner: Scanner = SCANNER_A,
+    shape: tuple[int, int] = (112, 112),
+    efs_percent: Sequence[float] = (25.0, 55.0, 70.0),
+    beats: float = 3.0,
+    irregularity: float = 0.05,
+    views: Sequence[View] = VIEWS,
+) -> list[str]:
+    """Write synthetic clips of several beats, and apart from them the truth, to try how clips are measured.
+
+    `root/clips/<patient>_<view>.avi`: motion JPEG, at 25 to 80 frames per second, 50 to 110 beats per minute, and
+    beginning anywhere in the cycle. `root/views.csv`: clip, view and patient. `root/truth/<patient>_<view>.nii.gz`: the
+    labels of all frames (t, rows, cols), 1 LV, 2 MYO, 3 LA. `root/truth.csv`: of each clip the ejection fraction, the
+    volumes by discs in this view at an image depth of 150 mm, rate, and the frames of ED and ES of the whole beats,
+    from 0.
+
+    Args:
+        root: folder to write; created where missing.
+        patients: number of patients.
+        seed: of everything random.
+        scanner: the domain.
+        shape: of the frames, (rows, cols), even numbers.
+        efs_percent: ejection fractions, of the patients in turn.
+        beats: length of a clip in beats.
+        irregularity: SD of the length of a beat as a fraction of its mean.
+        views: of each patient; the rhythm of each view is its own.
+
+    Returns:
+        The names of the clips.
+
+    Raises:
+        PartialLabelError: for an odd shape, another view, or what `HeartModel.with_ef` and `Rhythm.random` refuse.
+    """
+    _check_shape("write_clips", shape)
+    for folder in (root / "clips", root / "truth"):
+        folder.mkdir(parents=True, exist_ok=True)
+    names: list[str] = []
+    table: list[Sequence[object]] = []
+    truth: list[Sequence[object]] = []
+    for number in range(1, patients + 1):
+        rng = np.random.default_rng([seed, number])
+        patient = f"patient{number:04d}"
+        heart = HeartModel.random(rng).with_ef(efs_percent[(number - 1) % len(efs_percent)])
+        for view in views:
+            name, fps, rate = f"{patient}_{view}", int(rng.integers(25, 81)), float(rng.uniform(50.0, 110.0))
+            count = max(8, round(beats * 60.0 / rate * fps))
+            rhythm = Rhythm.random(
+                rng,
+                seconds=count / fps,
+                rate_bpm=rate,
+                irregularity=irregularity,
+                start=float(rng.uniform(0.0, 1.0)),
+            )
+            clip = simulate_clip(
+                rng, anatomy=heart, rhythm=rhythm, frames=count, fps=fps, scanner=scanner, shape=shape, view=view
+            )
+            _write_video(root / "clips" / f"{name}.avi", clip.images, fps)
+            _write_nifti(root / "truth" / f"{name}.nii.gz", clip.labels, 150.0 / shape[0])
+            edv, esv = (_single_plane_ml(heart, scanner, shape, view, contraction) for contraction in (0.0, 1.0))
+            whole = rhythm.whole_beats(clip.times_s)
+            ed_frames, es_frames = (" ".join(str(beat[phase]) for beat in whole) for phase in (0, 1))
+            names.append(name)
+            table.append((name, view, patient))
+            volumes = (f"{value:.2f}" for value in (heart.ef_percent, edv, esv, rate))
+            truth.append((name, *volumes, fps, count, len(whole), ed_frames, es_frames))
+    _write_csv(root / "views.csv", ("clip", "view", "patient"), table)
+    header = ("clip", "ef_percent", "edv_ml", "esv_ml", "rate_bpm", "fps", "frames", "beats", "ed_frames", "es_frames")
+    _write_csv(root / "truth.csv", header, truth)
+    return names
+
+
+def _single_plane_ml(
+    heart: HeartModel, scanner: Scanner, shape: tuple[int, int], view: View, contraction: float
+) -> float:
+    """Compute the volume of the LV in one view at a depth of 150 mm."""
+    labels = draw_labels(anatomy=heart, scanner=scanner, shape=shape, view=view, contraction=contraction)
+    rows = trace_ventricle(labels, long_axis(heart, view, contraction, shape))
+    return _volume_ml(rows, rows, 150.0 / shape[0])
+
+
 def trace_ventricle(labels: Bytes, axis: Line) -> Floats:
     """Trace the LV as EchoNet-Dynamic does: the long axis and 20 chords across it.
 
@@ -249,10 +327,14 @@ def _check_video(root: Path, shape: tuple[int, int], frames: int, truth_dir: Pat
     """Raise PartialLabelError if a video cannot be written, or the complete labels would lie inside the dataset."""
     if frames < 8:
         raise PartialLabelError(f"write_echonet_dynamic: frames is {frames}, expected at least 8 for half a beat")
-    if shape[0] % 2 or shape[1] % 2:
-        raise PartialLabelError(f"write_echonet_dynamic: shape is {shape}, expected even numbers (the video format)")
+    _check_shape("write_echonet_dynamic", shape)
     if truth_dir is not None and truth_dir.resolve().is_relative_to(root.resolve()):
         raise PartialLabelError(f"write_echonet_dynamic: truth_dir {truth_dir} lies in {root}, expected it outside")
+
+
+def _check_shape(function: str, shape: tuple[int, int]) -> None:
+    if shape[0] % 2 or shape[1] % 2:
+        raise PartialLabelError(f"{function}: shape is {shape}, expected even numbers (the video format)")
 
 
 def _beating_heart(

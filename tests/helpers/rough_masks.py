@@ -6,9 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 
-#: Share of the error that moves the whole contour in or out; the rest waves along the contour.
-WHOLE = 0.4
-
 
 def dice(a: NDArray, b: NDArray) -> float:
     return 2.0 * np.count_nonzero(a & b) / (np.count_nonzero(a) + np.count_nonzero(b))
@@ -25,7 +22,7 @@ def rough_mask(rng: np.random.Generator, mask: NDArray, target: float = 0.94) ->
     inside = mask[box]
     level = distance_transform_edt(inside) - distance_transform_edt(~inside)  # above 0 inside
     field = gaussian_filter(rng.standard_normal(inside.shape), 0.1 * len(rows), mode="reflect", truncate=2.5)
-    field = field / field.std() + WHOLE * rng.standard_normal()
+    field /= field.std()
     low, high = 0.0, 8.0
     for _ in range(9):
         middle = (low + high) / 2
