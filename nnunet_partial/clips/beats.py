@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from statistics import median, stdev
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from nnunet_partial.biomarkers.definitions import disc_volume, ejection_fraction
 from nnunet_partial.biomarkers.geometry import Discs
+from nnunet_partial.errors import PartialLabelError
 
 #: From one frame to the next, the area of the ventricle changes by less than this fraction.
 MAX_AREA_JUMP = 0.3
@@ -22,22 +24,23 @@ MAX_AREA_JUMP = 0.3
 EF_RANGE_PERCENT = (5.0, 90.0)
 #: The rates of two clips of a patient differ by less than this fraction of the larger one.
 MAX_RATE_DIFFERENCE = 0.2
-#: Heart rates that are searched, in beats per minute; without times, a cycle has at least this many frames.
-MIN_RATE_BPM, MAX_RATE_BPM, MIN_CYCLE_FRAMES = 30.0, 200.0, 6
+#: Heart rates that are searched, in beats per minute; without times, a cycle has at least this many frames. A clip too
+#: short to show a cycle is taken to be at the usual rate.
+MIN_RATE_BPM, MAX_RATE_BPM, MIN_CYCLE_FRAMES, USUAL_RATE_BPM = 30.0, 200.0, 6, 75.0
 #: Autocorrelation: the longest lag as a fraction of the clip; the least height of a peak; the first peak of this
 #: fraction of the highest one is the cycle (where long and short beats alternate, the highest is that of two).
-MAX_LAG, MIN_CORRELATION, FIRST_PEAK = 0.85, 0.1, 0.8
+MAX_LAG, MIN_CORRELATION, FIRST_PEAK = 0.85, 0.1, 0.7
 #: Windows of the narrow and the wide filter, as fractions of the cycle.
-WINDOWS = (0.28, 0.5)
+WINDOWS = (0.3, 0.47)
 #: The prominence of an end-systole, as a fraction of the stroke; the least interval between two, and how far from the
 #: minimum of the wide filter that of the narrow one is searched, as fractions of the cycle.
-MIN_PROMINENCE, MIN_INTERVAL, REFINE = 0.35, 0.45, 0.1
+MIN_PROMINENCE, MIN_INTERVAL, REFINE = 0.35, 0.5, 0.1
 #: The first frame is an end-diastole where its volume is below the others by at most this fraction of the stroke, and
 #: this many SD of the noise left in the smooth curve (mirrored at the ends, which leaves more noise there).
 ED_TOLERANCE, EDGE_NOISE = 0.1, 1.5
 #: The smooth curve swings by more than this many SD of the noise left in it; of the variance a cubic Savitzky-Golay
 #: filter over n frames leaves 9 / (4 n).
-MIN_SWING, NOISE_LEFT = 4.0, 9 / 4
+MIN_SWING, NOISE_LEFT = 4.3, 9 / 4
 
 NO_WHOLE_BEAT = "no whole beat: part of a beat"
 NO_CLEAR_PEAKS = "no clear peaks"
@@ -125,32 +128,39 @@ def find_beats(volumes_ml: ArrayLike, times_s: ArrayLike | None = None) -> ClipB
 
     Returns:
         The beats.
+
+    Raises:
+        PartialLabelError: There is not one time for each frame, or times do not increase.
     """
     volumes = np.asarray(volumes_ml, dtype=np.float64)
-    frames, known = np.arange(len(volumes)), np.isfinite(volumes)
+    times = np.asarray(np.arange(len(volumes)) if times_s is None else times_s, dtype=np.float64)
+    if times.shape != volumes.shape or not np.all(np.diff(times) > 0):
+        raise PartialLabelError(
+            f"find_beats: {len(volumes)} volumes and {len(times)} times, expected one increasing time for each volume"
+        )
+    known = np.isfinite(volumes)
     if np.count_nonzero(known) < 2:
         return ClipBeats((), True, np.full(volumes.shape, np.nan), None, (NO_WHOLE_BEAT,))
-    times = np.asarray(frames if times_s is None else times_s, dtype=np.float64)
     even = np.linspace(times[0], times[-1], len(times))  # the filter wants frames at equal distances
     curve = np.interp(even, times[known], volumes[known])
     step = None if times_s is None else float(even[1] - even[0])
-    cycle = _cycle_length(curve, step)
+    shortest, longest = _cycle_range(len(curve), step)
+    cycle = _cycle_length(curve, shortest, longest) or float(
+        min(len(curve), 60 / USUAL_RATE_BPM / step if step else inf)
+    )
     narrow, wide = (_smooth(curve, fraction * cycle) for fraction in WINDOWS)
-    noise = float(np.std(curve - narrow)) * float(np.sqrt(NOISE_LEFT / _window(curve, WINDOWS[1] * cycle)))
+    left = [min(NOISE_LEFT / _window(curve, fraction * cycle), 0.5) for fraction in WINDOWS]
+    noise = float(np.std(curve - narrow) * np.sqrt(left[1] / (1 - left[0])))
     stroke = float(np.ptp(np.percentile(wide, (5, 95))))
-    beats, intervals, flags = [], [], []
-    if stroke > MIN_SWING * noise:
-        beats, intervals = _whole_beats(narrow, wide, cycle, stroke, noise)
-    else:
-        flags.append(NO_CLEAR_PEAKS)
-    partial = not beats
-    if partial:
-        flags.append(NO_WHOLE_BEAT)
-        beats = [(int(narrow.argmax()), int(narrow.argmin()))]
-    nearest = np.abs(times[:, None] - even[None, :]).argmin(axis=0) if times_s is not None else frames
-    found = tuple(Beat(int(nearest[ed]), int(nearest[es]), float(narrow[ed]), float(narrow[es])) for ed, es in beats)
-    rate = 60.0 / (median(intervals) * step) if intervals and step else None
-    result = ClipBeats(found, partial, np.interp(times, even, narrow), rate)
+    clear = stroke > MIN_SWING * noise
+    beats, intervals = _whole_beats(narrow, wide, cycle, shortest, stroke, noise) if clear else ([], [])
+    flags = [*([] if clear else [NO_CLEAR_PEAKS]), *([] if beats else [NO_WHOLE_BEAT])]
+    nearest = np.searchsorted((times[1:] + times[:-1]) / 2, even)
+    found = tuple(
+        Beat(int(nearest[ed]), int(nearest[es]), float(narrow[ed]), float(narrow[es]))
+        for ed, es in beats or [(int(narrow.argmax()), int(narrow.argmin()))]
+    )
+    result = ClipBeats(found, not beats, np.interp(times, even, narrow), _rate_bpm(intervals, step))
     low, high = EF_RANGE_PERCENT
     outside = [beat.ef_percent for beat in found if not low <= beat.ef_percent <= high]
     if outside:
@@ -158,28 +168,38 @@ def find_beats(volumes_ml: ArrayLike, times_s: ArrayLike | None = None) -> ClipB
     return replace(result, flags=tuple(flags))
 
 
-def _cycle_length(curve: NDArray[np.float64], step: float | None) -> float:
-    """Return the length of a cycle in frames: the first high peak of the autocorrelation within the rates.
+def _cycle_range(count: int, step: float | None) -> tuple[float, float]:
+    """Return the shortest and the longest length of a cycle in frames; without times, the clip limits the latter."""
+    if step is None:
+        return MIN_CYCLE_FRAMES, count
+    return 60 / MAX_RATE_BPM / step, 60 / MIN_RATE_BPM / step
 
-    It is not corrected for the fewer frames at longer lags, so one cycle is preferred to several. A clip too short
-    to show a peak is taken to be at 75 beats per minute, or no longer than a cycle.
+
+def _cycle_length(curve: NDArray[np.float64], shortest: float, longest: float) -> float | None:
+    """Return the length of a cycle in frames, the first high peak of the autocorrelation; None without one.
+
+    It is not corrected for the fewer frames at longer lags, so one cycle is preferred to several.
     """
     from scipy.signal import detrend, find_peaks
 
-    count = len(curve)
-    shortest, longest = (
-        (MIN_CYCLE_FRAMES, count) if step is None else (60 / MAX_RATE_BPM / step, 60 / MIN_RATE_BPM / step)
-    )
     centered = detrend(curve)
     power = float(centered @ centered)
-    lags = np.arange(int(min(longest, MAX_LAG * count)) + 2)
-    if power > 0 and len(lags) > shortest + 1:
-        correlation = np.array([centered[: count - lag] @ centered[lag:] for lag in lags]) / power
-        peaks = find_peaks(correlation)[0]
-        peaks = peaks[(peaks >= shortest) & (correlation[peaks] > MIN_CORRELATION)]
-        if len(peaks):
-            return float(peaks[correlation[peaks] >= FIRST_PEAK * correlation[peaks].max()][0])
-    return float(min(count, 60 / 75 / step) if step else count)
+    lags = range(int(min(longest, MAX_LAG * len(curve))) + 2)
+    if not power:
+        return None
+    correlation = np.array([centered[: max(len(curve) - lag, 0)] @ centered[lag:] for lag in lags]) / power
+    peaks = find_peaks(correlation, height=MIN_CORRELATION)[0]
+    peaks = peaks[peaks >= shortest]
+    return float(peaks[correlation[peaks] >= FIRST_PEAK * correlation[peaks].max()][0]) if len(peaks) else None
+
+
+def _rate_bpm(intervals: list[int], step: float | None) -> float | None:
+    """Return the rate of the median interval in frames; None without one or without times.
+
+    Where beats were missed, it may be below MIN_RATE_BPM: then it is not known, either.
+    """
+    rate = 60.0 / (median(intervals) * step) if intervals and step else 0.0
+    return rate if rate >= MIN_RATE_BPM else None
 
 
 def _window(curve: NDArray[np.float64], frames: float) -> int:
@@ -196,12 +216,21 @@ def _smooth(curve: NDArray[np.float64], window: float) -> NDArray[np.float64]:
 
 
 def _whole_beats(
-    narrow: NDArray[np.float64], wide: NDArray[np.float64], cycle: float, stroke: float, noise: float
+    narrow: NDArray[np.float64],
+    wide: NDArray[np.float64],
+    cycle: float,
+    shortest: float,
+    stroke: float,
+    noise: float,
 ) -> tuple[list[tuple[int, int]], list[int]]:
-    """Return ED and ES of the whole beats, and the intervals between successive EDs and successive ESs, in frames."""
+    """Return ED and ES of the whole beats, and the intervals between successive EDs and between successive ESs.
+
+    All in frames, as are `cycle` and `shortest`, lengths of cycles.
+    """
     from scipy.signal import find_peaks
 
-    minima = find_peaks(-wide, prominence=MIN_PROMINENCE * stroke, distance=max(1, MIN_INTERVAL * cycle))[0]
+    distance = max(1.0, MIN_INTERVAL * cycle, shortest)
+    minima = find_peaks(-wide, prominence=MIN_PROMINENCE * stroke, distance=distance)[0]
     if not len(minima):
         return [], []
     reach = max(1, round(REFINE * cycle))
@@ -209,8 +238,8 @@ def _whole_beats(
     ed = [_extreme(narrow, start, end) for start, end in zip([0, *es[:-1]], es, strict=True)]
     level = median(wide[ed[1:]]) if len(ed) > 1 else float(wide[es[-1] :].max())
     whole = ed[0] > reach or wide[ed[0]] >= level - ED_TOLERANCE * stroke - EDGE_NOISE * noise
-    beats = list(zip(ed, es, strict=True))[0 if whole else 1 :]
-    return beats, [*np.diff(es).tolist(), *np.diff([ed for ed, _ in beats]).tolist()]
+    first = 0 if whole else 1
+    return list(zip(ed, es, strict=True))[first:], [*np.diff(es).tolist(), *np.diff(ed[first:]).tolist()]
 
 
 def _extreme(curve: NDArray[np.float64], first: int, last: int) -> int:
