@@ -30,11 +30,11 @@ MIN_RATE_BPM, MAX_RATE_BPM, MIN_CYCLE_FRAMES, USUAL_RATE_BPM = 30.0, 200.0, 6, 7
 #: Autocorrelation: the longest lag as a fraction of the clip; the least height of a peak; the first peak of this
 #: fraction of the highest one is the cycle (where long and short beats alternate, the highest is that of two).
 MAX_LAG, MIN_CORRELATION, FIRST_PEAK = 0.85, 0.1, 0.7
-#: Windows of the narrow and the wide filter, as fractions of the cycle.
-WINDOWS = (0.3, 0.47)
+#: Windows of the narrow filter and of the wide one, which is applied twice, as fractions of the cycle.
+NARROW, WIDE = 0.3, (0.5, 0.4)
 #: The prominence of an end-systole, as a fraction of the stroke; the least interval between two, and how far from the
 #: minimum of the wide filter that of the narrow one is searched, as fractions of the cycle.
-MIN_PROMINENCE, MIN_INTERVAL, REFINE = 0.35, 0.5, 0.1
+MIN_PROMINENCE, MIN_INTERVAL, REFINE = 0.28, 0.5, 0.1
 #: The first frame is an end-diastole where its volume is below the others by at most this fraction of the stroke, and
 #: this many SD of the noise left in the smooth curve (mirrored at the ends, which leaves more noise there).
 ED_TOLERANCE, EDGE_NOISE = 0.1, 1.5
@@ -113,9 +113,9 @@ class ClipBeats:
 def find_beats(volumes_ml: ArrayLike, times_s: ArrayLike | None = None) -> ClipBeats:
     """Find the beats of a clip.
 
-    The autocorrelation of the volume gives the length of a cycle. The curve is smoothed by Savitzky-Golay twice: with a
-    wide window to find end-systoles as minima of enough prominence, with a narrow one to place them and the
-    end-diastoles between them, and to read the volumes. Both windows are fractions of the cycle.
+    The autocorrelation of the volume gives the length of a cycle. Savitzky-Golay filters smooth the curve: with a wide
+    window to find end-systoles as minima of enough prominence, with a narrow one to place them and the end-diastoles
+    between them, and to read the volumes. Both windows are fractions of the cycle.
 
     A whole beat has its end-diastole in the clip, its end-systole, and filling after it. Where the clip begins at an
     end-diastole, its first frame counts as that: the volume there is within a tenth of the stroke of that of the
@@ -148,8 +148,9 @@ def find_beats(volumes_ml: ArrayLike, times_s: ArrayLike | None = None) -> ClipB
     cycle = _cycle_length(curve, shortest, longest) or float(
         min(len(curve), 60 / USUAL_RATE_BPM / step if step else inf)
     )
-    narrow, wide = (_smooth(curve, fraction * cycle) for fraction in WINDOWS)
-    left = [min(NOISE_LEFT / _window(curve, fraction * cycle), 0.5) for fraction in WINDOWS]
+    narrow = _smooth(curve, NARROW * cycle)
+    wide = _smooth(_smooth(curve, WIDE[0] * cycle), WIDE[1] * cycle)
+    left = [min(NOISE_LEFT / _window(curve, fraction * cycle), 0.5) for fraction in (NARROW, WIDE[0])]
     noise = float(np.std(curve - narrow) * np.sqrt(left[1] / (1 - left[0])))
     stroke = float(np.ptp(np.percentile(wide, (5, 95))))
     clear = stroke > MIN_SWING * noise
