@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from nnunet_partial.clips.records import Clip, write_clips
 
-HEART = Bullet(long=36.0, wide=20.0, base=24.0, wall=7.0, atrium=(20.0, 16.0))
+HEART = Bullet(long=36.0, wide=20.0, base=24.0, wall=7.0, atrium=(20.0, 16.0), tilt_deg=8.0)
 
 
 @dataclass
