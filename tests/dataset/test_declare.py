@@ -18,7 +18,7 @@ import pytest
 import SimpleITK as sitk
 from helpers.facts import says
 from helpers.raw_datasets import Drawn, label_array, snapshot, write_dataset, write_image
-from helpers.toy_dataset import Project, shrink, write_toy
+from helpers.toy_dataset import shrink, write_toy
 
 from nnunet_partial.cli import main
 from nnunet_partial.dataset.check import check
@@ -515,7 +515,9 @@ def test_ways_exclude_each_other(raw: Path, capsys: pytest.CaptureFixture[str]) 
 @pytest.mark.slow
 def test_a_volume_data_set_that_was_planned_before_is_declared_and_trained(tmp_path: Path) -> None:
     """As people come to it: 3d_fullres is preprocessed, then it turns out that some scans lack some labels."""
-    project, name = Project(tmp_path), "Dataset221_Rings"
+    from helpers.nnunet_in_process import InProcess  # PyTorch, which the other tests do without
+
+    project, name = InProcess(tmp_path), "Dataset221_Rings"
     write_toy(project.raw(name), shape=(16, 32, 32), patients=4)
     (project.raw(name) / MANIFEST_NAME).unlink()
     project.must("nnUNetv2_plan_and_preprocess", "-d", "221", "-c", "3d_fullres", "-np", "1", "-npfp", "1")
