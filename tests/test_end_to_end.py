@@ -1,6 +1,6 @@
 """From folders as they are downloaded to predictions of every structure, through the real command lines.
 
-They run in this process; test_demo.py and tests/install start them as a user does.
+They run in this process; tests/install and tests/slurm start them as a user does.
 """
 
 from __future__ import annotations

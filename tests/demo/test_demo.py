@@ -39,7 +39,12 @@ QUICK = Size(
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, Scores]:
-    """The folder of a quick demo, what it said, and its scores; the user has nnU-Net folders of his own."""
+    """The folder of a quick demo, what it said, and its scores; the user has nnU-Net folders of his own.
+
+    nnU-Net's commands run in this process; as processes of their own: tests/install, tests/slurm.
+    """
+    from helpers.nnunet_in_process import follow_nnunet  # PyTorch, which the other tests do without
+
     users, out = tmp_path_factory.mktemp("user"), tmp_path_factory.mktemp("demo") / "out"
     said: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
@@ -47,6 +52,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, Scores]:
             patch.setenv(name, str(users))
         patch.setenv("nnUNet_n_proc_DA", "0")  # planning would die of it
         patch.setenv("OMP_NUM_THREADS", "1")
+        follow_nnunet(patch)
         scores = demo(out, loss="acce", log=said.append, size=QUICK)
         assert os.environ["nnUNet_raw"] == str(users)
     assert list(users.iterdir()) == []

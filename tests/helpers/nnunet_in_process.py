@@ -6,11 +6,12 @@ import contextlib
 import gc
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import entry_points
 from multiprocessing.context import SpawnContext
 from multiprocessing.pool import ThreadPool
@@ -22,6 +23,8 @@ from helpers.toy_dataset import Project
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
 from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+from nnunet_partial.utils import process
 
 
 @contextlib.contextmanager
@@ -60,6 +63,32 @@ class InProcess(Project):
             code = script.load()()
             gc.collect()  # nnU-Net's readers leave files open, of which a later test would be told
         return subprocess.CompletedProcess(command, code or 0, said.getvalue(), "")
+
+
+def follow_nnunet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let our commands that run others run those of nnU-Net in this process, with exactly the variables given."""
+    follow = process._follow
+
+    def in_process(
+        command: Sequence[str], environment: Mapping[str, str], log: Path, typed: str, display: process.Display
+    ) -> tuple[int, list[str]]:
+        name = Path(command[0]).name
+        if not name.startswith("nnUNetv2_"):
+            return follow(command, environment, log, typed, display)
+        words = list(command[1:])
+        for option in {"-npp", "-nps"} & set(words):
+            words[words.index(option) + 1] = "0"
+        with pytest.MonkeyPatch.context() as patch:
+            for variable in set(os.environ) - set(environment):
+                patch.delenv(variable)
+            done = InProcess(log.parent).run(name, *words, **environment)
+        lines = done.stdout.splitlines()
+        log.write_text("\n".join([f"$ {typed}", *lines]) + "\n")
+        for line in lines:
+            display.line(line)
+        return done.returncode, lines[-1:]
+
+    monkeypatch.setattr(process, "_follow", in_process)
 
 
 def plan(raw: Path, preprocessed: Path, shape: tuple[int, ...]) -> Path:
