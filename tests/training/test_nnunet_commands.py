@@ -1,6 +1,7 @@
 """Our trainers under nnU-Net's own commands: 3-D, cascade, ignore label, ResEnc plans, continued, pretrained.
 
-All of it on one preprocessed data set and one trained fold. Of 2-D: test_end_to_end.py; as processes: tests/install, tests/slurm.
+All of it on one preprocessed data set and one trained fold. Of 2-D: test_end_to_end.py; as processes: tests/install and
+tests/slurm.
 """
 
 from __future__ import annotations
