@@ -179,7 +179,7 @@ def same_answer_for_study(content: Any, file: Path) -> None:
     assert reads_study(file) == (accepted and not beyond_the_schema(content))
 
 
-@pytest.mark.parametrize("sound", [PLAIN, PRIMUS], ids=["2-D", "3-D"])
+@pytest.mark.parametrize("sound", [PLAIN, PRIMUS, {**PLAIN, "folds": "by-domain"}], ids=["2-D", "3-D", "by domain"])
 def test_a_sound_study(sound: dict[str, Any], tmp_path: Path) -> None:
     file = tmp_path / "study.yaml"
     file.write_text(yaml.safe_dump(sound), encoding="utf-8")
@@ -236,7 +236,9 @@ def test_the_choices_are_those_of_the_program() -> None:
     assert properties["losses"]["anyOf"][0]["enum"] == list(METHODS)
     assert properties["architectures"]["anyOf"][0]["enum"] == list(ARCHITECTURES)
     assert properties["configuration"]["enum"] == list(CONFIGURATIONS)
-    assert list(properties) == [name for name in Study.__dataclass_fields__ if name != "dataset_lines"]
+    assert list(properties) == [
+        name for name in Study.__dataclass_fields__ if name not in ("by_domain", "dataset_lines")
+    ]
 
 
 @pytest.mark.parametrize(

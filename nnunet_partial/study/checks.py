@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nnunet_partial.dataset.raw import RawDataset, find_dataset
-from nnunet_partial.dataset_conversion.derived.scenario_plan import ScenarioOptions, preview_scenario
+from nnunet_partial.dataset.summary import NO_DOMAIN
 from nnunet_partial.errors import DatasetError, PartialLabelError
-from nnunet_partial.study.config import Problem, Scenario, Study
+from nnunet_partial.study.config import METHODS, Problem, Scenario, Study
+from nnunet_partial.study.folds import domain_folds, planned_scenario, tested_domains
 from nnunet_partial.study.steps import derived_datasets, used_sources
+from nnunet_partial.utils.text import format_names
 
 
 def data_problems(study: Study) -> list[Problem]:
-    """Find datasets that are missing or have no test cases, and scenarios that cannot be made.
+    """Find datasets that are missing or have no test cases, losses that cannot learn them, and impossible scenarios.
 
     Reads no label file.
 
@@ -29,11 +31,12 @@ def data_problems(study: Study) -> list[Problem]:
         try:
             folders[name] = find_dataset(study.datasets[name])
             _require_test_cases(RawDataset(folders[name]))
+            _require_losses_for_regions(RawDataset(folders[name]), study.losses)
         except PartialLabelError as problem:
             problems.append((study.dataset_lines[name], f"{name}: {problem}"))
     for scenario, complete in derived_datasets(study).values():
         if scenario.source in folders:
-            problems += _scenario_problems(scenario, complete, folders[scenario.source], study.folds)
+            problems += _scenario_problems(study, scenario, complete, folders[scenario.source])
     return problems
 
 
@@ -45,18 +48,46 @@ def _require_test_cases(dataset: RawDataset) -> None:
         )
 
 
-def _scenario_problems(scenario: Scenario, complete: bool, folder: Path, folds: Sequence[int]) -> list[Problem]:
+def _require_losses_for_regions(dataset: RawDataset, losses: Sequence[str]) -> None:
+    others = [name for name in losses if not METHODS[name].takes_regions]
+    if dataset.regions and others:
+        can = [name for name, method in METHODS.items() if method.takes_regions and method.mirrored]
+        raise DatasetError(
+            f"{dataset.folder.name} is region-based (a label in dataset.json is a list of values), so structures may "
+            f"overlap, which {format_names(others)} cannot learn. Take abce (nnUNetTrainerABCE): of 'losses', "
+            f"{', '.join(can)} and their forms without mirroring take regions."
+        )
+
+
+def _scenario_problems(study: Study, scenario: Scenario, complete: bool, folder: Path) -> list[Problem]:
     name = f"{scenario.name}{', complete cases' if complete else ''}"
-    options = ScenarioOptions(scenario.missing, scenario.fraction, domain=scenario.domain, keep_only_complete=complete)
     try:
-        plan = preview_scenario(folder, options)
+        plan = planned_scenario(scenario, complete, folder)
     except PartialLabelError as problem:
         return [(scenario.line, f"{name}: {problem}")]
     if plan.removed:
         return [(scenario.line, f"{name}: no case is left that is annotated for {', '.join(plan.removed)}")]
+    if study.by_domain:
+        return [(scenario.line, f"{name}: {text}") for text in _domain_problems(scenario, complete, folder)]
     # for a fold that the splits lack, nnU-Net would draw one at random, with patients on both sides
-    absent = [str(fold) for fold in folds if fold >= len(plan.splits)]
+    absent = [str(fold) for fold in study.folds if fold >= len(plan.splits)]
     if absent:
         text = f"has {len(plan.splits)} fold(s), counted from 0; 'folds' asks for {', '.join(absent)} too"
         return [(scenario.line, f"{name}: {text}")]
     return []
+
+
+def _domain_problems(scenario: Scenario, complete: bool, folder: Path) -> list[str]:
+    """Find out why no fold could leave a domain out, or be measured."""
+    try:
+        folds = domain_folds(scenario, complete, folder)
+    except PartialLabelError as problem:
+        return [str(problem)]
+    tested = tested_domains(folder)
+    if {*tested} & {*folds.domains}:
+        return []
+    names = [format_names([domain or NO_DOMAIN for domain in domains]) for domains in (folds.domains, tested)]
+    return [
+        f"nothing could be measured: folds leave out {names[0]}, and the test cases are of {names[1]}. "
+        + "; ".join(folds.warnings)
+    ]

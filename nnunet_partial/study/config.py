@@ -31,6 +31,7 @@ class Method:
         complete_cases: Whether it trains on the complete cases only.
         mirrored: Whether nnU-Net mirrors along all axes.
         filled_by: Key of the method whose models fill its dataset with pseudo-labels; "" where none does.
+        takes_regions: Whether it can learn structures that overlap.
     """
 
     trainer: str
@@ -38,6 +39,7 @@ class Method:
     complete_cases: bool = False
     mirrored: bool = True
     filled_by: str = ""
+    takes_regions: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,14 +62,14 @@ class Architecture:
 
 
 _METHODS: dict[str, Method] = {
-    "naive": Method("nnUNetTrainerNaive", "naive (unlabelled = background)"),
-    "complete-cases": Method("nnUNetTrainerNaive", "complete cases only", complete_cases=True),
+    "naive": Method("nnUNetTrainerNaive", "naive (unlabelled = background)", takes_regions=True),
+    "complete-cases": Method("nnUNetTrainerNaive", "complete cases only", complete_cases=True, takes_regions=True),
     "acce": Method("nnUNetTrainerACCE", "aCCE"),
     "acce-ignore": Method("nnUNetTrainerACCEIgnore", "aCCE, background ignored"),
-    "abce": Method("nnUNetTrainerABCE", "aBCE"),
+    "abce": Method("nnUNetTrainerABCE", "aBCE", takes_regions=True),
     "marginal": Method("nnUNetTrainerMarginal", "marginal"),
     "acce-label-dropout": Method("nnUNetTrainerACCELabelDropout", "aCCE + label dropout"),
-    "abce-label-dropout": Method("nnUNetTrainerABCELabelDropout", "aBCE + label dropout"),
+    "abce-label-dropout": Method("nnUNetTrainerABCELabelDropout", "aBCE + label dropout", takes_regions=True),
     "marginal-label-dropout": Method("nnUNetTrainerMarginalLabelDropout", "marginal + label dropout"),
     "abce-exclusive": Method("nnUNetTrainerABCEExclusive", "aBCE, exclusive"),
     "marginal-leaf-dice": Method("nnUNetTrainerMarginalLeafDice", "marginal + leaf-Dice"),
@@ -109,6 +111,9 @@ PLANNERS: dict[str, str] = {architecture.plans: architecture.planner for archite
 
 #: nnU-Net's configurations, without the cascade, which needs another training before it.
 CONFIGURATIONS = ("2d", "3d_fullres", "3d_lowres")
+
+#: In place of the numbers of folds: a fold per domain, which is left out.
+BY_DOMAIN = "by-domain"
 
 #: A line number of the file (from 1), and what is wrong there.
 Problem = tuple[int, str]
@@ -170,7 +175,7 @@ class Study:
         losses: Keys of METHODS.
         seeds: Random seeds of the trainings.
         architectures: Keys of ARCHITECTURES.
-        folds: Folds to train, from 0.
+        folds: Folds to train, from 0; empty where they go by domain.
         configuration: One of CONFIGURATIONS.
         epochs: Number of epochs of a training.
         iterations: Training iterations per epoch; None for nnU-Net's number.
@@ -180,6 +185,7 @@ class Study:
         gpus_per_training: Number of GPUs of a training.
         cpus_per_training: Number of CPU cores of a training or prediction; None for the default.
         folder: Absolute path of the folder of all output. In the file it is relative to the file, by default the name.
+        by_domain: Whether each fold leaves a domain out, in the file `folds: by-domain`.
         dataset_lines: Line in study.yaml of each dataset, from 1.
     """
 
@@ -199,6 +205,7 @@ class Study:
     gpus_per_training: int = 1
     cpus_per_training: int | None = None
     folder: Path = Path("study")
+    by_domain: bool = False
     dataset_lines: Mapping[str, int] = field(default_factory=dict, compare=False)
 
     @classmethod
@@ -229,7 +236,7 @@ class Study:
 _KeyPath = tuple[Any, ...]
 _T = TypeVar("_T")
 
-_KEYS = tuple(name for name in Study.__dataclass_fields__ if name != "dataset_lines")
+_KEYS = tuple(name for name in Study.__dataclass_fields__ if name not in ("by_domain", "dataset_lines"))
 _NAME_RULE = "letters, digits, '_' and '-', beginning with a letter or digit"
 
 
@@ -251,6 +258,7 @@ class _Reader:
         for key in ("name", "datasets", "scenarios", "losses"):
             if key not in content:
                 self.add_problem((), f"'{key}' is missing")
+        by_domain = content.get("folds") == BY_DOMAIN
         study = Study(
             name=self._plain_name(content.get("name", "x"), ("name",)),
             datasets=self._datasets(content.get("datasets", {})),
@@ -258,7 +266,7 @@ class _Reader:
             losses=self._choices(content, "losses", METHODS),
             seeds=self._list(content, "seeds", (0,), self._integer(0)),
             architectures=self._choices(content, "architectures", ARCHITECTURES, ("plain",)),
-            folds=self._list(content, "folds", (0, 1, 2, 3, 4), self._integer(0)),
+            folds=() if by_domain else self._list(content, "folds", (0, 1, 2, 3, 4), self._integer(0)),
             configuration=self._one_of(content, "configuration", CONFIGURATIONS),
             epochs=self._count(content, "epochs", 250),
             iterations=self._count(content, "iterations", None),
@@ -268,6 +276,7 @@ class _Reader:
             gpus_per_training=self._count(content, "gpus_per_training", 1),
             cpus_per_training=self._count(content, "cpus_per_training", None),
             folder=home / self._folder(content),
+            by_domain=by_domain,
             dataset_lines=self._dataset_lines(content.get("datasets")),
         )
         self._check_combinations(study)
@@ -442,6 +451,11 @@ class _Reader:
                     ("losses",),
                     f"{name} fills with the models of {METHODS[name].filled_by}; name that among the losses, too",
                 )
+        filled = [name for name in study.losses if METHODS[name].filled_by]
+        if study.by_domain and filled:
+            self.add_problem(
+                ("losses",), f"{format_names(filled)} fills by patient; give the numbers of folds, not {BY_DOMAIN}"
+            )
         own_trainers = [name for name in study.architectures if ARCHITECTURES[name].trainer_suffix]
         not_mirrored = [name for name in study.losses if not METHODS[name].mirrored]
         if own_trainers and not_mirrored:

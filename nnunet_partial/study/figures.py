@@ -49,7 +49,7 @@ def proportion_figures(study: Study, values: Sequence[Value]) -> Iterator[SavedF
                 v for v in values if v.model.scenario in scenarios and v.model.architecture_name == architecture
             ]
             measured = {v.model.scenario for v in selected}
-            if len(measured) > 1 and _hidden_structures(scenarios[0], selected):
+            if len(measured) > 1 and _hidden_structures(study, scenarios[0], selected):
                 title = f"{' and '.join(missing)} missing in {domain or source} ({architecture})"
                 name = file_name("proportion", source, domain or "all", *missing, architecture)
                 yield _proportions(study, [s for s in scenarios if s in measured], selected, title, name)
@@ -95,15 +95,16 @@ def _without_fraction(scenario: Scenario) -> tuple[str, str, tuple[str, ...]]:
     return scenario.source, scenario.domain or "", scenario.missing
 
 
-def _hidden_structures(scenario: Scenario, values: Sequence[Value]) -> list[tuple[str, str]]:
+def _hidden_structures(study: Study, scenario: Scenario, values: Sequence[Value]) -> list[tuple[str, str]]:
     """List the measured (domain, structure) that training cases lacked."""
-    return sorted({(v.domain, v.structure) for v in values if is_hidden(scenario, v.domain, v.structure)})
+    pairs = {(value.domain, value.structure) for value in values}
+    return sorted(pair for pair in pairs if is_hidden(scenario, *pair, study.by_domain))
 
 
 def _proportions(
     study: Study, scenarios: Sequence[Scenario], values: Sequence[Value], title: str, name: str
 ) -> SavedFigure:
-    hidden = _hidden_structures(scenarios[0], values)
+    hidden = _hidden_structures(study, scenarios[0], values)
     with style():
         figure = new_figure(max(3.4, 2.6 * len(hidden)), 2.9)
         axes = figure.subplots(1, len(hidden), squeeze=False, sharey=True)[0]

@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,10 @@ class StudyFolder:
     """The folder of a study. Everything below it belongs to the study, and may be deleted with it.
 
     nnUNet_raw (links to the datasets, and their scenarios), nnUNet_preprocessed, results/seedN (nnUNet_results of one
-    seed), predictions, evaluations, logs (one file per step), done (an empty file per finished step), locks (beside
-    them, an empty file per training that a signal ended), costs (time and memory of each training), study.json (what
-    the workflow reads), begun.json (the settings that must not change), ids.json.
+    seed), test_cases (links, where folds go by domain), predictions, evaluations, logs (one file per step), done (an
+    empty file per finished step), locks (beside them, an empty file per training that a signal ended), costs (time and
+    memory of each training), study.json (what the workflow reads), begun.json (the settings that must not change),
+    ids.json.
 
     Attributes:
         root: Absolute path of the folder.
@@ -110,6 +112,10 @@ class StudyFolder:
         """Return the settings that the study was begun with; empty before that."""
         return dict(read_json(self.settings_file)) if self.settings_file.exists() else {}
 
+    def planned_workflow(self) -> dict[str, Any]:
+        """Return what the workflow reads; empty before the first run or dry run."""
+        return _read_once(self.workflow, self.workflow.stat().st_mtime_ns) if self.workflow.exists() else {}
+
     def prepared_plans(self) -> list[str]:
         """Return the plans that the step `prepare` makes: those that were saved, else nnU-Net's default ones."""
         plans: list[str] = self.saved_settings().get("plans", [DEFAULT_PLANS])
@@ -147,6 +153,11 @@ class StudyFolder:
                 ids[name] = number
         write_json(file, ids)
         return ids
+
+
+@lru_cache(maxsize=1)
+def _read_once(file: Path, changed: int) -> dict[str, Any]:
+    return dict(read_json(file))
 
 
 def labels_hash(dataset: Path) -> str:

@@ -102,15 +102,21 @@ def _facts(study: Study) -> list[tuple[str, str]]:
         ("steps done", f"{len(done)} of {len(steps(study))}"),
         ("trainings", f"{length}, configuration {study.configuration}{small}, on {study.device}"),
         ("seeds", ", ".join(map(str, study.seeds))),
-        ("folds", ", ".join(map(str, study.folds))),
+        ("folds", _about_domains(study) if study.by_domain else ", ".join(map(str, study.folds))),
         *versions().items(),
     ]
 
 
+def _about_domains(study: Study) -> str:
+    notes: list[str] = StudyFolder(study.folder).planned_workflow().get("fold_notes") or []
+    each = "by domain: test cases are predicted by the fold that was trained on all domains but theirs"
+    return "; ".join([each, *notes])
+
+
 def _classes(study: Study, values: Sequence[Value]) -> list[str]:
-    """List the structures in the order of their label values."""
+    """List the structures in the order of the networks' outputs."""
     folder = StudyFolder(study.folder).raw
-    ordered = [name for path in sorted(folder.glob("Dataset*")) for name in RawDataset(path).classes]
+    ordered = [name for path in sorted(folder.glob("Dataset*")) for name in RawDataset(path).structures]
     return list(dict.fromkeys([*ordered, *(value.structure for value in values)]))
 
 

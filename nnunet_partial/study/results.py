@@ -17,7 +17,7 @@ from nnunet_partial.evaluation.statistics import SHARE, Described, Paired, descr
 from nnunet_partial.report.tables import Table
 from nnunet_partial.study.config import METHODS, Study
 from nnunet_partial.study.folder import StudyFolder
-from nnunet_partial.study.steps import Model, models
+from nnunet_partial.study.steps import Model, folds_of, models
 
 #: The metric of every table: 1 is perfect, 0 is missed; a structure rightly not predicted has no value.
 METRIC = "dice"
@@ -74,7 +74,7 @@ def finished_models(study: Study) -> list[Model]:
     return [
         model
         for model in models(study)
-        if all(folder.done(step).exists() for step in [*map(model.train_step, study.folds), model.evaluate_step])
+        if all(folder.done(step).exists() for step in [*_train_steps(study, model), model.evaluate_step])
     ]
 
 
@@ -171,7 +171,7 @@ def cost_table(study: Study) -> Table | None:
     for architecture in study.architectures:
         for loss in study.losses:
             of_loss = [m for m in models(study) if (m.architecture_name, m.method_name) == (architecture, loss)]
-            costs = [cost for model in of_loss for fold in study.folds for cost in _costs(folder, model, fold)]
+            costs = [cost for model in of_loss for step in _train_steps(study, model) for cost in _costs(folder, step)]
             if costs:
                 rows.append([METHODS[loss].title, architecture, str(len(costs)), *_cost_cells(costs)])
     if not rows:
@@ -196,9 +196,13 @@ def learning_curves(study: Study) -> Iterator[tuple[Model, list[float]]]:
     """
     folder = StudyFolder(study.folder)
     for model in models(study):
-        losses = _validation_losses(folder.log(model.train_step(study.folds[0])))
+        losses = _validation_losses(folder.log(_train_steps(study, model)[0]))
         if losses:
             yield model, losses
+
+
+def _train_steps(study: Study, model: Model) -> list[str]:
+    return [model.train_step(fold) for fold in folds_of(study, model.dataset)]
 
 
 def _read_model(model: Model, folder: Path) -> list[Value]:
@@ -239,8 +243,7 @@ _VALIDATION_LOSS = re.compile(r"val_loss (-?\d[\d.eE+-]*|nan)\s*$")
 _PEAK = re.compile(r"Peak memory of the GPU: ([\d.]+) GiB")
 
 
-def _costs(folder: StudyFolder, model: Model, fold: int) -> Iterator[Cost]:
-    step = model.train_step(fold)
+def _costs(folder: StudyFolder, step: str) -> Iterator[Cost]:
     file = folder.cost(step)
     if not (folder.done(step).exists() and file.exists()):
         return

@@ -20,7 +20,7 @@ from nnunet_partial.study.config import Study
 from nnunet_partial.study.folder import StudyFolder
 from nnunet_partial.study.locks import visible_gpus
 from nnunet_partial.study.state import data_are_outdated, step_state
-from nnunet_partial.study.steps import models, steps
+from nnunet_partial.study.steps import folds_of, models, steps
 from nnunet_partial.study.workflow import prepare_workflow
 from nnunet_partial.utils.locks import try_lock
 from nnunet_partial.utils.process import available_cores
@@ -155,7 +155,7 @@ def _reset_incomplete_models(study: Study, folder: StudyFolder) -> None:
     Snakemake repeats what follows a training, but no longer where it was stopped in between.
     """
     for model in models(study):
-        if not all(folder.done(model.train_step(fold)).exists() for fold in study.folds):
+        if not all(folder.done(model.train_step(fold)).exists() for fold in folds_of(study, model.dataset)):
             _reset(folder, model.predict_step)
         if not folder.done(model.predict_step).exists():
             _reset(folder, model.evaluate_step)
@@ -191,7 +191,7 @@ def _targets(study: Study, folder: StudyFolder, stopped: set[str]) -> list[str]:
         return []  # everything
     wanted = sorted(stopped)
     for model in models(study):
-        folds = unfinished.intersection(map(model.train_step, study.folds))
+        folds = unfinished.intersection(map(model.train_step, folds_of(study, model.dataset)))
         if folds and folds <= stopped:
             wanted.append(model.evaluate_step)
     return ["--", *(f"done/{step}" for step in wanted)]

@@ -18,12 +18,15 @@ from nnunet_partial.study.config import Study
 from nnunet_partial.study.folder import StudyFolder, files_hash, labels_hash
 from nnunet_partial.study.locks import is_held
 from nnunet_partial.study.results import finished_models
-from nnunet_partial.study.steps import Model, models, steps, used_sources
+from nnunet_partial.study.steps import Model, folds_of, models, steps, used_sources
 from nnunet_partial.utils.files import write_json
 from nnunet_partial.utils.text import format_names, text_table
 
 #: The settings that only trainings read. Plans and preprocessed data rest on all others.
 TRAINING_LENGTH = ("epochs", "iterations", "val_iterations")
+
+#: Setting that says how the cases are split.
+_FOLDS, _BY_PATIENT = "folds go", "by patient"
 
 STEP_STATES = ("done", "running", "stopped", "waiting")
 
@@ -139,7 +142,8 @@ def describe_unfinished(study: Study, unfinished: Iterable[Model]) -> list[str]:
     folder = StudyFolder(study.folder)
     seeds: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for model in unfinished:
-        states = ", ".join(step_state(folder, model.train_step(fold)) for fold in study.folds)
+        folds = folds_of(study, model.dataset)
+        states = ", ".join(step_state(folder, model.train_step(fold)) for fold in folds)
         group = f"{model.scenario.name}, {model.architecture_name} (training: {states})"
         seeds[group][model.method_name].append(model.seed)
     return [f"{group}: {_methods_by_seeds(methods)}" for group, methods in seeds.items()]
@@ -161,6 +165,7 @@ def _current_settings(study: Study) -> dict[str, Any]:
     return {
         **{key: getattr(study, key) for key in TRAINING_LENGTH},
         "configuration": study.configuration,
+        _FOLDS: "by domain" if study.by_domain else _BY_PATIENT,
         "network": network
         and {"features": list(network.features), "patch": list(network.patch), "batch": network.batch},
         **{f"dataset {name}": f"{path.name}, labels {labels_hash(path)}" for name, path in sources.items()},
@@ -171,6 +176,7 @@ def _current_settings(study: Study) -> dict[str, Any]:
 def _changes(folder: StudyFolder, settings: dict[str, Any]) -> dict[str, str]:
     """Return a line for each setting that differs from the saved one, by its name."""
     saved = folder.saved_settings()
+    saved = saved and {_FOLDS: _BY_PATIENT, **saved}
     return {
         key: f"{key}: {json.dumps(saved[key])} when it was begun, {json.dumps(value)} now"
         for key, value in settings.items()

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 
+from nnunet_partial.dataset.raw import find_dataset
 from nnunet_partial.study.config import ARCHITECTURES, METHODS, Architecture, Method, Scenario, Study
 from nnunet_partial.study.folder import StudyFolder
+from nnunet_partial.study.folds import domain_folds
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,36 @@ def filled_models(study: Study) -> dict[str, Model]:
     return {model.dataset: model for model in models(study) if model.method.filled_by}
 
 
+def folds_of(study: Study, dataset: str) -> tuple[int, ...]:
+    """List the folds that are trained on a derived dataset.
+
+    Args:
+        study: The study.
+        dataset: Name of the derived dataset.
+
+    Returns:
+        Numbers of the folds, from 0.
+    """
+    return tuple(range(len(left_out_domains(study, dataset)))) if study.by_domain else study.folds
+
+
+def left_out_domains(study: Study, dataset: str) -> tuple[str, ...]:
+    """List the domains that the folds of a derived dataset leave out, where they go by domain.
+
+    Args:
+        study: The study.
+        dataset: Name of the derived dataset.
+
+    Returns:
+        The domain of each fold, as the last run or dry run found them, or else by the manifest of the source.
+    """
+    planned: dict[str, list[str]] = StudyFolder(study.folder).planned_workflow().get("domains") or {}
+    if dataset in planned:
+        return tuple(planned[dataset])
+    scenario, complete = derived_datasets(study)[dataset]
+    return domain_folds(scenario, complete, find_dataset(study.datasets[scenario.source])).domains
+
+
 def further_plans(study: Study) -> list[str]:
     """List the plans that `prepare` does not make. They have their own steps, so networks can be added at any time.
 
@@ -181,7 +213,7 @@ def steps(study: Study) -> list[str]:
         *(f"scenario/{name}" for name in derived_datasets(study)),
         *(reuse_step(dataset, plans) for dataset, plans in reused_preprocessing(study)),
         *(f"fill/{name}" for name in filled_models(study)),
-        *(model.train_step(fold) for model in all_models for fold in study.folds),
+        *(model.train_step(fold) for model in all_models for fold in folds_of(study, model.dataset)),
         *(model.predict_step for model in all_models),
         *(model.evaluate_step for model in all_models),
     ]

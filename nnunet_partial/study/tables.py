@@ -87,15 +87,17 @@ def false_positive_table(study: Study, values: Sequence[Value]) -> Table | None:
     )
 
 
-def is_hidden(scenario: Scenario, domain: str, structure: str) -> bool:
-    """Return whether training cases of the domain lacked the structure.
+def is_hidden(scenario: Scenario, domain: str, structure: str, by_domain: bool = False) -> bool:
+    """Return whether training cases of the domain lacked the structure; by domain, those of other domains.
 
     Args:
         scenario: The scenario.
         domain: Name of the domain.
         structure: Name of the structure.
+        by_domain: Whether what predicts a domain was trained on all others.
     """
-    return scenario.domain in (None, domain) and (structure in scenario.missing or RANDOM in scenario.missing)
+    there = scenario.domain is None or (scenario.domain == domain) != by_domain
+    return there and (structure in scenario.missing or RANDOM in scenario.missing)
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,7 @@ def _table(
     study: Study, scenario: Scenario, architecture: str, values: Sequence[Value], classes: Sequence[str]
 ) -> Table:
     columns = [
-        _Column(domain, name, is_hidden(scenario, domain, name))
+        _Column(domain, name, is_hidden(scenario, domain, name, study.by_domain))
         for domain in sorted({value.domain for value in values})
         for name in classes
         if any(value.domain == domain and value.structure == name for value in values)

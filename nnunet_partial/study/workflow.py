@@ -9,10 +9,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from nnunet_partial.dataset.domains import DomainFolds
 from nnunet_partial.dataset.raw import dataset_id, find_dataset
 from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.study.config import PLANNERS, Scenario, Study
 from nnunet_partial.study.folder import StudyFolder
+from nnunet_partial.study.folds import domain_folds, tested_domains
 from nnunet_partial.study.state import check_settings
 from nnunet_partial.study.steps import (
     derived_datasets,
@@ -50,6 +52,10 @@ def prepare_workflow(study: Study, file: Path, assign_devices: bool, save: bool)
         for path in sources.values():
             _link(path, folder.raw / path.name)
     ids = folder.assign_ids([*derived_datasets(study), *filled_models(study)], set(study.datasets.values()))
+    domains = _domain_folds(study, sources)
+    notes = [f"{name}: {warning}" for name, folds in domains.items() for warning in folds.warnings]
+    for note in notes:
+        print(f"NOTE: {note}")
     write_json(
         folder.workflow,
         {
@@ -62,14 +68,21 @@ def prepare_workflow(study: Study, file: Path, assign_devices: bool, save: bool)
             "cpus_per_training": study.cpus_per_training,
             "assign_devices": assign_devices,
             "configuration": f"{study.configuration}_small" if study.network else study.configuration,
-            "folds": list(study.folds),
+            "domains": {name: list(folds.domains) for name, folds in domains.items()},
+            "fold_notes": notes,
             **_data_steps(study, folder, sources, ids),
             "fills": _fills(study, folder, ids),
-            "models": _models(study, ids),
+            "models": _models(study, folder, sources, ids, domains),
             "evaluations": [model.name for model in models(study)],
         },
     )
     return folder
+
+
+def _domain_folds(study: Study, sources: Mapping[str, Path]) -> dict[str, DomainFolds]:
+    """Make the folds of each derived dataset that leave a domain out; empty where folds go by patient."""
+    derived = derived_datasets(study) if study.by_domain else {}
+    return {name: domain_folds(*given, sources[given[0].source]) for name, given in derived.items()}
 
 
 def _link(path: Path, link: Path) -> None:
@@ -105,11 +118,19 @@ def _exports(study: Study, folder: StudyFolder) -> str:
     return "".join([*commands, f'export PATH={programs}:"$PATH"; ', few_processes])
 
 
-def _models(study: Study, ids: Mapping[str, int]) -> dict[str, dict[str, Any]]:
+def _models(
+    study: Study,
+    folder: StudyFolder,
+    sources: Mapping[str, Path],
+    ids: Mapping[str, int],
+    domains: Mapping[str, DomainFolds],
+) -> dict[str, dict[str, Any]]:
     """Return what trains each scenario, loss and network; of filled datasets each seed, too.
 
-    `after`: the step that makes its data and plans. `folds`: number of each fold in the dataset, where it is another.
+    `after`: the step that makes its data and plans. `fold_numbers`: number of each fold in the dataset, where it is
+    another. `measured`: where folds go by domain, those whose domain has test cases. `raw`: what it is trained on.
     """
+    tested = {name: tested_domains(path) for name, path in sources.items()} if study.by_domain else {}
     reused = set(reused_preprocessing(study))
     result: dict[str, dict[str, Any]] = {}
     for model in models(study):
@@ -119,12 +140,20 @@ def _models(study: Study, ids: Mapping[str, int]) -> dict[str, dict[str, Any]]:
             "dataset": dataset,
             "after": reuse_step(dataset, plans) if (dataset, plans) in reused else f"scenario/{dataset}",
             "id": ids[dataset],
+            "raw": shlex.quote(str(_raw_folder(folder, ids[dataset], dataset))),
+            "folds": list(range(len(domains[dataset].folds))) if study.by_domain else list(study.folds),
+            "measured": [
+                fold
+                for fold, domain in enumerate(domains[dataset].domains if study.by_domain else ())
+                if domain in tested[model.scenario.source]
+            ],
+            "fold_numbers": {},
             "arguments": f"-tr {model.trainer} -p {plans} -device {study.device}",
         }
         if model.method.filled_by:
             result[key]["after"] = f"fill/{dataset}"
-            # a clean fold is the only one of its dataset
-            result[key]["folds"] = {str(fold): 0 for fold in study.folds} if len(study.folds) == 1 else {}
+            if len(study.folds) == 1:  # a clean fold is the only one of its dataset
+                result[key]["fold_numbers"] = {str(study.folds[0]): 0}
     return result
 
 
@@ -191,13 +220,19 @@ def _data_steps(
 def _dataset(
     study: Study, folder: StudyFolder, number: int, name: str, scenario: Scenario, complete: bool
 ) -> dict[str, Any]:
-    plain_name = _plain_name(name)
+    raw = _raw_folder(folder, number, name)
+    plain_name = raw.name.partition("_")[2]
     return {
         "id": number,
         "source": scenario.source,
         "commands": _scenario_command(study, scenario, complete, number, plain_name, folder.prepared_plans()),
-        "images": shlex.quote(str(folder.raw / f"Dataset{number:03d}_{plain_name}" / "imagesTs")),
+        "raw": shlex.quote(str(raw)),
+        "images": shlex.quote(str(raw / "imagesTs")),
     }
+
+
+def _raw_folder(folder: StudyFolder, number: int, name: str) -> Path:
+    return folder.raw / f"Dataset{number:03d}_{_plain_name(name)}"
 
 
 def _prepare_command(study: Study, source: Path, plans: Sequence[str]) -> str:
@@ -223,7 +258,9 @@ def _scenario_command(
     hide += ["--missing", *scenario.missing, "--fraction", str(scenario.fraction)]
     hide += ["--domain", scenario.domain] if scenario.domain else []
     hide += ["--keep-only-complete"] if complete else []
-    return f"{shlex.join(hide)}; {_preprocess_like(study, scenario, number, plans)}"
+    splits = ["nnunet_partial", "splits", "-d", str(number), "--leave-domain-out"]
+    commands = [shlex.join(hide), *([shlex.join(splits)] if study.by_domain else [])]
+    return "; ".join([*commands, _preprocess_like(study, scenario, number, plans)])
 
 
 def _reuse_command(study: Study, scenario: Scenario, number: int, plans: str) -> str:

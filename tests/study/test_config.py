@@ -172,6 +172,8 @@ def test_pseudo_labels_need_the_models_that_fill(tmp_path: Path) -> None:
     for losses in ("marginal-fill", "[naive, marginal-fill]", "[marginal, marginal-fill-no-mirroring]"):
         with pytest.raises(PartialLabelError, match=r"line 6: .*marginal-fill"):
             read(tmp_path, GOOD.replace("[naive, complete-cases, marginal]", losses))
+    with pytest.raises(PartialLabelError, match=r"line 6: .*marginal-fill"):
+        read(tmp_path, GOOD.replace("complete-cases", "marginal-fill").replace("folds: 0", "folds: by-domain"))
     study = read(tmp_path, GOOD.replace("complete-cases", "marginal-fill"))
     filled = filled_models(study)
     assert len(filled) == 2 * 3 * 2  # seeds, scenarios, networks: each seed fills its own

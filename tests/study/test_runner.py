@@ -443,7 +443,7 @@ def test_pseudo_labels_are_filled_after_the_trainings_of_their_seed(file: Path, 
     }
     model = steps["models"][f"{NAME}/marginal-fill/plain/seed3"]
     assert (model["id"], model["after"]) == (602, f"fill/{name}")
-    assert model["folds"] == ({"1": 0} if clean else {})  # the clean fold is the only one of its dataset
+    assert (model["folds"], model["fold_numbers"]) == (numbers, {"1": 0} if clean else {})  # a clean fold is alone
     assert steps["models"][f"{NAME}/marginal/plain"]["id"] == 601
 
 
@@ -562,6 +562,19 @@ device: cpu
     ):
         assert f"study.yaml, line {line}: {text}" in said
     assert not (file.parent / "small").exists()
+
+
+def test_regions_want_losses_that_can_learn_them(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    labels = {"EPI": [1, 2], "LV": 1, "LA": 3}
+    known = {"annotated": [*labels], "domain": "a"}
+    cases = [Drawn(f"p{number}", [1, 2, 3], known, part) for number, part in enumerate(["Tr", "Tr", "Tr", "Ts"])]
+    write_dataset(file.parent / "raw", "Dataset701_Toy", labels, cases, regions_class_order=[2, 1, 3])
+    file.write_text(STUDY.replace("naive, marginal", "naive, marginal, abce-exclusive, abce"))
+    assert main(["study", "run", str(file), "--dry-run"]) == 1
+    said = capsys.readouterr().err
+    assert re.search(r"line 2: toy: .*abce-exclusive, marginal cannot .*nnUNetTrainerABCE", said)
+    file.write_text(STUDY.replace("naive, marginal", "naive, abce-label-dropout, abce-no-mirroring"))
+    assert main(["study", "run", str(file), "--dry-run"]) == 0
 
 
 def test_a_fold_that_a_scenario_does_not_have(file: Path, capsys: pytest.CaptureFixture[str]) -> None:

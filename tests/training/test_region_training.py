@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +17,14 @@ from helpers.nnunet_in_process import InProcess, plan, preprocess
 from helpers.toy_dataset import shrink, write_toy
 from nnunetv2.training.loss.dice import get_tp_fp_fn_tn
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
 from nnunet_partial import load_model
 from nnunet_partial.cli import main
 from nnunet_partial.errors import DatasetError, ManifestError
 from nnunet_partial.labels import MANIFEST_NAME, CaseLabels, Manifest
-from nnunet_partial.losses import RegionBCELoss
+from nnunet_partial.losses import REGION_LOSSES, RegionBCELoss
+from nnunet_partial.study.config import METHODS
 from nnunet_partial.trainers.nnUNetTrainerABCE import (
     nnUNetTrainerABCE,
     nnUNetTrainerABCEExclusive,
@@ -141,10 +145,14 @@ def test_train_validate_and_predict(project: Any) -> None:
     epi, lv = np.load(output / "new.npz")["probabilities"].reshape(2, *predicted.shape) > 0.5
     assert np.array_equal(predicted, np.where(lv, 1, np.where(epi, 2, 0)))  # regions_class_order: EPI is 2, then LV 1
 
+    chosen = ("-d", "704", "-c", configuration, "-f", "0", "-tr", "nnUNetTrainerABCE")
+    assert main(["card", *chosen, "-np", "1", "-o", str(project.root / "card.md")]) == 0
+    card = (project.root / "card.md").read_text(encoding="utf-8")
+    assert "Not measured" not in card
+    assert re.search(r"^\|.*\bEPI\b.*\d\.\d", card, re.MULTILINE)
+
     file = project.root / "model.zip"  # of nnU-Net's own trainer
-    assert (
-        main(["export", "-d", "704", "-c", configuration, "-f", "0", "-tr", "nnUNetTrainerABCE", "-o", str(file)]) == 0
-    )
+    assert main(["export", *chosen, "-o", str(file)]) == 0
     image = sitk.ReadImage(str(project.raw(DATASET) / "imagesTs" / "new_0000.nii.gz"))
     travelled = load_model(file, device="cpu")
     assert travelled.predictor.trainer_name == "nnUNetTrainer"
@@ -193,6 +201,34 @@ def test_the_pseudo_dice_counts_as_nnunet_does() -> None:
     masked = masked_counts(counts, known)
     assert masked[:, 0].tolist() == counts[:3, :2, 0].sum(1).tolist()
     assert masked[:, 1].tolist() == counts[:3, 0, 1].tolist()
+
+
+def test_a_study_knows_which_losses_take_regions() -> None:
+    for name, method in METHODS.items():
+        loss_class = recursive_find_trainer_class_by_name(method.trainer).loss_class
+        assert method.takes_regions == (loss_class in (None, *REGION_LOSSES)), name
+
+
+def test_a_scenario_is_preprocessed_like_its_source(project: Any, tmp_path: Path) -> None:
+    """The ventricle hidden in domain a: neither its voxels nor where they lie may reach the training."""
+    changed = project.copy(tmp_path)
+    manifest = Manifest.read(changed.raw(DATASET) / MANIFEST_NAME)
+    Manifest({**manifest.cases, "new": CaseLabels(("EPI",), domain="a")}).write(changed.raw(DATASET) / MANIFEST_NAME)
+    with pytest.MonkeyPatch.context() as patch:
+        changed.enter(patch)
+        hide = ("--missing", "LV", "--fraction", "0.5", "--domain", "a", "-np", "1")
+        changed.must("nnunet_partial", "scenario", "-i", "704", "-d", "705", "--name", "Hidden", *hide)
+        like = ("--like", "704", "-c", project.configuration, "-p", "nnUNetPlans", "-np", "1")
+        changed.must("nnunet_partial", "preprocess", "-d", "705", *like)
+        made = Manifest.read(changed.raw("Dataset705_Hidden") / MANIFEST_NAME)
+        lost = [case for case in manifest.cases if made.labels_of(case).annotated != manifest.labels_of(case).annotated]
+        assert lost
+        for case in lost:
+            assert made.labels_of(case).annotated == ("EPI",)
+            (folder,) = [f for f in changed.preprocessed("Dataset705_Hidden").iterdir() if (f / f"{case}.pkl").exists()]
+            properties = pickle.loads((folder / f"{case}.pkl").read_bytes())
+            assert len(properties["class_locations"][1]) == 0
+            assert len(properties["class_locations"][(1, 2)]) > 0
 
 
 def test_what_cases_hold_is_checked_at_the_start(project: Any, tmp_path: Path) -> None:

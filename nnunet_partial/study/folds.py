@@ -1,0 +1,132 @@
+"""Make the folds of a study that leave a domain out each, and link the test cases that each of them predicts.
+
+    python -m nnunet_partial.study.folds TESTED TRAINED OUTPUT
+
+links the test cases of the raw dataset TESTED into OUTPUT: the images of each domain into foldK, where K is the fold of
+the raw dataset TRAINED that leaves the domain out, and their labels into labelsTs. Test cases of other domains, which
+every fold was trained on, are left out.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from nnunet_partial.dataset.domains import DomainFolds, leave_domain_out
+from nnunet_partial.dataset.raw import RawDataset
+from nnunet_partial.dataset.splits import SPLITS_NAME, Split
+from nnunet_partial.dataset.summary import NO_DOMAIN
+from nnunet_partial.dataset_conversion.derived.scenario_plan import ScenarioOptions, ScenarioPlan, preview_scenario
+from nnunet_partial.errors import PartialLabelError, SplitError
+from nnunet_partial.labels import MANIFEST_NAME, Manifest
+from nnunet_partial.study.config import Scenario
+from nnunet_partial.utils.files import link_or_copy, read_json
+from nnunet_partial.utils.text import format_names
+
+
+def planned_scenario(scenario: Scenario, complete: bool, source: Path) -> ScenarioPlan:
+    """Plan a derived dataset of a study; reads no label file.
+
+    Args:
+        scenario: What is hidden.
+        complete: Whether only the complete cases are kept.
+        source: Raw folder of the dataset that it is made from.
+
+    Returns:
+        The plan.
+    """
+    options = ScenarioOptions(scenario.missing, scenario.fraction, domain=scenario.domain, keep_only_complete=complete)
+    return preview_scenario(source, options)
+
+
+def domain_folds(scenario: Scenario, complete: bool, source: Path) -> DomainFolds:
+    """Make the folds of a derived dataset that leave a domain out each.
+
+    Args:
+        scenario: What is hidden.
+        complete: Whether only the complete cases are kept.
+        source: Raw folder of the dataset that it is made from.
+
+    Returns:
+        The folds.
+
+    Raises:
+        SplitError: No fold can be made.
+    """
+    return _domain_folds(scenario, complete, source, (source / MANIFEST_NAME).stat().st_mtime_ns)
+
+
+@lru_cache
+def _domain_folds(scenario: Scenario, complete: bool, source: Path, changed: int) -> DomainFolds:
+    plan = planned_scenario(scenario, complete, source)
+    return leave_domain_out(plan.manifest, plan.training, plan.classes)
+
+
+def tested_domains(source: Path) -> list[str]:
+    """List the domains that a dataset has test cases of, sorted.
+
+    Args:
+        source: Raw folder of the dataset.
+    """
+    dataset = RawDataset(source)
+    return sorted({dataset.manifest.labels_of(case).domain for case in dataset.image_files("Ts")})
+
+
+def link_test_cases(tested: Path, trained: Path, output: Path) -> None:
+    """Link the test cases of each domain for the fold that leaves it out. See the module.
+
+    Args:
+        tested: Raw folder of the dataset with the test cases.
+        trained: Raw folder of the dataset whose folds were trained.
+        output: Folder for the links; what is there is replaced.
+
+    Raises:
+        SplitError: A fold of `trained` does not leave a domain out.
+    """
+    manifest = RawDataset(trained).manifest
+    splits: list[Split] = read_json(trained / SPLITS_NAME, SplitError)
+    folds = {_left_out_domain(split, index, manifest): index for index, split in enumerate(splits)}
+    dataset = RawDataset(tested)
+    images, labels = dataset.image_files("Ts"), dataset.label_files("Ts")
+    shutil.rmtree(output, ignore_errors=True)
+    for case, label in labels.items():
+        domain = dataset.manifest.labels_of(case).domain
+        if domain in folds and case in images:
+            for file, folder in [*((path, f"fold{folds[domain]}") for path in images[case]), (label, "labelsTs")]:
+                link_or_copy(file, output / folder / file.name)
+
+
+def _left_out_domain(split: Split, index: int, manifest: Manifest) -> str:
+    """Return the domain of a fold's validation cases. Raises SplitError unless it trains on none of it."""
+    training, validation = ({manifest.labels_of(case).domain for case in split[side]} for side in ("train", "val"))
+    if len(validation) != 1 or training & validation:
+        raise SplitError(
+            f"fold {index} validates {format_names({d or NO_DOMAIN for d in validation})} and trains on "
+            f"{format_names({d or NO_DOMAIN for d in training})}; expected a domain that it does not train on. Was "
+            f"{SPLITS_NAME} changed? Delete done/scenario in the folder of the study, and run it again."
+        )
+    return validation.pop()
+
+
+def main(arguments: Sequence[str]) -> Any:
+    """Run the command line that the module's docstring shows.
+
+    Args:
+        arguments: TESTED, TRAINED and OUTPUT.
+
+    Returns:
+        0, or the text of what is wrong.
+    """
+    try:
+        link_test_cases(*map(Path, arguments))
+    except PartialLabelError as problem:
+        return str(problem)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
