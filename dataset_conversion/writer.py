@@ -366,6 +366,7 @@ def _remove_stale_files(folder: Path, cases: dict[str, CaseLabels]) -> None:
 def _write_metadata(dataset: DataSet, folder: Path, cases: dict[str, CaseLabels]) -> list[Note]:
     """Write dataset.json, the manifest and the splits; return warnings about the splits."""
     nominal = any(labels.info.get("spacing_known") is False for labels in cases.values())
+    depth: dict[str, Any] = {DEPTH_KEY: getattr(dataset, "depth_mm", DEPTH_MM)} if nominal else {}
     warnings = write_metadata(
         folder,
         Manifest(cases),
@@ -375,7 +376,7 @@ def _write_metadata(dataset: DataSet, folder: Path, cases: dict[str, CaseLabels]
         description=dataset.title,
         reference=dataset.reference,
         license=dataset.license,
-        **({DEPTH_KEY: getattr(dataset, "depth_mm", DEPTH_MM)} if nominal else {}),
+        **depth,
     )
     return [Note("folds", warning) for warning in warnings]
 

@@ -32,7 +32,7 @@ from nnunet_partial.dataset_conversion.readers.isolated import Crashed, Isolated
 from nnunet_partial.dataset_conversion.readers.nifti_video import read_nifti_header
 from nnunet_partial.dataset_conversion.readers.video import frame_count, frames_per_s, iterate_frames
 from nnunet_partial.dataset_conversion.staging import FINGERPRINT_NAME, staged_folder
-from nnunet_partial.errors import ConversionError, DatasetError, PartialLabelError
+from nnunet_partial.errors import ConversionError, DatasetError
 from nnunet_partial.utils.tables import read_table
 from nnunet_partial.utils.text import format_names, printable
 
@@ -272,9 +272,13 @@ def _with_table(files: Sequence[ClipFile], options: Options) -> list[ClipFile]:
         return [dataclasses.replace(file, view=view) for file in files]
     rows: dict[str, tuple[str | None, str | None]] = {}
     unknown = []
+    called: dict[str, list[str]] = {}
+    for file in files:
+        for form in _forms(file.shown):
+            called.setdefault(form, []).append(file.shown)
     for line, row in read_table(options.table, ("clip",), ("view", "patient")):
         where = f"{printable(options.table.name)}, line {line}"
-        named = [file.shown for file in files if row["clip"] in _forms(file.shown)]
+        named = called.get(row["clip"], [])
         if not named:
             unknown.append(printable(row["clip"]))
         elif len(named) > 1 or named[0] in rows:
@@ -458,7 +462,7 @@ def import_readers() -> None:
             continue
 
 
-def _reason(problem: PartialLabelError | Crashed) -> str:
+def _reason(problem: Exception) -> str:
     if isinstance(problem, Crashed):
         return f"cannot be read: its decoder {str(problem).partition(' ')[2]}"
     return str(problem)
