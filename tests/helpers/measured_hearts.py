@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from helpers.rough_masks import rough_mask
+from helpers.rough_masks import dice, rough_mask
 from numpy.typing import NDArray
 
 from nnunet_partial.biomarkers.definitions import disc_volume
@@ -56,7 +56,7 @@ def measure_heart(rng: np.random.Generator, ef_percent: float, levels: int = 20,
         true = labels == LV
         for repeat in range(repeats):
             mask = rough_mask(rng, true)
-            dices[repeat, level] = 2 * np.count_nonzero(mask & true) / (np.count_nonzero(mask) + np.count_nonzero(true))
+            dices[repeat, level] = dice(mask, true)
             rough[repeat, level] = lv_ml(np.where(mask, LV, np.where(true, MYO, labels)))
     return MeasuredHeart(ef_percent, perfect, rough, dices)
 
