@@ -37,10 +37,11 @@ NARROW, WIDE = 0.3, (0.5, 0.4)
 MIN_PROMINENCE, MIN_INTERVAL, REFINE = 0.28, 0.5, 0.1
 #: The first frame is an end-diastole where its volume is below the others by at most this fraction of the stroke, and
 #: this many SD of the noise left in the smooth curve (mirrored at the ends, which leaves more noise there).
-ED_TOLERANCE, EDGE_NOISE = 0.1, 1.5
+#: Its systole is at least this fraction of that of the other beats.
+ED_TOLERANCE, EDGE_NOISE, MIN_SYSTOLE = 0.1, 1.5, 0.7
 #: The smooth curve swings by more than this many SD of the noise left in it; of the variance a cubic Savitzky-Golay
 #: filter over n frames leaves 9 / (4 n).
-MIN_SWING, NOISE_LEFT = 4.3, 9 / 4
+MIN_SWING, NOISE_LEFT = 4.0, 9 / 4
 
 NO_WHOLE_BEAT = "no whole beat: part of a beat"
 NO_CLEAR_PEAKS = "no clear peaks"
@@ -238,7 +239,9 @@ def _whole_beats(
     es = [_extreme(-narrow, at - reach, at + reach) for at in minima.tolist()]
     ed = [_extreme(narrow, start, end) for start, end in zip([0, *es[:-1]], es, strict=True)]
     level = median(wide[ed[1:]]) if len(ed) > 1 else float(wide[es[-1] :].max())
-    whole = ed[0] > reach or wide[ed[0]] >= level - ED_TOLERANCE * stroke - EDGE_NOISE * noise
+    systole = median(np.subtract(es[1:], ed[1:])) if len(ed) > 1 else 0.0
+    high = wide[ed[0]] >= level - ED_TOLERANCE * stroke - EDGE_NOISE * noise
+    whole = ed[0] > reach or (high and es[0] >= MIN_SYSTOLE * systole)
     first = 0 if whole else 1
     return list(zip(ed, es, strict=True))[first:], [*np.diff(es).tolist(), *np.diff(ed[first:]).tolist()]
 
