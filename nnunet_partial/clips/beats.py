@@ -31,7 +31,7 @@ MIN_RATE_BPM, MAX_RATE_BPM, MIN_CYCLE_FRAMES, USUAL_RATE_BPM = 30.0, 200.0, 6, 7
 #: fraction of the highest one is the cycle (where long and short beats alternate, the highest is that of two).
 MAX_LAG, MIN_CORRELATION, FIRST_PEAK = 0.85, 0.1, 0.7
 #: Windows of the narrow filter and of the wide one, which is applied twice, as fractions of the cycle.
-NARROW, WIDE = 0.3, (0.5, 0.4)
+NARROW, WIDE = 0.27, (0.5, 0.4)
 #: The prominence of an end-systole, as a fraction of the stroke; the least interval between two, and how far from the
 #: minimum of the wide filter that of the narrow one is searched, as fractions of the cycle.
 MIN_PROMINENCE, MIN_INTERVAL, REFINE = 0.28, 0.5, 0.1
