@@ -37,6 +37,7 @@ HELP = {
     ("widen",): ["--from MODEL", "-d DATASET", "-c", "-tr", "-p", "-f", "--c", "nnunet_partial widen --from MODEL"],
     ("find-best",): ["-d DATASET", "-tr", "-p", "-c", "-f", "--disable-ensembling", "--no-overwrite", "-np"],
     ("disagreement",): ["-d DATASET", "-tr TRAINER", "-p", "-c", "-f", "-chk", "-i FOLDER", "-o FOLDER", "-device"],
+    ("measure",): ["-i FOLDER", "--pred FOLDER", "-o FOLDER", "--no-overlays", "-np", "measure -i in --pred out"],
     ("study",): ["run", "status", "report"],
     ("study", "run"): ["STUDY.yaml", "--executor", "--jobs", "--dry-run", "Options after -- go to Snakemake"],
     ("study", "status"): ["STUDY.yaml", "--json"],
