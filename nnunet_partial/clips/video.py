@@ -126,7 +126,7 @@ def to_gray(images: NDArray[Any]) -> Gray:
     low, high = float(images.min()), float(images.max())
     if low >= 0 and high <= 255:
         return np.rint(images).astype(np.uint8)
-    return ((images - low) * (255 / (high - low) if high > low else 0.0)).astype(np.uint8)
+    return np.rint((images - low) * (255 / (high - low) if high > low else 0.0)).astype(np.uint8)
 
 
 def draw_frame(
