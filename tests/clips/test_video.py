@@ -34,7 +34,7 @@ def encoder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_an_overlay_has_all_frames_and_the_curve_running_below(tmp_path: Path, encoder: str) -> None:
-    """100 rows of 0.8 mm by 90 columns of 1.6 mm: 80 by 144 mm, shown as 448 columns and 2 round(224 80 / 144) = 248 rows."""
+    """80 by 144 mm (100 x 0.8 by 90 x 1.6) are shown as 2 round(224 80 / 144) = 248 rows and 448 columns."""
     labels = np.zeros((6, 100, 90), np.uint8)
     labels[:, 30:70, 20:70] = 1
     images = np.full(labels.shape, 60, np.uint8)
