@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from collections.abc import Iterator
 from unittest.mock import patch
 
@@ -19,7 +20,7 @@ def reference() -> Iterator[str]:
     from nnunet_partial.cli import build_parser
 
     # what depends on the machine is told as on one with eight cores, in words of any width
-    with patch.object(os, "cpu_count", lambda: 8), patch.dict(os.environ, {"COLUMNS": "100"}):
+    with patch.object(os, "cpu_count", lambda: 8), patch.dict(os.environ, {"COLUMNS": "48"}):
         yield from _command(build_parser(), "")
 
 
@@ -28,7 +29,7 @@ def _command(parser: argparse.ArgumentParser, summary: str) -> Iterator[str]:
     depth = len(parser.prog.split())
     if depth > 1:
         yield from ("", f"{'#' * min(depth, 4)} {parser.prog.partition(' ')[2]}", "")
-    yield from (_text(parser.description or summary), "", "```text", parser.format_usage().strip(), "```", "")
+    yield from (_text(parser.description or summary), "", "```text", _usage(parser), "```", "")
     rows = [action for action in parser._actions if not isinstance(action, argparse._HelpAction)]
     below = [action for action in rows if isinstance(action, argparse._SubParsersAction)]
     options = [action for action in rows if action not in below and action.help is not argparse.SUPPRESS]
@@ -43,6 +44,11 @@ def _command(parser: argparse.ArgumentParser, summary: str) -> Iterator[str]:
         summaries = {choice.dest: choice.help or "" for choice in action._choices_actions}
         for name, child in action.choices.items():
             yield from _command(child, summaries.get(name, ""))
+
+
+def _usage(parser: argparse.ArgumentParser) -> str:
+    """Return how the command is called; further lines begin at the left, where a phone shows them."""
+    return re.sub(r"\n +", "\n    ", parser.format_usage().strip())
 
 
 def _text(text: str) -> str:

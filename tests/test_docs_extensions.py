@@ -41,6 +41,7 @@ def test_every_command_has_a_section_and_every_option_a_row(extension: Any) -> N
     assert [line[3:] for line in lines if line.startswith("## ")] == list(COMMANDS)
     assert "### convert camus" in lines
     assert "### study run" in lines
+    assert "\n     " not in "\n".join(lines)  # wide lines would be cut off on a phone
     (processes,) = {line for line in lines if "--processes" in line and line.startswith("|")}
     assert "default: 8" in processes  # as on any machine
     assert "-np" in processes
