@@ -326,4 +326,5 @@ def biplane_ef(
     rates = [clip.rate_bpm for clip in (two_chamber, four_chamber) if clip.rate_bpm is not None]
     differ = len(rates) == 2 and max(rates) - min(rates) > MAX_RATE_DIFFERENCE * max(rates)
     flags = (f"heart rates differ: {rates[0]:.0f} in 2CH, {rates[1]:.0f} in 4CH",) if differ else ()
-    return BiplaneBeat(*volumes, flags)
+    edv_ml, esv_ml = volumes
+    return BiplaneBeat(edv_ml, esv_ml, flags)
