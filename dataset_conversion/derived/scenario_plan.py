@@ -206,7 +206,8 @@ class ScenarioPlan:
             for names in self.label_values.holders
             if names.intersection(labels.annotated) == annotated and not names.intersection(labels.absent)
         ]
-        return self.label_values.value_of(min(fitting, key=len, default=frozenset[str]()))
+        fewest: frozenset[str] = min(fitting, key=len, default=frozenset())
+        return self.label_values.value_of(fewest)
 
     @cached_property
     def not_measurable(self) -> dict[str, list[str]]:
