@@ -87,7 +87,7 @@ def _means(measured: Measured) -> Table:
 
 
 def _biplane(measured: Measured) -> Table:
-    rows = [
+    rows: list[list[Cell | str]] = [
         [
             Cell(pair.patient, more="\n".join(pair.flags)),
             *(decimal(value, 1) for value in (pair.beat.ef_percent, pair.beat.edv_ml, pair.beat.esv_ml)),

@@ -158,7 +158,8 @@ def _resized(image: Gray, size: tuple[int, int]) -> Gray:
     import av
 
     frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="gray")
-    return frame.reformat(size[1], size[0], format="gray", interpolation="BILINEAR").to_ndarray()
+    resized: Any = frame.reformat(size[1], size[0], format="gray", interpolation="BILINEAR").to_ndarray()
+    return resized
 
 
 def _inner_border(mask: NDArray[np.bool_], thickness: int) -> NDArray[np.bool_]:
@@ -192,19 +193,22 @@ def draw_curve(curve: Curve, width: int) -> tuple[Colors, NDArray[np.int64]]:
         axes.set_facecolor("black")
         axes.plot(curve.times, curve.measured, color="#777777", linewidth=0.7)
         axes.plot(curve.times, curve.volumes, color="white", linewidth=1.4)
-        for frames, look in (
-            (curve.ed, {"marker": "o", "label": "ED", "markerfacecolor": "white"}),
-            (curve.es, {"marker": "s", "label": "ES", "markerfacecolor": "black"}),
-        ):
+        for frames, marker, label, fill in ((curve.ed, "o", "ED", "white"), (curve.es, "s", "ES", "black")):
             at = list(frames)
-            axes.plot(curve.times[at], curve.volumes[at], linestyle="", color="white", markersize=5, **look)
+            (line,) = axes.plot(curve.times[at], curve.volumes[at], marker, color="white", markersize=5, label=label)
+            line.set_markerfacecolor(fill)
         for name, color in curve.structures.items():
             axes.plot([], [], color=color, linewidth=2, label=name)
         axes.margins(x=0.01, y=0.15)
         axes.set_xlabel("time (s)" if curve.time_unit == "s" else "frame", labelpad=1)
         axes.set_ylabel(f"LV ({curve.volume_unit})", labelpad=2)
         axes.set_title(curve.title, loc="right", fontsize=8, color="white", pad=3)
-        look = {"ncols": 2 + len(curve.structures), "borderaxespad": 0.0, "handlelength": 1.0, "columnspacing": 1.0}
+        look: dict[str, Any] = {
+            "ncols": 2 + len(curve.structures),
+            "borderaxespad": 0.0,
+            "handlelength": 1.0,
+            "columnspacing": 1.0,
+        }
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), fontsize=7, labelcolor="white", **look)
         axes.tick_params(colors="white", labelsize=7)
         axes.xaxis.label.set(color="white", fontsize=7)
@@ -307,7 +311,7 @@ def _encode(stream: Any, encoder: str, frames: Iterator[Colors], size: tuple[int
 
     options, ending = ENCODERS[encoder]
     with av.open(stream, "w", format={".mp4": "mp4", ".webm": "webm"}[ending]) as container:
-        video = container.add_stream(encoder, rate=fps, options=dict(options))
+        video: Any = container.add_stream(encoder, rate=fps, options=dict(options))
         video.height, video.width = size
         video.pix_fmt = "yuv420p"
         video.codec_context.thread_count = 1  # clips are written side by side
@@ -329,5 +333,6 @@ def picture_bytes(picture: Colors, file_format: str) -> bytes:
     from matplotlib.image import imsave
 
     content = io.BytesIO()
-    imsave(content, picture, format=file_format, metadata={"Software": None} if file_format == "png" else None)
+    metadata: Any = {"Software": None} if file_format == "png" else None
+    imsave(content, picture, format=file_format, metadata=metadata)
     return content.getvalue()
