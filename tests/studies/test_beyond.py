@@ -24,7 +24,7 @@ def test_it_has_the_data_and_the_network_of_the_phantom_study_and_half_its_itera
 
 def test_every_seed_compares_the_further_methods_with_the_losses_they_extend() -> None:
     study = Study.read(STUDIES / "beyond.yaml")
-    further = {"marginal-leaf-dice", "abce-exclusive", "marginal-label-dropout"}
+    further = {"marginal-leaf-dice", "abce-exclusive", "marginal-label-dropout", "marginal-fill"}
     assert {"naive", "marginal", "abce"} | further <= set(study.losses)
     listed = list(models(study))
     assert len(listed) == 2 * len(study.losses) * 3  # scenarios x losses x seeds
