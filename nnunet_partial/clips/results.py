@@ -91,8 +91,7 @@ def _staged(output: Path, fingerprint: str) -> Iterator[Path]:
     with exclusive_lock(output.with_name(f".{output.name}.lock")) as is_held:
         if not is_held:
             raise DatasetError(f"Another process is writing {output} right now. Wait for it, or stop it.")
-        for leftover in (staging, old):
-            shutil.rmtree(leftover, ignore_errors=True)
+        _clear(output, staging, old)
         for folder in (staging / STILLS, staging / OVERLAYS):
             folder.mkdir(parents=True)
         try:
@@ -105,8 +104,15 @@ def _staged(output: Path, fingerprint: str) -> Iterator[Path]:
                 output.rename(old)
             staging.rename(output)
         finally:
-            for leftover in (staging, old):
-                shutil.rmtree(leftover, ignore_errors=True)
+            _clear(output, staging, old)
+
+
+def _clear(output: Path, staging: Path, old: Path) -> None:
+    """Remove what a run left; earlier results come back where the new ones did not take their place."""
+    if old.exists() and not output.exists():
+        old.rename(output)
+    for leftover in (staging, old):
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _refuse_other_files(output: Path, fingerprint: str) -> None:

@@ -44,12 +44,18 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(frames, "IsolatedPool", HerePool)
 
 
+#: Where Matplotlib keeps its list of fonts, which takes seconds to make.
+FONTS = Path.home() / ".cache" / "matplotlib"
+
+
 @pytest.fixture(autouse=True)
-def own_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def own_configuration(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """No test writes into the user's own configuration folder."""
+    folder = tmp_path_factory.mktemp("home") / "configuration"
     for variable in ("XDG_CONFIG_HOME", "APPDATA", "HOME"):
-        monkeypatch.setenv(variable, str(tmp_path / "configuration"))
-    return tmp_path / "configuration"
+        monkeypatch.setenv(variable, str(folder))
+    monkeypatch.setenv("MPLCONFIGDIR", str(FONTS))
+    return folder
 
 
 @pytest.fixture

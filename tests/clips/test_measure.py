@@ -243,6 +243,25 @@ def test_an_interrupted_run_leaves_nothing_half_written(
     assert {path.name for path in tmp_path.iterdir()} == {"in", "out"}
 
 
+def test_earlier_results_stay_where_new_ones_cannot_be_renamed(
+    folders: ClipFolders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results, rename = tmp_path / "results", Path.rename
+    measure_folder(folders.images, folders.predictions, results, overlays=False)
+    before = (results / "clips.csv").read_bytes()
+
+    def refuse(path: Path, target: Path) -> Path:
+        if path.name.startswith(".building"):
+            raise OSError("refused")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(OSError, match="refused"):
+        measure_folder(folders.images, folders.predictions, results, overlays=False)
+    assert (results / "clips.csv").read_bytes() == before
+    assert not list(tmp_path.glob(".*"))
+
+
 def test_a_lost_image_costs_the_pictures_only(folders: ClipFolders, tmp_path: Path) -> None:
     (folders.images / "b_000_0000.nii.gz").unlink()
     done = measure_folder(folders.images, folders.predictions, tmp_path / "results", overlays=False)
