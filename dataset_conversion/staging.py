@@ -17,7 +17,7 @@ from nnunet_partial.dataset.label_check import CACHE_NAME
 from nnunet_partial.dataset.raw import nnunet_folder, preprocessed_folder
 from nnunet_partial.dataset.splits import SPLITS_NAME, make_splits
 from nnunet_partial.errors import DatasetError
-from nnunet_partial.labels import MANIFEST_NAME, Manifest, stored_values
+from nnunet_partial.labels import MANIFEST_NAME, PSEUDO_LABELS_KEY, Manifest, stored_values
 from nnunet_partial.utils.files import read_json, sync_to_disk, write_json
 from nnunet_partial.utils.locks import exclusive_lock
 from nnunet_partial.utils.text import format_names
@@ -209,6 +209,8 @@ def write_metadata(
     cases = [path.name[: -len(file_ending)] for path in (folder / "labelsTr").glob(f"*{file_ending}")]
     labels = dataset_json_labels(stored_values(classes, regions), ignore)
     description.setdefault("converted_by", "nnunet_partial")
+    if PSEUDO_LABELS_KEY in description:  # with the manifest that models are trained by
+        description[PSEUDO_LABELS_KEY] = {**description[PSEUDO_LABELS_KEY], "hash": manifest.fill_hash}
     generate_dataset_json(str(folder), dict(channel_names), labels, len(cases), file_ending, **description)
     manifest.require(cases, classes)
     manifest.write(folder / MANIFEST_NAME)

@@ -328,22 +328,35 @@ class Manifest:
         taught = {name for labels in entries for name in (*labels.annotated, *(labels.pseudo if with_pseudo else ()))}
         return [name for name in classes if name not in taught]
 
-    def seen_by_filling_model(self, cases: Iterable[str]) -> list[str]:
+    def seen_by_filling_model(self, cases: Iterable[str], reference: Manifest | None = None) -> list[str]:
         """Find the cases of which no figure is independent: a model that filled others was trained on their patients.
 
         Args:
-            cases: Case identifiers; those that the manifest does not name are left out.
+            cases: Case identifiers; those that no manifest names are patients of their own.
+            reference: Another manifest that names the cases, perhaps other images of the same patients.
 
         Returns:
             Those of a patient with a case that a filling model saw, in the order given; empty where there is none.
         """
-        entries = {case: labels for case in self.cases if (labels := self.find(case))}
-        seen = {labels.patient or case for case, labels in entries.items() if labels.seen_by_filling_model}
+        seen = self._patients_seen
+        manifests = [self] if reference is None else [self, reference]
         return [
             case
             for case in cases
-            if (labels := self.find(case)) and (labels.seen_by_filling_model or (labels.patient or case) in seen)
+            if not seen.isdisjoint({case, *((m.find(case) or CaseLabels(())).patient or case for m in manifests)})
         ]
+
+    @property
+    def _patients_seen(self) -> set[str]:
+        """Return the patients of whom a filling model saw a case; a case without a patient is its own."""
+        entries = {case: labels for case in self.cases if (labels := self.find(case))}
+        return {labels.patient or case for case, labels in entries.items() if labels.seen_by_filling_model}
+
+    @property
+    def fill_hash(self) -> str:
+        """Return a hash of how the dataset was filled and of whom the filling models saw; it tells no name."""
+        content = json.dumps([self.fill, sorted(self._patients_seen)], sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
 
     def problems(self, cases: Iterable[str], classes: Sequence[str]) -> list[str]:
         """Find what is wrong with the manifest for the cases and classes of a dataset.

@@ -44,6 +44,7 @@ from nnunet_partial.utils.masks import Floats, Mask
 from nnunet_partial.utils.parallel import parallel_map
 from nnunet_partial.utils.text import first_lines, format_names
 
+from ..base import DEPTH_KEY
 from ..staging import refuse_existing, staged_dataset, write_metadata
 from .files import FileToWrite, link_or_relabel, write_values
 from .source import InputDataset, find_case_problems, find_metadata_problems
@@ -471,7 +472,7 @@ class _Filler:
         case = prediction.case
         labels, path = self.entries[case], self.source.labels["Tr"][case]
         geometry, old = read_array(path)
-        if prediction.labels.size != old.size:
+        if np.squeeze(prediction.labels).shape != np.squeeze(old).shape:
             raise DatasetError(
                 f"{case}: the prediction of fold {prediction.fold} has the shape {prediction.labels.shape}, the label "
                 f"file {old.shape}. Was the image changed since? Validate the fold again."
@@ -676,7 +677,7 @@ def _dataset_json_entries(source: InputDataset, model: FillingModel, name: str) 
         PSEUDO_LABELS_KEY: {"dataset": name, "source": source.name, "trainer": model.trainer},
     }
     # nnU-Net's generator of dataset.json takes `license` and writes 'licence'
-    for argument, key in (("license", "licence"), ("reference", "reference")):
+    for argument, key in (("license", "licence"), ("reference", "reference"), (DEPTH_KEY, DEPTH_KEY)):
         if key in content:
             entries[argument] = content[key]
     if content.get("overwrite_image_reader_writer"):

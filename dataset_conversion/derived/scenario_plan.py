@@ -195,16 +195,17 @@ class ScenarioPlan:
         background = self.label_values.ignore if ignore else 0
         new_values = {**self._same_classes, 0: background}
         for value, names in holders_of(self.source.values).items() if case in self.hidden else ():
-            annotated = names.intersection(labels.annotated)
-            new_values[value] = self._least_telling(annotated, labels) if annotated else background
+            written = names.intersection({*labels.annotated, *labels.pseudo})
+            new_values[value] = self._least_telling(written, labels) if written else background
         return new_values
 
-    def _least_telling(self, annotated: frozenset[str], labels: CaseLabels) -> int:
-        """Return the value that of the annotated structures exactly these hold, and of the others the fewest."""
+    def _least_telling(self, written: frozenset[str], labels: CaseLabels) -> int:
+        """Return the value that of the annotated (or pseudo) structures these hold, and of the others the fewest."""
         fitting = [
             names
             for names in self.label_values.holders
-            if names.intersection(labels.annotated) == annotated and not names.intersection(labels.absent)
+            if names.intersection({*labels.annotated, *labels.pseudo}) == written
+            and not names.intersection(labels.absent)
         ]
         fewest: frozenset[str] = min(fitting, key=len, default=frozenset())
         return self.label_values.value_of(fewest)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from nnunet_partial.cli._json import add_json_option
 from nnunet_partial.cli._options import add_processes_option
 from nnunet_partial.dataset.raw import RawDataset, dataset_name, find_dataset, nnunet_folder
+from nnunet_partial.dataset.splits import SPLITS_NAME
+from nnunet_partial.utils.files import read_json
 
 if TYPE_CHECKING:
     from nnunet_partial.dataset_conversion.derived.fill import FillResult
@@ -67,6 +69,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
     from nnunet_partial.dataset_conversion.derived.fill import TABLES, FillOptions, fill, open_source
     from nnunet_partial.dataset_conversion.staging import refuse_existing
+    from nnunet_partial.evaluation.independence import independence_text
     from nnunet_partial.pseudo_labels.overlays import draw_overlays
     from nnunet_partial.pseudo_labels.predictions import FoldSource
 
@@ -98,9 +101,11 @@ def run(args: argparse.Namespace) -> int:
             "this dataset with others on test cases (imagesTs) alone, or make a clean fold with --fold."
         )
     else:
+        filled = RawDataset(made.folder)
+        validated = read_json(made.folder / SPLITS_NAME)[0]["val"]
         print(
-            f"Fold {args.fold} of {source.folder.name} is the only fold, number 0; no model that filled saw its "
-            "validation cases."
+            f"Fold {args.fold} of {source.folder.name} is the only fold, number 0. "
+            + (independence_text(filled.manifest, validated) or "No model that filled saw its validation cases.")
         )
     print(f"Tables{' and overlays' if drawn else ''}: {tables}")
     args.document = {

@@ -67,20 +67,32 @@ def seen_predictions(
         is_test: Whether the reference is labelsTs, of cases in which nothing is trained.
 
     Returns:
-        Cases by model; empty ones for models whose figures are independent. Where the manifest of a filled dataset is
-        not found, all of a model's cases count as seen unless they are test cases.
+        Cases by model; empty ones for models whose figures are independent. Where the manifest that a model was trained
+        by is not found, all of its cases count as seen unless they are test cases.
     """
     seen: dict[str, list[str]] = {}
     for model, files in predictions.items():
-        filled = _dataset_json(next(iter(files.values())).parent).get(PSEUDO_LABELS_KEY) if files else None
-        if not filled:
+        dataset_json = _dataset_json(next(iter(files.values())).parent) if files else {}
+        if not is_filled(dataset_json):
             seen[model] = []
             continue
-        own = _manifest_of(str(filled.get("dataset"))) if isinstance(filled, dict) else None
-        if own is None and manifest.fill:
-            own = manifest
-        seen[model] = own.seen_by_filling_model(files) if own else [] if is_test else list(files)
+        own = next((one for one in (_manifest_of(dataset_json), manifest) if was_filled_as(dataset_json, one)), None)
+        seen[model] = own.seen_by_filling_model(files, manifest) if own else [] if is_test else list(files)
     return seen
+
+
+def was_filled_as(dataset_json: Mapping[str, Any], manifest: Manifest | None) -> bool:
+    """Tell whether a manifest is that of the dataset behind a model, and not of one that was filled anew since.
+
+    Args:
+        dataset_json: The content of the model's dataset.json.
+        manifest: The manifest; None where there is none.
+
+    Returns:
+        Whether it says the same of who filled, and of whom the filling models saw.
+    """
+    filled = dataset_json.get(PSEUDO_LABELS_KEY)
+    return manifest is not None and isinstance(filled, dict) and filled.get("hash") == manifest.fill_hash
 
 
 def require_comparable(seen: Mapping[str, list[str]]) -> None:
@@ -113,8 +125,10 @@ def _dataset_json(predictions: Path) -> Mapping[str, Any]:
     return {}
 
 
-def _manifest_of(dataset: str) -> Manifest | None:
-    """Return the manifest of a dataset in nnUNet_raw or nnUNet_preprocessed; None where it is not found."""
+def _manifest_of(dataset_json: Mapping[str, Any]) -> Manifest | None:
+    """Return the manifest of a filled dataset in nnUNet_raw or nnUNet_preprocessed; None where it is not found."""
+    filled = dataset_json.get(PSEUDO_LABELS_KEY)
+    dataset = str(filled.get("dataset")) if isinstance(filled, dict) else ""
     if not dataset.startswith("Dataset") or Path(dataset).name != dataset:
         return None
     folders = [nnunet_folder(name) for name in ("nnUNet_raw", "nnUNet_preprocessed") if os.environ.get(name)]

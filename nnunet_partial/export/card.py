@@ -24,6 +24,7 @@ from nnunet_partial.dataset.raw import RawDataset, nnunet_folder
 from nnunet_partial.dataset.summary import AnnotationCounts
 from nnunet_partial.errors import DatasetError, PartialLabelError
 from nnunet_partial.evaluation.evaluate import evaluate_folders
+from nnunet_partial.evaluation.independence import NOT_INDEPENDENT
 from nnunet_partial.evaluation.results import FINAL_CHECKPOINT, Tables, write_results
 from nnunet_partial.export.selection import SelectedModel
 from nnunet_partial.labels import Manifest, channel_names
@@ -240,7 +241,7 @@ def _scores(one: SelectedModel, processes: int, notes: list[str]) -> Iterator[st
         yield "Not measured: fold all is trained on the very cases that it validates.\n"
         return
     try:
-        tables = validation_tables(one, folds, processes)
+        tables, not_independent = validation_tables(one, folds, processes)
     except PartialLabelError as problem:
         notes.append(f"the card has no scores of {model.configuration}. {problem}")
         yield "Not measured: label files or validation predictions were not available when this card was written.\n"
@@ -249,6 +250,12 @@ def _scores(one: SelectedModel, processes: int, notes: list[str]) -> Iterator[st
         f"Each case is predicted by the one of the folds {', '.join(map(str, folds))} that was not trained on it, and "
         "compared only where it is annotated, or a structure is known to be absent.\n"
     )
+    if not_independent:
+        yield (
+            f"**{NOT_INDEPENDENT.capitalize()}**: models that filled labels of the training data were trained on "
+            f"{not_independent} of these cases, or on their patients. Do not compare these numbers with those of "
+            "models that learned from human annotations alone.\n"
+        )
     signs = tables[-1]
     yield from (to_markdown(table) for table in tables[:-1] if table.rows)
     yield f"### Warning signs of {_code(model.configuration)}\n"
@@ -259,7 +266,7 @@ def _scores(one: SelectedModel, processes: int, notes: list[str]) -> Iterator[st
     )
 
 
-def validation_tables(one: SelectedModel, folds: Sequence[int], processes: int) -> list[Table]:
+def validation_tables(one: SelectedModel, folds: Sequence[int], processes: int) -> tuple[list[Table], int]:
     """Measure the predictions that each fold made of its validation cases.
 
     Args:
@@ -268,7 +275,8 @@ def validation_tables(one: SelectedModel, folds: Sequence[int], processes: int) 
         processes: How many cases to measure at a time.
 
     Returns:
-        Tables of agreement per domain, then of false positives, and last the warning signs; these may have no rows.
+        Tables of agreement per domain, then of false positives, and last the warning signs; these may have no rows. And
+        the number of cases that a model behind the pseudo-labels of the training was trained on.
 
     Raises:
         PartialLabelError: Data, a split or a prediction is missing or cannot be read, or folds share a case.
@@ -288,7 +296,8 @@ def validation_tables(one: SelectedModel, folds: Sequence[int], processes: int) 
         results = read_results(Path(folder))
     agreement = agreement_tables(results)
     once = [replace(table, note="") for table in agreement[:-1]]  # all of them have the same note
-    return [*once, *agreement[-1:], false_positive_table(results, by_name=False), warning_table(results)]
+    tables = [*once, *agreement[-1:], false_positive_table(results, by_name=False), warning_table(results)]
+    return tables, evaluation.not_independent.get(one.model.configuration, 0)
 
 
 def _length(one: SelectedModel) -> str:

@@ -20,7 +20,7 @@ from typing import Any
 from nnunet_partial.dataset.plans import configuration_settings
 from nnunet_partial.errors import DatasetError, PartialLabelError
 from nnunet_partial.evaluation.evaluate import Evaluation, Reference, evaluate_folders, find_reference
-from nnunet_partial.evaluation.independence import is_filled, require_comparable
+from nnunet_partial.evaluation.independence import is_filled, require_comparable, was_filled_as
 from nnunet_partial.evaluation.results import FINAL_CHECKPOINT, Tables, nnunet_summary, write_results
 from nnunet_partial.model_selection import postprocessing
 from nnunet_partial.model_selection.candidates import (
@@ -282,10 +282,15 @@ def cases_seen_behind(model: TrainedModel, validation: Validation) -> list[str]:
         validation: The cases.
 
     Returns:
-        Their identifiers; empty where it was trained on no pseudo-label.
+        Their identifiers; empty where it was trained on no pseudo-label. All of them where the dataset was filled anew
+        after the training.
     """
-    filled = is_filled(read_json(model.folder / "dataset.json", DatasetError))
-    return validation.dataset.manifest.seen_by_filling_model(validation.fold_of) if filled else []
+    dataset_json, manifest = read_json(model.folder / "dataset.json", DatasetError), validation.dataset.manifest
+    if not is_filled(dataset_json):
+        return []
+    if not was_filled_as(dataset_json, manifest):
+        return list(validation.fold_of)
+    return manifest.seen_by_filling_model(validation.fold_of)
 
 
 def _predictions(

@@ -266,7 +266,10 @@ def _check_validation(checkpoint: Path, dataset: str, data: Any, fold: int | str
 
 
 def _training_patients(checkpoint: Path, dataset: str) -> set[str] | None:
-    """Return the training cases of a model and their patients; None where they cannot be found out."""
+    """Return the cases that a model, or one behind its pseudo-labels, was trained on, and their patients.
+
+    None where they cannot be found out.
+    """
     preprocessed, fold = preprocessed_folder(dataset), checkpoint.parent.name.removeprefix("fold_")
     if preprocessed is None or (checkpoint.parent / WIDENED_NAME).exists():
         return None
@@ -282,4 +285,5 @@ def _training_patients(checkpoint: Path, dataset: str) -> set[str] | None:
         return None
     if recorded is None or recorded.cases != hash_names(cases):
         return None
+    cases = [*cases, *manifest.seen_by_filling_model(manifest.cases)]  # what it learned from pseudo-labels of
     return {*cases, *(manifest.patient_of(case) for case in cases if manifest.find(case))}

@@ -12,7 +12,7 @@ from helpers.trained_models import NAME, TRUTH, Place, draw
 from nnunet_partial.cli import main
 from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.evaluation.independence import independence_text, require_comparable
-from nnunet_partial.labels import CaseLabels, Manifest
+from nnunet_partial.labels import MANIFEST_NAME, CaseLabels, Manifest
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning"),
@@ -28,16 +28,17 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
         monkeypatch.setenv(f"nnUNet_{folder}", str(tmp_path / folder))
     place = draw(tmp_path)
     for trainer in (FILLED, PLAIN):
-        model = place.train(trainer, TRUTH)
-        if trainer == FILLED:
-            mark(model / "dataset.json")
+        place.train(trainer, TRUTH)
     see(place, *TRUTH)
+    mark(place)
     return place
 
 
-def mark(file: Path) -> None:
-    content = json.loads(file.read_text())
-    file.write_text(json.dumps({**content, "pseudo_labels": {"dataset": NAME, "source": "Dataset509"}}))
+def mark(place: Place) -> None:
+    """The model was trained on what the manifest says now."""
+    file = place.results / f"{FILLED}__nnUNetPlans__2d" / "dataset.json"
+    filled = {"dataset": NAME, "source": "Dataset509", "hash": Manifest.read(place.raw / MANIFEST_NAME).fill_hash}
+    file.write_text(json.dumps({**json.loads(file.read_text()), "pseudo_labels": filled}))
 
 
 def see(place: Place, *cases: str) -> None:
@@ -92,6 +93,7 @@ def test_evaluate_says_so_and_ranks_nothing_beside_it(place: Place, capsys: pyte
 
 def test_cases_that_no_filling_model_saw_are_compared(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     see(place, "a2", "b4")  # fold 0 validates a1 and b3
+    mark(place)
     evaluate(place, FILLED, PLAIN)
     assert "not independent" not in capsys.readouterr().out
     assert (place.root / "out" / "ranks.csv").exists()
@@ -128,7 +130,25 @@ def test_find_best_says_so_and_ranks_nothing_beside_it(place: Place, capsys: pyt
     assert main(["find-best", "-d", "510", "-np", "1", "--disable-ensembling", "-tr", PLAIN]) == 0
     assert "not independent" not in capsys.readouterr().out
     see(place)
+    assert main(["find-best", "-d", "510", "-np", "1", "--disable-ensembling"]) == 1  # filled anew since the training
+    mark(place)
     assert main(["find-best", "-d", "510", "-np", "1", "--disable-ensembling"]) == 0
+
+
+def test_a_model_is_judged_by_the_manifest_that_it_was_trained_by(
+    place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    see(place)  # filled anew, by a model that saw nobody
+    assert evaluate(place, FILLED, PLAIN) == 1
+    assert "not independent" in capsys.readouterr().err
+
+
+def test_patients_whom_only_the_reference_knows_count_as_seen() -> None:
+    filled = Manifest({"a1": CaseLabels(("LV",), patient="p1", info={"seen_by_filling_model": True})})
+    other_frames = {"a1_ES": CaseLabels(("LV",), patient="p1"), "c1": CaseLabels(("LV",), patient="p2")}
+    reference = Manifest({**other_frames, "p1": CaseLabels(("LV",))})
+    assert filled.seen_by_filling_model(["a1_ES", "c1", "p1"]) == ["p1"]
+    assert filled.seen_by_filling_model(["a1_ES", "c1", "p1"], reference) == ["a1_ES", "p1"]
 
 
 @pytest.mark.parametrize("how", [["--by-patient"], ["--leave-domain-out"]])

@@ -64,6 +64,21 @@ def test_scores_are_over_what_is_known(place: Place) -> None:
     assert row(signs, "b", "MYO", "2d")[-2:] == ["2.00", "too large"]
 
 
+def test_scores_of_a_filled_model_are_not_independent(place: Place) -> None:
+    """The filling model was trained on a1 and b3, two of the four validated cases."""
+    assert "not independent" not in card(place).lower()
+    for folder in (place.raw, place.preprocessed):
+        content = json.loads((folder / "partial_labels.json").read_text())
+        for case in ("a1", "b3"):
+            content["cases"][case]["seen_by_filling_model"] = True
+        (folder / "partial_labels.json").write_text(json.dumps({**content, "fill": {"source": "Dataset509"}}))
+    file = place.results / f"{TRAINER}__nnUNetPlans__2d" / "dataset.json"
+    filled = {"dataset": place.raw.name, "hash": Manifest.read(place.raw / "partial_labels.json").fill_hash}
+    file.write_text(json.dumps({**json.loads(file.read_text()), "pseudo_labels": filled}))
+    text = card(place)
+    assert "on 2 of" in text.partition("Not independent")[2].partition("Domain a")[0]
+
+
 def test_length_and_hardware_come_from_record_log_and_nnunets_debug_file(place: Place) -> None:
     fold = place.results / f"{TRAINER}__nnUNetPlans__2d" / "fold_0"
     first = {"from_epoch": 0, "epochs": 5, "iterations": 25, "val_iterations": 2, "seed": None}

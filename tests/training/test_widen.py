@@ -188,6 +188,16 @@ def test_a_fold_that_validates_what_the_model_has_seen_is_refused(wide: Project)
     assert "fold_1" in done.warnings[0]  # no record: it is not known
 
 
+def test_a_fold_that_validates_what_a_filling_model_has_seen_is_refused(wide: Project) -> None:
+    """The old model validated the same cases, but learned from a model that was trained on one of them."""
+    model = old_model(wide)
+    (validated, *_) = json.loads((wide.preprocessed(DATASET) / SPLITS_NAME).read_text())[0]["val"]
+    seen = lambda content: content["cases"][validated].update(seen_by_filling_model=True)  # noqa: E731
+    edit(wide.preprocessed(DATASET) / "partial_labels.json", seen)
+    with pytest.raises(SplitError, match=validated):
+        widen(model, NEW, "2d", "nnUNetTrainerMarginal", "nnUNetPlans", 0)
+
+
 def test_test_cases_that_the_model_has_seen_are_named(wide: Project) -> None:
     model = old_model(wide)
     trained = json.loads((wide.preprocessed(DATASET) / SPLITS_NAME).read_text())[0]["train"][0]

@@ -13,7 +13,7 @@ from nnunet_partial.dataset_conversion.derived.merge import merge
 from nnunet_partial.dataset_conversion.derived.scenario import scenario
 from nnunet_partial.dataset_conversion.derived.scenario_plan import ScenarioOptions
 
-from nnunet_partial.biomarkers.measure import CaseMeasurements
+from nnunet_partial.biomarkers.measure import LA_AREA, CaseMeasurements
 from nnunet_partial.cli import main
 from nnunet_partial.dataset.check import check
 from nnunet_partial.dataset.raw import RawDataset
@@ -96,15 +96,15 @@ def test_biomarkers_have_no_reference_from_it(raw: Path) -> None:
         labels = type(manifest.cases[case])(
             manifest.cases[case].annotated,
             pseudo=manifest.cases[case].pseudo,
-            info={"view": "4CH", "phase": "ED"},
+            info={"view": "4CH", "phase": "ES"},
         )
         values = np.zeros((40, 40), np.uint8)
         values[5:30, 5:20] = 1
         values[25:38, 22:36] = 3
         heart = CaseMeasurements.from_reference(case, labels, CLASSES, values, Scale.from_spacing((1.0, 1.0)), None)
         assert heart is not None
-        measured[case] = {name for name, value in vars(heart.reference).items() if "la" in name.lower() and value}
-    assert measured["b1"] == set() or measured["a1"] != measured["b1"]
+        measured[case] = {*heart.reference.areas, *heart.reference.discs}
+    assert measured["a1"] - measured["b1"] == {LA_AREA}
 
 
 def test_validation_counts_none_of_it(raw: Path) -> None:
@@ -161,6 +161,15 @@ def test_a_scenario_hides_it_as_it_hides_what_is_annotated(raw: Path) -> None:
         scenario(source.folder, "Dataset613_Half", ScenarioOptions(("LA",), 0.5, domain="b")).folder
     ).manifest
     assert sorted(half.cases[case].pseudo for case in ("b1", "b2")) == [(), ("LA",)]
+
+
+def test_a_scenario_leaves_it_where_something_else_is_hidden(raw: Path) -> None:
+    out = RawDataset(scenario(filled(raw).folder, "Dataset612_Less", ScenarioOptions(("LV",), domain="b")).folder)
+    assert (out.manifest.cases["b1"].annotated, out.manifest.cases["b1"].pseudo) == ((), ("LA",))
+    assert {case: read_values(path)[:3] for case, path in out.label_files().items()} == {
+        **{key: [1, 2, 3] for key in ("a1", "a2")},
+        **{key: [0, 0, 3] for key in ("b1", "b2")},
+    }
 
 
 def test_a_merge_keeps_it_under_its_new_name(raw: Path) -> None:
