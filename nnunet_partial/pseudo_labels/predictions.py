@@ -22,6 +22,7 @@ from nnunet_partial.errors import DatasetError, SplitError
 from nnunet_partial.evaluation.calibration import SIGMOID, SOFTMAX, read_probabilities, structure_probability
 from nnunet_partial.inference.model import trainers_can_be_found
 from nnunet_partial.model_selection.candidates import TrainedModel, find_models
+from nnunet_partial.model_selection.checkpoints import find_checkpoint
 from nnunet_partial.utils.files import read_json
 from nnunet_partial.utils.process import Commands
 
@@ -143,12 +144,10 @@ class FoldSource:
         Raises:
             DatasetError: They are missing still, or are not those of the predictions.
         """
-        folder = self.model.validation(fold)
+        folder, kind = self.model.validation(fold), self._kind
         before = {path.name for ending in _ENDINGS for path in folder.glob(f"*{ending}")}
-        is_whole = (folder / "summary.json").is_file()
-        if not is_whole or any(not self._files(fold, case)[1].is_file() for case in cases):
+        if not self._is_validated(fold) or any(not self._files(fold, case)[1].is_file() for case in cases):
             self._validate(fold)
-        kind = self._kind
         try:
             for case in cases:
                 yield self._read(fold, case, kind)
@@ -159,6 +158,18 @@ class FoldSource:
             for path in [path for ending in _ENDINGS for path in folder.glob(f"*{ending}")]:
                 if path.name not in before:
                     path.unlink()
+
+    def _is_validated(self, fold: int) -> bool:
+        """Tell whether the validation of a fold is whole, of the checkpoint that fills, and no older than it."""
+        summary, checkpoint = (
+            self.model.validation(fold) / "summary.json",
+            self.model.fold(fold) / self.model.checkpoint,
+        )
+        return (
+            summary.is_file()
+            and summary.stat().st_mtime >= checkpoint.stat().st_mtime
+            and find_checkpoint(self.model, fold) == self.model.checkpoint
+        )
 
     def _validate(self, fold: int) -> None:
         command = self.model.validation_command(self.dataset.folder.name, [fold], f" --npz -device {self.device}")
@@ -192,8 +203,14 @@ class FoldSource:
 
         from nnunet_partial.training.mixin import ZeroBackgroundMixin
 
-        with trainers_can_be_found():
-            trainer: Any = recursive_find_trainer_class_by_name(self.model.trainer)
+        try:
+            with trainers_can_be_found():
+                trainer: Any = recursive_find_trainer_class_by_name(self.model.trainer)
+        except RuntimeError:
+            raise DatasetError(
+                f"There is no trainer {self.model.trainer}, so that what its probabilities mean cannot be told; see "
+                "nnunet_partial trainers."
+            ) from None
         return SIGMOID if issubclass(trainer, ZeroBackgroundMixin) else SOFTMAX
 
 

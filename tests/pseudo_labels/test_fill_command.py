@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 import SimpleITK as sitk
 from helpers.raw_datasets import Drawn, label_array, read_values, snapshot
 from helpers.toy_dataset import Project
-from helpers.trained_models import NAME, Place, draw, record_checkpoint, save_probabilities
+from helpers.trained_models import BEST, NAME, Place, draw, record_checkpoint, save_probabilities
 from nnunet_partial.dataset_conversion.derived.fill import Outcome
 
 from nnunet_partial.cli import main
@@ -102,9 +103,15 @@ def test_what_is_missing_is_validated_fold_by_fold_and_deleted_after_use(
     assert {case for case, row in outcomes(out).items() if row["outcome"] == "accepted"} == {"b3", "b4"}
 
 
-def test_a_validation_that_did_not_end_is_run_again(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("how", ["did not end", "is of the best checkpoint", "is of an older training"])
+def test_a_validation_that_does_not_count_is_run_again(place: Place, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
     model = place.train(MARGINAL, FINDS, SURE)
-    (model / "fold_0" / "validation" / "summary.json").unlink()
+    if how == "did not end":
+        (model / "fold_0" / "validation" / "summary.json").unlink()
+    elif how == "is of the best checkpoint":
+        record_checkpoint(model / "fold_0", BEST)
+    else:
+        os.utime(model / "fold_0" / "validation" / "summary.json", (0, 0))
     ran = []
 
     def validate(self: Any, *command: str, **_: Any) -> None:
