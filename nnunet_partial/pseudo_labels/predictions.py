@@ -146,7 +146,9 @@ class FoldSource:
         """
         folder, kind = self.model.validation(fold), self._kind
         before = {path.name for ending in _ENDINGS for path in folder.glob(f"*{ending}")}
-        if not self._is_validated(fold) or any(not self._files(fold, case)[1].is_file() for case in cases):
+        saved = [self._files(fold, case)[1] for case in cases]
+        is_current = all(map(self._is_current, [folder / "summary.json", *saved]))
+        if not is_current or find_checkpoint(self.model, fold) != self.model.checkpoint:
             self._validate(fold)
         try:
             for case in cases:
@@ -159,17 +161,10 @@ class FoldSource:
                 if path.name not in before:
                     path.unlink()
 
-    def _is_validated(self, fold: int) -> bool:
-        """Tell whether the validation of a fold is whole, of the checkpoint that fills, and no older than it."""
-        summary, checkpoint = (
-            self.model.validation(fold) / "summary.json",
-            self.model.fold(fold) / self.model.checkpoint,
-        )
-        return (
-            summary.is_file()
-            and summary.stat().st_mtime >= checkpoint.stat().st_mtime
-            and find_checkpoint(self.model, fold) == self.model.checkpoint
-        )
+    def _is_current(self, file: Path) -> bool:
+        """Tell whether a file of a validation is there, and not that of an older training."""
+        checkpoint = file.parents[1] / self.model.checkpoint
+        return file.is_file() and file.stat().st_mtime >= checkpoint.stat().st_mtime
 
     def _validate(self, fold: int) -> None:
         command = self.model.validation_command(self.dataset.folder.name, [fold], f" --npz -device {self.device}")

@@ -60,6 +60,8 @@ class Place:
         for fold, cases in enumerate(FOLDS):
             folder = model / f"fold_{fold}" / "validation"
             folder.mkdir(parents=True)
+            for name in checkpoints:
+                (folder.parent / name).touch()
             for case in cases:
                 labels = label_array(Drawn(case, rows[case], shape=self.shape))
                 write_image(folder / f"{case}{self.ending}", labels, 0.5)
@@ -67,8 +69,6 @@ class Place:
                 if sureness is not None:
                     _save_probabilities(folder / case, labels, sureness)
             record_checkpoint(model / f"fold_{fold}", None)
-            for name in checkpoints:
-                (folder.parent / name).touch()
         write_plans(model / "plans.json", **self.plans)
         (model / "dataset.json").write_text((self.raw / "dataset.json").read_text())
         return model

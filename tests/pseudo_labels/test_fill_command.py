@@ -103,7 +103,7 @@ def test_what_is_missing_is_validated_fold_by_fold_and_deleted_after_use(
     assert {case for case, row in outcomes(out).items() if row["outcome"] == "accepted"} == {"b3", "b4"}
 
 
-@pytest.mark.parametrize("how", ["did not end", "is of the best checkpoint", "is of an older training"])
+@pytest.mark.parametrize("how", ["did not end", "is of the best checkpoint", "is old", "has old probabilities"])
 def test_a_validation_that_does_not_count_is_run_again(place: Place, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
     model = place.train(MARGINAL, FINDS, SURE)
     if how == "did not end":
@@ -111,7 +111,8 @@ def test_a_validation_that_does_not_count_is_run_again(place: Place, monkeypatch
     elif how == "is of the best checkpoint":
         record_checkpoint(model / "fold_0", BEST)
     else:
-        os.utime(model / "fold_0" / "validation" / "summary.json", (0, 0))
+        file = "summary.json" if how == "is old" else "b3.npz"
+        os.utime(model / "fold_0" / "validation" / file, (0, 0))
     ran = []
 
     def validate(self: Any, *command: str, **_: Any) -> None:

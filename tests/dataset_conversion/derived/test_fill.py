@@ -232,6 +232,11 @@ def test_the_manifest_says_what_filled_and_what_it_had_seen(raw: Path) -> None:
     assert out.label_files("Ts")["t1"].exists()
 
 
+def test_the_nominal_depth_comes_along(raw: Path) -> None:
+    out, _ = filled(echo(raw, nominal_depth_mm=120), {"b1": [1, 0, 3], "b2": [1]})
+    assert out.dataset_json["nominal_depth_mm"] == 120
+
+
 def test_tables_count_by_reason_domain_and_class(raw: Path) -> None:
     out, _ = filled(echo(raw), {"b1": [1, 0, 3], "b2": [1, 2]})
     assert [tuple(row.values()) for row in table(out.folder / "fill" / "summary.csv")] == [
