@@ -43,8 +43,8 @@ STRUCTURES_OF = {CAVITY: (LV,), OUTER: (LV, MYO), ATRIUM: (LV, LA), LA_AREA: (LA
 #: (Lang et al. 2015, https://doi.org/10.1016/j.echo.2014.10.003).
 MEASUREMENTS_BY_PHASE = {"ED": (CAVITY, OUTER, MYO_AREA), "ES": (CAVITY, ATRIUM, LA_AREA)}
 
-#: What is measured in every frame of a clip.
-FRAME_MEASUREMENTS = (CAVITY, ATRIUM, LA_AREA, MYO_AREA)
+#: What is measured in every frame of a clip; areas are counted there.
+FRAME_MEASUREMENTS = (CAVITY, ATRIUM, LA_AREA)
 
 #: Spellings of the two apical views.
 VIEW_SYNONYMS = {"2CH": "2CH", "A2C": "2CH", "4CH": "4CH", "A4C": "4CH"}
@@ -285,7 +285,9 @@ def measure_parts(
     """
     named = {name: value for value, name in enumerate(classes, start=1) if name in STRUCTURES and name in annotated}
     masks = {name: values == value for name, value in named.items()}
-    image = ImageMeasurements(notes={name: f"{name} {CUT_OFF}" for name, mask in masks.items() if touches_border(mask)})
+    image = ImageMeasurements(
+        notes={name: f"{name} {CUT_OFF}" for name, mask in masks.items() if _touches_border(mask)}
+    )
     box = bounding_box(np.logical_or.reduce([*masks.values()])) if masks else None
     masks = {name: np.pad(mask[box or (slice(0, 1),) * 2], 2) for name, mask in masks.items()}
     heart = LeftHeart(masks, scale, image.notes, annotated if guides is None else guides)
@@ -418,13 +420,6 @@ def _measure(what: str, heart: LeftHeart, image: ImageMeasurements) -> None:
         image.why_not[what] = str(problem)
 
 
-def touches_border(mask: Mask) -> bool:
-    """Check whether a structure reaches the border of the image.
-
-    Args:
-        mask: (rows, columns).
-
-    Returns:
-        True where it does; an empty mask does not.
-    """
+def _touches_border(mask: Mask) -> bool:
+    """Check whether a structure (rows, columns) reaches the border of the image."""
     return any(edge.any() for edge in (mask[0], mask[-1], mask[:, 0], mask[:, -1]))

@@ -134,6 +134,7 @@ def show_skipped(skipped: Skipped) -> None:
 
 def show_frames(result: FramesResult, args: argparse.Namespace) -> None:
     """Print what was written: which file has which name, what was noticed, and what was left out."""
+    from nnunet_partial.clips.records import NOMINAL_DEPTH
     from nnunet_partial.utils.text import format_names, printable
 
     keeps_names = args.names == "keep"
@@ -146,7 +147,7 @@ def show_frames(result: FramesResult, args: argparse.Namespace) -> None:
             print(f"  {name}  {printable(file)}")
         for flag in result.clips[name].flags:
             print(f"  NOTE: {printable(file)}: {flag}")
-    nominal = sum(clip.spacing_from == "nominal depth" for clip in result.clips.values())
+    nominal = sum(clip.spacing_from == NOMINAL_DEPTH for clip in result.clips.values())
     timeless = sum(clip.frame_times_s is None for clip in result.clips.values())
     viewless = sum(clip.view is None for clip in result.clips.values())
     for count, text in (

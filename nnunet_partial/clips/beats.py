@@ -61,7 +61,7 @@ class Beat:
 
     @property
     def ef_percent(self) -> float:
-        """The ejection fraction in percent."""
+        """Return the ejection fraction in percent."""
         return ejection_fraction(self.edv_ml, self.esv_ml)
 
 
@@ -86,27 +86,27 @@ class ClipBeats:
 
     @property
     def median_edv_ml(self) -> float | None:
-        """The median of the beats' end-diastolic volumes; None without a beat."""
+        """Return the median of the beats' end-diastolic volumes; None without a beat."""
         return median(beat.edv_ml for beat in self.beats) if self.beats else None
 
     @property
     def median_esv_ml(self) -> float | None:
-        """The median of the beats' end-systolic volumes; None without a beat."""
+        """Return the median of the beats' end-systolic volumes; None without a beat."""
         return median(beat.esv_ml for beat in self.beats) if self.beats else None
 
     @property
     def median_ef_percent(self) -> float | None:
-        """The median of the beats' ejection fractions; None without a beat."""
+        """Return the median of the beats' ejection fractions; None without a beat."""
         return median(beat.ef_percent for beat in self.beats) if self.beats else None
 
     @property
     def ef_spread_percent(self) -> float | None:
-        """The standard deviation (n - 1) of the beats' ejection fractions; None for fewer than two."""
+        """Return the standard deviation (n - 1) of the beats' ejection fractions; None for fewer than two."""
         return stdev(beat.ef_percent for beat in self.beats) if len(self.beats) > 1 else None
 
     @property
     def reference_beat(self) -> Beat | None:
-        """The beat whose ejection fraction is nearest to the median, the first of such; None without a beat."""
+        """Return the beat whose ejection fraction is nearest to the median, the first of such; None without a beat."""
         middle = self.median_ef_percent
         return None if middle is None else min(self.beats, key=lambda beat: abs(beat.ef_percent - middle))
 
@@ -292,7 +292,7 @@ class BiplaneBeat:
 
     @property
     def ef_percent(self) -> float:
-        """The ejection fraction in percent."""
+        """Return the ejection fraction in percent."""
         return ejection_fraction(self.edv_ml, self.esv_ml)
 
 

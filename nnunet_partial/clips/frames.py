@@ -11,6 +11,7 @@ import itertools
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,10 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnunet_partial import __version__
-from nnunet_partial.biomarkers.measure import VIEW_SYNONYMS
 from nnunet_partial.clips.images import ImageFormat, read_format
 from nnunet_partial.clips.names import clip_name, default_key_file, keyed_hash, patient_name, read_key
-from nnunet_partial.clips.records import Clip, write_clips
+from nnunet_partial.clips.records import NOMINAL_DEPTH, Clip, normal_view, write_clips_json
 from nnunet_partial.dataset.images import read_array, without_endings
 from nnunet_partial.dataset_conversion.base import Skipped, nominal_spacing_mm, require_depth, require_identifier
 from nnunet_partial.dataset_conversion.echonet import VIDEO_ENDINGS
@@ -192,7 +192,7 @@ def write_frames(
             reasons = [f"{one.case}: {one.reason}" for one in skipped]
             raise ConversionError(f"No clip could be read; nothing is written. {format_names(reasons, 5)}")
         _remove_other_files(staging, clips, image_format)
-        write_clips(staging, clips)
+        write_clips_json(staging, clips)
     written = {job.file.shown: job.name for job in jobs if job.name in clips}
     return FramesResult(folder, clips, written, skipped, others, new_key)
 
@@ -313,7 +313,7 @@ def _view(text: str, where: str) -> str:
     """Return a view as the biomarkers call it. Others than apical two and four chambers are not measured, but kept."""
     if not _VIEW.fullmatch(text):
         raise ConversionError(f"{where}: the view is {printable(text)!r}; expected a short name, such as 4CH or 2CH.")
-    return VIEW_SYNONYMS.get(text.upper(), text)
+    return normal_view(text)
 
 
 def _key(files: Sequence[ClipFile], folder: Path, options: Options) -> tuple[bytes, Path | None]:
@@ -512,8 +512,8 @@ def image_file(folder: Path, case: str, file_ending: str) -> Path:
 
 def _require_own_cases(clips: Mapping[str, Clip]) -> None:
     """Raise ConversionError where the parts of a clip have the name of another."""
-    cases = [case for clip in clips.values() for case in clip.cases]
-    twice = {case for case in cases if cases.count(case) > 1} if len(set(cases)) < len(cases) else set()
+    counts = Counter(case for clip in clips.values() for case in clip.cases)
+    twice = {case for case, count in counts.items() if count > 1}
     if twice:
         raise ConversionError(
             f"{format_names(twice)} would stand for two clips. Rename a file, or use no --names keep."
@@ -564,7 +564,7 @@ def write_clip(job: ClipJob) -> Clip:
         per_frame = job.per_frame or not job.format.reads_volumes
         for frames in _parts(opened, 1 if per_frame else _PART_FRAMES):
             if spacing_mm is None:
-                spacing_mm, spacing_from = nominal_spacing_mm(job.format.depth_mm, frames.shape[1]), "nominal depth"
+                spacing_mm, spacing_from = nominal_spacing_mm(job.format.depth_mm, frames.shape[1]), NOMINAL_DEPTH
             path = job.folder / f".tmp_{job.name}_{len(temporary)}{job.format.file_ending}"
             temporary.append(path)
             job.format.write(path, frames[0] if per_frame else frames, spacing_mm)

@@ -20,15 +20,14 @@ from nnunet_partial.biomarkers.measure import (
     ATRIUM,
     CAVITY,
     CUT_OFF,
-    LA_AREA,
+    FRAME_MEASUREMENTS,
     LV,
     STRUCTURES,
-    VIEW_SYNONYMS,
-    measure_image,
+    measure_parts,
 )
 from nnunet_partial.clips import video
 from nnunet_partial.clips.beats import BiplaneBeat, ClipBeats, biplane_ef, find_beats, frame_flags
-from nnunet_partial.clips.records import CLIPS_NAME, Clip, read_clips
+from nnunet_partial.clips.records import CLIPS_NAME, Clip, normal_view, read_clips_json
 from nnunet_partial.clips.video import Curve
 from nnunet_partial.dataset.images import header, read_array
 from nnunet_partial.dataset.raw import list_images
@@ -238,18 +237,6 @@ class Measured:
         ]
 
 
-def normal_view(view: str | None) -> str:
-    """Normalize the name of a view.
-
-    Args:
-        view: Such as "A4C"; None where it is not known.
-
-    Returns:
-        "2CH", "4CH", or the name as it was given; empty where it is not known.
-    """
-    return VIEW_SYNONYMS.get(view.strip().upper(), view.strip()) if view else ""
-
-
 def plan(images: Path, predictions: Path, output: Path, overlays: bool) -> list[Task]:
     """Find the files of all clips.
 
@@ -265,7 +252,7 @@ def plan(images: Path, predictions: Path, output: Path, overlays: bool) -> list[
     Raises:
         DatasetError: clips.json or dataset.json is missing or broken, there is no clip, or the model has no class LV.
     """
-    clips = read_clips(images)
+    clips = read_clips_json(images)
     if not clips:
         raise DatasetError(f"{images / CLIPS_NAME} lists no clip.")
     description = predictions / "dataset.json"
@@ -392,7 +379,7 @@ def measure_frames(
     discs: list[Discs | None] = []
     problems = []
     for index, values in enumerate(labels):
-        frame = measure_image(values, classes, classes, "ES", scale)
+        frame = measure_parts(values, classes, classes, FRAME_MEASUREMENTS, scale)
         cavity = frame.discs.get(CAVITY)
         discs.append(cavity)
         if cavity is not None:
@@ -401,15 +388,12 @@ def measure_frames(
         if ATRIUM in frame.discs:
             la_volume[index] = disc_volume([frame.discs[ATRIUM]]) / 1000
         at_border[index] = CUT_OFF in frame.notes.get(LV, "")
-        problems.append("; ".join(dict.fromkeys(frame.why_not[part] for part in _PARTS if part in frame.why_not)))
+        problems.append("; ".join(dict.fromkeys(frame.why_not.values())))
     counts = np.stack([np.bincount(frame.ravel(), minlength=len(classes) + 1) for frame in labels])
     pixels = {name: counts[:, classes.index(name) + 1] for name in STRUCTURES if name in classes}
     return FrameMeasurements(
         lv_volume, lv_length, la_volume, pixels, scale.voxel_size, tuple(discs), tuple(problems), at_border
     )
-
-
-_PARTS = (CAVITY, ATRIUM, LA_AREA)
 
 
 def biplane_pairs(clips: Sequence[MeasuredClip]) -> list[Biplane]:

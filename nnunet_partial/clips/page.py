@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from nnunet_partial.clips.measure import FailedClip, Measured, MeasuredClip, normal_view
+from nnunet_partial.clips.measure import FailedClip, Measured, MeasuredClip
+from nnunet_partial.clips.records import NOMINAL_DEPTH, normal_view
 from nnunet_partial.clips.tables import NOT_MEASURED, patient_of
 from nnunet_partial.evaluation.records import mean
 from nnunet_partial.report.formatting import decimal
@@ -26,8 +27,6 @@ from nnunet_partial.report.tables import Cell, Table
 from nnunet_partial.utils.files import write_text
 
 PAGE_NAME = "clips.html"
-#: Where the size of a pixel is a guess, volumes are no measurements.
-NOMINAL = "nominal depth"
 HEAD = ("clip", "ED", "LV volume", "EF (%)", "EDV (mL)", "ESV (mL)", "beats", "rate (1/min)", "flags")
 NOT_A_DIAGNOSIS = (
     "For research, not for diagnosis: no number here was checked by a human. Look at the contours before you use one."
@@ -64,7 +63,7 @@ def mean_rows(measured: Measured) -> list[tuple[str, str, float, int]]:
         not guessed. The mean is NaN over no clip.
     """
     clips = [clip for clip in measured.clips if not clip.flags]
-    sized = [clip for clip in clips if clip.sized and clip.clip.spacing_from != NOMINAL]
+    sized = [clip for clip in clips if clip.sized and clip.clip.spacing_from != NOMINAL_DEPTH]
     return [
         (name, unit, mean(values), len(values))
         for name, unit, values in (
@@ -112,7 +111,7 @@ def _clips(measured: Measured) -> PictureTable:
 def _row(clip: MeasuredClip) -> PictureRow:
     beats = "part of one" if clip.beats.partial else str(len(clip.beats.beats))
     spread = f" \N{PLUS-MINUS SIGN} {clip.ef_spread_percent:.1f}" if not math.isnan(clip.ef_spread_percent) else ""
-    guessed = f" ({NOMINAL})" if clip.clip.spacing_from == NOMINAL else ""
+    guessed = f" ({NOMINAL_DEPTH})" if clip.clip.spacing_from == NOMINAL_DEPTH else ""
     return PictureRow(
         clip.name,
         _about(clip),

@@ -13,11 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nnunet_partial.biomarkers.measure import VIEW_SYNONYMS
 from nnunet_partial.errors import DatasetError
 from nnunet_partial.utils.files import read_json, write_json
 
 CLIPS_NAME = "clips.json"
 VERSION = 1
+
+#: `spacing_from` where the size of a pixel is a guess: volumes are then no measurements.
+NOMINAL_DEPTH = "nominal depth"
 
 SOURCES = ("DICOM", "video", "NIfTI")
 LAYOUTS = ("volume", "frames")
@@ -37,7 +41,7 @@ class Clip:
         frame_times_s: Time of each frame after the first one; None where it is not known.
         frame_times_from: Where the times are from, such as "FrameTime", "container" or "header"; None without times.
         spacing_mm: Height and width of a pixel; None where it is not known: the images then have 1 x 1.
-        spacing_from: Where it is from: "SequenceOfUltrasoundRegions", "header" or "nominal depth"; None without it.
+        spacing_from: Where it is from: "SequenceOfUltrasoundRegions", "header" or NOMINAL_DEPTH; None without it.
         flags: What the reader noticed, in words.
     """
 
@@ -114,7 +118,19 @@ class Clip:
         )
 
 
-def write_clips(folder: Path, clips: Mapping[str, Clip]) -> None:
+def normal_view(view: str | None) -> str:
+    """Normalize the name of a view.
+
+    Args:
+        view: Such as "A4C"; None where it is not known.
+
+    Returns:
+        "2CH", "4CH", or the name as it was given; empty where it is not known.
+    """
+    return VIEW_SYNONYMS.get(view.strip().upper(), view.strip()) if view else ""
+
+
+def write_clips_json(folder: Path, clips: Mapping[str, Clip]) -> None:
     """Write clips.json, whole or not at all.
 
     Args:
@@ -125,7 +141,7 @@ def write_clips(folder: Path, clips: Mapping[str, Clip]) -> None:
     write_json(folder / CLIPS_NAME, {"version": VERSION, "clips": entries})
 
 
-def read_clips(folder: Path) -> dict[str, Clip]:
+def read_clips_json(folder: Path) -> dict[str, Clip]:
     """Read clips.json.
 
     Args:

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from nnunet_partial.biomarkers.measure import LA, LV, MYO
-from nnunet_partial.clips.measure import FailedClip, Measured, MeasuredClip, normal_view
+from nnunet_partial.clips.measure import FailedClip, Measured, MeasuredClip
+from nnunet_partial.clips.records import normal_view
 from nnunet_partial.evaluation.records import Row, write_csv
 
 FRAME_COLUMNS = (

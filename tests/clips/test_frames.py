@@ -22,7 +22,7 @@ from nnunet_partial.cli import main
 from nnunet_partial.clips import frames as module
 from nnunet_partial.clips.frames import FramesResult, Options, write_frames
 from nnunet_partial.clips.images import read_format
-from nnunet_partial.clips.records import read_clips
+from nnunet_partial.clips.records import read_clips_json
 from nnunet_partial.errors import ConversionError, DatasetError
 
 pytestmark = pytest.mark.usefixtures("here")
@@ -54,7 +54,7 @@ def run(tmp_path: Path, model: Path, options: Options = HASH, **more: Any) -> Fr
 def test_a_clip_is_a_volume_whose_slices_are_its_frames(tmp_path: Path, model: Path) -> None:
     dicom(tmp_path / "clips" / "a.dcm", FrameTimeVector=[0, 30, 35])
     (name,) = run(tmp_path, model).clips
-    clip = read_clips(tmp_path / "in")[name]
+    clip = read_clips_json(tmp_path / "in")[name]
     pixels, spacing = written(tmp_path / "in", name)
     assert np.array_equal(pixels, INSIDE)
     assert spacing == pytest.approx((10 * 0.5, 0.5, 0.4))  # ten times the larger: nnU-Net resamples slice by slice
@@ -209,12 +209,12 @@ def test_nobody_is_named(tmp_path: Path, model: Path, monkeypatch: pytest.Monkey
     """Neither in the result nor in what an interrupted run leaves."""
     for number in range(2):
         dicom(tmp_path / "clips" / f"Hubermann_{number}.dcm", clip=f"1.2.3.4711.{number}")
-    real = module.write_clips
-    monkeypatch.setattr(module, "write_clips", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    real = module.write_clips_json
+    monkeypatch.setattr(module, "write_clips_json", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, model)
     unfinished = list(everything(tmp_path / ".building_in"))
-    monkeypatch.setattr(module, "write_clips", real)
+    monkeypatch.setattr(module, "write_clips_json", real)
     run(tmp_path, model)
     assert len(unfinished) > 4
     for text in (*unfinished, *everything(tmp_path / "in")):
@@ -382,7 +382,7 @@ def test_broken_clips_are_named_and_left_out(tmp_path: Path, model: Path, capsys
         assert f"skipped {file}: " in printed.out + printed.err
     assert "notes.txt" in printed.out
     assert {path.name for path in (tmp_path / "in").iterdir()} == {"clips.json", "whole_0000.nii.gz"}
-    assert {name: clip.view for name, clip in read_clips(tmp_path / "in").items()} == {"whole": "4CH"}
+    assert {name: clip.view for name, clip in read_clips_json(tmp_path / "in").items()} == {"whole": "4CH"}
     assert {path.name for path in tmp_path.iterdir() if path.name.startswith(".")} == set()
 
 

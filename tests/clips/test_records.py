@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from helpers.facts import says
 
-from nnunet_partial.clips.records import CLIPS_NAME, Clip, read_clips, write_clips
+from nnunet_partial.clips.records import CLIPS_NAME, Clip, read_clips_json, write_clips_json
 from nnunet_partial.errors import DatasetError
 
 CLIP = Clip(
@@ -30,7 +30,7 @@ BARE = Clip(None, None, "video", ("b",), "volume", 7, None, None, None, None)
 
 
 def changed(folder: Path, **values: Any) -> Path:
-    write_clips(folder, {"a": CLIP})
+    write_clips_json(folder, {"a": CLIP})
     content = json.loads((folder / CLIPS_NAME).read_text())
     content["clips"]["a"].update(values)
     (folder / CLIPS_NAME).write_text(json.dumps(content))
@@ -38,9 +38,9 @@ def changed(folder: Path, **values: Any) -> Path:
 
 
 def test_clips_are_read_as_they_were_written(tmp_path: Path) -> None:
-    write_clips(tmp_path, {"b": BARE, "a": CLIP})
-    assert read_clips(tmp_path) == {"a": CLIP, "b": BARE}
-    assert list(read_clips(tmp_path)) == ["a", "b"]
+    write_clips_json(tmp_path, {"b": BARE, "a": CLIP})
+    assert read_clips_json(tmp_path) == {"a": CLIP, "b": BARE}
+    assert list(read_clips_json(tmp_path)) == ["a", "b"]
 
 
 @pytest.mark.parametrize(
@@ -63,23 +63,23 @@ def test_clips_are_read_as_they_were_written(tmp_path: Path) -> None:
 )
 def test_a_broken_clip_is_named(tmp_path: Path, values: dict[str, Any], facts: tuple[str, ...]) -> None:
     with pytest.raises(DatasetError) as problem:
-        read_clips(changed(tmp_path, **values))
+        read_clips_json(changed(tmp_path, **values))
     assert str(problem.value) == says("clips.json", "clip a", *facts)
 
 
 def test_a_case_belongs_to_one_clip(tmp_path: Path) -> None:
-    write_clips(tmp_path, {"a": CLIP, "b": replace(BARE, cases=("a_part01",))})
+    write_clips_json(tmp_path, {"a": CLIP, "b": replace(BARE, cases=("a_part01",))})
     with pytest.raises(DatasetError, match="a_part01"):
-        read_clips(tmp_path)
+        read_clips_json(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"version": 1, "clips": []}', '{"version": 2, "clips": {}}'])
 def test_another_file_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / CLIPS_NAME).write_text(text)
     with pytest.raises(DatasetError, match=CLIPS_NAME):
-        read_clips(tmp_path)
+        read_clips_json(tmp_path)
 
 
 def test_a_folder_without_the_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="nnunet_partial frames"):
-        read_clips(tmp_path)
+        read_clips_json(tmp_path)

@@ -13,7 +13,7 @@ import SimpleITK
 from helpers.synthetic_hearts import CLASSES, Bullet
 from numpy.typing import NDArray
 
-from nnunet_partial.clips.records import Clip, write_clips
+from nnunet_partial.clips.records import Clip, write_clips_json
 
 HEART = Bullet(long=36.0, wide=20.0, base=24.0, wall=7.0, atrium=(20.0, 16.0), tilt_deg=8.0)
 
@@ -61,7 +61,7 @@ class ClipFolders:
             spacing_from="header" if spacing else None,
         )
         self.clips[name] = replace(clip, **entry)
-        write_clips(self.images, self.clips)
+        write_clips_json(self.images, self.clips)
 
     def arguments(self, output: Path, *more: str) -> list[str]:
         paths = ["-i", str(self.images), "--pred", str(self.predictions), "-o", str(output)]
