@@ -7,7 +7,8 @@ import time
 from typing import Any
 
 from nnunet_partial.cli._options import require_output_folder
-from nnunet_partial.cli.frames import add_clip_options, clip_options, show_frames, show_skipped, typed_options
+from nnunet_partial.cli.convert import show_skipped
+from nnunet_partial.cli.frames import add_clip_options, clip_options, show_frames, typed_options
 from nnunet_partial.cli.measure import show
 
 

@@ -64,13 +64,13 @@ def run(args: argparse.Namespace) -> int:
         overwrite=args.overwrite,
         limit=args.limit,
         progress=True,
-        log=_log,
+        log=show_skipped,
     )
     _show(report)
     return 1 if report.skipped else 0
 
 
-def _log(skipped: Skipped) -> None:
+def show_skipped(skipped: Skipped) -> None:
     """Print above the progress bar."""
     from tqdm import tqdm
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nnunet_partial.cli._options import add_processes_option, require_output_folder
+from nnunet_partial.cli.convert import show_skipped
 
 if TYPE_CHECKING:
     from nnunet_partial.clips.frames import FramesResult, Options
-    from nnunet_partial.dataset_conversion.base import Skipped
 
 
 def add_parser(subparsers: Any) -> None:
@@ -123,13 +123,6 @@ def run(args: argparse.Namespace) -> int:
     )
     show_frames(result, args)
     return 1 if result.skipped else 0
-
-
-def show_skipped(skipped: Skipped) -> None:
-    """Print above the progress bar."""
-    from tqdm import tqdm
-
-    tqdm.write(f"skipped {skipped.case}: {skipped.reason}")
 
 
 def show_frames(result: FramesResult, args: argparse.Namespace) -> None:

@@ -15,15 +15,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nnunet_partial.clips.frames import FramesResult, Options, fingerprint, write_frames
-from nnunet_partial.clips.images import read_format
+from nnunet_partial.clips.images import read_format, write_itk
 from nnunet_partial.clips.measure import Measured
 from nnunet_partial.clips.results import measure_folder
-from nnunet_partial.dataset.images import itk_name, read_array, simpleitk
+from nnunet_partial.dataset.images import read_array, simpleitk
 from nnunet_partial.dataset.raw import list_images
 from nnunet_partial.dataset_conversion.base import Skipped
 from nnunet_partial.dataset_conversion.staging import staged_folder
 from nnunet_partial.errors import DatasetError
 from nnunet_partial.inference.model import SegmentationModel, load_model
+from nnunet_partial.utils.files import read_json_lines
+from nnunet_partial.utils.parallel import progress_bar
 
 #: Folders in the results: what each of the three commands writes.
 FRAMES, PREDICTIONS, MEASURED = "frames", "predictions", "measured"
@@ -138,7 +140,8 @@ def predict_folder(model: SegmentationModel, folder: Path, images: Path, predict
     done = {case for case, digest in _predicted(log_file) if digests.get(case) == digest}
     with log_file.open("a", encoding="utf-8") as log:
         log.write("\n")  # ends a line that a killed run may have left unfinished
-        for case in _with_bar([case for case in cases if case not in done], progress):
+        todo = [case for case in cases if case not in done]
+        for case in progress_bar(todo, len(todo), "predicting" if progress else None, "image"):
             target = predictions / f"{case}{ending}"
             temporary = predictions / f".tmp_{case}{ending}"
             try:
@@ -155,20 +158,10 @@ def predict_folder(model: SegmentationModel, folder: Path, images: Path, predict
 
 
 def _predicted(log_file: Path) -> Iterator[tuple[str, str]]:
-    if log_file.exists():
-        for line in log_file.read_text(encoding="utf-8", errors="replace").splitlines():
-            with contextlib.suppress(ValueError, TypeError):
-                case, digest = json.loads(line)
-                yield case, digest
-
-
-def _with_bar(cases: Sequence[str], progress: bool) -> Sequence[str]:
-    if not progress:
-        return cases
-    from tqdm import tqdm
-
-    bar: Sequence[str] = tqdm(cases, desc="predicting", unit="image")
-    return bar
+    for line in read_json_lines(log_file):
+        with contextlib.suppress(ValueError, TypeError):
+            case, digest = line
+            yield case, digest
 
 
 def _predict_file(model: SegmentationModel, image: Path, target: Path) -> None:
@@ -178,10 +171,7 @@ def _predict_file(model: SegmentationModel, image: Path, target: Path) -> None:
     labels.SetSpacing(geometry.spacing_mm)
     labels.SetOrigin(geometry.origin_mm)
     labels.SetDirection(geometry.direction)
-    try:
-        simpleitk().WriteImage(labels, itk_name(target), True)
-    except RuntimeError as problem:
-        raise DatasetError(f"Cannot write {target}: {str(problem).strip().splitlines()[-1]}") from problem
+    write_itk(labels, target, compressed=True)
 
 
 def three_commands(

@@ -5,6 +5,7 @@ Each file is read in a process of its own: a decoder that crashes or hangs on a 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import itertools
@@ -12,7 +13,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ from nnunet_partial.dataset_conversion.readers.nifti_video import read_nifti_hea
 from nnunet_partial.dataset_conversion.readers.video import frame_count, frames_per_s, iterate_frames
 from nnunet_partial.dataset_conversion.staging import FINGERPRINT_NAME, staged_folder
 from nnunet_partial.errors import ConversionError, DatasetError
+from nnunet_partial.utils.files import read_json_lines
+from nnunet_partial.utils.parallel import progress_bar
 from nnunet_partial.utils.tables import read_table
 from nnunet_partial.utils.text import format_names, printable
 
@@ -423,7 +426,8 @@ def _write_all(
     results = _isolated(pool, write_clip, [(job,) for job in todo])
     with log_file.open("a", encoding="utf-8") as log:
         log.write("\n")  # ends a line that a killed run may have left unfinished
-        for job, clip in zip(todo, _with_bar(results, len(todo), progress), strict=True):
+        bar = progress_bar(results, len(todo), "frames" if progress else None, "clip")
+        for job, clip in zip(todo, bar, strict=True):
             if isinstance(clip, DatasetError):  # the disk
                 raise clip
             if isinstance(clip, Exception):
@@ -434,14 +438,6 @@ def _write_all(
             clips[job.name] = clip
     _require_own_cases(clips)
     return clips
-
-
-def _with_bar(results: Iterable[Any], total: int, progress: bool) -> Iterable[Any]:
-    if not progress:
-        return results
-    from tqdm import tqdm
-
-    return tqdm(results, total=total, desc="frames", unit="clip", mininterval=0.5)
 
 
 def _isolated(pool: IsolatedPool, function: Callable[..., Any], calls: Sequence[tuple[Any, ...]]) -> Iterator[Any]:
@@ -477,13 +473,10 @@ def _stamp(job: ClipJob, key: bytes) -> str:
 def _read_log(log_file: Path) -> dict[str, tuple[str, Clip]]:
     """Read what an interrupted run has written; a line that was cut off does not count."""
     written: dict[str, tuple[str, Clip]] = {}
-    if log_file.exists():
-        for line in log_file.read_text(encoding="utf-8", errors="replace").splitlines():
-            try:
-                name, stamp, content = json.loads(line)
-                written[name] = (stamp, Clip.from_json(content))
-            except (ValueError, TypeError):
-                continue
+    for line in read_json_lines(log_file):
+        with contextlib.suppress(ValueError, TypeError):
+            name, stamp, content = line
+            written[name] = (stamp, Clip.from_json(content))
     return written
 
 

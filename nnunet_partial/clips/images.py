@@ -64,10 +64,24 @@ class ImageFormat:
             return
         image = simpleitk().GetImageFromArray(pixels)
         image.SetSpacing(spacing[::-1])
-        try:
-            simpleitk().WriteImage(image, itk_name(path))
-        except RuntimeError as problem:
-            raise DatasetError(f"Cannot write {path}: {str(problem).strip().splitlines()[-1]}") from problem
+        write_itk(image, path)
+
+
+def write_itk(image: Any, path: Path, compressed: bool = False) -> None:
+    """Write a SimpleITK image.
+
+    Args:
+        image: The image.
+        path: The file; its ending decides the format.
+        compressed: Whether to compress it.
+
+    Raises:
+        DatasetError: If the disk is full or not writable.
+    """
+    try:
+        simpleitk().WriteImage(image, itk_name(path), compressed)
+    except RuntimeError as problem:
+        raise DatasetError(f"Cannot write {path}: {str(problem).strip().splitlines()[-1]}") from problem
 
 
 def read_format(model: Path) -> ImageFormat:

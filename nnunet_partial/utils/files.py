@@ -161,6 +161,21 @@ def read_json(path: Path, error: type[PartialLabelError] = PartialLabelError) ->
         raise error(f"{path} is not valid JSON: {problem}. Fix or recreate the file.") from problem
 
 
+def read_json_lines(path: Path) -> Iterator[Any]:
+    """Read a log with a JSON value per line, as far as a killed run has written it.
+
+    Args:
+        path: The file; need not exist.
+
+    Yields:
+        The value of each line; lines that are no JSON, such as one that was cut off, are left out.
+    """
+    if path.exists():
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            with contextlib.suppress(ValueError):
+                yield json.loads(line)
+
+
 def byte_order_mark(path: Path) -> str | None:
     """Describe a byte order mark (BOM), which Windows programs put before a text.
 

@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
@@ -41,12 +41,27 @@ def parallel_map(
         system kills (memory) raises PartialLabelError.
     """
     results = map(function, items) if processes <= 1 or len(items) < fewest else _pooled(function, items, processes)
+    yield from progress_bar(results, len(items), title)
+
+
+def progress_bar(items: Iterable[Item], total: int, title: str | None, unit: str = "file") -> Iterable[Item]:
+    """Show a progress bar while items are taken.
+
+    Args:
+        items: The items.
+        total: Their number.
+        title: Title of the bar; None shows none.
+        unit: What is counted.
+
+    Returns:
+        The same items.
+    """
     if title is None:
-        yield from results
-        return
+        return items
     from tqdm import tqdm
 
-    yield from tqdm(results, total=len(items), desc=title, unit="file", mininterval=0.5)
+    bar: Iterable[Item] = tqdm(items, total=total, desc=title, unit=unit, mininterval=0.5)
+    return bar
 
 
 def _pooled(function: Callable[[Item], Result], items: Sequence[Item], processes: int) -> Iterator[Result]:
