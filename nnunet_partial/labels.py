@@ -133,6 +133,11 @@ class CaseLabels:
         return frozenset(self.annotated) | frozenset(self.absent)
 
     @property
+    def written(self) -> tuple[str, ...]:
+        """Return the classes that the label file may hold: annotated by a human, or filled by a model."""
+        return (*self.annotated, *self.pseudo)
+
+    @property
     def known_in_training(self) -> frozenset[str]:
         """Return the classes that are annotated, absent or pseudo: what a loss may learn from."""
         return self.known | frozenset(self.pseudo)
@@ -325,7 +330,7 @@ class Manifest:
             The class names, in the order of `classes`; empty where each is annotated in some case.
         """
         entries = [labels for case in cases if (labels := self.find(case))]
-        taught = {name for labels in entries for name in (*labels.annotated, *(labels.pseudo if with_pseudo else ()))}
+        taught = {name for labels in entries for name in (labels.written if with_pseudo else labels.annotated)}
         return [name for name in classes if name not in taught]
 
     def seen_by_filling_model(self, cases: Iterable[str], reference: Manifest | None = None) -> list[str]:
@@ -376,7 +381,7 @@ class Manifest:
             if labels is None:
                 missing.append(case)
                 continue
-            for name in (*labels.annotated, *labels.pseudo):
+            for name in labels.written:
                 if name not in classes:
                     undeclared.setdefault(name, []).append(case)
         return [
@@ -576,6 +581,18 @@ def find_shared_patients(entries: Mapping[str, CaseLabels]) -> list[str]:
         f"on both sides of a split: {format_names(patients)}. {_advice(domain, other)}"
         for (domain, other), patients in shared.items()
     ]
+
+
+def is_filled(dataset_json: Mapping[str, Any]) -> bool:
+    """Tell whether a dataset has pseudo-labels.
+
+    Args:
+        dataset_json: The content of its dataset.json.
+
+    Returns:
+        Whether it says so.
+    """
+    return bool(dataset_json.get(PSEUDO_LABELS_KEY))
 
 
 def has_regions(dataset_json: Mapping[str, Any]) -> bool:

@@ -11,8 +11,6 @@ References:
 
 from __future__ import annotations
 
-import csv
-import io
 import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -39,9 +37,10 @@ from nnunet_partial.labels import (
     Manifest,
     has_regions,
 )
-from nnunet_partial.utils.files import link_or_copy, write_json, write_text
+from nnunet_partial.utils.files import link_or_copy, write_json
 from nnunet_partial.utils.masks import Floats, Mask
 from nnunet_partial.utils.parallel import parallel_map
+from nnunet_partial.utils.tables import write_csv
 from nnunet_partial.utils.text import first_lines, format_names
 
 from ..base import DEPTH_KEY
@@ -699,17 +698,11 @@ def _options_record(source: InputDataset, model: FillingModel, options: FillOpti
 
 def _write_tables(folder: Path, outcomes: Sequence[Outcome]) -> None:
     folder.mkdir(exist_ok=True)
-    _write_csv(folder / "per_case.csv", COLUMNS, [one.row() for one in outcomes])
-    summary = [dict(zip(SUMMARY_COLUMNS, map(str, row), strict=True)) for row in summarize_outcomes(outcomes)]
-    _write_csv(folder / "summary.csv", SUMMARY_COLUMNS, summary)
-
-
-def _write_csv(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, str]]) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, text.getvalue())
+    write_csv(folder / "per_case.csv", [one.row() for one in outcomes], COLUMNS)
+    summary: list[dict[str, str | int]] = [
+        dict(zip(SUMMARY_COLUMNS, row, strict=True)) for row in summarize_outcomes(outcomes)
+    ]
+    write_csv(folder / "summary.csv", summary, SUMMARY_COLUMNS)
 
 
 def _warnings(outcomes: Sequence[Outcome]) -> list[str]:

@@ -26,6 +26,7 @@ from nnunet_partial.labels import (
     CaseLabels,
     Manifest,
     common_order,
+    is_filled,
 )
 from nnunet_partial.utils.parallel import parallel_map
 from nnunet_partial.utils.text import first_lines, format_names, format_values, printable
@@ -606,7 +607,7 @@ def _dataset_json_entries(plan: MergePlan, name: str) -> dict[str, Any]:
             entries[argument] = "; ".join(each)
     if plan.label_values.has_regions:
         entries["regions_class_order"] = plan.label_values.regions_class_order
-    filled = [source.name for source in plan.sources if source.dataset.dataset_json.get(PSEUDO_LABELS_KEY)]
+    filled = [source.name for source in plan.sources if is_filled(source.dataset.dataset_json)]
     if filled:
         entries[PSEUDO_LABELS_KEY] = {"dataset": name, "source": ", ".join(filled)}
     reader = plan.sources[0].dataset.dataset_json.get("overwrite_image_reader_writer")

@@ -195,7 +195,7 @@ class ScenarioPlan:
         background = self.label_values.ignore if ignore else 0
         new_values = {**self._same_classes, 0: background}
         for value, names in holders_of(self.source.values).items() if case in self.hidden else ():
-            written = names.intersection({*labels.annotated, *labels.pseudo})
+            written = names.intersection(labels.written)
             new_values[value] = self._least_telling(written, labels) if written else background
         return new_values
 
@@ -204,8 +204,7 @@ class ScenarioPlan:
         fitting = [
             names
             for names in self.label_values.holders
-            if names.intersection({*labels.annotated, *labels.pseudo}) == written
-            and not names.intersection(labels.absent)
+            if names.intersection(labels.written) == written and not names.intersection(labels.absent)
         ]
         fewest: frozenset[str] = min(fitting, key=len, default=frozenset())
         return self.label_values.value_of(fewest)
@@ -544,8 +543,7 @@ def hidden_classes(
     for patient, own_cases in by_patient.items():
         lost = _random_classes(manifest, own_cases, patient, seed) if list(missing) == [RANDOM] else missing
         for case in own_cases:
-            labels = manifest.labels_of(case)
-            names = tuple(name for name in lost if name in (*labels.annotated, *labels.pseudo))
+            names = tuple(name for name in lost if name in manifest.labels_of(case).written)
             if names:
                 hidden[case] = names
     return hidden

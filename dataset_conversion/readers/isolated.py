@@ -41,40 +41,19 @@ class IsolatedWorker:
     def __init__(self) -> None:
         """Start nothing yet; the first call starts the subprocess."""
         self._process: subprocess.Popen[bytes] | None = None
-        self._own_limit_s: float | None = None
-
-    @property
-    def _limit_s(self) -> float:
-        return self._own_limit_s or TIMEOUT_S
 
     @property
     def is_running(self) -> bool:
-        """Whether the subprocess was started and has not been ended."""
+        """Return whether the subprocess was started and has not been ended."""
         return self._process is not None
 
-    def call_within(self, timeout_s: float, function: Callable[..., Result], *arguments: Any) -> Result:
-        """Call a function that has its own time; see `call`.
-
-        Args:
-            timeout_s: Time in s after which the subprocess is ended.
-            function: Function at the top level of a module.
-            arguments: Values that can be pickled.
-
-        Returns:
-            The value that the function returns.
-        """
-        self._own_limit_s = timeout_s
-        try:
-            return self.call(function, *arguments)
-        finally:
-            self._own_limit_s = None
-
-    def call(self, function: Callable[..., Result], *arguments: Any) -> Result:
+    def call(self, function: Callable[..., Result], *arguments: Any, timeout_s: float | None = None) -> Result:
         """Call a function in the subprocess.
 
         Args:
             function: Function at the top level of a module.
             arguments: Values that can be pickled.
+            timeout_s: Time in s after which the subprocess is ended; None: TIMEOUT_S.
 
         Returns:
             The value that the function returns.
@@ -83,11 +62,12 @@ class IsolatedWorker:
             PartialLabelError: As the function raises it.
             Crashed: If the subprocess did not survive, or did not answer in time.
         """
+        limit_s = TIMEOUT_S if timeout_s is None else timeout_s
         try:
-            result, problem = self._ask((function, arguments))
+            result, problem = self._ask((function, arguments), limit_s)
         except (EOFError, OSError, pickle.UnpicklingError) as error:
             self.end()
-            raise Crashed(f"{function.__name__} crashed or took longer than {self._limit_s:g} s") from error
+            raise Crashed(f"{function.__name__} crashed or took longer than {limit_s:g} s") from error
         except BaseException:  # interrupted: the late answer must not be taken for that of the next call
             self.end()
             raise
@@ -109,12 +89,12 @@ class IsolatedWorker:
         if process is not None:
             process.kill()
 
-    def _ask(self, question: Any) -> Any:
+    def _ask(self, question: Any, limit_s: float) -> Any:
         """Return the answer, or end of file when the process dies or its time is up."""
         process = self._process = self._process or _start()
         assert process.stdin is not None
         assert process.stdout is not None
-        timer = threading.Timer(self._limit_s, process.kill)
+        timer = threading.Timer(limit_s, process.kill)
         timer.start()
         try:
             pickle.dump(question, process.stdin)
@@ -223,7 +203,7 @@ class IsolatedPool:
         try:
             if not worker.is_running:
                 worker.call(self._prepare)
-            return worker.call_within(timeout_s, function, *arguments)
+            return worker.call(function, *arguments, timeout_s=timeout_s)
         except (PartialLabelError, Crashed) as problem:
             return problem
         finally:

@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 
 from nnunet_partial.active_learning.folds import FoldPredictions
 from nnunet_partial.evaluation.case import subject_of
-from nnunet_partial.evaluation.records import ALL, Row, Subject, mean, write_csv
+from nnunet_partial.evaluation.records import ALL, Row, Subject, mean
 from nnunet_partial.labels import CaseLabels
 from nnunet_partial.utils.masks import Floats
+from nnunet_partial.utils.tables import write_csv
 
 COLUMNS = ("case", "domain", "patient", "class", "state", "trained_on", "ranked", "dice", "entropy")
 DOMAIN_COLUMNS = ("domain", "class", "ranked", "dice", "entropy", "n_cases", "n_not_predicted")

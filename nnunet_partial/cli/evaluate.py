@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
         find_reference,
         require_same_classes,
     )
-    from nnunet_partial.evaluation.independence import NOT_INDEPENDENT
+    from nnunet_partial.evaluation.independence import model_independence_text
     from nnunet_partial.evaluation.results import Tables, write_results
 
     require_output_folder(args.output)
@@ -98,10 +98,8 @@ def run(args: argparse.Namespace) -> int:
             "were not evaluated on"
         )
     for model, number in evaluation.not_independent.items():
-        print(
-            f"\nNOTE: {model} is {NOT_INDEPENDENT}: the models behind its pseudo-labels were trained on {number} of "
-            "these cases or on their patients. Compare it with others on cases that no filling model saw."
-        )
+        text = model_independence_text(model, number)
+        print(f"\nNOTE: {text} Compare it with others on cases that no filling model saw.")
     print(f"\nAll numbers: {args.output.resolve()}")
     args.document = {
         "output": args.output.resolve(),

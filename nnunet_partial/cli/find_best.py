@@ -66,7 +66,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
-    from nnunet_partial.evaluation.independence import independence_text
+    from nnunet_partial.evaluation.independence import model_independence_text
     from nnunet_partial.model_selection.candidates import (
         describe_untrained,
         find_models,
@@ -87,9 +87,9 @@ def run(args: argparse.Namespace) -> int:
     best_model = find_best(
         validation, models, not args.disable_ensembling, not args.no_overwrite, args.processes, args.chk
     )
-    seen = {len(cases_seen_behind(model, validation)) for model in models} - {0}
-    if seen:
-        notes.append(independence_text(dataset.manifest, validation.fold_of))
+    for model in models:
+        seen = cases_seen_behind(model, validation)
+        notes += [model_independence_text(model.name, len(seen))] if seen else []
     if dataset.regions:
         notes.append("no post-processing is chosen for regions")
     notes += describe_checkpoints(best_model.models, best_model.best.members, validation.folds)

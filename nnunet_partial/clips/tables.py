@@ -9,7 +9,8 @@ from pathlib import Path
 from nnunet_partial.biomarkers.measure import LA, LV, MYO
 from nnunet_partial.clips.measure import FailedClip, Measured, MeasuredClip
 from nnunet_partial.clips.records import normal_view
-from nnunet_partial.evaluation.records import Row, write_csv
+from nnunet_partial.evaluation.records import Row
+from nnunet_partial.utils.tables import write_csv
 
 FRAME_COLUMNS = (
     *("clip", "frame", "time_s", "phase"),

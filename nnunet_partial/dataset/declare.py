@@ -19,7 +19,7 @@ from nnunet_partial.dataset.raw import SUBSETS, RawDataset, manifest_folders
 from nnunet_partial.dataset.splits import missing_patient_ids, split_findings, training_cases_for_test
 from nnunet_partial.dataset.summary import dataset_summary
 from nnunet_partial.errors import DatasetError, ManifestError
-from nnunet_partial.labels import MANIFEST_NAME, PSEUDO_LABELS_KEY, CaseLabels, Manifest, stored_values
+from nnunet_partial.labels import MANIFEST_NAME, CaseLabels, Manifest, is_filled, stored_values
 from nnunet_partial.utils.parallel import parallel_map
 from nnunet_partial.utils.text import first_lines, format_names
 
@@ -200,7 +200,7 @@ def require_target(raw: Path, overwrite: bool) -> None:
             the preprocessed folder would then declare a structure annotated that is background in the labels there.
     """
     folders = manifest_folders(raw)
-    if RawDataset(raw).dataset_json.get(PSEUDO_LABELS_KEY):
+    if is_filled(RawDataset(raw).dataset_json):
         raise ManifestError(
             f"{raw.name} was filled by a model: declared anew, its pseudo-labels would count as annotated by a human. "
             "Declare the dataset that it was made from, and fill again."

@@ -128,12 +128,11 @@ def label_file_problem(
     if labels is None:
         problems.append(f"has no entry in {MANIFEST_NAME}")
     else:
-        written = (*labels.annotated, *labels.pseudo)
-        declared = ", ".join(written) or "nothing"
+        declared = ", ".join(labels.written) or "nothing"
         if regions:
             problems += _region_problems([value for value in present if value in defined], stored, labels, declared)
         else:
-            undeclared = [name for name in classes if name not in written and {*stored[name]} & {*present}]
+            undeclared = [name for name in classes if name not in labels.written and {*stored[name]} & {*present}]
             if undeclared:
                 problems.append(f"{format_values(undeclared)} present, but declared as annotated: {declared}")
     return f"{case}: {'; '.join(problems)}" if problems else None
@@ -143,7 +142,7 @@ def _region_problems(
     present: Sequence[int], stored: Mapping[str, Sequence[int]], labels: CaseLabels, declared: str
 ) -> list[str]:
     """Return what is wrong with the values that are present, by the regions that the case declares."""
-    annotated = {value for name in (*labels.annotated, *labels.pseudo) for value in stored.get(name, ())}
+    annotated = {value for name in labels.written for value in stored.get(name, ())}
     outside = [value for value in present if value not in annotated]
     problems = [f"holds {format_values(outside)}, in none of the regions declared as annotated: {declared}"]
     absent = {name: [value for value in present if value in stored.get(name, ())] for name in labels.absent}

@@ -12,8 +12,9 @@ from nnunet_partial.biomarkers.measure import STRUCTURES, CaseMeasurements, Imag
 from nnunet_partial.dataset.images import spacing_is_known
 from nnunet_partial.evaluation import biomarker_agreement
 from nnunet_partial.evaluation.evaluate import Evaluation
-from nnunet_partial.evaluation.records import Row, write_csv
+from nnunet_partial.evaluation.records import Row
 from nnunet_partial.labels import CaseLabels
+from nnunet_partial.utils.tables import write_csv
 from nnunet_partial.utils.text import format_names
 
 COLUMNS = ("model", "domain", "patient", "biomarker", "unit", "method", "reference", "prediction", "problem")

@@ -14,24 +14,12 @@ from typing import Any
 
 from nnunet_partial.dataset.raw import nnunet_folder
 from nnunet_partial.errors import PartialLabelError
-from nnunet_partial.labels import MANIFEST_NAME, PSEUDO_LABELS_KEY, Manifest
+from nnunet_partial.labels import MANIFEST_NAME, PSEUDO_LABELS_KEY, Manifest, is_filled
 from nnunet_partial.utils.files import read_json
 from nnunet_partial.utils.text import format_names
 
 #: The words that stand wherever a figure is not independent.
 NOT_INDEPENDENT = "not independent"
-
-
-def is_filled(dataset_json: Mapping[str, Any]) -> bool:
-    """Tell whether a dataset has pseudo-labels.
-
-    Args:
-        dataset_json: The content of its dataset.json.
-
-    Returns:
-        Whether it says so.
-    """
-    return bool(dataset_json.get(PSEUDO_LABELS_KEY))
 
 
 def independence_text(manifest: Manifest, cases: Iterable[str]) -> str:
@@ -53,6 +41,22 @@ def independence_text(manifest: Manifest, cases: Iterable[str]) -> str:
         f"{NOT_INDEPENDENT}: models that filled this dataset were trained on {len(seen)} of the {len(cases)} case(s) "
         "or on their patients. Compare with other models on cases that no filling model saw: test cases, a domain "
         "that was left out, or a clean fold (nnunet_partial fill --fold)."
+    )
+
+
+def model_independence_text(model: str, number: int) -> str:
+    """Say of a model that its figures are not independent.
+
+    Args:
+        model: Its name.
+        number: How many of the cases a model behind its pseudo-labels was trained on.
+
+    Returns:
+        A sentence.
+    """
+    return (
+        f"{model} is {NOT_INDEPENDENT}: the models behind its pseudo-labels were trained on {number} of these cases or "
+        "on their patients."
     )
 
 

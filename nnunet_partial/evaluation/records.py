@@ -1,16 +1,12 @@
-"""Hold what was measured per case, structure and model, and write tables as CSV."""
+"""Hold what was measured per case, structure and model."""
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 from nnunet_partial.evaluation.metrics import DISTANCES, METRICS, Measured
-from nnunet_partial.utils.files import write_text
 from nnunet_partial.utils.masks import Scale
 
 #: In the columns domain and class: all of them together.
@@ -115,30 +111,6 @@ class PredictedSize:
     unit: str
     reference: float | None
     reference_share: float | None
-
-
-def write_csv(path: Path, rows: Iterable[Mapping[str, str | float | int]], columns: Sequence[str]) -> None:
-    """Write a table, completely or not at all. NaN becomes an empty field, infinity 'inf'.
-
-    Args:
-        path: The file, replaced if it exists.
-        rows: Values by column.
-        columns: The columns, in their order.
-
-    Raises:
-        OSError: The file cannot be written.
-    """
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({name: _field(value) for name, value in row.items()} for row in rows)
-    write_text(path, text.getvalue())
-
-
-def _field(value: str | float | int) -> str | int:
-    if isinstance(value, float):
-        return "" if math.isnan(value) else f"{value:.6g}"
-    return value
 
 
 def mean(values: Iterable[float]) -> float:

@@ -18,7 +18,7 @@ from nnunet_partial.evaluation import calibration, warning_signs
 from nnunet_partial.evaluation.biomarker_tables import Biomarkers
 from nnunet_partial.evaluation.evaluate import Evaluation, Predictions, Reference, is_plain
 from nnunet_partial.evaluation.metrics import METRICS
-from nnunet_partial.evaluation.records import Record, Row, mean, write_csv
+from nnunet_partial.evaluation.records import Record, Row, mean
 from nnunet_partial.evaluation.statistics import MIN_PATIENTS
 from nnunet_partial.evaluation.tables import (
     COMPARISON_COLUMNS,
@@ -29,6 +29,7 @@ from nnunet_partial.evaluation.tables import (
     summarize,
 )
 from nnunet_partial.utils.files import read_json, write_json
+from nnunet_partial.utils.tables import write_csv
 from nnunet_partial.utils.versions import versions
 
 #: Which overall mean the file has; nnU-Net's tools read the other keys.

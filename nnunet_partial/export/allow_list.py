@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from nnunet_partial.labels import PSEUDO_LABELS_KEY
+from nnunet_partial.labels import PSEUDO_LABELS_KEY, is_filled
 
 #: Of plans.json.
 PLANS_KEYS = (
@@ -58,4 +58,4 @@ def clean_dataset_json(dataset_json: Mapping[str, Any]) -> dict[str, Any]:
         The content to write; that the dataset was filled stays said, but not from which one.
     """
     content = {key: dataset_json[key] for key in DATASET_KEYS if key in dataset_json}
-    return {**content, PSEUDO_LABELS_KEY: True} if dataset_json.get(PSEUDO_LABELS_KEY) else content
+    return {**content, PSEUDO_LABELS_KEY: True} if is_filled(dataset_json) else content

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nnunet_partial.dataset.images import read_array
 from nnunet_partial.dataset.raw import RawDataset
@@ -17,10 +16,10 @@ from nnunet_partial.report.overlays import (
     FOCUS_POINTS,
     OTHER_POINTS,
     PANEL_INCHES,
-    WINDOW_PERCENTILES,
     ContourStyle,
     draw_contour,
     draw_hatching,
+    rescale,
 )
 from nnunet_partial.utils.colors import class_colors
 
@@ -102,7 +101,7 @@ def _draw_case(axes: Axes, dataset: RawDataset, case: str, confidence: Mapping[t
         position = f"slice {index + 1} of {len(values)}" if len(values) > 1 else ""
         values, image = values[index], image[index]
     aspect = spacing[-2] / spacing[-1]
-    axes.imshow(_gray(image), cmap="gray", vmin=0, vmax=1, aspect=aspect, interpolation="bilinear")
+    axes.imshow(rescale(image), cmap="gray", vmin=0, vmax=1, aspect=aspect, interpolation="bilinear")
     point, colors = values.shape[0] / (72 * PANEL_INCHES), class_colors(dataset.classes)
     for value, name in enumerate(dataset.classes, start=1):
         is_filled = value in pseudo
@@ -112,9 +111,3 @@ def _draw_case(axes: Axes, dataset: RawDataset, case: str, confidence: Mapping[t
             draw_hatching(axes, values == value, colors[name])
     sure = ", ".join(f"{name} {confidence[case, name]:.2f}" for name in labels.pseudo if (case, name) in confidence)
     axes.set_title("\n".join(filter(None, [shorten(case, 34), sure, position])), fontsize=8)
-
-
-def _gray(image: NDArray[Any]) -> NDArray[np.float64]:
-    low, high = np.percentile(image, WINDOW_PERCENTILES)
-    gray: NDArray[np.float64] = np.clip((image - low) / max(high - low, 1e-9), 0, 1)
-    return gray

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nnunet_partial.dataset.summary import annotation_counts
 from nnunet_partial.errors import PartialLabelError
-from nnunet_partial.evaluation.independence import NOT_INDEPENDENT
+from nnunet_partial.evaluation.independence import model_independence_text
 from nnunet_partial.evaluation.metrics import OVERLAPS
 from nnunet_partial.labels import Manifest
 from nnunet_partial.report.annotation_matrix import annotation_matrix_table, draw_annotation_matrix
@@ -275,11 +275,7 @@ def _overview(results: Results, figures: ReportFigures) -> Section:
     elif results.warning_signs:
         blocks.append(Paragraph("No warning sign for structures that are not annotated.", "good"))
     for model, number in results.about.get("not_independent", {}).items():
-        text = (
-            f"{model} is {NOT_INDEPENDENT}: the models behind its pseudo-labels were trained on {number} of these "
-            "cases or on their patients."
-        )
-        blocks.append(Paragraph(text, "warning"))
+        blocks.append(Paragraph(model_independence_text(model, number), "warning"))
     if results.findings:
         text = f"{len(results.findings)} item(s) could not be evaluated and are in no number; see below."
         blocks.append(Paragraph(text, "warning"))

@@ -181,7 +181,7 @@ def read_slice(results: Results, case: str, values: Sequence[int]) -> Slice | st
         position = f"slice {index + 1} of {len(reference)}"
         reference, *arrays = (None if array is None else array[index] for array in (reference, *arrays))
     return Slice(
-        None if arrays[0] is None else _rescale(arrays[0]),
+        None if arrays[0] is None else rescale(arrays[0]),
         reference,
         dict(zip(results.models, arrays[1:], strict=True)),
         spacing[-2] / spacing[-1],
@@ -456,8 +456,15 @@ def _image_file(results: Results, case: str) -> Path:
     return next((file for file in files if file.is_file()), files[0])
 
 
-def _rescale(image: NDArray[Any]) -> GrayImage:
-    """Rescale gray values (rows, cols) to 0 to 1; a constant image becomes black."""
+def rescale(image: NDArray[Any]) -> GrayImage:
+    """Rescale gray values to 0 to 1.
+
+    Args:
+        image: (rows, cols).
+
+    Returns:
+        Of the same shape; a constant image becomes black.
+    """
     low, high = np.percentile(image, WINDOW_PERCENTILES)
     gray: GrayImage = np.clip((image - low) / (high - low), 0, 1) if high > low else np.zeros(image.shape)
     return gray

@@ -165,18 +165,8 @@ def _fills(study: Study, folder: StudyFolder, ids: Mapping[str, int]) -> dict[st
         by = model.filled_by
         assert by is not None
         source, plans = str(ids[by.dataset]), by.architecture.plans
-        fill = [
-            "nnunet_partial",
-            "fill",
-            "-i",
-            source,
-            "-d",
-            str(ids[name]),
-            "--name",
-            _plain_name(name),
-            "--overwrite",
-        ]
-        fill += ["-tr", by.trainer, "-c", configuration, "-p", plans, "-device", study.device]
+        fill = ["nnunet_partial", "fill", "-i", source, "-d", str(ids[name]), "--name", _plain_name(name)]
+        fill += ["--overwrite", "-tr", by.trainer, "-c", configuration, "-p", plans, "-device", study.device]
         fill += ["--fold", str(study.folds[0])] if len(study.folds) == 1 else []
         like = ["nnunet_partial", "preprocess", "-d", str(ids[name]), "--like", source, "-c", study.configuration]
         result[name] = {

@@ -1,13 +1,15 @@
-"""Read the tables (CSV) that come with a dataset, in whatever dialect a spreadsheet program left them."""
+"""Write tables as CSV, and read those of a dataset in whatever dialect a spreadsheet program left them."""
 
 from __future__ import annotations
 
 import csv
+import io
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from nnunet_partial.errors import ConversionError
+from nnunet_partial.utils.files import write_text
 from nnunet_partial.utils.text import format_names, printable
 
 Row = dict[str, str]
@@ -92,6 +94,30 @@ def _filled(path: Path, line: int, cells: Sequence[str], columns: int) -> list[s
             'separator of the columns in quotes ("LV,LA"), or separate the names in it by spaces.'
         )
     return (row + [""] * columns)[:columns]
+
+
+def write_csv(path: Path, rows: Iterable[Mapping[str, str | float | int]], columns: Sequence[str]) -> None:
+    """Write a table, completely or not at all. NaN becomes an empty field, infinity 'inf'.
+
+    Args:
+        path: The file, replaced if it exists.
+        rows: Values by column.
+        columns: The columns, in their order.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: _field(value) for name, value in row.items()} for row in rows)
+    write_text(path, text.getvalue())
+
+
+def _field(value: str | float | int) -> str | int:
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.6g}"
+    return value
 
 
 def parse_number(text: str) -> float | None:

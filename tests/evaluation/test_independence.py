@@ -131,6 +131,8 @@ def test_find_best_says_so_and_ranks_nothing_beside_it(place: Place, capsys: pyt
     assert "not independent" not in capsys.readouterr().out
     see(place)
     assert main(["find-best", "-d", "510", "-np", "1", "--disable-ensembling"]) == 1  # filled anew since the training
+    assert main(["find-best", "-d", "510", "-np", "1", "--disable-ensembling", "-tr", FILLED]) == 0
+    assert "not independent" in capsys.readouterr().out
     mark(place)
     assert main(["find-best", "-d", "510", "-np", "1", "--disable-ensembling"]) == 0
 
