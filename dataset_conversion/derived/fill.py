@@ -56,7 +56,7 @@ TABLES = "fill"
 ACCEPTED = "accepted"
 NOT_PREDICTED, LOW_CONFIDENCE, SEVERAL_PARTS = "not predicted", "low confidence", "several components"
 TOO_SMALL, TOO_LARGE, NO_USUAL_SIZE = "too small", "too large", "no usual size"
-NO_FOLD, SEVERAL_FOLDS, NOT_TRAINED = "in no validation fold", "in several validation folds", "fold not trained"
+NO_FOLD, SEVERAL_FOLDS, NOT_FILLING = "in no validation fold", "in several validation folds", "its fold does not fill"
 HELD_OUT = "not a training case of the clean fold"
 
 COLUMNS = (
@@ -123,14 +123,14 @@ class FillingModel:
             case: Case identifier.
 
         Returns:
-            The fold, or why there is none: NO_FOLD, SEVERAL_FOLDS or NOT_TRAINED; HELD_OUT with a clean fold.
+            The fold, or why there is none: NO_FOLD, SEVERAL_FOLDS or NOT_FILLING; HELD_OUT with a clean fold.
         """
         if self.clean_fold is not None:
             return self.clean_fold if case in self.splits[self.clean_fold]["train"] else HELD_OUT
         folds = [index for index, split in enumerate(self.splits) if case in split["val"]]
         if len(folds) != 1:
             return SEVERAL_FOLDS if folds else NO_FOLD
-        return folds[0] if folds[0] in self.folds else NOT_TRAINED
+        return folds[0] if folds[0] in self.folds else NOT_FILLING
 
 
 @dataclass(frozen=True)
@@ -708,7 +708,7 @@ def _write_tables(folder: Path, outcomes: Sequence[Outcome]) -> None:
 def _warnings(outcomes: Sequence[Outcome]) -> list[str]:
     """Name the cases that no fold could fill, and say where nothing was accepted."""
     lines = []
-    for reason in (NO_FOLD, SEVERAL_FOLDS, NOT_TRAINED):
+    for reason in (NO_FOLD, SEVERAL_FOLDS, NOT_FILLING):
         cases = dict.fromkeys(one.case for one in outcomes if one.outcome == reason)
         if cases:
             lines.append(f"{len(cases)} case(s) stay as they are, {reason}: {format_names(list(cases))}")

@@ -35,7 +35,16 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("-tr", required=True, metavar="TRAINER", help="the trainer of the model that fills")
     parser.add_argument("-c", required=True, metavar="CONFIGURATION", help="its configuration, such as 2d")
     parser.add_argument("-p", default="nnUNetPlans", metavar="PLANS", help="its plans (default: %(default)s)")
-    parser.add_argument(
+    folds = parser.add_mutually_exclusive_group()
+    folds.add_argument(
+        "-f",
+        type=int,
+        nargs="+",
+        action="extend",
+        metavar="FOLD",
+        help="the folds that fill, each the cases that it validates (default: all that were trained)",
+    )
+    folds.add_argument(
         "--fold",
         type=int,
         metavar="K",
@@ -80,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
     results, preprocessed = (
         nnunet_folder(variable) / source.folder.name for variable in ("nnUNet_results", "nnUNet_preprocessed")
     )
-    model = FoldSource.find(source, results, preprocessed, (args.tr, args.p, args.c), args.fold, args.device)
+    model = FoldSource.find(source, results, preprocessed, (args.tr, args.p, args.c), args.device, args.f, args.fold)
     made = fill(
         source.folder,
         name,

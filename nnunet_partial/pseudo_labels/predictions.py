@@ -57,8 +57,9 @@ class FoldSource:
         results: Path,
         preprocessed: Path,
         model: tuple[str, str, str],
-        fold: int | None,
         device: str,
+        folds: Sequence[int] | None = None,
+        clean_fold: int | None = None,
     ) -> FoldSource:
         """Find the trained model and its folds.
 
@@ -67,8 +68,9 @@ class FoldSource:
             results: The dataset's folder in nnUNet_results.
             preprocessed: The dataset's folder in nnUNet_preprocessed.
             model: Trainer, plans and configuration.
-            fold: The fold whose training cases are to be filled; None: each fold fills the cases that it validates.
             device: "cuda", "cpu" or "mps".
+            folds: The folds that fill the cases that they validate; None: all that were trained.
+            clean_fold: The only fold that fills, its own training cases; None: each fold fills what it validates.
 
         Returns:
             The source; nothing was predicted.
@@ -84,13 +86,14 @@ class FoldSource:
             for path in found.folder.glob(f"fold_*/{found.checkpoint}")
             if (name := path.parent.name.removeprefix("fold_")).isdecimal()
         )
-        wanted = [fold] if fold is not None else trained
-        if not trained or not set(wanted) <= set(trained):
+        wanted = sorted({clean_fold} if clean_fold is not None else {*(trained if folds is None else folds)})
+        absent = [number for number in wanted if number not in trained]
+        if not trained or absent:
             names = ", ".join(map(str, trained)) or "none"
             raise DatasetError(
                 f"{found.folder}: folds with {found.checkpoint}: {names}; "
-                f"{f'fold {fold} was asked for' if fold is not None else 'expected at least one'}. Train it: "
-                f"{found.command(dataset.folder.name, [fold or 0])}"
+                f"{' and '.join(f'fold {n}' for n in absent) or 'at least one'} is needed. Train it: "
+                f"{found.command(dataset.folder.name, absent or [0])}"
             )
         if read_json(found.folder / "plans.json", DatasetError).get("image_reader_writer") == _REORIENTING:
             raise DatasetError(
@@ -111,7 +114,7 @@ class FoldSource:
             seen,
             tuple(splits),
             {str(one): _stamp(found.fold(one) / found.checkpoint) for one in wanted},
-            fold,
+            clean_fold,
         )
         return cls(dataset, found, filling, device)
 

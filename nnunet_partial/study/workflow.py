@@ -167,7 +167,8 @@ def _fills(study: Study, folder: StudyFolder, ids: Mapping[str, int]) -> dict[st
         source, plans = str(ids[by.dataset]), by.architecture.plans
         fill = ["nnunet_partial", "fill", "-i", source, "-d", str(ids[name]), "--name", _plain_name(name)]
         fill += ["--overwrite", "-tr", by.trainer, "-c", configuration, "-p", plans, "-device", study.device]
-        fill += ["--fold", str(study.folds[0])] if len(study.folds) == 1 else []
+        # other folds may lie there, of an earlier version of the file
+        fill += ["--fold" if len(study.folds) == 1 else "-f", *map(str, study.folds)]
         like = ["nnunet_partial", "preprocess", "-d", str(ids[name]), "--like", source, "-c", study.configuration]
         result[name] = {
             "trained": [f"done/{by.train_step(fold)}" for fold in study.folds],

@@ -172,10 +172,23 @@ def test_a_case_of_no_fold_or_of_several_is_named(place: Place, capsys: pytest.C
     assert "b4" in said
 
 
+def test_folds_that_were_not_asked_for_fill_nothing(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    place.train(MARGINAL, FINDS, SURE)
+    assert run_fill("-f", "0") == 0
+    out = RawDataset(place.root / "raw" / "Dataset611_Echo_filled")
+    assert {case: row["fold"] for case, row in outcomes(out).items()} == {"b3": "0", "b4": ""}  # fold 1 validates b4
+    assert out.manifest.cases["b4"].pseudo == ()
+    assert out.manifest.seen_by_filling_model(out.manifest.cases) == ["a2", "b4"]  # what fold 0 was trained on
+    assert out.manifest.fill is not None
+    assert out.manifest.fill["folds"] == [0]
+    assert "b4" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("more", "named"),
     [
         (["--fold", "4"], "fold 4"),
+        (["-f", "0", "4"], "fold 4"),
         (["-p", "nnUNetOther"], "nnUNetOther"),
         (["--min-confidence", "2"], "2"),
         (["--size", "2", "1"], "2 1"),
@@ -276,6 +289,4 @@ def test_a_model_that_is_not_there(place: Place) -> None:
 
     dataset = RawDataset(place.raw)
     with pytest.raises(PartialLabelError, match="nnUNetTrainerACCE"):
-        FoldSource.find(
-            dataset, place.results, place.preprocessed, ("nnUNetTrainerACCE", "nnUNetPlans", "2d"), None, "cpu"
-        )
+        FoldSource.find(dataset, place.results, place.preprocessed, ("nnUNetTrainerACCE", "nnUNetPlans", "2d"), "cpu")

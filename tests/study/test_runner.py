@@ -426,8 +426,8 @@ def test_every_step_is_an_ordinary_command(file: Path) -> None:
     assert {"export nnUNet_partial_epochs=250", "unset nnUNet_partial_iterations"} < set(exports)
 
 
-@pytest.mark.parametrize(("folds", "clean"), [("[1]", " --fold 1"), ("[0, 1]", "")])
-def test_pseudo_labels_are_filled_after_the_trainings_of_their_seed(file: Path, folds: str, clean: str) -> None:
+@pytest.mark.parametrize(("folds", "option"), [("[1]", "--fold 1"), ("[1, 0]", "-f 1 0")])
+def test_pseudo_labels_are_filled_after_the_trainings_of_their_seed(file: Path, folds: str, option: str) -> None:
     text = STUDY.replace("[naive, marginal]", "[marginal, marginal-fill]").replace("[0, 1]", folds)
     file.write_text(text.replace("device: cpu", "seeds: [3]\ndevice: cpu"))
     folder = prepare_workflow(Study.read(file), file, assign_devices=False, save=True)
@@ -438,12 +438,13 @@ def test_pseudo_labels_are_filled_after_the_trainings_of_their_seed(file: Path, 
         "trained": [f"done/train/{NAME}/marginal/plain/seed3/fold{number}" for number in numbers],
         "seed": 3,
         "commands": f"nnunet_partial fill -i 601 -d 602 --name {name} --overwrite -tr nnUNetTrainerMarginal "
-        f"-c 2d_small -p nnUNetPlans -device cpu{clean}; "
+        f"-c 2d_small -p nnUNetPlans -device cpu {option}; "
         "nnunet_partial preprocess -d 602 --like 601 -c 2d -p nnUNetPlans",
     }
     model = steps["models"][f"{NAME}/marginal-fill/plain/seed3"]
     assert (model["id"], model["after"]) == (602, f"fill/{name}")
-    assert (model["folds"], model["fold_numbers"]) == (numbers, {"1": 0} if clean else {})  # a clean fold is alone
+    clean = {"1": 0} if len(numbers) == 1 else {}  # a clean fold is alone
+    assert (model["folds"], model["fold_numbers"]) == (numbers, clean)
     assert steps["models"][f"{NAME}/marginal/plain"]["id"] == 601
 
 

@@ -18,8 +18,8 @@ from nnunet_partial.dataset_conversion.derived.fill import (
     LOW_CONFIDENCE,
     NO_FOLD,
     NO_USUAL_SIZE,
+    NOT_FILLING,
     NOT_PREDICTED,
-    NOT_TRAINED,
     SEVERAL_FOLDS,
     SEVERAL_PARTS,
     TOO_LARGE,
@@ -262,7 +262,7 @@ def test_cases_that_no_fold_can_fill_are_named(raw: Path) -> None:
     made = fill(echo(raw, cases).folder, "Dataset611_F", model(splits=splits, folds=(0,)), predictor, FillOptions())
     assert predictor.asked == {0: ["b1"]}
     reasons = {one.case: one.outcome for one in made.outcomes if one.structure == "LA"}
-    assert reasons == {"b1": ACCEPTED, "b2": NOT_TRAINED, "b3": NO_FOLD, "b4": SEVERAL_FOLDS}
+    assert reasons == {"b1": ACCEPTED, "b2": NOT_FILLING, "b3": NO_FOLD, "b4": SEVERAL_FOLDS}
     for case in ("b2", "b3", "b4"):
         assert any(case in line for line in made.warnings)
         assert RawDataset(made.folder).manifest.cases[case].pseudo == ()
