@@ -50,7 +50,7 @@ from .echonet import (
     unlisted_videos,
 )
 from .readers.polygon import Points
-from .readers.video import frame_count
+from .readers.video import read_video_header
 
 PEDIATRIC_FOLDS = range(10)
 
@@ -314,7 +314,7 @@ def _source(
 def _numbering_evidence(video: Path, contours: Mapping[int, Points]) -> Iterator[Note]:
     if 0 in contours:
         yield Note(_NUMBERS_NOTE, _FROM_0)
-    if frame_count(video) in contours:
+    if read_video_header(video).length in contours:
         yield Note(_NUMBERS_NOTE, _FROM_1)
 
 

@@ -15,7 +15,7 @@ from nnunet_partial.errors import ConversionError
 
 #: No echo clip is larger; a broken header may say so.
 _MAX_PIXELS = 1 << 24
-#: Share of the frames that the header counts below which a video is cut off; an edit list of MP4 hides some frames.
+#: Share of its frames below which a video is cut off.
 _WHOLE = 0.9
 
 
@@ -53,82 +53,85 @@ def read_frames(path: Path, wanted: Collection[int]) -> Frames:
         return decode(container, stream, wanted)
 
 
-def frame_count(path: Path) -> int:
-    """Count the frames of a video by its packets; nothing is decoded, and the header is not trusted.
+@dataclass(frozen=True)
+class Video:
+    """Describe a video before its frames are decoded.
+
+    Attributes:
+        path: The file.
+        length: Number of frames that the file holds and shows, by its packets.
+        lost: Number of frames that the container counts beyond those in the file.
+        frames_per_s: Mean frame rate that the container states; None where it does not.
+    """
+
+    path: Path
+    length: int
+    lost: int
+    frames_per_s: float | None
+
+    def frames(self) -> Iterator[tuple[NDArray[np.uint8], float | None]]:
+        """Yield all frames in turn; only one is held in memory.
+
+        Yields:
+            Gray values as stored (rows, cols), and the time of the frame in s as the container gives it; None where it
+            does not.
+
+        Raises:
+            ConversionError: If a frame cannot be decoded, or the file is cut off.
+        """
+        import av
+
+        with _open_video(self.path) as (container, stream):
+            stream.codec_context.thread_count = 1
+            if stream.codec_context.width * stream.codec_context.height > _MAX_PIXELS:
+                size = f"{stream.codec_context.height} x {stream.codec_context.width}"
+                raise ConversionError(f"{self.path.name} has frames of {size} pixels")
+            count = 0
+            try:
+                for frame in container.decode(stream):
+                    image = _gray(frame)
+                    if image is None:
+                        raise ConversionError(f"frame {count} of {self.path.name} is broken")
+                    yield image, frame.time
+                    count += 1
+            except (av.FFmpegError, ValueError, ArithmeticError) as problem:
+                if isinstance(problem, ConversionError):
+                    raise
+                text = f"{self.path.name} cannot be decoded after {count} frames: {_reason(problem)}"
+                raise ConversionError(text) from problem
+        if count < _WHOLE * (self.length + self.lost):
+            raise ConversionError(f"{self.path.name} is cut off: it has {count} of {self.length + self.lost} frames")
+
+
+def read_video_header(path: Path) -> Video:
+    """Count the frames of a video by its packets; nothing is decoded.
 
     Args:
         path: Video file.
 
     Returns:
-        Number of frames.
+        The video.
 
     Raises:
         ConversionError: If the file is no video.
     """
     with _open_video(path) as (container, stream):
-        return sum(packet.size > 0 for packet in container.demux(stream))
-
-
-def iterate_frames(path: Path) -> Iterator[tuple[NDArray[np.uint8], float | None]]:
-    """Yield all frames in turn; only one is held in memory.
-
-    Args:
-        path: Video file.
-
-    Yields:
-        Gray values as stored (rows, cols), and the time of the frame in s as the container gives it; None where it
-        does not.
-
-    Raises:
-        ConversionError: If the file is no video, or a frame cannot be decoded.
-    """
-    import av
-
-    with _open_video(path) as (container, stream):
-        stream.codec_context.thread_count = 1
-        if stream.codec_context.width * stream.codec_context.height > _MAX_PIXELS:
-            size = f"{stream.codec_context.height} x {stream.codec_context.width}"
-            raise ConversionError(f"{path.name} has frames of {size} pixels")
-        count = 0
-        try:
-            for frame in container.decode(stream):
-                image = _gray(frame)
-                if image is None:
-                    raise ConversionError(f"frame {count} of {path.name} is broken")
-                yield image, frame.time
-                count += 1
-        except (av.FFmpegError, ValueError, ArithmeticError) as problem:
-            if isinstance(problem, ConversionError):
-                raise
-            text = f"{path.name} cannot be decoded after {count} frames: {_reason(problem)}"
-            raise ConversionError(text) from problem
-        if count < _WHOLE * stream.frames:
-            raise ConversionError(f"{path.name} is cut off: it has {count} of {stream.frames} frames")
-
-
-def frames_per_s(path: Path) -> float | None:
-    """Read the mean frame rate that a container states.
-
-    Args:
-        path: Video file.
-
-    Returns:
-        Frames per second; None where the container does not say.
-
-    Raises:
-        ConversionError: If the file is no video.
-    """
-    with _open_video(path) as (_, stream):
-        return float(stream.average_rate) if stream.average_rate else None
+        stated = stream.frames  # 0 where the container does not count
+        rate = float(stream.average_rate) if stream.average_rate else None
+        stored = shown = sum(packet.size > 0 and not packet.is_discard for packet in container.demux(stream))
+    if stated > shown:  # hidden by an edit list, or lost?
+        with _open_video(path, {"ignore_editlist": "1"}) as (container, stream):
+            stored = sum(packet.size > 0 for packet in container.demux(stream))
+    return Video(path, shown, max(0, stated - max(stored, shown)), rate)
 
 
 @contextlib.contextmanager
-def _open_video(path: Path) -> Iterator[tuple[Any, Any]]:
+def _open_video(path: Path, options: Mapping[str, str] | None = None) -> Iterator[tuple[Any, Any]]:
     """Yield the container and its first video stream. Raises ConversionError where the file is no video."""
     import av
 
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path), options=dict(options or {})) as container:
             if not container.streams.video:
                 raise ConversionError(f"{path.name} holds no video")
             if container.streams.video[0].codec_context is None:

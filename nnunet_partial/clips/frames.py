@@ -31,7 +31,7 @@ from nnunet_partial.dataset_conversion.echonet import VIDEO_ENDINGS
 from nnunet_partial.dataset_conversion.readers.dicom import is_dicom, read_dicom_header, read_identity
 from nnunet_partial.dataset_conversion.readers.isolated import Crashed, IsolatedPool
 from nnunet_partial.dataset_conversion.readers.nifti_video import read_nifti_header
-from nnunet_partial.dataset_conversion.readers.video import frame_count, frames_per_s, iterate_frames
+from nnunet_partial.dataset_conversion.readers.video import Video, read_video_header
 from nnunet_partial.dataset_conversion.staging import FINGERPRINT_NAME, staged_folder
 from nnunet_partial.errors import ConversionError, DatasetError
 from nnunet_partial.utils.files import read_json_lines
@@ -52,6 +52,9 @@ _PART_FRAMES, _PART_PIXELS = 256, 1 << 26
 
 #: Time that a file may take: far more than is needed.
 _SECONDS, _SECONDS_PER_MB = 10.0, 30.0
+
+#: Longest time without a frame, in usual steps and in s: by half of it end-systole may be off.
+_GAP_STEPS, _GAP_S = 4.5, 0.09
 
 _VIEW = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _+-]{0,31}")
 
@@ -644,24 +647,36 @@ def _open_nifti(job: ClipJob) -> _Opened:
 
 
 def _open_video(job: ClipJob) -> _Opened:
-    path = job.file.path
-    opened = _Opened(iter(()), frame_count(path))
-    opened.frames = _video_frames(path, opened)
+    video = read_video_header(job.file.path)
+    opened = _Opened(iter(()), video.length)
+    opened.frames = _video_frames(video, opened)
     return opened
 
 
-def _video_frames(path: Path, opened: _Opened) -> Iterator[NDArray[Any]]:
-    """Yield the frames, and fill in their times at the end."""
+def _video_frames(video: Video, opened: _Opened) -> Iterator[NDArray[Any]]:
+    """Yield the frames, and fill in their times and what is missing at the end."""
     times: list[float | None] = []
-    for frame, time in iterate_frames(path):
+    for frame, time in video.frames():
         times.append(time)
         yield frame
     known = [time for time in times if time is not None]
-    rate = frames_per_s(path)
     if len(known) == len(times) and all(a < b for a, b in itertools.pairwise(known)):
         opened.times_s = tuple(time - known[0] for time in known)
-    elif rate:
-        opened.times_s = tuple(number / rate for number in range(len(times)))
+        opened.flags += _gaps(opened.times_s)
+    elif video.frames_per_s:
+        opened.times_s = tuple(number / video.frames_per_s for number in range(len(times)))
         opened.flags.append("frame times by the mean frame rate: those of the frames do not increase")
     if opened.times_s is not None:
         opened.times_from = "container"
+    missing = video.length + video.lost - len(times)
+    if missing > 0:
+        opened.flags.append(f"{missing} of {video.length + video.lost} frames are missing, perhaps between others")
+
+
+def _gaps(times_s: Sequence[float]) -> list[str]:
+    """Flag the longest time without a frame where it may hide an end of systole or diastole."""
+    steps = np.diff(times_s)
+    if not len(steps) or steps.max() <= max(_GAP_STEPS * np.median(steps), _GAP_S):
+        return []
+    before = int(steps.argmax())
+    return [f"no frame for {steps[before]:.2f} s after frame {before}, where most follow by {np.median(steps):.3f} s"]

@@ -386,6 +386,25 @@ def test_broken_clips_are_named_and_left_out(tmp_path: Path, model: Path, capsys
     assert {path.name for path in tmp_path.iterdir() if path.name.startswith(".")} == set()
 
 
+def test_missing_frames_of_a_video_are_flagged(tmp_path: Path, model: Path) -> None:
+    """The header of the AVI counts 40 frames, of which it holds 37; that of the MKV counts none, but 5 frames of 20 ms
+    are 0.12 s from one to the next. An edit list hides frames on purpose."""
+    write_video(tmp_path / "clips" / "whole.avi", 40)
+    write_video(tmp_path / "clips" / "three.avi", 40, lost=(15, 16, 17))
+    write_video(tmp_path / "clips" / "five.mkv", 40, codec="mpeg4", lost=range(15, 20))
+    write_video(tmp_path / "clips" / "short.mkv", 40, codec="mpeg4", lost=(15, 16, 17))
+    write_video(tmp_path / "clips" / "hidden.mp4", 40, codec="mpeg4", hidden=12)
+    result = run(tmp_path, model, Options(keep_names=True, view="4CH"))
+    flags = {name: clip.flags for name, clip in result.clips.items()}
+    assert flags == {
+        "whole": (), "three": (says("3 of 40"),), "short": (), "five": (says("0.12 s", "frame 14"),), "hidden": (),
+    }  # fmt: skip
+    assert {name: clip.frames for name, clip in result.clips.items()} == {
+        "whole": 40, "three": 37, "short": 37, "five": 35, "hidden": 28,
+    }  # fmt: skip
+    assert result.clips["three"].frame_times_s[14:16] == pytest.approx((0.28, 0.36))
+
+
 def test_where_nothing_can_be_read_nothing_is_written(tmp_path: Path, model: Path) -> None:
     (tmp_path / "clips").mkdir()
     with pytest.raises(ConversionError, match="no file"):

@@ -21,7 +21,7 @@ from nnunet_partial.dataset_conversion.echonet_pediatric import (
     read_contours,
     without_repeats,
 )
-from nnunet_partial.dataset_conversion.readers.video import frame_count
+from nnunet_partial.dataset_conversion.readers.video import read_video_header
 from nnunet_partial.dataset_conversion.writer import Report, convert
 
 from nnunet_partial.cli import main
@@ -268,10 +268,10 @@ def test_frame_0_speaks_for_0(tmp_path: Path) -> None:
 
 def test_frames_are_counted_by_packets(tmp_path: Path) -> None:
     write_video(tmp_path / "v.avi", 8)
-    assert frame_count(tmp_path / "v.avi") == 8
+    assert read_video_header(tmp_path / "v.avi").length == 8
     (tmp_path / "x.avi").write_bytes(b"no video")
     with pytest.raises(ConversionError, match=r"x.avi cannot be read as a video"):
-        frame_count(tmp_path / "x.avi")
+        read_video_header(tmp_path / "x.avi")
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:

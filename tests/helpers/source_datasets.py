@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,19 +72,34 @@ def camus_split(root: Path, training: str = "", validation: str = "", testing: s
         (folder / f"subgroup_{part}.txt").write_text("".join(f"{name}\n" for name in text.split()))
 
 
-def write_video(path: Path, frames: int, shape: tuple[int, int] = (32, 48), codec: str = "mjpeg") -> None:
-    """Frame i is grey 10 * i all over, stored as brightness (motion JPEG keeps it exactly)."""
+def write_video(
+    path: Path,
+    frames: int,
+    shape: tuple[int, int] = (32, 48),
+    codec: str = "mjpeg",
+    lost: Collection[int] = (),
+    hidden: int = 0,
+) -> None:
+    """Frame i is grey 10 * i all over, stored as brightness (motion JPEG keeps it exactly).
+
+    `lost`: frames that the container lacks; `hidden`: first frames that an edit list of MP4 hides.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     rows, cols = shape
     pixel_format = "yuvj420p" if codec == "mjpeg" else "yuv420p"
-    with av.open(str(path), "w") as container:
+    edits = {"avoid_negative_ts": "disabled", "use_editlist": "1"} if hidden else {}
+    packets = []
+    with av.open(str(path), "w", options=edits) as container:
         stream = container.add_stream(codec, rate=50, options={"qmin": "1", "qmax": "1"})
         stream.width, stream.height, stream.pix_fmt = cols, rows, pixel_format
         for index in range(frames):
             planes = np.full((rows * 3 // 2, cols), 128, np.uint8)
-            planes[:rows] = 10 * index if codec == "mjpeg" else 16 + round(10 * index * 219 / 255)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(planes, format=pixel_format)))
-        container.mux(stream.encode())
+            planes[:rows] = 10 * index % 256 if codec == "mjpeg" else 16 + round(10 * index % 256 * 219 / 255)
+            packets += stream.encode(av.VideoFrame.from_ndarray(planes, format=pixel_format))
+        for number, packet in enumerate([*packets, *stream.encode()]):
+            if number not in lost:
+                packet.pts, packet.dts = packet.pts - hidden, packet.dts - hidden
+                container.mux(packet)
 
 
 def chords(
