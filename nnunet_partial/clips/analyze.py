@@ -10,12 +10,12 @@ import hashlib
 import json
 import shlex
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nnunet_partial.clips.frames import FramesResult, Options, fingerprint, write_frames
-from nnunet_partial.clips.images import read_format, write_itk
+from nnunet_partial.clips.images import is_whole, read_format, write_itk
 from nnunet_partial.clips.measure import Measured
 from nnunet_partial.clips.results import measure_folder
 from nnunet_partial.dataset.images import read_array, simpleitk
@@ -105,6 +105,7 @@ def analyze(
         measured = measure_folder(
             staging / FRAMES, staging / PREDICTIONS, staging / MEASURED, overlays, processes, progress
         )
+        (staging / PREDICTIONS / _LOG_NAME).unlink()
     frames = replace(frames, folder=folder / FRAMES, new_key=new_key)
     return Analysis(frames, measured, loaded.folds, str(loaded.predictor.device))
 
@@ -118,7 +119,7 @@ def _state(model: Path) -> list[str]:
 def predict_folder(model: SegmentationModel, folder: Path, images: Path, predictions: Path, progress: bool) -> None:
     """Segment a folder of images, with the files that `nnUNetv2_predict_from_modelfolder` would write.
 
-    What an earlier run has predicted of the same images is kept.
+    What an earlier run has predicted of the same images is kept; the log that tells stays in the folder.
 
     Args:
         model: The loaded model.
@@ -137,7 +138,11 @@ def predict_folder(model: SegmentationModel, folder: Path, images: Path, predict
     log_file = predictions / _LOG_NAME
     cases = {case: files[0] for case, files in list_images(images, ending).items()}
     digests = {case: hashlib.sha256(file.read_bytes()).hexdigest() for case, file in cases.items()}
-    done = {case for case, digest in _predicted(log_file) if digests.get(case) == digest}
+    done = {
+        case
+        for case, digest in _predicted(log_file).items()
+        if digests.get(case) == digest and is_whole(predictions / f"{case}{ending}")
+    }
     with log_file.open("a", encoding="utf-8") as log:
         log.write("\n")  # ends a line that a killed run may have left unfinished
         todo = [case for case in cases if case not in done]
@@ -151,17 +156,20 @@ def predict_folder(model: SegmentationModel, folder: Path, images: Path, predict
             temporary.replace(target)
             log.write(json.dumps([case, digests[case]]) + "\n")
             log.flush()
-    wanted = {f"{case}{ending}" for case in cases} | {"dataset.json", "plans.json"}
+    wanted = {f"{case}{ending}" for case in cases} | {"dataset.json", "plans.json", _LOG_NAME}
     for path in predictions.iterdir():
         if path.name not in wanted:
             path.unlink()
 
 
-def _predicted(log_file: Path) -> Iterator[tuple[str, str]]:
+def _predicted(log_file: Path) -> dict[str, str]:
+    """Return the hash of the image that each case was last predicted of."""
+    digests: dict[str, str] = {}
     for line in read_json_lines(log_file):
         with contextlib.suppress(ValueError, TypeError):
             case, digest = line
-            yield case, digest
+            digests[case] = digest
+    return digests
 
 
 def _predict_file(model: SegmentationModel, image: Path, target: Path) -> None:

@@ -22,10 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnunet_partial import __version__
-from nnunet_partial.clips.images import ImageFormat, read_format
+from nnunet_partial.clips.images import ImageFormat, is_whole, read_format
 from nnunet_partial.clips.names import clip_name, default_key_file, keyed_hash, patient_name, read_key
 from nnunet_partial.clips.records import NOMINAL_DEPTH, Clip, normal_view, write_clips_json
-from nnunet_partial.dataset.images import read_array, without_endings
+from nnunet_partial.dataset.images import without_endings
 from nnunet_partial.dataset_conversion.base import Skipped, nominal_spacing_mm, require_depth, require_identifier
 from nnunet_partial.dataset_conversion.echonet import VIDEO_ENDINGS
 from nnunet_partial.dataset_conversion.readers.dicom import is_dicom, read_dicom_header, read_identity
@@ -423,7 +423,8 @@ def _write_all(
     clips = {
         name: clip
         for name, (stamp, clip) in _read_log(log_file).items()
-        if stamps.get(name) == stamp and _are_whole(staging, clip, jobs[0].format)
+        if stamps.get(name) == stamp
+        and all(is_whole(image_file(staging, case, jobs[0].format.file_ending)) for case in clip.cases)
     }
     todo = [job for job in jobs if job.name not in clips]
     results = _isolated(pool, write_clip, [(job,) for job in todo])
@@ -481,15 +482,6 @@ def _read_log(log_file: Path) -> dict[str, tuple[str, Clip]]:
             name, stamp, content = line
             written[name] = (stamp, Clip.from_json(content))
     return written
-
-
-def _are_whole(folder: Path, clip: Clip, image_format: ImageFormat) -> bool:
-    try:
-        for case in clip.cases:
-            read_array(image_file(folder, case, image_format.file_ending))
-    except OSError:
-        return False
-    return True
 
 
 def image_file(folder: Path, case: str, file_ending: str) -> Path:

@@ -9,7 +9,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from nnunet_partial.dataset.images import itk_name, simpleitk
+from nnunet_partial.dataset.images import itk_name, read_array, simpleitk
 from nnunet_partial.dataset.plans import configuration_settings
 from nnunet_partial.dataset_conversion.base import DEPTH_KEY, DEPTH_MM
 from nnunet_partial.dataset_conversion.readers.images import to_smallest_dtype, write_image
@@ -82,6 +82,22 @@ def write_itk(image: Any, path: Path, compressed: bool = False) -> None:
         simpleitk().WriteImage(image, itk_name(path), compressed)
     except RuntimeError as problem:
         raise DatasetError(f"Cannot write {path}: {str(problem).strip().splitlines()[-1]}") from problem
+
+
+def is_whole(path: Path) -> bool:
+    """Check whether a file that an interrupted run has written can be read to its end.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Whether it can.
+    """
+    try:
+        read_array(path)
+    except OSError:
+        return False
+    return True
 
 
 def read_format(model: Path) -> ImageFormat:

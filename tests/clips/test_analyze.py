@@ -104,6 +104,46 @@ def test_a_prediction_of_another_image_is_made_again(tmp_path: Path, model: Path
     assert np.array_equal(predicted, 255 - beating() > 100)
 
 
+def interrupt_measuring(monkeypatch: pytest.MonkeyPatch, arguments: tuple[Any, ...]) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "measure_folder", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            analyze(*arguments, overlays=False)
+
+
+@pytest.mark.usefixtures("here")
+def test_interrupted_while_measuring_nothing_is_predicted_again(
+    tmp_path: Path, model: Path, network: Brightest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless a prediction is lost; the log of the predictions is no result."""
+    for name in "abc":
+        write_nifti(tmp_path / "clips" / f"{name}.nii", beating(), (1, 1), 0.06, axis=4)
+    arguments = (tmp_path / "clips", tmp_path / "results", model, KEEP, Prediction())
+    interrupt_measuring(monkeypatch, arguments)
+    assert network.predicted == 3
+    lost = tmp_path / ".building_results" / PREDICTIONS / "b.nii.gz"
+    lost.write_bytes(lost.read_bytes()[:-20])
+    assert {clip.name for clip in analyze(*arguments, overlays=False).measured.clips} == set("abc")
+    assert network.predicted == 3 + 1
+    files = {path.name for path in (tmp_path / "results" / PREDICTIONS).iterdir()}
+    assert files == {"a.nii.gz", "b.nii.gz", "c.nii.gz", "dataset.json", "plans.json"}
+
+
+@pytest.mark.usefixtures("here")
+def test_of_an_image_that_changed_twice_the_prediction_is_that_of_the_last(
+    tmp_path: Path, model: Path, network: Brightest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = (tmp_path / "clips", tmp_path / "results", model, KEEP, Prediction())
+    for frames in (beating(), 255 - beating()):
+        write_nifti(tmp_path / "clips" / "a.nii", frames, (1, 1))
+        interrupt_measuring(monkeypatch, arguments)
+    write_nifti(tmp_path / "clips" / "a.nii", beating(), (1, 1))
+    analyze(*arguments, overlays=False)
+    assert network.predicted == 3
+    predicted = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "results" / PREDICTIONS / "a.nii.gz")))
+    assert np.array_equal(predicted, beating() > 100)
+
+
 @pytest.mark.usefixtures("here")
 def test_the_key_must_not_lie_in_the_results(tmp_path: Path, network: Brightest) -> None:
     write_nifti(tmp_path / "clips" / "a.nii", beating(), (1, 1))
