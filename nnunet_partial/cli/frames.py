@@ -109,14 +109,12 @@ def typed_options(args: argparse.Namespace) -> list[str]:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
-    from nnunet_partial.clips.frames import write_frames
+    from nnunet_partial.clips.frames import plan_frames, write_frames
 
     require_output_folder(args.output)
     result = write_frames(
-        args.input,
+        plan_frames(args.input, args.output, args.model, clip_options(args)),
         args.output,
-        args.model,
-        clip_options(args),
         processes=args.processes,
         progress=True,
         log=show_skipped,
@@ -152,7 +150,11 @@ def show_frames(result: FramesResult, args: argparse.Namespace) -> None:
             print(f"NOTE: {count} clip(s) {text}")
     if args.keep_whole_frame and any(clip.source == "DICOM" for clip in result.clips.values()):
         print("NOTE: whole frames were kept; look for names in the images before anybody else gets them")
-    if result.others:
-        print(f"NOTE: {len(result.others)} file(s) are no clips: {format_names(result.others, 5)}")
+    hidden = {name for name in result.others if "/." in f"/{name}"}
+    visible = {*result.others} - hidden
+    if visible:
+        print(f"NOTE: {len(visible)} file(s) are no clips: {format_names(visible, len(visible))}")
+    if hidden:
+        print(f"NOTE: {len(hidden)} hidden file(s) are left out: {format_names(hidden, 5)}")
     frames = sum(clip.frames for clip in result.clips.values())
     print(f"{result.folder}: {len(result.clips)} clip(s), {frames} frames; {len(result.skipped)} skipped")

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nnunet_partial.clips.frames import FramesResult, Options, fingerprint, write_frames
+from nnunet_partial.clips.frames import FramesResult, Options, plan_frames, write_frames
 from nnunet_partial.clips.images import is_whole, read_format, write_itk
 from nnunet_partial.clips.measure import Measured
 from nnunet_partial.clips.results import measure_folder
@@ -94,20 +94,19 @@ def analyze(
     Returns:
         What was done.
     """
-    read_as, new_key = fingerprint(source, folder, model, options)
+    plan = plan_frames(source, folder, model, options)
     loaded = load_model(model, prediction.folds, prediction.checkpoint, prediction.device)
-    decides = {"read": read_as, "predict": [prediction.checkpoint, *map(str, loaded.folds), *_state(model)]}
+    decides = {"read": plan.made_with, "predict": [prediction.checkpoint, *map(str, loaded.folds), *_state(model)]}
     with staged_folder(folder, decides) as staging:
         for name in (FRAMES, MEASURED):  # made again: quick beside the prediction
             shutil.rmtree(staging / name, ignore_errors=True)
-        frames = write_frames(source, staging / FRAMES, model, options, processes=processes, progress=progress, log=log)
+        frames = write_frames(plan, staging / FRAMES, processes=processes, progress=progress, log=log)
         predict_folder(loaded, model, staging / FRAMES, staging / PREDICTIONS, progress)
         measured = measure_folder(
             staging / FRAMES, staging / PREDICTIONS, staging / MEASURED, overlays, processes, progress
         )
         (staging / PREDICTIONS / _LOG_NAME).unlink()
-    frames = replace(frames, folder=folder / FRAMES, new_key=new_key)
-    return Analysis(frames, measured, loaded.folds, str(loaded.predictor.device))
+    return Analysis(replace(frames, folder=folder / FRAMES), measured, loaded.folds, str(loaded.predictor.device))
 
 
 def _state(model: Path) -> list[str]:

@@ -12,6 +12,7 @@ import itertools
 import json
 import math
 import re
+import stat
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -34,7 +35,7 @@ from nnunet_partial.dataset_conversion.readers.nifti_video import read_nifti_hea
 from nnunet_partial.dataset_conversion.readers.video import Video, read_video_header
 from nnunet_partial.dataset_conversion.staging import FINGERPRINT_NAME, staged_folder
 from nnunet_partial.errors import ConversionError, DatasetError
-from nnunet_partial.utils.files import read_json_lines
+from nnunet_partial.utils.files import files_below, read_json_lines
 from nnunet_partial.utils.parallel import progress_bar
 from nnunet_partial.utils.tables import read_table
 from nnunet_partial.utils.text import format_names, printable
@@ -145,11 +146,61 @@ class ClipJob:
     keep_whole_frame: bool
 
 
+@dataclass(frozen=True)
+class FramesPlan:
+    """Hold what is to be read, and how; nothing is written yet.
+
+    Attributes:
+        files: The clips.
+        others: Names of files that are no clips.
+        unread: Files and folders that cannot be looked at, and why.
+        format: Of the images.
+        options: How to read.
+        key: Of the hashes; empty where no name needs one.
+        new_key: The file of a key that was made; None where there was one, or none was needed.
+        made_with: Hash of what decides the result, which tells nothing of it.
+    """
+
+    files: Sequence[ClipFile]
+    others: Sequence[str]
+    unread: Sequence[tuple[str, str]]
+    format: ImageFormat
+    options: Options
+    key: bytes
+    new_key: Path | None
+    made_with: str
+
+
+def plan_frames(source: Path, folder: Path, model: Path, options: Options = Options()) -> FramesPlan:
+    """Find the clips, and check model and options.
+
+    Args:
+        source: Folder with clips, also in folders below it, or one clip.
+        folder: Folder to write, which the key must not lie in.
+        model: Folder of the trained model that shall segment the frames.
+        options: How to read.
+
+    Returns:
+        What `write_frames` needs.
+
+    Raises:
+        DatasetError: The model segments something else than single images of one channel.
+        ConversionError: There is no clip, the table does not fit, or the key lies in the folder to write.
+    """
+    image_format = read_format(model)
+    if options.depth_mm is not None:
+        require_depth(options.depth_mm)
+        image_format = dataclasses.replace(image_format, depth_mm=options.depth_mm)
+    files, others, unread = find_clips(source)
+    files = _with_table(files, options)
+    key, new_key = _key(files, folder, options)
+    made_with = _fingerprint(source, image_format, options, key)
+    return FramesPlan(files, others, unread, image_format, options, key, new_key, made_with)
+
+
 def write_frames(
-    source: Path,
+    plan: FramesPlan,
     folder: Path,
-    model: Path,
-    options: Options = Options(),
     *,
     processes: int = 1,
     progress: bool = False,
@@ -161,10 +212,8 @@ def write_frames(
     stopped.
 
     Args:
-        source: Folder with clips, also in folders below it, or one clip.
+        plan: What to read, and how.
         folder: Folder to write; must not exist, or be empty.
-        model: Folder of the trained model that shall segment the frames.
-        options: How to read.
         processes: Number of processes.
         progress: Show a progress bar.
         log: Called at once with each clip that cannot be read.
@@ -173,15 +222,9 @@ def write_frames(
         What was written.
 
     Raises:
-        DatasetError: The model segments something else than single images of one channel, the folder to write exists,
-            or the disk refuses.
-        ConversionError: There is no clip, none can be read, the table does not fit, or the key lies in the folder to
-            write.
+        DatasetError: The folder to write exists, or the disk refuses.
+        ConversionError: No clip can be read.
     """
-    image_format = _format(model, options)
-    files, others = find_clips(source)
-    files = _with_table(files, options)
-    key, new_key = _key(files, folder, options)
     skipped: list[Skipped] = []
 
     def skip(file: str, reason: str) -> None:
@@ -189,53 +232,30 @@ def write_frames(
         if log is not None:
             log(skipped[-1])
 
-    made_with = _fingerprint(source, image_format, options, key)
-    pool = IsolatedPool(min(processes, len(files)), import_readers)
-    with staged_folder(folder, {"made_with": made_with}) as staging, pool:
-        jobs = _name_clips(pool, files, staging, image_format, options, key, skip)
-        clips = _write_all(pool, jobs, staging, key, progress, skip)
+    for name, reason in plan.unread:
+        skip(name, reason)
+    pool = IsolatedPool(min(processes, len(plan.files)), import_readers)
+    with staged_folder(folder, {"made_with": plan.made_with}) as staging, pool:
+        jobs = _name_clips(pool, plan, staging, skip)
+        clips = _write_all(pool, jobs, staging, plan.key, progress, skip)
         if not clips:
             reasons = [f"{one.case}: {one.reason}" for one in skipped]
             raise ConversionError(f"No clip could be read; nothing is written. {format_names(reasons, 5)}")
-        _remove_other_files(staging, clips, image_format)
+        _remove_other_files(staging, clips, plan.format)
         write_clips_json(staging, clips)
     written = {job.file.shown: job.name for job in jobs if job.name in clips}
-    return FramesResult(folder, clips, written, skipped, others, new_key)
+    return FramesResult(folder, clips, written, skipped, plan.others, plan.new_key)
 
 
-def fingerprint(source: Path, folder: Path, model: Path, options: Options) -> tuple[str, Path | None]:
-    """Check source, model and options before `write_frames` is called.
-
-    Args:
-        source: As of `write_frames`.
-        folder: Folder that the key must not lie in.
-        model: As of `write_frames`.
-        options: As of `write_frames`.
-
-    Returns:
-        What decides the result, as a hash, which tells nothing of it; and the file of a key that was made.
-    """
-    image_format = _format(model, options)
-    key, new_key = _key(_with_table(find_clips(source)[0], options), folder, options)
-    return _fingerprint(source, image_format, options, key), new_key
-
-
-def _format(model: Path, options: Options) -> ImageFormat:
-    image_format = read_format(model)
-    if options.depth_mm is None:
-        return image_format
-    require_depth(options.depth_mm)
-    return dataclasses.replace(image_format, depth_mm=options.depth_mm)
-
-
-def find_clips(source: Path) -> tuple[list[ClipFile], list[str]]:
-    """Find the clips in a folder and below it; hidden files are left out.
+def find_clips(source: Path) -> tuple[list[ClipFile], list[str], list[tuple[str, str]]]:
+    """Find the clips in a folder and below it; hidden files are none.
 
     Args:
         source: The folder, or one clip.
 
     Returns:
-        The clips in the order of their names, and the names of other files.
+        The clips in the order of their names, the names of other files, and those of files and folders that cannot be
+        looked at, with the reason.
 
     Raises:
         ConversionError: There is no such folder, or no clip in it.
@@ -243,26 +263,39 @@ def find_clips(source: Path) -> tuple[list[ClipFile], list[str]]:
     if not source.exists():
         raise ConversionError(f"-i: {printable(str(source))} does not exist; expected a folder of clips, or a clip.")
     root = source if source.is_dir() else source.parent
-    clips, others = [], []
-    for path in sorted(root.rglob("*")) if source.is_dir() else [source]:
-        relative = path.relative_to(root)
-        if any(part.startswith(".") for part in relative.parts) or path.name == _DICOMDIR or path.is_dir():
+    paths, left_out = files_below(source) if source.is_dir() else ([source], [])
+    clips: list[ClipFile] = []
+    others: list[str] = []
+    unread = [(path.relative_to(root).as_posix(), reason) for path, reason in left_out]
+    for path in paths:
+        shown = path.relative_to(root).as_posix()
+        try:
+            kind = _kind(path, shown)
+        except OSError as problem:
+            unread.append((shown, f"cannot be read: {problem.strerror}"))
             continue
-        kind = _kind(path) if path.is_file() else None
         if kind is None:
-            others.append(printable(relative.as_posix()))
+            others.append(printable(shown))
         else:
-            clips.append(ClipFile(path, relative.as_posix(), kind))
+            clips.append(ClipFile(path, shown, kind))
     if not clips:
-        found = f"{len(others)} other file(s): {format_names(others, 5)}" if others else "no file"
+        reasons = [f"{printable(name)}: {reason}" for name, reason in unread]
+        found = [f"{len(others)} other file(s): {format_names(others, 5)}"] if others else []
+        found += [f"{len(unread)} that cannot be looked at: {printable(format_names(reasons, 5))}"] if unread else []
         raise ConversionError(
-            f"-i: {printable(str(source))} holds no clip but {found}. Expected DICOM, NIfTI or videos "
-            f"({', '.join(_VIDEO_ENDINGS)})."
+            f"-i: {printable(str(source))} holds no clip but {'; '.join(found) or 'no file'}. Expected DICOM, NIfTI or "
+            f"videos ({', '.join(_VIDEO_ENDINGS)})."
         )
-    return clips, others
+    return clips, others, unread
 
 
-def _kind(path: Path) -> str | None:
+def _kind(path: Path, shown: str) -> str | None:
+    """Return the kind of a clip; None for another file. Raises OSError where it cannot be read."""
+    is_hidden = any(part.startswith(".") for part in shown.split("/"))
+    if is_hidden or path.name == _DICOMDIR or not stat.S_ISREG(path.stat().st_mode):
+        return None
+    with path.open("rb"):  # raises
+        pass
     name = path.name.lower()
     if name.endswith(_VIDEO_ENDINGS):
         return VIDEO
@@ -346,17 +379,10 @@ def _fingerprint(source: Path, image_format: ImageFormat, options: Options, key:
 # ---- names -----------------------------------------------------------------------------------------------------------
 
 
-def _name_clips(
-    pool: IsolatedPool,
-    files: Sequence[ClipFile],
-    staging: Path,
-    image_format: ImageFormat,
-    options: Options,
-    key: bytes,
-    skip: Callable[[str, str], None],
-) -> list[ClipJob]:
+def _name_clips(pool: IsolatedPool, plan: FramesPlan, staging: Path, skip: Callable[[str, str], None]) -> list[ClipJob]:
     """Name the clips; those whose name cannot be made, or is taken, are skipped."""
     jobs: dict[str, ClipJob] = {}
+    files, options, key = plan.files, plan.options, plan.key
     needed = [file for file in files if not options.keep_names or file.kind == DICOM]
     identities = _isolated(pool, identify, [(file, key) for file in needed])
     found = dict(zip([file.shown for file in needed], identities, strict=True))
@@ -377,7 +403,7 @@ def _name_clips(
         if name in jobs:
             skip(file.shown, f"has the name of {jobs[name].file.shown}, {name}: the same clip twice?")
             continue
-        rest = (image_format, options.per_frame, options.keep_whole_frame)
+        rest = (plan.format, options.per_frame, options.keep_whole_frame)
         jobs[name] = ClipJob(file, name, patient, staging, *rest)
     return list(jobs.values())
 

@@ -195,6 +195,28 @@ def byte_order_mark(path: Path) -> str | None:
     return f"{path} begins with a byte order mark (BOM), of which nnU-Net dies. Save it as UTF-8 without BOM"
 
 
+def files_below(folder: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
+    """Find the files in a folder and in those below it. Links to folders are not followed: they may lead in a circle.
+
+    Args:
+        folder: The folder; may itself be a link.
+
+    Returns:
+        What is no folder, in the order of the paths; and the folders that were not looked into, each with the reason.
+    """
+    files: list[Path] = []
+    left_out: list[tuple[Path, str]] = []
+
+    def note(problem: OSError) -> None:
+        left_out.append((Path(problem.filename), f"a folder that cannot be read: {problem.strerror}"))
+
+    for where, folders, names in os.walk(folder, onerror=note):
+        files += [Path(where, name) for name in names]
+        links = [path for name in folders if (path := Path(where, name)).is_symlink()]
+        left_out += [(path, "a link to a folder, which is not followed") for path in links]
+    return sorted(files), sorted(left_out)
+
+
 def same_bytes(path: Path, other: Path) -> bool:
     """Compare two files; links to the same file are not read.
 

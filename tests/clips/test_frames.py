@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import os
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from pydicom import examples, uid
 
 from nnunet_partial.cli import main
 from nnunet_partial.clips import frames as module
-from nnunet_partial.clips.frames import FramesResult, Options, write_frames
+from nnunet_partial.clips.frames import FramesResult, Options, plan_frames, write_frames
 from nnunet_partial.clips.images import read_format
 from nnunet_partial.clips.records import read_clips_json
 from nnunet_partial.errors import ConversionError, DatasetError
@@ -45,7 +46,11 @@ def written(folder: Path, case: str, ending: str = ".nii.gz") -> tuple[NDArray[A
 
 
 def run(tmp_path: Path, model: Path, options: Options = HASH, **more: Any) -> FramesResult:
-    return write_frames(tmp_path / "clips", tmp_path / "in", model, options, **more)
+    return frames_of(tmp_path / "clips", tmp_path / "in", model, options, **more)
+
+
+def frames_of(source: Path, folder: Path, model: Path, options: Options = HASH, **more: Any) -> FramesResult:
+    return write_frames(plan_frames(source, folder, model, options), folder, **more)
 
 
 # ---- what is written -------------------------------------------------------------------------------------------------
@@ -237,10 +242,10 @@ def test_names_keep_the_clips_of_a_patient_together(tmp_path: Path, model: Path)
 def test_the_key_decides_the_names(tmp_path: Path, model: Path) -> None:
     dicom(tmp_path / "clips" / "a")
     first, second = (
-        write_frames(tmp_path / "clips", tmp_path / out, model, Options(key_file=tmp_path / f"{key}.key"))
+        frames_of(tmp_path / "clips", tmp_path / out, model, Options(key_file=tmp_path / f"{key}.key"))
         for out, key in (("1", "x"), ("2", "y"))
     )
-    again = write_frames(tmp_path / "clips", tmp_path / "3", model, Options(key_file=tmp_path / "x.key"))
+    again = frames_of(tmp_path / "clips", tmp_path / "3", model, Options(key_file=tmp_path / "x.key"))
     assert list(first.clips) == list(again.clips) != list(second.clips)
     assert (first.new_key, again.new_key) == (tmp_path / "x.key", None)
     key = (tmp_path / "x.key").read_bytes().strip()
@@ -267,7 +272,7 @@ def test_what_lies_outside_the_region_is_cut(tmp_path: Path, model: Path) -> Non
     assert [one.case for one in result.skipped] == ["burned.dcm", "none.dcm"]
     assert all("--keep-whole-frame" in one.reason for one in result.skipped)
     assert list(result.files) == ["good.dcm"]
-    looked = write_frames(tmp_path / "clips", tmp_path / "all", model, Options(keep_whole_frame=True))
+    looked = frames_of(tmp_path / "clips", tmp_path / "all", model, Options(keep_whole_frame=True))
     assert looked.skipped == []
     for name in looked.clips:
         assert np.array_equal(written(tmp_path / "all", name)[0], FRAMES)
@@ -280,14 +285,14 @@ def test_what_lies_outside_the_region_is_cut(tmp_path: Path, model: Path) -> Non
 def test_a_region_of_a_clip_that_was_shrunk_is_not_used(tmp_path: Path, model: Path) -> None:
     """pydicom's example: 320 x 240 pixels, a region to 595 x 414 of 0.51 mm, those of the pixels before."""
     source = Path(examples.get_path("ybr_color"))
-    result = write_frames(source, tmp_path / "in", model, Options(keep_whole_frame=True))
+    result = frames_of(source, tmp_path / "in", model, Options(keep_whole_frame=True))
     ((name, clip),) = result.clips.items()
     assert (clip.frames, clip.spacing_from) == (30, "nominal depth")
     assert clip.spacing_mm == (150 / 240, 150 / 240)
     assert clip.flags[0] == says("31 to 414", "84 to 595", "240 x 320")
     assert written(tmp_path / "in", name)[0].shape == (30, 240, 320)
     with pytest.raises(ConversionError, match="--keep-whole-frame"):
-        write_frames(source, tmp_path / "other", model)
+        frames_of(source, tmp_path / "other", model)
 
 
 # ---- names and views -------------------------------------------------------------------------------------------------
@@ -384,6 +389,46 @@ def test_broken_clips_are_named_and_left_out(tmp_path: Path, model: Path, capsys
     assert {path.name for path in (tmp_path / "in").iterdir()} == {"clips.json", "whole_0000.nii.gz"}
     assert {name: clip.view for name, clip in read_clips_json(tmp_path / "in").items()} == {"whole": "4CH"}
     assert {path.name for path in tmp_path.iterdir() if path.name.startswith(".")} == set()
+
+
+def test_whatever_is_not_looked_at_is_named(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Folders that are links or locked, links to nowhere and locked files may be clips: exit code 1. Hidden files, the
+    index of a disk and a header without its preamble are no clips."""
+    clips, elsewhere = tmp_path / "clips", tmp_path / "elsewhere"
+    write_nifti(clips / "a.nii", FRAMES, (1, 1))
+    write_nifti(elsewhere / "b.nii", FRAMES, (1, 1))
+    (clips / "linked").symlink_to(elsewhere)
+    (clips / "circle").symlink_to(clips)
+    (clips / "nowhere").symlink_to(tmp_path / "gone")
+    (clips / "linked.nii").symlink_to(elsewhere / "b.nii")
+    for name in ("locked", "DICOMDIR", "._a.nii", "sub/.hidden/c.nii"):
+        (clips / name).parent.mkdir(parents=True, exist_ok=True)
+        (clips / name).write_bytes(b"x")
+    (clips / "bare").write_bytes(dicom(elsewhere / "whole.dcm").read_bytes()[132:])
+    (clips / "closed").mkdir()
+    refuse(monkeypatch, clips / "closed", clips / "locked")
+    folders = ["-i", str(clips), "-o", str(tmp_path / "in"), "-m", str(model)]
+    assert main(["frames", *folders, "--names", "keep", "-np", "1"]) == 1
+    printed = capsys.readouterr()
+    for name in ("circle", "closed", "linked", "locked", "nowhere"):
+        assert f"skipped {name}: " in printed.out + printed.err
+    for name in ("bare", "DICOMDIR", "._a.nii", "sub/.hidden/c.nii"):
+        assert name in printed.out
+    assert set(read_clips_json(tmp_path / "in")) == {"a", "linked"}
+
+
+def refuse(monkeypatch: pytest.MonkeyPatch, *paths: Path) -> None:
+    """Nobody may read the paths; root could."""
+    scan, opened = os.scandir, Path.open
+
+    def locked(path: Any) -> None:
+        if Path(path) in paths:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(os, "scandir", lambda path=".": locked(path) or scan(path))
+    monkeypatch.setattr(Path, "open", lambda path, *how, **more: locked(path) or opened(path, *how, **more))
 
 
 def test_missing_frames_of_a_video_are_flagged(tmp_path: Path, model: Path) -> None:
