@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from nnunet_partial.errors import ConversionError
 from nnunet_partial.labels import CaseLabels
+from nnunet_partial.utils.files import files_below
 from nnunet_partial.utils.text import format_names, format_values, printable
 
 from .base import (
@@ -107,7 +108,8 @@ class HmcQu(DataSet):
             raise not_found(package.root, f"masks such as {MASK_FOLDER}/Mask_ES0001 _4CH_1.mat")
         items = list(_sources(package, read_workbook(package.workbook)))
         text = f"read {workbook}, {len(package.videos)} video(s), {len(package.masks)} mask file(s)"
-        return SourceScan(items, [Note(package.layout.title, text)], [package.workbook])
+        notes = [Note(printable(name), f"not looked into: {reason}") for name, reason in package.left_out.items()]
+        return SourceScan(items, [Note(package.layout.title, text), *notes], [package.workbook])
 
     def read(self, source: SourceItem) -> Iterator[ConvertedCase | Skipped | Note]:
         """Read the cycle of one clip; see `DataSet.read`."""
@@ -203,12 +205,14 @@ class HmcPart:
         layout: How it was packed.
         videos: Video files.
         masks: Mask files by the name of their clip: ES0001 _4CH_1 for Mask_ES0001 _4CH_1.mat.
+        left_out: Why a folder was not looked into, by its path below `root`.
     """
 
     root: Path
     layout: HmcLayout
     videos: tuple[Path, ...]
     masks: Mapping[str, Path]
+    left_out: Mapping[str, str]
 
     @property
     def workbook(self) -> Path:
@@ -232,14 +236,15 @@ def find_package(root: Path) -> HmcPart:
     layout = next((layout for layout in HMC_LAYOUTS if (root / layout.workbook).is_file()), None)
     if layout is None:
         raise not_found(root, "A4C.xlsx or HMC_QU.xlsx of HMC-QU")
-    files = [path for folder in VIDEO_FOLDERS for path in sorted((root / folder).rglob("*"))]
-    videos = tuple(path for path in files if path.suffix.lower() == ".avi" and not path.name.startswith("."))
-    masks = sorted((root / MASK_FOLDER).rglob("[!.]*.mat"))
+    found = [files_below(root / folder) for folder in (*VIDEO_FOLDERS, MASK_FOLDER) if (root / folder).is_dir()]
+    files = [path for paths, _ in found for path in paths if not path.name.startswith(".")]
+    masks = [path for path in files if path.suffix == ".mat" and path.stem.startswith("Mask_")]
     return HmcPart(
         root,
         layout,
-        videos,
-        {path.stem.removeprefix("Mask_"): path for path in masks if path.stem.startswith("Mask_")},
+        tuple(path for path in files if path.suffix.lower() == ".avi"),
+        {path.stem.removeprefix("Mask_"): path for path in masks},
+        {path.relative_to(root).as_posix(): reason for _, left_out in found for path, reason in left_out},
     )
 
 

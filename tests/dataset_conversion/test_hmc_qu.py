@@ -332,3 +332,11 @@ def test_wrong_folders(tmp_path: Path) -> None:
         HmcQu(tmp_path).scan()
     with pytest.raises(ConversionError, match=r"depth is 0 mm.* above 0"):
         HmcQu(tmp_path, 0)
+
+
+def test_a_linked_folder_of_masks_is_noted(tmp_path: Path) -> None:
+    """Where the workbook has no ticks, nothing else would tell of its masks."""
+    root = package(tmp_path / "HMC")
+    (tmp_path / "more").mkdir()
+    (root / MASK_FOLDER / "more").symlink_to(tmp_path / "more")
+    assert f"{MASK_FOLDER}/more" in {note.about for note in HmcQu(root).scan().notes}
