@@ -699,8 +699,9 @@ def _mask(label: NDArray[Any], contours: bool) -> tuple[NDArray[np.uint8], dict[
 
 def _spacing_mm(video: NiftiVideo) -> tuple[float, float] | None:
     """Return the height and width of a pixel; None where the header holds placeholders."""
-    plausible = all(MIN_SPACING_MM <= mm <= MAX_SPACING_MM for mm in video.spacing_mm)
-    return video.spacing_mm if plausible and video.spacing_mm != (1.0, 1.0) else None
+    spacing_mm = video.spacing_mm
+    plausible = spacing_mm is not None and all(MIN_SPACING_MM <= mm <= MAX_SPACING_MM for mm in spacing_mm)
+    return spacing_mm if plausible else None
 
 
 def _frame_names(numbers: Sequence[int]) -> str:

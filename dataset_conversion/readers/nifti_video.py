@@ -22,10 +22,16 @@ _DTYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 
 #: No echo frame is larger; a broken header may say so.
 _MAX_PIXELS = 1 << 26
 
-#: Seconds per unit of time, by its code (https://nifti.nimh.nih.gov/nifti-1).
+#: Millimeters per unit of length, and seconds per unit of time, by code (https://nifti.nimh.nih.gov/nifti-1). Most
+#: programs that name no unit mean mm; ITK, too, takes it so.
+_MILLIMETERS = {0: 1.0, 1: 1e3, 2: 1.0, 3: 1e-3}
 _SECONDS = {8: 1.0, 16: 1e-3, 24: 1e-6}
 #: Time between frames in s that an ultrasound scanner may have; ITK writes 1 s where it knows nothing.
 _STEP_S = (0.0005, 0.5)
+#: Height and width of a pixel in mm that an ultrasound image may have.
+_PIXEL_MM = (0.005, 10.0)
+#: What programs write where they know no pixel size.
+_PLACEHOLDER = (1.0, 1.0)
 
 _READ_ERRORS = (OSError, EOFError, zlib.error)
 
@@ -38,7 +44,7 @@ class NiftiVideo:
         path: NIfTI-1 file, compressed or not.
         length: Number of frames.
         shape: Rows and columns of a frame.
-        spacing_mm: Height and width of a pixel in mm.
+        spacing_mm: Height and width of a pixel in mm; None where the header holds a placeholder or cannot be right.
         is_image: Whether the file holds a single image.
         dtype: NumPy type of the stored numbers, with byte order.
         offset: First byte of the pixels.
@@ -50,7 +56,7 @@ class NiftiVideo:
     path: Path
     length: int
     shape: tuple[int, int]
-    spacing_mm: tuple[float, float]
+    spacing_mm: tuple[float, float] | None
     is_image: bool
     dtype: str
     offset: int
@@ -124,13 +130,12 @@ def read_nifti_header(path: Path) -> NiftiVideo:
         raise ConversionError(
             f"{shown} says that its pixels begin at byte {header.offset:g}, expected 352 or a little more"
         )
-    width, height = header.spacing_mm
     scaled = math.isfinite(header.slope) and math.isfinite(header.intercept) and header.slope != 0
     return NiftiVideo(
         path,
         length,
         (size[1], size[0]),
-        (height, width),
+        _spacing_mm(header),
         length == 1,
         header.byte_order + _DTYPES[header.datatype],
         int(header.offset),
@@ -138,6 +143,13 @@ def read_nifti_header(path: Path) -> NiftiVideo:
         header.intercept if scaled else 0.0,
         _step_s(header) if axes > 3 and size[3] == length else None,
     )
+
+
+def _spacing_mm(header: NiftiHeader) -> tuple[float, float] | None:
+    unit = _MILLIMETERS.get(header.units & 0b111, math.nan)
+    width, height = (size * unit for size in header.spacing)
+    is_known = header.spacing != _PLACEHOLDER and all(_PIXEL_MM[0] <= mm <= _PIXEL_MM[1] for mm in (width, height))
+    return (height, width) if is_known else None
 
 
 def _step_s(header: NiftiHeader) -> float | None:

@@ -656,7 +656,7 @@ def _open_dicom(job: ClipJob) -> _Opened:
 def _open_nifti(job: ClipJob) -> _Opened:
     video = read_nifti_header(job.file.path)
     opened = _Opened(video.frames(), video.length)
-    if all(math.isfinite(mm) and mm > 0 for mm in video.spacing_mm):
+    if video.spacing_mm is not None:
         opened.spacing_mm, opened.spacing_from = video.spacing_mm, "header"
     if video.step_s is not None:
         opened.times_s = tuple(number * video.step_s for number in range(video.length))

@@ -303,12 +303,12 @@ class NiftiHeader:
         size: Pixels along each of the seven possible axes, x first.
         datatype: Code of the data type.
         bits: Bits per pixel.
-        spacing_mm: Spacing along x and y.
+        spacing: Spacing along x and y, in the unit of `units`.
         offset: Byte at which the pixels begin.
         slope: Factor of the stored values.
         intercept: Added to the stored values.
         single_file: Whether the pixels follow in the same file.
-        step: Spacing along the fourth axis, which is time.
+        step: Spacing along the fourth axis, which is time, in the unit of `units`.
         units: Code of the units of space and time.
 
     References:
@@ -320,7 +320,7 @@ class NiftiHeader:
     size: tuple[int, ...]
     datatype: int
     bits: int
-    spacing_mm: tuple[float, float]
+    spacing: tuple[float, float]
     offset: float
     slope: float
     intercept: float

@@ -154,18 +154,49 @@ def test_other_depths(tmp_path: Path, model: Path, depth: float | None, expected
 
 @pytest.mark.parametrize(
     ("step", "units", "axis", "expected"),
-    [(0.02, 10, 4, 0.02), (20, 18, 4, 0.02), (1.0, 10, 4, None), (0.02, 2, 4, None), (0.02, 10, 3, None)],
+    [
+        (0.02, 10, 4, 0.02),
+        (20, 18, 4, 0.02),
+        (20_000, 26, 4, 0.02),
+        (1.0, 10, 4, None),
+        (0.02, 2, 4, None),
+        (0.02, 10, 3, None),
+    ],
 )
 def test_times_of_nifti(
     tmp_path: Path, model: Path, step: float, units: int, axis: int, expected: float | None
 ) -> None:
-    """Units: 8 s, 16 ms, beside 2 for mm. ITK writes a step of 1 s where it knows nothing."""
+    """Units: 8 s, 16 ms, 24 microseconds, beside 2 for mm. ITK writes a step of 1 s where it knows nothing."""
     write_nifti(tmp_path / "clips" / "a.nii", FRAMES, (0.3, 0.4), step, units, axis)
     (clip,) = run(tmp_path, model, KEEP).clips.values()
     assert clip.frame_times_s == (None if expected is None else pytest.approx((0, expected, 2 * expected)))
     assert clip.frame_times_from == (None if expected is None else "header")
     assert (clip.spacing_mm, clip.spacing_from) == (pytest.approx((0.4, 0.3)), "header")
     assert np.array_equal(written(tmp_path / "in", "a")[0], FRAMES)
+
+
+@pytest.mark.parametrize(
+    ("spacing", "units", "expected"),
+    [
+        ((0.3, 0.4), 0, (0.4, 0.3)),  # unknown: what most programs write where they mean mm
+        ((0.0003, 0.0004), 1, (0.4, 0.3)),  # m
+        ((300, 400), 3, (0.4, 0.3)),  # micrometers
+        ((1, 1), 2, None),  # the default, also where nothing is known
+        ((1, 1), 1, None),
+        ((1, 0.9), 2, (0.9, 1)),
+        ((300, 400), 2, None),  # an image of 3.2 m
+        ((0.3, 0), 2, None),
+        ((0.3, float("nan")), 2, None),
+    ],
+)
+def test_pixel_sizes_of_nifti(
+    tmp_path: Path, model: Path, spacing: tuple[float, float], units: int, expected: tuple[float, float] | None
+) -> None:
+    """The model assumes 150 mm, of 8 rows. Spacing: width and height."""
+    write_nifti(tmp_path / "clips" / "a.nii", FRAMES, spacing, units=units)
+    (clip,) = run(tmp_path, model, KEEP).clips.values()
+    assert clip.spacing_mm == pytest.approx(expected or (150 / 8, 150 / 8))
+    assert clip.spacing_from == ("header" if expected else "nominal depth")
 
 
 # ---- which models ----------------------------------------------------------------------------------------------------
