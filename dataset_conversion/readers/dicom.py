@@ -1,6 +1,6 @@
 """Read ultrasound images and clips in DICOM: gray frames, pixel size, frame times, and nothing that names a person.
 
-Only the elements of `_ELEMENTS` are read (`read_identity` reads two more, for keyed hashes), and no message repeats a
+Only the elements of `_ELEMENTS` are read (`read_identity` reads three more, for keyed hashes), and no message repeats a
 value that may name somebody. Needs the extra:
 `pip install 'nnunet-partial[dicom]'`.
 """
@@ -209,23 +209,23 @@ def read_dicom_header(path: Path) -> DicomClip:
     return clip
 
 
-def read_identity(path: Path) -> tuple[str, str]:
-    """Read what a keyed hash is made of. The two values name a person and an examination: never show or store them.
+def read_identity(path: Path) -> tuple[str, str, str]:
+    """Read what keyed hashes are made of. The values name a person and an examination: never show or store them.
 
     Args:
         path: DICOM file.
 
     Returns:
-        PatientID and SOPInstanceUID; empty where the header does not have them.
+        PatientID, StudyInstanceUID and SOPInstanceUID; empty where the header does not have them.
 
     Raises:
         ConversionError: If the extra is not installed, or the file is missing or broken.
     """
-    tags = ["PatientID", "SOPInstanceUID"]
+    tags = ["PatientID", "StudyInstanceUID", "SOPInstanceUID"]
     with _only_our_errors(path):
         header = _import_pydicom().dcmread(path, stop_before_pixels=True, specific_tags=tags)
-        patient, clip = (str(header.get(tag) or "").strip() for tag in tags)
-    return patient, clip
+        patient, study, clip = (str(header.get(tag) or "").strip() for tag in tags)
+    return patient, study, clip
 
 
 def _describe(path: Path, header: Any) -> DicomClip:

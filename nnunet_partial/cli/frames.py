@@ -51,7 +51,7 @@ def add_clip_options(parser: argparse.ArgumentParser) -> None:
         "--view-table",
         type=Path,
         metavar="TABLE",
-        help="CSV with a row per clip: clip (its file), view, patient; the last two may be left out or empty",
+        help="CSV with a row per clip: clip (its file), view, patient, exam; the last three may be left out or empty",
     )
     parser.add_argument(
         "--names",

@@ -21,10 +21,10 @@ def add_parser(subparsers: Any) -> None:
         "measure",
         help="measure predicted clips: beats, ejection fraction, volumes, overlay videos, one HTML page",
         description="Measures the predictions that nnU-Net made of the clips that `nnunet_partial frames` wrote. "
-        "Per frame: volumes of LV and LA, areas; per clip: heart beats with their ejection fraction; per patient with "
-        "both apical views: the biplane ejection fraction. Writes frames.csv, beats.csv, clips.csv, biplane.csv, "
-        "clips.html, stills/ and overlays/. For research, not for diagnosis. Exit code 0: every clip was measured; "
-        "1: some were not, and are named.",
+        "Per frame: volumes of LV and LA, areas; per clip: heart beats with their ejection fraction; per "
+        "examination with both apical views: the biplane ejection fraction. Writes frames.csv, beats.csv, clips.csv, "
+        "biplane.csv, clips.html, stills/ and overlays/. For research, not for diagnosis. Exit code 0: every clip was "
+        "measured; 1: some were not, and are named.",
         epilog="Example: nnunet_partial measure -i in --pred out -o results",
     )
     parser.add_argument(

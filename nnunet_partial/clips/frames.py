@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from nnunet_partial import __version__
 from nnunet_partial.clips.images import ImageFormat, is_whole, read_format
-from nnunet_partial.clips.names import clip_name, default_key_file, keyed_hash, patient_name, read_key
+from nnunet_partial.clips.names import clip_name, default_key_file, exam_name, keyed_hash, patient_name, read_key
 from nnunet_partial.clips.records import NOMINAL_DEPTH, Clip, normal_view, write_clips_json
 from nnunet_partial.dataset.images import without_endings
 from nnunet_partial.dataset_conversion.base import Skipped, nominal_spacing_mm, require_depth, require_identifier
@@ -69,7 +69,7 @@ class Options:
         keep_names: Take the names of the files, which must name no person, instead of keyed hashes.
         key_file: The key of the hashes; None: that in the user's configuration folder.
         view: View of all clips; None: see `table`.
-        table: CSV with the columns clip and view, patient or both; None: views are not known.
+        table: CSV with the column clip, and view, patient and exam or some of them; None: views are not known.
         keep_whole_frame: Cut nothing from DICOM, and take files in which names may be written.
         depth_mm: Nominal depth of clips without a pixel size; None: that of the model.
     """
@@ -114,6 +114,7 @@ class ClipFile:
         kind: "DICOM", "video" or "NIfTI".
         view: View by option or table; None where neither says.
         patient: Patient by the table; None where it does not say.
+        exam: Examination of this patient by the table; None where it does not say.
     """
 
     path: Path
@@ -121,6 +122,7 @@ class ClipFile:
     kind: str
     view: str | None = None
     patient: str | None = None
+    exam: str | None = None
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,7 @@ class ClipJob:
         file: The file.
         name: Name of the clip.
         patient: Name of the patient; None where it is not known.
+        exam: Name of the examination; None where it is not known.
         folder: Where the images go.
         format: Of the images.
         per_frame: See `Options`.
@@ -140,6 +143,7 @@ class ClipJob:
     file: ClipFile
     name: str
     patient: str | None
+    exam: str | None
     folder: Path
     format: ImageFormat
     per_frame: bool
@@ -305,36 +309,37 @@ def _kind(path: Path, shown: str) -> str | None:
 
 
 def _with_table(files: Sequence[ClipFile], options: Options) -> list[ClipFile]:
-    """Add view and patient, which the options or the table give."""
+    """Add view, patient and examination, which the options or the table give."""
     if options.table is None:
         view = None if options.view is None else _view(options.view, "--view")
         return [dataclasses.replace(file, view=view) for file in files]
-    rows: dict[str, tuple[str | None, str | None]] = {}
+    rows: dict[str, ClipFile] = {}
     unknown = []
-    called: dict[str, list[str]] = {}
+    called: dict[str, list[ClipFile]] = {}
     for file in files:
         for form in _forms(file.shown):
-            called.setdefault(form, []).append(file.shown)
-    for line, row in read_table(options.table, ("clip",), ("view", "patient")):
+            called.setdefault(form, []).append(file)
+    for line, row in read_table(options.table, ("clip",), ("view", "patient", "exam")):
         where = f"{printable(options.table.name)}, line {line}"
         named = called.get(row["clip"], [])
         if not named:
             unknown.append(printable(row["clip"]))
-        elif len(named) > 1 or named[0] in rows:
-            text = f"{where}: the clip {printable(row['clip'])!r} is {printable(format_names(named))}"
+        elif len(named) > 1 or named[0].shown in rows:
+            shown = printable(format_names([file.shown for file in named]))
+            text = f"{where}: the clip {printable(row['clip'])!r} is {shown}"
             raise ConversionError(f"{text}; expected one file, and one row for it. Write the path below -i.")
         else:
-            view = row.get("view")
-            rows[named[0]] = (_view(view, where) if view else None, row.get("patient") or None)
+            view, patient, exam = (row.get(column) or None for column in ("view", "patient", "exam"))
+            if exam and not patient:
+                raise ConversionError(f"{where}: the exam is {printable(exam)!r} of no patient; expected both.")
+            view = _view(view, where) if view else None
+            rows[named[0].shown] = dataclasses.replace(named[0], view=view, patient=patient, exam=exam)
     if unknown:
         raise ConversionError(
             f"{printable(options.table.name)} names {len(unknown)} clip(s) that are not there: "
             f"{format_names(unknown)}; expected file names, with or without ending."
         )
-    return [
-        dataclasses.replace(file, view=rows[file.shown][0], patient=rows[file.shown][1]) if file.shown in rows else file
-        for file in files
-    ]
+    return [rows.get(file.shown, file) for file in files]
 
 
 def _forms(shown: str) -> set[str]:
@@ -387,13 +392,17 @@ def _name_clips(pool: IsolatedPool, plan: FramesPlan, staging: Path, skip: Calla
     identities = _isolated(pool, identify, [(file, key) for file in needed])
     found = dict(zip([file.shown for file in needed], identities, strict=True))
     for file in files:
-        identity = found.get(file.shown, (None, ""))
+        identity = found.get(file.shown, (None, None, ""))
         if isinstance(identity, Exception):
             skip(file.shown, _reason(identity))
             continue
-        patient, content = identity
+        patient, exam, content = identity
         if file.patient is not None:
             patient = file.patient if options.keep_names else patient_name(key, file.patient)
+        if file.exam is not None:
+            exam = file.exam if options.keep_names else exam_name(key, patient, file.exam)
+        elif exam is None and file.patient is not None:
+            exam = patient  # who writes a table without examinations names a patient for each
         try:
             kept = _stem(file.shown).replace("/", "_")
             name = require_identifier(kept) if options.keep_names else clip_name(key, patient, content)
@@ -404,11 +413,11 @@ def _name_clips(pool: IsolatedPool, plan: FramesPlan, staging: Path, skip: Calla
             skip(file.shown, f"has the name of {jobs[name].file.shown}, {name}: the same clip twice?")
             continue
         rest = (plan.format, options.per_frame, options.keep_whole_frame)
-        jobs[name] = ClipJob(file, name, patient, staging, *rest)
+        jobs[name] = ClipJob(file, name, patient, exam, staging, *rest)
     return list(jobs.values())
 
 
-def identify(file: ClipFile, key: bytes) -> tuple[str | None, str]:
+def identify(file: ClipFile, key: bytes) -> tuple[str | None, str | None, str]:
     """Find out what the name of a clip is made of; runs in a process of its own.
 
     Args:
@@ -416,20 +425,21 @@ def identify(file: ClipFile, key: bytes) -> tuple[str | None, str]:
         key: The key.
 
     Returns:
-        Name of the patient, None where the file does not say, and what identifies the clip: SOPInstanceUID, or a hash
-        of the file.
+        Names of the patient and the examination, None where the file does not say, and what identifies the clip:
+        SOPInstanceUID, or a hash of the file.
 
     Raises:
         ConversionError: The file cannot be read.
     """
-    patient, clip = read_identity(file.path) if file.kind == DICOM else ("", "")
+    patient, study, clip = read_identity(file.path) if file.kind == DICOM else ("", "", "")
     if not clip:
         try:
             with file.path.open("rb") as opened:
                 clip = hashlib.file_digest(opened, "sha256").hexdigest()
         except OSError as problem:
             raise ConversionError(f"cannot be read: {problem.strerror}") from None
-    return patient_name(key, patient) if patient else None, clip
+    named = patient_name(key, patient) if patient else None
+    return named, exam_name(key, named or "", study) if study else None, clip
 
 
 # ---- writing ---------------------------------------------------------------------------------------------------------
@@ -497,7 +507,8 @@ def _reason(problem: Exception) -> str:
 def _stamp(job: ClipJob, key: bytes) -> str:
     """Return what tells a file from another, or from what it was before."""
     state = job.file.path.stat()
-    return keyed_hash(key, "file", json.dumps([job.file.shown, state.st_size, state.st_mtime_ns, job.patient]))
+    content = [job.file.shown, state.st_size, state.st_mtime_ns, job.patient, job.exam]
+    return keyed_hash(key, "file", json.dumps(content))
 
 
 def _read_log(log_file: Path) -> dict[str, tuple[str, Clip]]:
@@ -597,6 +608,7 @@ def write_clip(job: ClipJob) -> Clip:
             spacing_mm=spacing_mm,
             spacing_from=spacing_from,
             flags=tuple(opened.flags),
+            exam=job.exam,
         )
         for path, case in zip(temporary, clip.cases, strict=True):
             path.replace(image_file(job.folder, case, job.format.file_ending))

@@ -204,17 +204,19 @@ class FailedClip:
 
 @dataclass(frozen=True)
 class Biplane:
-    """Hold the biplane volumes of a patient, from the reference beats of one clip in each view.
+    """Hold the biplane volumes of an examination, from the reference beats of one clip in each view.
 
     Attributes:
-        patient: Key of the patient.
+        patient: Key of the patient; None where it is not known.
+        exam: Key of the examination.
         two_chamber: Name of the clip.
         four_chamber: Name of the clip.
         beat: Volumes and ejection fraction.
         flags: Those of both clips, and of the pair.
     """
 
-    patient: str
+    patient: str | None
+    exam: str
     two_chamber: str
     four_chamber: str
     beat: BiplaneBeat
@@ -397,7 +399,7 @@ def measure_frames(
 
 
 def biplane_pairs(clips: Sequence[MeasuredClip]) -> list[Biplane]:
-    """Combine the two apical views of each patient.
+    """Combine the two apical views of each examination. Clips of which it is not known are left out.
 
     Of several clips in a view the one with the fewest flags is taken, then that with the most beats, then the first by
     name. Where the spacing is not known, the views have no common scale: such clips are left out.
@@ -406,20 +408,20 @@ def biplane_pairs(clips: Sequence[MeasuredClip]) -> list[Biplane]:
         clips: All measured clips.
 
     Returns:
-        One entry per patient with a measured beat in both views, in the order of their keys.
+        One entry per examination with a measured beat in both views, in the order of patients.
     """
-    best: dict[str, dict[str, MeasuredClip]] = {}
+    best: dict[tuple[str, str], dict[str, MeasuredClip]] = {}
     for clip in sorted(clips, key=lambda clip: (len(clip.flags), -len(clip.beats.beats), clip.name)):
-        if clip.clip.patient is not None and clip.view in VIEW_ORDER and clip.beats.beats and clip.sized:
-            best.setdefault(clip.clip.patient, {}).setdefault(clip.view, clip)
+        if clip.clip.exam is not None and clip.view in VIEW_ORDER and clip.beats.beats and clip.sized:
+            best.setdefault((clip.clip.patient or "", clip.clip.exam), {}).setdefault(clip.view, clip)
     pairs = []
-    for patient, views in sorted(best.items()):
+    for (patient, exam), views in sorted(best.items()):
         if len(views) == len(VIEW_ORDER):
             two, four = views["2CH"], views["4CH"]
             beat = biplane_ef(two.beats, two.frames.discs, four.beats, four.frames.discs)
             if beat is not None:
                 flags = [f"{clip.view}: {flag}" for clip in (four, two) for flag in clip.flags]
-                pairs.append(Biplane(patient, two.name, four.name, beat, (*flags, *beat.flags)))
+                pairs.append(Biplane(patient or None, exam, two.name, four.name, beat, (*flags, *beat.flags)))
     return pairs
 
 

@@ -117,12 +117,26 @@ def patient_name(key: bytes, patient: str) -> str:
     return "p" + keyed_hash(key, "patient", patient)
 
 
+def exam_name(key: bytes, patient: str, exam: str) -> str:
+    """Compute the name of an examination.
+
+    Args:
+        key: The key.
+        patient: As of `patient_name`; empty where it is not known.
+        exam: StudyInstanceUID, or what a table says.
+
+    Returns:
+        "e" and hexadecimal digits.
+    """
+    return "e" + keyed_hash(key, "exam", f"{patient}\0{exam}")
+
+
 def clip_name(key: bytes, patient: str | None, clip: str | bytes) -> str:
     """Compute the name of a clip.
 
     Args:
         key: The key.
-        patient: As of `patient_name`; None where it is not known.
+        patient: Its name; None where it is not known.
         clip: SOPInstanceUID, or the hash of the file's content.
 
     Returns:

@@ -88,13 +88,14 @@ def _means(measured: Measured) -> Table:
 def _biplane(measured: Measured) -> Table:
     rows: list[list[Cell | str]] = [
         [
-            Cell(pair.patient, more="\n".join(pair.flags)),
+            pair.patient or "-",
+            Cell(pair.exam, more="\n".join(pair.flags)),
             *(decimal(value, 1) for value in (pair.beat.ef_percent, pair.beat.edv_ml, pair.beat.esv_ml)),
         ]
         for pair in measured.biplane
     ]
-    head = ["patient", "EF (%)", "EDV (mL)", "ESV (mL)"]
-    return Table(head, rows, caption="Biplane, of patients with clips of both apical views")
+    head = ["patient", "examination", "EF (%)", "EDV (mL)", "ESV (mL)"]
+    return Table(head, rows, caption="Biplane, of examinations with clips of both apical views", left=2)
 
 
 def _clips(measured: Measured) -> PictureTable:

@@ -43,6 +43,7 @@ class Clip:
         spacing_mm: Height and width of a pixel; None where it is not known: the images then have 1 x 1.
         spacing_from: Where it is from: "SequenceOfUltrasoundRegions", "header" or NOMINAL_DEPTH; None without it.
         flags: What the reader noticed, in words.
+        exam: Key of the examination of the patient, in which views belong together; None where it is not known.
     """
 
     patient: str | None
@@ -56,6 +57,7 @@ class Clip:
     spacing_mm: tuple[float, float] | None
     spacing_from: str | None
     flags: tuple[str, ...] = ()
+    exam: str | None = None
 
     def __post_init__(self) -> None:
         """Check that the values fit together."""
@@ -115,6 +117,7 @@ class Clip:
             spacing_mm=None if spacing is None else (spacing[0], spacing[1]),
             spacing_from=_text(content, "spacing_from"),
             flags=_texts(content, "flags"),
+            exam=_text(content, "exam"),
         )
 
 

@@ -23,11 +23,11 @@ BEAT_COLUMNS = (
     *("edv_ml", "esv_ml", "ef_percent"),
 )
 CLIP_COLUMNS = (
-    *("clip", "patient", "view", "method", "ef_percent", "ef_spread_percent", "edv_ml", "esv_ml"),
+    *("clip", "patient", "exam", "view", "method", "ef_percent", "ef_spread_percent", "edv_ml", "esv_ml"),
     *("whole_beats", "rate_bpm", "ed_frame", "es_frame", "frames", "frames_per_s", "frame_times_from"),
     *("row_spacing_mm", "column_spacing_mm", "spacing_from", "source", "flags"),
 )
-BIPLANE_COLUMNS = (*("patient", "method", "clip_4ch", "clip_2ch", "ef_percent", "edv_ml", "esv_ml", "flags"),)
+BIPLANE_COLUMNS = (*("patient", "exam", "method", "clip_4ch", "clip_2ch", "ef_percent", "edv_ml", "esv_ml", "flags"),)
 #: Between the flags of a cell.
 SEPARATOR = "; "
 #: Begins the flag of a clip that could not be measured.
@@ -159,6 +159,7 @@ def _about(clip: MeasuredClip | FailedClip) -> Row:
     return {
         "clip": clip.name,
         "patient": patient_of(clip),
+        "exam": about.exam or "",
         "view": normal_view(about.view),
         "frames": about.frames,
         "frames_per_s": (len(times) - 1) / (times[-1] - times[0]) if times and len(times) > 1 else math.nan,
@@ -189,11 +190,12 @@ def biplane_rows(measured: Measured) -> Iterator[Row]:
         measured: All results.
 
     Yields:
-        A row per patient with both apical views.
+        A row per examination with both apical views.
     """
     for pair in measured.biplane:
         yield {
-            "patient": pair.patient,
+            "patient": pair.patient or "",
+            "exam": pair.exam,
             "method": "biplane",
             "clip_4ch": pair.four_chamber,
             "clip_2ch": pair.two_chamber,

@@ -84,8 +84,8 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Results:
     """Both views of a patient, pixels that are not square or of unknown size, and clips that cannot be measured."""
     root = tmp_path_factory.mktemp("clips")
     folders = ClipFolders.create(root)
-    folders.add("four", beating(0.5), patient="p1")
-    folders.add("two", beating(0.6), patient="p1", view="A2C")
+    folders.add("four", beating(0.5), patient="p1", exam="e1")
+    folders.add("two", beating(0.6), patient="p1", exam="e1", view="A2C")
     # 130 x 0.8 mm and 90 x 1.2 mm; no times
     wide = beating(0.5, spacing=(0.8, 1.2), shape=(130, 90))
     folders.add("aniso", wide, (0.8, 1.2), view=None, frame_times_s=None, frame_times_from=None)

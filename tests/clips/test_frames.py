@@ -270,6 +270,40 @@ def test_names_keep_the_clips_of_a_patient_together(tmp_path: Path, model: Path)
         assert name.startswith(clip.patient or "unknown_")
 
 
+STUDY = IDENTITY["StudyInstanceUID"]
+
+
+def exams(result: FramesResult) -> dict[str, str | None]:
+    return {file: result.clips[name].exam for file, name in result.files.items()}
+
+
+def test_examinations_are_those_of_patient_and_study(tmp_path: Path, model: Path) -> None:
+    """The same study of another patient is another examination; without a study none is known."""
+    identities = {"a": ("P1", STUDY), "b": ("P1", STUDY), "c": ("P1", "2.2"), "d": ("P2", STUDY), "e": ("", STUDY)}
+    for file, (patient, study) in {**identities, "f": ("P1", "")}.items():
+        dicom(tmp_path / "clips" / file, patient, f"1.{ord(file)}", StudyInstanceUID=study)
+    hashed, kept = exams(run(tmp_path, model)), exams(write_frames(tmp_path / "clips", tmp_path / "kept", model, KEEP))
+    assert hashed == kept
+    assert hashed["a"] == hashed["b"]
+    assert len({hashed[file] for file in "acde"}) == 4
+    assert hashed["f"] is None
+    assert all(str(hashed[file]).startswith("e") for file in "acde")
+
+
+def test_a_patient_of_a_table_is_one_examination_unless_it_says(tmp_path: Path, model: Path) -> None:
+    for file in "abcd":
+        write_nifti(tmp_path / "clips" / f"{file}.nii", FRAMES, (1, 1 + ord(file)))
+    dicom(tmp_path / "clips" / "e.dcm", StudyInstanceUID=STUDY)
+    table = tmp_path / "views.csv"
+    table.write_text("clip,patient,exam\na,P,\nb,P,first\nc,Q,first\ne,P,\n")
+    kept = exams(run(tmp_path, model, Options(keep_names=True, table=table)))
+    assert [kept[f"{file}.nii"] for file in "abcd"] == ["P", "first", "first", None]
+    assert kept["e.dcm"] not in (None, "P")  # the header knows better
+    hashed = exams(write_frames(tmp_path / "clips", tmp_path / "hashed", model, Options(table=table)))
+    assert len(set(hashed.values())) == 5
+    assert not {"P", "first"} & set(hashed.values())
+
+
 def test_the_key_decides_the_names(tmp_path: Path, model: Path) -> None:
     dicom(tmp_path / "clips" / "a")
     first, second = (
@@ -384,12 +418,15 @@ def test_patients_of_a_table_are_hashed_too(tmp_path: Path, model: Path) -> None
 
 @pytest.mark.parametrize(
     ("rows", "fact"),
-    [("x,4CH", "x"), ("a,4CH\na.nii,2CH", "line 3"), ("a,\u00e4", "line 2"), ("c,4CH", "sub/c.nii")],
+    [
+        *[("a,4CH,,1", "line 2"), ("x,4CH", "x"), ("a,4CH\na.nii,2CH", "line 3"), ("a,\u00e4", "line 2")],
+        ("c,4CH", "sub/c.nii"),
+    ],
 )
 def test_a_table_that_does_not_fit_is_refused(tmp_path: Path, model: Path, rows: str, fact: str) -> None:
     for file in ("a.nii", "c.nii", "sub/c.nii"):
         write_nifti(tmp_path / "clips" / file, FRAMES, (1, 1))
-    (tmp_path / "views.csv").write_text(f"clip,view\n{rows}\n", encoding="utf-8")
+    (tmp_path / "views.csv").write_text(f"clip,view,patient,exam\n{rows}\n", encoding="utf-8")
     with pytest.raises(ConversionError) as problem:
         run(tmp_path, model, Options(table=tmp_path / "views.csv"))
     assert str(problem.value) == says("views.csv", fact)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import csv
 import json
 import math
 import re
@@ -103,10 +104,45 @@ def test_beats_are_listed(measured: Any) -> None:
 def test_both_views_of_a_patient_are_combined(measured: Any) -> None:
     """The width shrinks to sqrt(0.5) in one view, to sqrt(0.4) in the other: EF 100 (1 - sqrt(0.5 0.4)) = 55.3 %."""
     (row,) = measured.rows("biplane.csv")
-    assert (row["patient"], row["clip_4ch"], row["clip_2ch"], row["method"]) == ("p1", "four", "two", "biplane")
+    assert (row["patient"], row["exam"], row["method"]) == ("p1", "e1", "biplane")
+    assert (row["clip_4ch"], row["clip_2ch"]) == ("four", "two")
     assert number(row["edv_ml"]) == pytest.approx(EDV, rel=0.02)
     assert number(row["ef_percent"]) == pytest.approx(100 * (1 - math.sqrt(0.5 * 0.4)), abs=2)
     assert row["flags"] == ""
+
+
+SHORT: dict[str, Any] = {"beats": 2.0, "frames": 40}
+
+
+def biplane(root: Path, *clips: dict[str, Any]) -> list[dict[str, str]]:
+    """Rows of biplane.csv of clips named a, b, ...; EF 50 % unless another is given."""
+    folders = ClipFolders.create(root)
+    for name, entry in zip("abcdef", clips, strict=False):
+        folders.add(name, beating(entry.pop("ef", 0.5), **SHORT), **entry)
+    measure_folder(folders.images, folders.predictions, root / "results", overlays=False)
+    with (root / "results" / "biplane.csv").open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_views_of_two_examinations_are_never_combined(tmp_path: Path) -> None:
+    """Whoever is called ANONYMOUS is one patient; a person may come again with another EF."""
+    rows = biplane(
+        tmp_path,
+        {"patient": "p1", "exam": "e1", "view": "4CH"},
+        {"patient": "p1", "exam": "e2", "view": "2CH"},
+        {"patient": "p1", "exam": "e3", "view": "4CH"},
+        {"patient": "p1", "exam": "e3", "view": "2CH"},
+        {"patient": None, "exam": "e4", "view": "4CH"},
+        {"patient": None, "exam": "e4", "view": "2CH"},
+    )
+    assert [(row["patient"], row["exam"], row["clip_4ch"], row["clip_2ch"]) for row in rows] == [
+        ("", "e4", "e", "f"),
+        ("p1", "e3", "c", "d"),
+    ]
+
+
+def test_without_an_examination_nothing_is_combined(tmp_path: Path) -> None:
+    assert biplane(tmp_path, *({"patient": "p1", "view": view} for view in ("4CH", "2CH"))) == []
 
 
 def test_a_missing_prediction_is_named_and_the_others_are_measured(measured: Any) -> None:

@@ -25,6 +25,7 @@ CLIP = Clip(
     spacing_mm=(0.5, 0.4),
     spacing_from="SequenceOfUltrasoundRegions",
     flags=("a flag",),
+    exam="e1",
 )
 BARE = Clip(None, None, "video", ("b",), "volume", 7, None, None, None, None)
 

@@ -23,6 +23,7 @@ IDENTITY = {
     "StudyDate": "20190807",
     "InstitutionName": "Saint Nowhere",
     "SOPInstanceUID": "1.2.3.4711",
+    "StudyInstanceUID": "1.2.3.8922",
 }
 
 

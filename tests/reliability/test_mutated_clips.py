@@ -77,7 +77,7 @@ def test_broken_clips_are_read_or_refused(tmp_path: Path) -> None:
             kind = DICOM if ending == ".dcm" else VIDEO
             started = time.monotonic()
             file = ClipFile(path, path.name, kind)
-            job = ClipJob(file, path.stem, None, out, FORMAT, False, True)
+            job = ClipJob(file, path.stem, None, None, out, FORMAT, False, True)
             (result,) = pool.map(write_clip, [(job,)], [SECONDS])
             took.append(time.monotonic() - started)
             results.append(result)
