@@ -325,6 +325,9 @@ def biplane_ef(
         volumes.append(disc_volume(known) / 1000)
     rates = [clip.rate_bpm for clip in (two_chamber, four_chamber) if clip.rate_bpm is not None]
     differ = len(rates) == 2 and max(rates) - min(rates) > MAX_RATE_DIFFERENCE * max(rates)
-    flags = (f"heart rates differ: {rates[0]:.0f} in 2CH, {rates[1]:.0f} in 4CH",) if differ else ()
+    flags = [f"heart rates differ: {rates[0]:.0f} in 2CH, {rates[1]:.0f} in 4CH"] if differ else []
     edv_ml, esv_ml = volumes
-    return BiplaneBeat(edv_ml, esv_ml, flags)
+    low, high = EF_RANGE_PERCENT
+    if not low <= ejection_fraction(edv_ml, esv_ml) <= high:
+        flags.append(f"biplane EF outside {low:g} to {high:g} %")
+    return BiplaneBeat(edv_ml, esv_ml, tuple(flags))

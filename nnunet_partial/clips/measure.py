@@ -27,7 +27,7 @@ from nnunet_partial.biomarkers.measure import (
 )
 from nnunet_partial.clips import video
 from nnunet_partial.clips.beats import BiplaneBeat, ClipBeats, biplane_ef, find_beats, frame_flags
-from nnunet_partial.clips.records import CLIPS_NAME, Clip, normal_view, read_clips_json
+from nnunet_partial.clips.records import CLIPS_NAME, NOMINAL_DEPTH, Clip, normal_view, read_clips_json
 from nnunet_partial.clips.video import Curve
 from nnunet_partial.dataset.images import header, read_array
 from nnunet_partial.dataset.raw import list_images
@@ -136,6 +136,11 @@ class MeasuredClip:
         return self.clip.spacing_mm is not None
 
     @property
+    def guessed(self) -> bool:
+        """Return whether the size of a pixel is that of a nominal depth, so that volumes are no measurements."""
+        return self.clip.spacing_from == NOMINAL_DEPTH
+
+    @property
     def view(self) -> str:
         """Return the view: "2CH" or "4CH" in any spelling, else as given; empty where it is not known."""
         return normal_view(self.clip.view)
@@ -181,6 +186,7 @@ class MeasuredClip:
         """Return the volume of the ventricle for figures: in mL, or where the spacing is not known of the largest."""
         times = self.clip.frame_times_s
         unit = 1.0 if self.sized else self.largest_volume
+        in_ml = "mL, guessed" if self.guessed else "mL"
         return Curve(
             np.arange(self.clip.frames, dtype=float) if times is None else np.asarray(times, dtype=float),
             self.beats.smoothed_ml / unit,
@@ -188,7 +194,7 @@ class MeasuredClip:
             tuple(beat.ed for beat in self.beats.beats),
             tuple(beat.es for beat in self.beats.beats),
             "frame" if times is None else "s",
-            "mL" if self.sized else "relative",
+            in_ml if self.sized else "relative",
             f"EF {self.ef_percent:.0f} %" if self.beats.beats else "no beat",
         )
 
@@ -211,6 +217,7 @@ class Biplane:
         exam: Key of the examination.
         two_chamber: Name of the clip.
         four_chamber: Name of the clip.
+        spacing_from: Where the size of a pixel is from, of both clips where they differ.
         beat: Volumes and ejection fraction.
         flags: Those of both clips, and of the pair.
     """
@@ -219,6 +226,7 @@ class Biplane:
     exam: str
     two_chamber: str
     four_chamber: str
+    spacing_from: str
     beat: BiplaneBeat
     flags: tuple[str, ...]
 
@@ -402,7 +410,7 @@ def biplane_pairs(clips: Sequence[MeasuredClip]) -> list[Biplane]:
     """Combine the two apical views of each examination. Clips of which it is not known are left out.
 
     Of several clips in a view the one with the fewest flags is taken, then that with the most beats, then the first by
-    name. Where the spacing is not known, the views have no common scale: such clips are left out.
+    name. Where the spacing is not known, or guessed, the views have no common scale: such clips are left out.
 
     Args:
         clips: All measured clips.
@@ -411,8 +419,9 @@ def biplane_pairs(clips: Sequence[MeasuredClip]) -> list[Biplane]:
         One entry per examination with a measured beat in both views, in the order of patients.
     """
     best: dict[tuple[str, str], dict[str, MeasuredClip]] = {}
-    for clip in sorted(clips, key=lambda clip: (len(clip.flags), -len(clip.beats.beats), clip.name)):
-        if clip.clip.exam is not None and clip.view in VIEW_ORDER and clip.beats.beats and clip.sized:
+    scaled = [clip for clip in clips if clip.sized and not clip.guessed]
+    for clip in sorted(scaled, key=lambda clip: (len(clip.flags), -len(clip.beats.beats), clip.name)):
+        if clip.clip.exam is not None and clip.view in VIEW_ORDER and clip.beats.beats:
             best.setdefault((clip.clip.patient or "", clip.clip.exam), {}).setdefault(clip.view, clip)
     pairs = []
     for (patient, exam), views in sorted(best.items()):
@@ -421,7 +430,9 @@ def biplane_pairs(clips: Sequence[MeasuredClip]) -> list[Biplane]:
             beat = biplane_ef(two.beats, two.frames.discs, four.beats, four.frames.discs)
             if beat is not None:
                 flags = [f"{clip.view}: {flag}" for clip in (four, two) for flag in clip.flags]
-                pairs.append(Biplane(patient or None, exam, two.name, four.name, beat, (*flags, *beat.flags)))
+                spacing_from = " and ".join(dict.fromkeys(str(clip.clip.spacing_from) for clip in (four, two)))
+                names = two.name, four.name
+                pairs.append(Biplane(patient or None, exam, *names, spacing_from, beat, (*flags, *beat.flags)))
     return pairs
 
 

@@ -63,7 +63,7 @@ def mean_rows(measured: Measured) -> list[tuple[str, str, float, int]]:
         not guessed. The mean is NaN over no clip.
     """
     clips = [clip for clip in measured.clips if not clip.flags]
-    sized = [clip for clip in clips if clip.sized and clip.clip.spacing_from != NOMINAL_DEPTH]
+    sized = [clip for clip in clips if clip.sized and not clip.guessed]
     return [
         (name, unit, mean(values), len(values))
         for name, unit, values in (
@@ -112,7 +112,7 @@ def _clips(measured: Measured) -> PictureTable:
 def _row(clip: MeasuredClip) -> PictureRow:
     beats = "part of one" if clip.beats.partial else str(len(clip.beats.beats))
     spread = f" \N{PLUS-MINUS SIGN} {clip.ef_spread_percent:.1f}" if not math.isnan(clip.ef_spread_percent) else ""
-    guessed = f" ({NOMINAL_DEPTH})" if clip.clip.spacing_from == NOMINAL_DEPTH else ""
+    guessed = f" ({NOMINAL_DEPTH})" if clip.guessed else ""
     return PictureRow(
         clip.name,
         _about(clip),
@@ -145,7 +145,7 @@ def _curve(clip: MeasuredClip) -> Sparkline | None:
     finite = curve.volumes[np.isfinite(curve.volumes)]
     if not len(finite):
         return None
-    unit = " mL" if clip.sized else ""
+    unit = f" {curve.volume_unit}" if clip.sized else ""
     digits = 0 if clip.sized else 2
     marks = [
         (float(curve.times[frame]), float(curve.volumes[frame]), phase)

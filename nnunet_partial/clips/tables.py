@@ -16,18 +16,20 @@ FRAME_COLUMNS = (
     *("clip", "frame", "time_s", "phase"),
     *("lv_volume_ml", "lv_volume_smoothed_ml", "lv_volume_smoothed_percent", "lv_length_mm", "lv_area_cm2"),
     *("la_volume_ml", "la_area_cm2", "myo_area_cm2"),
-    *("lv_area_pixels", "la_area_pixels", "myo_area_pixels", "problem"),
+    *("lv_area_pixels", "la_area_pixels", "myo_area_pixels", "spacing_from", "problem"),
 )
 BEAT_COLUMNS = (
     *("clip", "patient", "view", "beat", "whole", "ed_frame", "es_frame", "ed_s", "es_s"),
-    *("edv_ml", "esv_ml", "ef_percent"),
+    *("edv_ml", "esv_ml", "ef_percent", "spacing_from"),
 )
 CLIP_COLUMNS = (
     *("clip", "patient", "exam", "view", "method", "ef_percent", "ef_spread_percent", "edv_ml", "esv_ml"),
     *("whole_beats", "rate_bpm", "ed_frame", "es_frame", "frames", "frames_per_s", "frame_times_from"),
     *("row_spacing_mm", "column_spacing_mm", "spacing_from", "source", "flags"),
 )
-BIPLANE_COLUMNS = (*("patient", "exam", "method", "clip_4ch", "clip_2ch", "ef_percent", "edv_ml", "esv_ml", "flags"),)
+BIPLANE_COLUMNS = (
+    *("patient", "exam", "method", "clip_4ch", "clip_2ch", "ef_percent", "edv_ml", "esv_ml", "spacing_from", "flags"),
+)
 #: Between the flags of a cell.
 SEPARATOR = "; "
 #: Begins the flag of a clip that could not be measured.
@@ -85,6 +87,7 @@ def frame_rows(clip: MeasuredClip) -> Iterator[Row]:
                 f"{name.lower()}_area_pixels": int(frames.pixels[name][index]) if name in frames.pixels else ""
                 for name in (LV, LA, MYO)
             },
+            "spacing_from": clip.clip.spacing_from or "",
             "problem": frames.problems[index],
         }
 
@@ -113,6 +116,7 @@ def beat_rows(clip: MeasuredClip) -> Iterator[Row]:
             "edv_ml": beat.edv_ml if clip.sized else math.nan,
             "esv_ml": beat.esv_ml if clip.sized else math.nan,
             "ef_percent": beat.ef_percent,
+            "spacing_from": clip.clip.spacing_from or "",
         }
 
 
@@ -202,5 +206,6 @@ def biplane_rows(measured: Measured) -> Iterator[Row]:
             "ef_percent": pair.beat.ef_percent,
             "edv_ml": pair.beat.edv_ml,
             "esv_ml": pair.beat.esv_ml,
+            "spacing_from": pair.spacing_from,
             "flags": SEPARATOR.join(pair.flags),
         }

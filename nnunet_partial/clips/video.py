@@ -54,7 +54,7 @@ class Curve:
         ed: Frames of end-diastole.
         es: Frames of end-systole.
         time_unit: "s" or "frame".
-        volume_unit: "mL" or "relative".
+        volume_unit: Such as "mL" or "relative".
         title: Such as "EF 55 %".
         structures: Color (#RRGGBB) of each contour, by name, for the legend.
     """

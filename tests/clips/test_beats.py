@@ -238,7 +238,17 @@ def test_biplane_needs_a_beat_and_discs_in_both_views() -> None:
 
 @pytest.mark.parametrize(("rate_bpm", "flagged"), [(79, True), (81, False), (None, False)])
 def test_rates_that_differ_by_more_than_a_fifth(rate_bpm: float | None, flagged: bool) -> None:
-    discs = [Discs(80.0, (50.0,) * 20)] * 4
+    discs = [Discs(80.0, (width,) * 20) for width in (50.0, 50.0, 35.0, 35.0)]
     both = biplane_ef(one_beat(1, 2, rate_bpm), discs, one_beat(0, 3, 100), discs)
     assert both is not None
+    assert bool(both.flags) == flagged
+
+
+@pytest.mark.parametrize(("ef_percent", "flagged"), [(4, True), (6, False), (89, False), (91, True)])
+def test_a_biplane_ef_that_no_heart_has_is_flagged(ef_percent: float, flagged: bool) -> None:
+    """The volume goes with the square of the width."""
+    discs = [Discs(80.0, (50.0 * (1 - share / 100) ** 0.5,) * 20) for share in (0, 0, ef_percent, ef_percent)]
+    both = biplane_ef(one_beat(1, 2, 70), discs, one_beat(0, 3, 70), discs)
+    assert both is not None
+    assert both.ef_percent == pytest.approx(ef_percent)
     assert bool(both.flags) == flagged

@@ -145,6 +145,27 @@ def test_without_an_examination_nothing_is_combined(tmp_path: Path) -> None:
     assert biplane(tmp_path, *({"patient": "p1", "view": view} for view in ("4CH", "2CH"))) == []
 
 
+def test_nothing_biplane_rests_on_a_nominal_depth(tmp_path: Path) -> None:
+    """Such a clip has a scale of its own; a measured one of the same view is taken though it is flagged."""
+    rows = biplane(
+        tmp_path,
+        {"exam": "e1", "view": "4CH", "spacing_from": "SequenceOfUltrasoundRegions"},
+        {"exam": "e1", "view": "2CH", "spacing_from": "nominal depth"},
+        {"exam": "e1", "view": "2CH", "flags": ("seen",)},
+        {"exam": "e2", "view": "4CH", "spacing_from": "nominal depth"},
+        {"exam": "e2", "view": "2CH"},
+    )
+    assert [(row["exam"], row["clip_2ch"], row["flags"]) for row in rows] == [("e1", "c", "2CH: seen")]
+    assert rows[0]["spacing_from"] == "SequenceOfUltrasoundRegions and header"
+
+
+def test_every_table_says_where_the_size_of_a_pixel_is_from(measured: Any) -> None:
+    for table in ("clips.csv", "beats.csv", "frames.csv"):
+        found = {row["clip"]: row["spacing_from"] for row in measured.rows(table)}
+        assert (found["four"], found["unsized"], found["guessed"]) == ("header", "", "nominal depth"), table
+    assert [row["spacing_from"] for row in measured.rows("biplane.csv")] == ["header"]
+
+
 def test_a_missing_prediction_is_named_and_the_others_are_measured(measured: Any) -> None:
     assert measured.code == 1
     row = measured.clip("missing")

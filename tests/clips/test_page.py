@@ -39,6 +39,7 @@ def test_the_page_needs_no_other_file(measured: Any) -> None:
     assert html.count("data:image/jpeg;base64,") == 5
     assert html.count("<svg") == 5
     assert "p1&lt;b&gt;" in html
+    assert html.count("mL, guessed") == 1  # at the curve of that clip
     assert str(measured.folder.parent) not in html
 
 
