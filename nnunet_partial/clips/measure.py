@@ -311,8 +311,16 @@ def measure_clip(task: Task) -> MeasuredClip | FailedClip:
         return FailedClip(task.name, task.clip, str(problem))
     frames = measure_frames(labels, task.classes, task.clip.spacing_mm)
     beats = find_beats(frames.lv_volume, task.clip.frame_times_s)
-    flags = (*task.clip.flags, *frame_flags(frames.pixels[LV], frames.at_border, frames.lv_volume), *beats.flags)
+    of_frames = frame_flags(frames.pixels[LV], frames.at_border, frames.lv_volume)
+    flags = (*task.clip.flags, *_view_flags(normal_view(task.clip.view)), *of_frames, *beats.flags)
     return _drawn(task, labels, MeasuredClip(task.name, task.clip, frames, beats, flags))
+
+
+def _view_flags(view: str) -> list[str]:
+    """Flag a known view in which the ventricle is no stack of discs."""
+    if not view or view in VIEW_ORDER:
+        return []
+    return [f"volumes by discs hold for {' and '.join(VIEW_ORDER)}, not for {view}"]
 
 
 def read_labels(task: Task) -> NDArray[np.uint8]:

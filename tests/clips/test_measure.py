@@ -337,6 +337,19 @@ def test_a_clip_without_a_ventricle_is_flagged(tmp_path: Path) -> None:
     assert all(clip.flags and clip.overlay and clip.thumbnail for clip in done.clips)
 
 
+@pytest.mark.parametrize("view", ["PLAX", "psax", "3CH", "RV"])
+def test_other_views_are_flagged_and_in_no_mean(tmp_path: Path, view: str) -> None:
+    """Volumes by discs are those of an apical view; where the view is not known, it may be one."""
+    folders = ClipFolders.create(tmp_path)
+    for name, of in (("a", "a4c"), ("b", "2CH"), ("c", None), ("other", view)):
+        folders.add(name, beating(0.5 if name != "other" else 0.3, **SHORT), view=of)
+    done = measure_folder(folders.images, folders.predictions, tmp_path / "results", overlays=False)
+    assert [len(clip.flags) for clip in done.clips] == [0, 0, 0, 1]
+    assert view in done.clips[-1].flags[0]
+    assert done.clips[-1].ef_percent == pytest.approx(30, abs=2)  # it keeps its numbers
+    assert [count for *_, count in mean_rows(done)] == [3, 3, 3]
+
+
 def test_means_leave_out_flagged_clips_and_guessed_volumes(tmp_path: Path) -> None:
     folders = ClipFolders.create(tmp_path)
     folders.add("plain", beating(0.5, beats=2.0, frames=40))
