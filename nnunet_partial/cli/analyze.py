@@ -6,10 +6,11 @@ import argparse
 import time
 from typing import Any
 
+from nnunet_partial.cli._json import add_json_option
 from nnunet_partial.cli._options import require_output_folder
 from nnunet_partial.cli.convert import show_skipped
 from nnunet_partial.cli.frames import add_clip_options, clip_options, show_frames, typed_options
-from nnunet_partial.cli.measure import show
+from nnunet_partial.cli.measure import document, show
 
 
 def add_parser(subparsers: Any) -> None:
@@ -38,6 +39,7 @@ def add_parser(subparsers: Any) -> None:
         "-device", choices=("cuda", "cpu", "mps"), help="default: a GPU with CUDA if there is one, else the CPU"
     )
     parser.add_argument("--no-overlays", action="store_true", help="draw no videos")
+    add_json_option(parser)
     parser.set_defaults(run=run)
 
 
@@ -71,4 +73,10 @@ def run(args: argparse.Namespace) -> int:
         print(f"  {line}")
     measured = args.output / MEASURED
     print(f"\nAll numbers: {measured.resolve()}; pictures: {(measured / PAGE_NAME).resolve()}")
+    args.document = {
+        **document(analysis.measured, measured),
+        "names": analysis.frames.files,
+        "skipped": [{"file": one.case, "reason": one.reason} for one in analysis.frames.skipped],
+        "others": analysis.frames.others,
+    }
     return 1 if analysis.frames.skipped or analysis.measured.problems else 0

@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nnunet_partial.cli._json import add_json_option
 from nnunet_partial.cli._options import add_processes_option, require_output_folder
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="FOLDER", help="new folder for the results")
     parser.add_argument("--no-overlays", action="store_true", help="draw no videos")
     add_processes_option(parser)
+    add_json_option(parser)
     parser.set_defaults(run=run)
 
 
@@ -48,7 +50,23 @@ def run(args: argparse.Namespace) -> int:
     measured = measure_folder(args.input, args.pred, args.output, not args.no_overlays, args.processes, progress=True)
     show(measured)
     print(f"\nAll numbers: {args.output.resolve()}; pictures: {(args.output / PAGE_NAME).resolve()}")
+    args.document = document(measured, args.output)
     return 1 if measured.problems else 0
+
+
+def document(measured: Measured, folder: Path) -> dict[str, Any]:
+    """Return what `--json` prints of the results in a folder."""
+    from nnunet_partial.clips.page import PAGE_NAME, mean_rows
+    from nnunet_partial.clips.tables import biplane_rows, clip_rows
+
+    return {
+        "output": folder.resolve(),
+        "page": (folder / PAGE_NAME).resolve(),
+        "clips": clip_rows(measured),
+        "biplane": list(biplane_rows(measured)),
+        "means": [dict(zip(("name", "unit", "mean", "clips"), row, strict=True)) for row in mean_rows(measured)],
+        "problems": measured.problems,
+    }
 
 
 def show(measured: Measured) -> None:

@@ -47,10 +47,9 @@ def write_tables(folder: Path, measured: Measured) -> None:
         OSError: A file cannot be written.
     """
     clips = measured.clips
-    rows = {clip.name: clip_row(clip) for clip in clips} | {clip.name: failed_row(clip) for clip in measured.failed}
     write_csv(folder / "frames.csv", [row for clip in clips for row in frame_rows(clip)], FRAME_COLUMNS)
     write_csv(folder / "beats.csv", [row for clip in clips for row in beat_rows(clip)], BEAT_COLUMNS)
-    write_csv(folder / "clips.csv", [rows[name] for name in sorted(rows)], CLIP_COLUMNS)
+    write_csv(folder / "clips.csv", clip_rows(measured), CLIP_COLUMNS)
     write_csv(folder / "biplane.csv", biplane_rows(measured), BIPLANE_COLUMNS)
 
 
@@ -118,6 +117,19 @@ def beat_rows(clip: MeasuredClip) -> Iterator[Row]:
             "ef_percent": beat.ef_percent,
             "spacing_from": clip.clip.spacing_from or "",
         }
+
+
+def clip_rows(measured: Measured) -> list[Row]:
+    """Return the rows of clips.csv.
+
+    Args:
+        measured: All results.
+
+    Returns:
+        A row per clip, also of those that could not be measured, in the order of names.
+    """
+    rows = [*map(clip_row, measured.clips), *map(failed_row, measured.failed)]
+    return sorted(rows, key=lambda row: str(row["clip"]))
 
 
 def clip_row(clip: MeasuredClip) -> Row:

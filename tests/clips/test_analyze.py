@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import shutil
 import tarfile
@@ -14,6 +15,7 @@ import pytest
 import SimpleITK as sitk
 from helpers.clip_models import write_model, write_nifti
 
+from nnunet_partial.cli import main
 from nnunet_partial.clips import analyze as module
 from nnunet_partial.clips.analyze import FRAMES, MEASURED, PREDICTIONS, Prediction, analyze
 from nnunet_partial.clips.frames import Options
@@ -87,6 +89,22 @@ def test_an_interrupted_analysis_keeps_its_predictions(tmp_path: Path, model: Pa
     shape = sitk.ReadImage(str(tmp_path / "results" / PREDICTIONS / "b.nii.gz")).GetSize()
     assert shape == (32, 32, 25)
     assert {path.name for path in (tmp_path / "results").iterdir()} == {FRAMES, PREDICTIONS, MEASURED}
+
+
+@pytest.mark.usefixtures("here", "network")
+def test_json_has_the_results_and_who_is_who(tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_nifti(tmp_path / "clips" / "a.nii", beating(), (1, 1), 0.06, axis=4)
+    (tmp_path / "clips" / "broken.avi").write_bytes(b"RIFF")
+    (tmp_path / "clips" / "notes.txt").write_text("x")
+    folders = ["-i", str(tmp_path / "clips"), "-o", str(tmp_path / "results"), "-m", str(model), "-np", "1"]
+    assert main(["analyze", *folders, "--no-overlays", "--view", "4CH", "--json"]) == 1
+    document = json.loads(capsys.readouterr().out)
+    (row,) = document["clips"]
+    assert document["names"] == {"a.nii": row["clip"]}
+    assert (row["view"], row["frames"]) == ("4CH", 37)
+    assert [one["file"] for one in document["skipped"]] == ["broken.avi"]
+    assert document["others"] == ["notes.txt"]
+    assert document["output"] == str(tmp_path / "results" / MEASURED)
 
 
 @pytest.mark.usefixtures("here")
@@ -166,8 +184,6 @@ def test_it_does_what_its_commands_do(tmp_path: Path, capsys: pytest.CaptureFixt
     """With nnU-Net's own command in the middle: the same voxels, the same tables."""
     from helpers.nnunet_in_process import InProcess, one_thread
     from helpers.predicting_models import SLICES, predict
-
-    from nnunet_partial.cli import main
 
     project = InProcess(tmp_path / "project")
     with tarfile.open(ARCHIVE) as archive:

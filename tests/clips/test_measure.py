@@ -380,6 +380,26 @@ def test_the_example_of_the_documentation_runs(
     assert shown["mae"] < 2
 
 
+def test_json_has_the_rows_of_the_tables(
+    folders: ClipFolders, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folders.predictions / "b_000.nii.gz").unlink()
+    assert main(folders.arguments(tmp_path / "results", "--no-overlays", "--json")) == 1
+    document = json.loads(capsys.readouterr().out)
+    with (tmp_path / "results" / "clips.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["clip"] for row in document["clips"]] == ["a", "b"]
+    for shown, row in zip(document["clips"], rows, strict=True):
+        assert number(row["ef_percent"]) == pytest.approx(shown.get("ef_percent", math.nan), rel=1e-5, nan_ok=True)
+        assert row["flags"] == shown["flags"]
+    assert document["clips"][0]["ef_spread_percent"] is None  # NaN: of a single beat
+    mean = document["means"][0]
+    assert (mean["name"], mean["clips"], mean["mean"]) == ("EF", 1, document["clips"][0]["ef_percent"])
+    assert ["b_000" in text for text in document["problems"]] == [True]
+    assert Path(document["output"]) == tmp_path / "results"
+    assert Path(document["page"]).is_file()
+
+
 @pytest.mark.slow
 def test_several_processes_measure_the_same(measured: Any, tmp_path: Path) -> None:
     arguments = [*measured.folders.arguments(tmp_path / "again", "--no-overlays"), "-np", "2"]
