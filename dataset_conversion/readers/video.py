@@ -24,7 +24,7 @@ class Frames:
     """Hold frames of a video.
 
     Attributes:
-        images: Frames by number (from 0), each (rows, cols) uint8, gray values as stored.
+        images: Frames by number (from 0), each (rows, cols) uint8, turned as players show it.
         why_missing: Reason by number of each wanted frame that could not be read.
     """
 
@@ -73,8 +73,8 @@ class Video:
         """Yield all frames in turn; only one is held in memory.
 
         Yields:
-            Gray values as stored (rows, cols), and the time of the frame in s as the container gives it; None where it
-            does not.
+            Gray values (rows, cols), turned as players show them, and the time of the frame in s as the container gives
+            it; None where it does not.
 
         Raises:
             ConversionError: If a frame cannot be decoded, or the file is cut off.
@@ -202,16 +202,33 @@ def _frames(
 
 
 def _gray(frame: Any) -> NDArray[np.uint8] | None:
-    """Return the luma (rows, cols); None for a frame that is missing or broken.
+    """Return the luma (rows, cols), turned as players show it; None for a frame that is missing or broken.
 
     Motion JPEG stores it as a plane of its own, in the full range from 0 to 255.
     """
     if frame is None or frame.is_corrupt:
         return None
     if not frame.format.name.startswith("yuvj"):
-        return frame.to_ndarray(format="gray")
+        return _as_shown(frame.to_ndarray(format="gray"), frame)
     plane = np.frombuffer(frame.planes[0], np.uint8).reshape(-1, frame.planes[0].line_size)
-    return plane[: frame.height, : frame.width].copy()
+    return _as_shown(plane[: frame.height, : frame.width].copy(), frame)
+
+
+def _as_shown(image: NDArray[np.uint8], frame: Any) -> NDArray[np.uint8]:
+    """Turn and mirror an image as the container says, such as a telephone held upright does.
+
+    Its matrix takes the point (x, y) to (a x + c y, b x + d y). Raises ConversionError where pixels would not come to
+    lie on pixels.
+    """
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return image
+    a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].tolist()
+    if a == d == 0 != b * c:
+        image, a, d = image.T, c, b
+    elif b or c:
+        raise ConversionError("the video is to be shown turned, but not by 90, 180 or 270 degrees")
+    return np.ascontiguousarray(image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
 
 
 def _reason(problem: Exception) -> str:
