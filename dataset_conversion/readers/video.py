@@ -17,6 +17,8 @@ from nnunet_partial.errors import ConversionError
 _MAX_PIXELS = 1 << 24
 #: Share of its frames below which a video is cut off.
 _WHOLE = 0.9
+#: Pixels may be so wide; a broken header may say anything.
+_ASPECT = (0.25, 4.0)
 
 
 @dataclass(frozen=True)
@@ -62,12 +64,14 @@ class Video:
         length: Number of frames that the file holds and shows, by its packets.
         lost: Number of frames that the container counts beyond those in the file.
         frames_per_s: Mean frame rate that the container states; None where it does not.
+        aspect: Width of a stored pixel as shown, in multiples of its height.
     """
 
     path: Path
     length: int
     lost: int
     frames_per_s: float | None
+    aspect: float = 1.0
 
     def frames(self) -> Iterator[tuple[NDArray[np.uint8], float | None]]:
         """Yield all frames in turn; only one is held in memory.
@@ -92,6 +96,8 @@ class Video:
                     image = _gray(frame)
                     if image is None:
                         raise ConversionError(f"frame {count} of {self.path.name} is broken")
+                    if self.aspect != 1 and image.shape != (frame.height, frame.width):
+                        raise ConversionError(f"{self.path.name} is turned, and its pixels are not square")
                     yield image, frame.time
                     count += 1
             except (av.FFmpegError, ValueError, ArithmeticError) as problem:
@@ -118,11 +124,13 @@ def read_video_header(path: Path) -> Video:
     with _open_video(path) as (container, stream):
         stated = stream.frames  # 0 where the container does not count
         rate = float(stream.average_rate) if stream.average_rate else None
+        aspect = float(stream.sample_aspect_ratio or 1)
+        aspect = aspect if _ASPECT[0] <= aspect <= _ASPECT[1] else 1.0
         stored = shown = sum(packet.size > 0 and not packet.is_discard for packet in container.demux(stream))
     if stated > shown:  # hidden by an edit list, or lost?
         with _open_video(path, {"ignore_editlist": "1"}) as (container, stream):
             stored = sum(packet.size > 0 for packet in container.demux(stream))
-    return Video(path, shown, max(0, stated - max(stored, shown)), rate)
+    return Video(path, shown, max(0, stated - max(stored, shown)), rate, aspect)
 
 
 @contextlib.contextmanager

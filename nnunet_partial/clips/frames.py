@@ -562,6 +562,7 @@ class _Opened:
 
     frames: Iterator[NDArray[Any]]
     length: int
+    aspect: float = 1.0
     spacing_mm: tuple[float, float] | None = None
     spacing_from: str | None = None
     times_s: tuple[float, ...] | None = None
@@ -589,7 +590,8 @@ def write_clip(job: ClipJob) -> Clip:
         per_frame = job.per_frame or not job.format.reads_volumes
         for frames in _parts(opened, 1 if per_frame else _PART_FRAMES):
             if spacing_mm is None:
-                spacing_mm, spacing_from = nominal_spacing_mm(job.format.depth_mm, frames.shape[1]), NOMINAL_DEPTH
+                height, width = nominal_spacing_mm(job.format.depth_mm, frames.shape[1])
+                spacing_mm, spacing_from = (height, width * opened.aspect), NOMINAL_DEPTH
             path = job.folder / f".tmp_{job.name}_{len(temporary)}{job.format.file_ending}"
             temporary.append(path)
             job.format.write(path, frames[0] if per_frame else frames, spacing_mm)
@@ -678,7 +680,7 @@ def _open_nifti(job: ClipJob) -> _Opened:
 
 def _open_video(job: ClipJob) -> _Opened:
     video = read_video_header(job.file.path)
-    opened = _Opened(iter(()), video.length)
+    opened = _Opened(iter(()), video.length, video.aspect)
     opened.frames = _video_frames(video, opened)
     return opened
 

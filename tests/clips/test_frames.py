@@ -152,6 +152,13 @@ def test_other_depths(tmp_path: Path, model: Path, depth: float | None, expected
     assert clip.spacing_mm == (expected, expected)
 
 
+def test_pixels_of_a_video_need_not_be_square(tmp_path: Path, model: Path) -> None:
+    """32 rows of a depth of 96 mm: 3 mm each, and twice as wide as the container says."""
+    write_video(tmp_path / "clips" / "a.mp4", 2, codec="mpeg4", aspect=2)
+    (clip,) = run(tmp_path, model, Options(keep_names=True, depth_mm=96)).clips.values()
+    assert clip.spacing_mm == (3.0, 6.0)
+
+
 @pytest.mark.parametrize(
     ("step", "units", "axis", "expected"),
     [

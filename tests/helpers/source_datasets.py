@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -79,10 +80,12 @@ def write_video(
     codec: str = "mjpeg",
     lost: Collection[int] = (),
     hidden: int = 0,
+    aspect: int = 1,
 ) -> None:
     """Frame i is grey 10 * i all over, stored as brightness (motion JPEG keeps it exactly).
 
-    `lost`: frames that the container lacks; `hidden`: first frames that an edit list of MP4 hides.
+    `lost`: frames that the container lacks; `hidden`: first frames that an edit list of MP4 hides; `aspect`: width of a
+    pixel in multiples of its height.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     rows, cols = shape
@@ -92,6 +95,7 @@ def write_video(
     with av.open(str(path), "w", options=edits) as container:
         stream = container.add_stream(codec, rate=50, options={"qmin": "1", "qmax": "1"})
         stream.width, stream.height, stream.pix_fmt = cols, rows, pixel_format
+        stream.sample_aspect_ratio = Fraction(aspect)
         for index in range(frames):
             planes = np.full((rows * 3 // 2, cols), 128, np.uint8)
             planes[:rows] = 10 * index % 256 if codec == "mjpeg" else 16 + round(10 * index % 256 * 219 / 255)
