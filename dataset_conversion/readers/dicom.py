@@ -130,7 +130,8 @@ class DicomClip:
             Gray values of shape (rows, cols), of the region or of the whole frame.
 
         Raises:
-            ConversionError: If names could remain (`require_no_names`), a frame does not exist, or cannot be decoded.
+            ConversionError: If names could remain (`require_no_names`), a frame does not exist, or cannot be decoded;
+                after all frames, if the file holds more.
         """
         if not keep_whole_frame:
             self.require_no_names()
@@ -151,6 +152,10 @@ class DicomClip:
                 if frame.shape != self.shape:
                     raise ValueError
             yield frame if keep_whole_frame or self.region is None else self.region.cut(frame)
+        if numbers is None:
+            with _only_our_errors(self.path, f"what follows frame {self.length - 1}"):
+                if next(decoded, None) is not None or _stored_frames(self.path, header) > self.length:
+                    raise ConversionError(f"{_shown(self.path)} holds more frames than the {self.length} of its header")
 
 
 def read_dicom_still(path: Path, number: int | None, keep_whole_frame: bool) -> tuple[DicomClip, NDArray[np.uint8]]:
@@ -276,6 +281,19 @@ def _only_our_errors(path: Path, part: str = "") -> Iterator[None]:
 
 def _read_header(path: Path) -> Any:
     return _import_pydicom().dcmread(path, stop_before_pixels=True, specific_tags=list(_ELEMENTS))
+
+
+def _stored_frames(path: Path, header: Any) -> int:
+    """Return how many frames there is room for in a file that is not compressed; 0 where it is."""
+    syntax = header.file_meta.TransferSyntaxUID
+    if syntax.is_compressed or syntax.is_deflated:
+        return 0
+    with path.open("rb") as file:
+        _import_pydicom().dcmread(file, stop_before_pixels=True, specific_tags=["Rows"])
+        available = path.stat().st_size - file.tell() - (8 if syntax.is_implicit_VR else 12)  # tag, type, length
+    pixels = int(header.Rows) * int(header.Columns) * int(header.BitsAllocated) // 8
+    samples = 2 if header.PhotometricInterpretation == "YBR_FULL_422" else int(header.SamplesPerPixel)
+    return available // (pixels * samples)
 
 
 def _require_ultrasound(path: Path, header: Any) -> None:

@@ -52,6 +52,17 @@ def test_the_region_is_cut_and_has_its_pixel_size(tmp_path: Path) -> None:
         list(read.frames([3]))
 
 
+@pytest.mark.parametrize("syntax", [uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian, uid.RLELossless])
+@pytest.mark.parametrize("counted", [None, 1, 2])
+def test_a_header_that_counts_less_frames_than_there_are_is_refused(
+    tmp_path: Path, syntax: uid.UID, counted: int | None
+) -> None:
+    frames = clip(tmp_path, syntax=syntax, NumberOfFrames=counted).frames()
+    assert np.array_equal(next(frames), INSIDE[0])
+    with pytest.raises(ConversionError, match=f"c.dcm holds more .* {counted or 1} "):
+        list(frames)
+
+
 def test_other_regions_and_the_same_one_twice_change_nothing(tmp_path: Path) -> None:
     ecg = region((6, 7), (0, 11), (1, 1), RegionSpatialFormat=4, RegionDataType=10, PhysicalUnitsXDirection=4)
     flow = region((3, 5), (5, 8), (0.05, 0.04), RegionDataType=2)
