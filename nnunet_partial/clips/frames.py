@@ -115,6 +115,8 @@ class ClipFile:
         view: View by option or table; None where neither says.
         patient: Patient by the table; None where it does not say.
         exam: Examination of this patient by the table; None where it does not say.
+        size: Of the file in bytes, when it was found.
+        changed_ns: When the file was last changed before that.
     """
 
     path: Path
@@ -123,6 +125,8 @@ class ClipFile:
     view: str | None = None
     patient: str | None = None
     exam: str | None = None
+    size: int = 0
+    changed_ns: int = 0
 
 
 @dataclass(frozen=True)
@@ -270,22 +274,31 @@ def find_clips(source: Path) -> tuple[list[ClipFile], list[str], list[tuple[str,
     paths, left_out = files_below(source) if source.is_dir() else ([source], [])
     clips: list[ClipFile] = []
     others: list[str] = []
-    unread = [(path.relative_to(root).as_posix(), reason) for path, reason in left_out]
-    for path in paths:
-        shown = path.relative_to(root).as_posix()
+    unread: list[tuple[str, str]] = []
+    reasons = dict(left_out)
+    for path in sorted([*paths, *reasons]):
+        relative = path.relative_to(root)
+        shown = relative.as_posix()
+        if path.name == _DICOMDIR or any(part.startswith(".") for part in relative.parts):
+            others.append(printable(shown))
+            continue
+        if path in reasons:
+            unread.append((shown, reasons[path]))
+            continue
         try:
-            kind = _kind(path, shown)
+            state = path.stat()
+            kind = _kind(path) if stat.S_ISREG(state.st_mode) else None
         except OSError as problem:
             unread.append((shown, f"cannot be read: {problem.strerror}"))
             continue
         if kind is None:
             others.append(printable(shown))
         else:
-            clips.append(ClipFile(path, shown, kind))
+            clips.append(ClipFile(path, shown, kind, size=state.st_size, changed_ns=state.st_mtime_ns))
     if not clips:
-        reasons = [f"{printable(name)}: {reason}" for name, reason in unread]
+        named = [printable(f"{name}: {reason}") for name, reason in unread]
         found = [f"{len(others)} other file(s): {format_names(others, 5)}"] if others else []
-        found += [f"{len(unread)} that cannot be looked at: {printable(format_names(reasons, 5))}"] if unread else []
+        found += [f"{len(unread)} that cannot be looked at: {format_names(named, 5)}"] if unread else []
         raise ConversionError(
             f"-i: {printable(str(source))} holds no clip but {'; '.join(found) or 'no file'}. Expected DICOM, NIfTI or "
             f"videos ({', '.join(_VIDEO_ENDINGS)})."
@@ -293,11 +306,8 @@ def find_clips(source: Path) -> tuple[list[ClipFile], list[str], list[tuple[str,
     return clips, others, unread
 
 
-def _kind(path: Path, shown: str) -> str | None:
+def _kind(path: Path) -> str | None:
     """Return the kind of a clip; None for another file. Raises OSError where it cannot be read."""
-    is_hidden = any(part.startswith(".") for part in shown.split("/"))
-    if is_hidden or path.name == _DICOMDIR or not stat.S_ISREG(path.stat().st_mode):
-        return None
     with path.open("rb"):  # raises
         pass
     name = path.name.lower()
@@ -483,7 +493,7 @@ def _write_all(
 def _isolated(pool: IsolatedPool, function: Callable[..., Any], calls: Sequence[tuple[Any, ...]]) -> Iterator[Any]:
     """Call a function in other processes; the first argument is, or has, a `ClipFile`."""
     files = [call[0] if isinstance(call[0], ClipFile) else call[0].file for call in calls]
-    limits = [_SECONDS + _SECONDS_PER_MB * file.path.stat().st_size / 2**20 for file in files]
+    limits = [_SECONDS + _SECONDS_PER_MB * file.size / 2**20 for file in files]
     return pool.map(function, calls, limits)
 
 
@@ -506,8 +516,8 @@ def _reason(problem: Exception) -> str:
 
 def _stamp(job: ClipJob, key: bytes) -> str:
     """Return what tells a file from another, or from what it was before."""
-    state = job.file.path.stat()
-    content = [job.file.shown, state.st_size, state.st_mtime_ns, job.patient, job.exam]
+    file = job.file
+    content = [file.shown, file.size, file.changed_ns, job.patient, job.exam]
     return keyed_hash(key, "file", json.dumps(content))
 
 
@@ -609,7 +619,7 @@ def write_clip(job: ClipJob) -> Clip:
             frame_times_from=opened.times_from,
             spacing_mm=spacing_mm,
             spacing_from=spacing_from,
-            flags=tuple(opened.flags),
+            flags=(*opened.flags, *_gaps(opened.times_s or ())),
             exam=job.exam,
         )
         for path, case in zip(temporary, clip.cases, strict=True):
@@ -694,7 +704,6 @@ def _video_frames(video: Video, opened: _Opened) -> Iterator[NDArray[Any]]:
     known = [time for time in times if time is not None]
     if len(known) == len(times) and all(a < b for a, b in itertools.pairwise(known)):
         opened.times_s = tuple(time - known[0] for time in known)
-        opened.flags += _gaps(opened.times_s)
     elif video.frames_per_s:
         opened.times_s = tuple(number / video.frames_per_s for number in range(len(times)))
         opened.flags.append("frame times by the mean frame rate: those of the frames do not increase")

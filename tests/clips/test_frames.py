@@ -70,6 +70,17 @@ def test_a_clip_is_a_volume_whose_slices_are_its_frames(tmp_path: Path, model: P
     assert (clip.patient, clip.view, clip.flags) == (name.partition("_")[0], None, ())
 
 
+@pytest.mark.parametrize(("pause", "flags"), [(160, (says("0.16 s", "frame 1"),)), (85, ())])
+def test_a_long_time_without_a_frame_is_flagged(
+    tmp_path: Path, model: Path, pause: int, flags: tuple[Any, ...]
+) -> None:
+    write_dicom(
+        tmp_path / "clips" / "a", np.repeat(FRAMES, 2, axis=0), [TISSUE], FrameTimeVector=[0, 20, pause, *[20] * 3]
+    )
+    (clip,) = run(tmp_path, model).clips.values()
+    assert clip.flags == flags
+
+
 @pytest.mark.parametrize("elements", [{"FrameTime": 0, "CineRate": 50}, {"FrameTime": 20, "CineRate": 0}])
 def test_zero_is_no_frame_time(tmp_path: Path, model: Path, elements: dict[str, int]) -> None:
     dicom(tmp_path / "clips" / "a", HeartRate=0, **elements)
@@ -477,6 +488,8 @@ def test_whatever_is_not_looked_at_is_named(
     (clips / "linked").symlink_to(elsewhere)
     (clips / "circle").symlink_to(clips)
     (clips / "nowhere").symlink_to(tmp_path / "gone")
+    (clips / ".#locked").symlink_to(tmp_path / "gone")
+    (clips / ".circle").symlink_to(clips)
     (clips / "linked.nii").symlink_to(elsewhere / "b.nii")
     for name in ("locked", "DICOMDIR", "._a.nii", "sub/.hidden/c.nii"):
         (clips / name).parent.mkdir(parents=True, exist_ok=True)
@@ -489,9 +502,30 @@ def test_whatever_is_not_looked_at_is_named(
     printed = capsys.readouterr()
     for name in ("circle", "closed", "linked", "locked", "nowhere"):
         assert f"skipped {name}: " in printed.out + printed.err
-    for name in ("bare", "DICOMDIR", "._a.nii", "sub/.hidden/c.nii"):
+    assert "5 skipped" in printed.out
+    for name in (".circle", "bare", "DICOMDIR", "._a.nii", "sub/.hidden/c.nii"):
         assert name in printed.out
     assert set(read_clips_json(tmp_path / "in")) == {"a", "linked"}
+
+
+def test_a_folder_that_cannot_be_read_is_no_empty_one(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "clips").mkdir()
+    refuse(monkeypatch, tmp_path / "clips")
+    with pytest.raises(ConversionError, match=os.strerror(errno.EACCES)):
+        run(tmp_path, model)
+
+
+@pytest.mark.parametrize("options", [HASH, KEEP])
+def test_a_clip_that_is_gone_when_it_is_read_is_named(tmp_path: Path, model: Path, options: Options) -> None:
+    for name in "ab":
+        write_video(tmp_path / "clips" / f"{name}.avi", 3 if name == "a" else 4)
+    plan = plan_frames(tmp_path / "clips", tmp_path / "in", model, options)
+    (tmp_path / "clips" / "a.avi").unlink()
+    result = write_frames(plan, tmp_path / "in")
+    assert [one.case for one in result.skipped] == ["a.avi"]
+    assert list(result.files) == ["b.avi"]
 
 
 def refuse(monkeypatch: pytest.MonkeyPatch, *paths: Path) -> None:
