@@ -1,6 +1,7 @@
-"""One of two processes that train together: `ddp_worker.py RANK FOLDER` computes every case and writes what it got.
+"""Two processes that train together: `ddp_worker.py FOLDER` computes every case in both; each writes what it got.
 
-Run by test_ddp.py, which computes the same cases in one process. A tiny network (one 1 x 1 convolution) is wrapped in
+Run by test_ddp.py, which computes the same cases in one process. They are forks of this one, which has imported PyTorch
+once. A tiny network (one 1 x 1 convolution) is wrapped in
 DistributedDataParallel, which averages its gradients over the processes, as in nnU-Net.
 """
 
@@ -108,19 +109,20 @@ def step(network: torch.nn.Module, loss: torch.nn.Module, batch: Batch) -> tuple
     return float(value.detach()), weight.grad.clone(), float(again)
 
 
-def main(rank: int, folder: Path) -> None:
+def work(rank: int, folder: Path) -> None:
     torch.set_num_threads(1)
     dist.init_process_group(
         "gloo", init_method=(folder / "meeting-point").as_uri(), rank=rank, world_size=RANKS, timeout=PATIENCE
     )
     network = DistributedDataParallel(Network())
     results = []
-    for case in cases():
-        print(case, flush=True)  # so that a process that waits for ever says where
-        results.append(step(network, case.loss(ddp=True), case.of_rank(rank)))
+    with (folder / f"rank{rank}.log").open("w", encoding="utf-8") as log:
+        for case in cases():
+            print(case, file=log, flush=True)  # so that a process that waits for ever says where
+            results.append(step(network, case.loss(ddp=True), case.of_rank(rank)))
     torch.save(results, folder / f"rank{rank}.pt")
     dist.destroy_process_group()
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), Path(sys.argv[2]))
+    torch.multiprocessing.start_processes(work, (Path(sys.argv[1]),), nprocs=RANKS, start_method="fork")

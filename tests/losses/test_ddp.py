@@ -8,6 +8,7 @@ The real thing, two processes with gloo, is in test_ddp.py.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -28,7 +29,7 @@ SECONDS = 60
 Result = tuple[float, Tensor, float]  # loss, gradient of the weight, loss without a graph
 
 
-def last_line(log: Path) -> str:
+def last_lines(log: Path) -> str:
     lines = log.read_text(encoding="utf-8").splitlines()
     return "\n".join(lines[-15:])
 
@@ -39,21 +40,22 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[list[Result]]:
     folder = tmp_path_factory.mktemp("ddp")
     path = os.pathsep.join([str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    logs = [folder / f"rank{rank}.log" for rank in range(RANKS)]
-    processes = []
-    for rank, log in enumerate(logs):
-        with log.open("w", encoding="utf-8") as out:
-            command = [sys.executable, str(TESTS / "helpers" / "ddp_worker.py"), str(rank), str(folder)]
-            processes.append(subprocess.Popen(command, env=environment, stdout=out, stderr=subprocess.STDOUT))
-    try:
-        codes = [process.wait(timeout=SECONDS) for process in processes]
-    except subprocess.TimeoutExpired:
-        pytest.fail("the processes wait for each other; last of all\n" + "\n---\n".join(map(last_line, logs)))
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-    assert codes == [0] * RANKS, "\n---\n".join(map(last_line, logs))
+    command = [sys.executable, str(TESTS / "helpers" / "ddp_worker.py"), str(folder)]
+    with (
+        (folder / "log").open("w", encoding="utf-8") as out,
+        subprocess.Popen(
+            command, env=environment, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+        ) as process,
+    ):
+        try:
+            code = process.wait(timeout=SECONDS)
+        except subprocess.TimeoutExpired:
+            said = "\n---\n".join(last_lines(folder / f"rank{rank}.log") for rank in range(RANKS))
+            pytest.fail(f"the processes wait for each other; last of all\n{said}")
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+    assert code == 0, last_lines(folder / "log")
     return [torch.load(folder / f"rank{rank}.pt") for rank in range(RANKS)]
 
 
