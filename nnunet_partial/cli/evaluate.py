@@ -11,6 +11,9 @@ from nnunet_partial.cli._options import add_processes_option, require_output_fol
 from nnunet_partial.dataset.raw import find_dataset
 from nnunet_partial.errors import PartialLabelError
 
+#: How many findings about clips are shown.
+_SHOWN = 20
+
 if TYPE_CHECKING:
     from nnunet_partial.evaluation.evaluate import Evaluation
     from nnunet_partial.evaluation.results import Tables
@@ -20,28 +23,31 @@ def add_parser(subparsers: Any) -> None:
     """Add the command and its options."""
     parser = subparsers.add_parser(
         "evaluate",
-        help="evaluate predictions over the annotated classes: metrics, statistics, warning signs",
+        help="evaluate predictions over the annotated classes: metrics, statistics, warning signs; or EF of clips",
         description="Compares predictions with the labels of a dataset, case by case, counting only the classes "
         "that each case is annotated for, and writes tables: per_case.csv, summary.csv, warning_signs.csv, "
         "MODEL/summary.json in "
         "nnU-Net's layout, for several models comparisons.csv and ranks.csv, with --probabilities calibration.csv, and "
-        "for apical views at ED and ES biomarkers.csv and biomarker_agreement.csv. Exit code 0: every case was "
-        "evaluated; 1: some were not, and are named.",
+        "for apical views at ED and ES biomarkers.csv and biomarker_agreement.csv. Of clips it compares the EF that "
+        "`measure` wrote with that of a table, and writes these two and Bland-Altman plots. Exit code 0: every case "
+        "was evaluated; 1: some were not, and are named.",
         epilog="Example: nnunet_partial evaluate -d 510 --pred naive=PRED1 --pred marginal=PRED2 -o results",
     )
-    parser.add_argument("-d", "--dataset", required=True, metavar="DATASET", help="id or name of the dataset")
+    parser.add_argument("-d", "--dataset", metavar="DATASET", help="id or name of the dataset (not of clips)")
     parser.add_argument(
         "--pred",
         action="append",
         required=True,
         metavar="[NAME=]FOLDER",
-        help="predictions of one model; repeat the option for further models (default name: that of the folder)",
+        help="predictions of one model, or the clips.csv of `measure`; repeat the option for further models (default "
+        "name: that of the folder)",
     )
     parser.add_argument(
         "--ref",
         default="labelsTs",
         metavar="FOLDER",
-        help="the reference labels: labelsTs, labelsTr, labelsTr_full, or any folder (default: %(default)s)",
+        help="the reference labels: labelsTs, labelsTr, labelsTr_full, or any folder (default: %(default)s); or a CSV "
+        "with the columns clip (or FileName) and EF",
     )
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="FOLDER", help="where the tables go")
     parser.add_argument(
@@ -63,11 +69,15 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--strict", action="store_true", help="stop at the first prediction that cannot be evaluated")
     add_processes_option(parser)
     add_json_option(parser)
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, parser=parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
+    if any(map(_is_table, [*args.pred, args.ref])):
+        return _run_on_tables(args)
+    if args.dataset is None:
+        args.parser.error("the following arguments are required: -d/--dataset")
     from nnunet_partial.evaluation.calibration import probability_kinds
     from nnunet_partial.evaluation.evaluate import (
         evaluate_folders,
@@ -116,6 +126,47 @@ def run(args: argparse.Namespace) -> int:
         "findings": evaluation.findings,
     }
     return 1 if evaluation.findings else 0
+
+
+def _is_table(path: str) -> bool:
+    return path.lower().endswith(".csv")
+
+
+def _run_on_tables(args: argparse.Namespace) -> int:
+    from nnunet_partial.clips.agreement import compare_with_table, require_no_label_evaluation, write_agreement
+    from nnunet_partial.evaluation import console
+    from nnunet_partial.evaluation.evaluate import named_paths
+    from nnunet_partial.utils.text import first_lines
+
+    others = [path for path in (*args.pred, args.ref) if not _is_table(path)]
+    if others:
+        raise PartialLabelError(f"{others[0]} is no table (.csv), others are; expected --pred and --ref of one kind.")
+    if args.dataset is not None or args.probabilities:
+        raise PartialLabelError("-d and --probabilities belong to label files; leave them out with tables of EF.")
+    require_output_folder(args.output)
+    require_no_label_evaluation(args.output)
+    models, reference = named_paths(args.pred), Path(args.ref).expanduser()
+    result = compare_with_table(models, reference)
+    if args.strict and result.findings:
+        raise PartialLabelError(f"--strict: {result.findings[0]}.")
+    write_agreement(args.output, models, reference, result)
+    print("EF, measured against the table; n: patients\n")
+    print(console.biomarker_table(result.biomarkers.agreement), end="")
+    for model, count in result.left_out.items():
+        print(f"\n{model}: {count} clip(s) with flags left out")
+    if result.findings:
+        print(f"\nNot compared: {len(result.findings)}")
+        for line in first_lines(result.findings, _SHOWN, f"; all of them: {args.output / 'evaluation.json'}"):
+            print(f"  {line}")
+    print(f"\nAll numbers and plots: {args.output.resolve()}")
+    args.document = {
+        "output": args.output.resolve(),
+        "models": list(models),
+        "biomarker_agreement": result.biomarkers.agreement,
+        "left_out": result.left_out,
+        "findings": result.findings,
+    }
+    return 1 if result.findings else 0
 
 
 def _show(evaluation: Evaluation, tables: Tables) -> None:

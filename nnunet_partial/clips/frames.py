@@ -363,6 +363,18 @@ def _stem(path: str) -> str:
     return name[: len(name) - len(ending)]
 
 
+def kept_name(shown: str) -> str:
+    """Return the name that `--names keep` gives to the clip of a file.
+
+    Args:
+        shown: The path of the file below the input folder, with or without its ending.
+
+    Returns:
+        The name.
+    """
+    return _stem(shown).replace("/", "_")
+
+
 def _view(text: str, where: str) -> str:
     """Return a view as the biomarkers call it. Others than apical two and four chambers are not measured, but kept."""
     if not _VIEW.fullmatch(text):
@@ -414,8 +426,7 @@ def _name_clips(pool: IsolatedPool, plan: FramesPlan, staging: Path, skip: Calla
         elif exam is None and file.patient is not None:
             exam = patient  # who writes a table without examinations names a patient for each
         try:
-            kept = _stem(file.shown).replace("/", "_")
-            name = require_identifier(kept) if options.keep_names else clip_name(key, patient, content)
+            name = require_identifier(kept_name(file.shown)) if options.keep_names else clip_name(key, patient, content)
         except ConversionError as problem:
             skip(file.shown, str(problem))
             continue

@@ -146,11 +146,6 @@ class MeasuredClip:
         return normal_view(self.clip.view)
 
     @property
-    def method(self) -> str:
-        """Return how volumes were computed, as in the tables of the evaluation: "single-plane 4CH"."""
-        return f"single-plane {self.view}".rstrip()
-
-    @property
     def edv_ml(self) -> float:
         """Return the median end-diastolic volume; NaN without beats or spacing."""
         return _number(self.beats.median_edv_ml) if self.sized else math.nan

@@ -144,7 +144,6 @@ def clip_row(clip: MeasuredClip) -> Row:
     beats, beat = clip.beats, clip.beats.reference_beat
     return {
         **_about(clip),
-        "method": clip.method,
         "ef_percent": clip.ef_percent,
         "ef_spread_percent": clip.ef_spread_percent,
         "edv_ml": clip.edv_ml,
@@ -177,6 +176,7 @@ def _about(clip: MeasuredClip | FailedClip) -> Row:
         "patient": patient_of(clip),
         "exam": about.exam or "",
         "view": normal_view(about.view),
+        "method": f"single-plane {normal_view(about.view)}".rstrip(),
         "frames": about.frames,
         "frames_per_s": (len(times) - 1) / (times[-1] - times[0]) if times and len(times) > 1 else math.nan,
         "frame_times_from": about.frame_times_from or "",

@@ -6,7 +6,7 @@ A reference is a folder of label files of a dataset, with the manifest that says
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -127,19 +127,37 @@ def find_predictions(given: list[str], file_ending: str) -> dict[str, dict[str, 
             name.
     """
     models: dict[str, dict[str, Path]] = {}
+    for name, folder in named_paths(given).items():
+        if not folder.is_dir():
+            raise PartialLabelError(f"--pred {name}: the folder {folder} does not exist.")
+        models[name] = _label_files(folder, file_ending)
+        if not models[name]:
+            raise PartialLabelError(f"--pred {name}: there is no prediction (*{file_ending}) in {folder}.")
+    return models
+
+
+def named_paths(given: Sequence[str]) -> dict[str, Path]:
+    """Read what `--pred` was given.
+
+    Args:
+        given: PATH or NAME=PATH for each model; without a name, that of the folder, or of the folder of the file.
+
+    Returns:
+        Path by model.
+
+    Raises:
+        PartialLabelError: Two models have one name, or a name is no plain name.
+    """
+    models: dict[str, Path] = {}
     for text in given:
-        name, folder = _named(text)
+        name, path = _named(text)
         if not is_plain(name):
             raise PartialLabelError(
                 f"--pred {text}: the name is {name!r}; expected a plain name, as in marginal=FOLDER."
             )
         if name in models:
             raise PartialLabelError(f"--pred: two models are called {name!r}. Give each a name: NAME=FOLDER.")
-        if not folder.is_dir():
-            raise PartialLabelError(f"--pred {text}: the folder {folder} does not exist.")
-        models[name] = _label_files(folder, file_ending)
-        if not models[name]:
-            raise PartialLabelError(f"--pred {text}: there is no prediction (*{file_ending}) in {folder}.")
+        models[name] = path
     return models
 
 
@@ -266,11 +284,11 @@ def evaluate_folders(
 
 
 def _named(text: str) -> tuple[str, Path]:
-    name, equals, folder = text.partition("=")
-    if equals and not Path(text).is_dir():
-        return name, Path(folder).expanduser()
+    name, equals, path_text = text.partition("=")
+    if equals and not Path(text).exists():
+        return name, Path(path_text).expanduser()
     path = Path(text).expanduser()
-    return path.resolve().name, path
+    return (path.resolve().parent if path.is_file() else path.resolve()).name, path
 
 
 def _label_files(folder: Path, file_ending: str) -> dict[str, Path]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from nnunet_partial.evaluation.statistics import MIN_PATIENTS
@@ -17,7 +17,7 @@ from nnunet_partial.report.figure_style import (
     style,
 )
 from nnunet_partial.report.formatting import Biomarker, biomarker_name, decimal, pretty_unit
-from nnunet_partial.report.results import Results, Row, number
+from nnunet_partial.report.results import Row, number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,14 +26,37 @@ if TYPE_CHECKING:
 _MARKERS = (("#0072B2", "o"), ("#D55E00", "^"), ("#009E73", "s"), ("#CC79A7", "D"), ("#56B4E9", "v"), ("#E69F00", "P"))
 
 
-def draw_agreement(results: Results, key: Biomarker) -> SavedFigure | None:
+def agreement_figures(
+    models: Sequence[str], biomarkers: Sequence[Row], agreement: Sequence[Row]
+) -> Iterator[tuple[Biomarker, SavedFigure]]:
+    """Draw the Bland-Altman plots of all biomarkers.
+
+    Args:
+        models: names, in the order of the panels.
+        biomarkers: rows of biomarkers.csv.
+        agreement: rows of biomarker_agreement.csv.
+
+    Yields:
+        Biomarker, unit and method, and the figure, where a patient has both numbers.
+    """
+    for key in dict.fromkeys((row["biomarker"], row["unit"], row["method"]) for row in biomarkers):
+        figure = draw_agreement(models, biomarkers, agreement, key)
+        if figure is not None:
+            yield key, figure
+
+
+def draw_agreement(
+    models: Sequence[str], biomarkers: Sequence[Row], agreement: Sequence[Row], key: Biomarker
+) -> SavedFigure | None:
     """Draw the Bland-Altman plot of a biomarker, a panel per model.
 
     Lines show the mean difference and the limits of agreement as biomarker_agreement.csv has them: over all domains
     where it has a row "(all)", or of the only domain.
 
     Args:
-        results: the evaluation.
+        models: names, in the order of the panels.
+        biomarkers: rows of biomarkers.csv.
+        agreement: rows of biomarker_agreement.csv.
         key: biomarker, unit and method.
 
     Returns:
@@ -42,9 +65,9 @@ def draw_agreement(results: Results, key: Biomarker) -> SavedFigure | None:
     References:
         Bland and Altman 1986, https://doi.org/10.1016/S0140-6736(86)90837-8
     """
-    rows = [row for row in results.biomarkers if (row["biomarker"], row["unit"], row["method"]) == key]
+    rows = [row for row in biomarkers if (row["biomarker"], row["unit"], row["method"]) == key]
     pairs = [row for row in rows if math.isfinite(_difference(row))]
-    models = [model for model in results.models if any(row["model"] == model for row in pairs)]
+    models = [model for model in models if any(row["model"] == model for row in pairs)]
     if not models:
         return None
     domains = sorted({row["domain"] for row in pairs})
@@ -55,7 +78,7 @@ def draw_agreement(results: Results, key: Biomarker) -> SavedFigure | None:
         for axes, model in zip(panels, models, strict=True):
             of_model = [row for row in pairs if row["model"] == model]
             _plot_patients(axes, of_model, domains)
-            _plot_limits(axes, _agreement(results, model, key, domains))
+            _plot_limits(axes, _agreement(agreement, model, key, domains))
             axes.set_title(f"{shorten(model, 30)} (n = {len({row['patient'] for row in of_model})})")
             axes.set_xlabel(f"mean of prediction and reference ({pretty_unit(key[1])})")
             axes.tick_params(labelbottom=True)
@@ -63,13 +86,15 @@ def draw_agreement(results: Results, key: Biomarker) -> SavedFigure | None:
             axes.set_ylabel(f"prediction \N{MINUS SIGN} reference ({pretty_unit(key[1])})")
         if len(domains) > 1:
             add_legend(figure, panels[0].get_legend_handles_labels()[0], columns=len(domains))
+    of_domain = len({(row["model"], row["patient"], row["domain"]) for row in pairs})
     repeated = len({(row["model"], row["patient"]) for row in pairs}) < len(pairs)
+    point = "clip" if of_domain < len(pairs) else "patient and domain" if repeated else "patient"
     return SavedFigure(
         file_name("bland_altman", *key),
         figure,
         f"Bland-Altman plot of {biomarker_name(key)}: "
-        + "; ".join(_agreement_text(results, model, key, domains) for model in models),
-        f"{biomarker_name(key)}: one point per patient{' and domain' if repeated else ''}. Solid line: mean difference"
+        + "; ".join(_agreement_text(agreement, model, key, domains) for model in models),
+        f"{biomarker_name(key)}: one point per {point}. Solid line: mean difference"
         f"{' over patients' if repeated else ''}; dashed: limits of agreement (\N{PLUS-MINUS SIGN} 1.96 SD), from "
         f"{MIN_PATIENTS} patients.",
     )
@@ -99,12 +124,8 @@ def _plot_patients(axes: Axes, rows: Sequence[Row], domains: Sequence[str]) -> N
     axes.axhline(0, color="#b0b0b0", linewidth=0.8)
 
 
-def _agreement(results: Results, model: str, key: Biomarker, domains: Sequence[str]) -> Row | None:
-    rows = [
-        row
-        for row in results.agreement
-        if row["model"] == model and (row["biomarker"], row["unit"], row["method"]) == key
-    ]
+def _agreement(agreement: Sequence[Row], model: str, key: Biomarker, domains: Sequence[str]) -> Row | None:
+    rows = [row for row in agreement if row["model"] == model and (row["biomarker"], row["unit"], row["method"]) == key]
     by_domain = {row["domain"]: row for row in rows}
     return by_domain.get("(all)") or (by_domain.get(domains[0]) if len(domains) == 1 else None)
 
@@ -131,8 +152,8 @@ def _plot_limits(axes: Axes, row: Row | None) -> None:
             )
 
 
-def _agreement_text(results: Results, model: str, key: Biomarker, domains: Sequence[str]) -> str:
-    row = _agreement(results, model, key, domains)
+def _agreement_text(agreement: Sequence[Row], model: str, key: Biomarker, domains: Sequence[str]) -> str:
+    row = _agreement(agreement, model, key, domains)
     if row is None:
         return model
     bias, low, high = (decimal(number(row, name), 2) for name in ("bias", "loa_low", "loa_high"))

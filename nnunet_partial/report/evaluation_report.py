@@ -13,7 +13,7 @@ from nnunet_partial.evaluation.independence import model_independence_text
 from nnunet_partial.evaluation.metrics import OVERLAPS
 from nnunet_partial.labels import Manifest
 from nnunet_partial.report.annotation_matrix import annotation_matrix_table, draw_annotation_matrix
-from nnunet_partial.report.bland_altman import draw_agreement
+from nnunet_partial.report.bland_altman import agreement_figures
 from nnunet_partial.report.boxplots import draw_boxes
 from nnunet_partial.report.evaluation_tables import (
     AGREEMENT_METRICS,
@@ -154,7 +154,8 @@ def draw_figures(results: Results, trained: Sequence[TrainingInfo], folder: Path
     remove_old_figures(folder)
     figures = ReportFigures()
     figures.boxplots = [figure.save(folder) for figure in _boxplots(results)]
-    figures.biomarkers = {key: figure.save(folder) for key, figure in _agreement_figures(results)}
+    plots = agreement_figures(list(results.models), results.biomarkers, results.agreement)
+    figures.biomarkers = {key: figure.save(folder) for key, figure in plots}
     figures.training = [figure.save(folder) for figure in _training_figures(trained)]
     try:
         manifest = Manifest.read(results.manifest)
@@ -194,13 +195,6 @@ def _boxplots(results: Results) -> Iterator[SavedFigure]:
             figure = draw_boxes(results, metric, unit)
             if figure is not None:
                 yield figure
-
-
-def _agreement_figures(results: Results) -> Iterator[tuple[Biomarker, SavedFigure]]:
-    for key in dict.fromkeys((row["biomarker"], row["unit"], row["method"]) for row in results.biomarkers):
-        figure = draw_agreement(results, key)
-        if figure is not None:
-            yield key, figure
 
 
 def reproduce_commands(results: Results, page: Path) -> list[str]:

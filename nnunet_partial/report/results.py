@@ -108,6 +108,7 @@ def read_results(folder: Path) -> Results:
             f"{folder} has no per_case.csv; expected the folder that `nnunet_partial evaluate ... -o FOLDER` wrote."
         )
     about = _about(folder / "evaluation.json")
+    biomarkers, agreement = read_biomarkers(folder)
     return Results(
         folder,
         Path(about["reference"]),
@@ -122,8 +123,26 @@ def read_results(folder: Path) -> Results:
         warning_signs=_rows(folder / "warning_signs.csv", warning_signs.COLUMNS),
         comparisons=_rows(folder / "comparisons.csv", tables.COMPARISON_COLUMNS, optional=True),
         ranks=_rows(folder / "ranks.csv", tables.RANK_COLUMNS, optional=True),
-        biomarkers=_rows(folder / "biomarkers.csv", biomarker_tables.COLUMNS, optional=True),
-        agreement=_rows(folder / "biomarker_agreement.csv", biomarker_agreement.COLUMNS, optional=True),
+        biomarkers=biomarkers,
+        agreement=agreement,
+    )
+
+
+def read_biomarkers(folder: Path) -> tuple[list[Row], list[Row]]:
+    """Read the tables of biomarkers.
+
+    Args:
+        folder: that `nnunet_partial evaluate` wrote.
+
+    Returns:
+        The rows of biomarkers.csv and of biomarker_agreement.csv; empty where there is no such file.
+
+    Raises:
+        PartialLabelError: if a column or field is missing or invalid.
+    """
+    return (
+        _rows(folder / "biomarkers.csv", biomarker_tables.COLUMNS, optional=True),
+        _rows(folder / "biomarker_agreement.csv", biomarker_agreement.COLUMNS, optional=True),
     )
 
 

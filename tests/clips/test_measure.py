@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import ast
-import contextlib
 import csv
 import json
 import math
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -360,24 +357,6 @@ def test_means_leave_out_flagged_clips_and_guessed_volumes(tmp_path: Path) -> No
     assert (ef, n_ef, edv, n_edv) == ("EF", 2, "EDV", 1)
     assert mean_ef == pytest.approx(55, abs=2)  # (50 + 60) / 2
     assert mean_edv == pytest.approx(EDV, rel=0.02)
-
-
-def test_the_example_of_the_documentation_runs(
-    measured: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The last row is of the four-chamber clips without flags, whose EF is 50."""
-    page = Path(__file__).resolve().parents[2] / "docs" / "reference" / "clips-output.md"
-    (code,) = re.findall(r"^```python\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-    monkeypatch.chdir(measured.folder.parent)
-    names = [row["clip"] for row in measured.rows("clips.csv")]
-    Path("ef.csv").write_text("clip,ef\n" + "".join(f"{name},50\n" for name in names))
-    with contextlib.ExitStack() as files:
-        exec(code, {"open": lambda name: files.enter_context(Path(name).open(encoding="utf-8"))})
-    Path("ef.csv").unlink()
-    shown = ast.literal_eval(capsys.readouterr().out.replace("nan", "None"))
-    assert (shown["domain"], shown["biomarker"], shown["method"]) == ("(all)", "EF", "single-plane 4CH")
-    assert (shown["n"], shown["unit"]) == (2, "%")  # four and unsized
-    assert shown["mae"] < 2
 
 
 def test_json_has_the_rows_of_the_tables(

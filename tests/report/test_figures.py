@@ -15,19 +15,16 @@ import pytest
 from nnunet_partial.report.bland_altman import draw_agreement
 from nnunet_partial.report.figure_style import SavedFigure, find_fallback_fonts, new_figure, style
 from nnunet_partial.report.overlays import ContourStyle, draw_contour, inset_depth
-from nnunet_partial.report.results import Results
 
 KEY = ("EDV", "mL", "biplane")
 
 
-def seen(patients: Sequence[tuple[str, str]]) -> Results:
+def seen(patients: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
     what = dict(zip(("biomarker", "unit", "method"), KEY, strict=True))
-    rows = [
+    return [
         {"model": "m", "domain": domain, "patient": patient, **what, "reference": "50", "prediction": "52"}
         for domain, patient in patients
     ]
-    where, none = {"m": Path("m")}, ((),) * 5
-    return Results(Path(), Path(), Path(), ".nii.gz", where, ["LV"], [], {}, *none, biomarkers=rows, agreement=())
 
 
 @pytest.mark.parametrize(
@@ -35,12 +32,13 @@ def seen(patients: Sequence[tuple[str, str]]) -> Results:
     [
         ([("a", "1"), ("a", "2"), ("b", "3")], 3, r"per patient\. .*: mean difference;"),
         ([("a", "1"), ("a", "2"), ("b", "1")], 2, r"per patient and domain\. .*: mean difference over"),
+        ([("a", "1"), ("a", "1"), ("a", "2")], 2, r"per clip\. .*: mean difference over"),
     ],
 )
 def test_a_patient_of_two_domains_is_two_points_and_one_patient(
     patients: list[tuple[str, str]], n: int, said: str
 ) -> None:
-    picture = draw_agreement(seen(patients), KEY)
+    picture = draw_agreement(["m"], seen(patients), (), KEY)
     assert picture is not None
     axes = picture.figure.axes[0]
     assert axes.get_title() == f"m (n = {n})"
