@@ -174,7 +174,7 @@ class FramesPlan:
     unread: Sequence[tuple[str, str]]
     format: ImageFormat
     options: Options
-    key: bytes
+    key: bytes = field(repr=False)
     new_key: Path | None
     made_with: str
 

@@ -6,9 +6,11 @@ import errno
 import gzip
 import os
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -96,14 +98,18 @@ def test_compressed_colors_become_gray(tmp_path: Path, model: Path) -> None:
     assert np.array_equal(written(tmp_path / "in", name)[0], INSIDE)
 
 
-def test_long_clips_are_cut_into_equal_parts(tmp_path: Path, model: Path) -> None:
-    """300 frames are two parts of 150, since at most 256 are allowed and nnU-Net normalizes each part by itself."""
-    frames = np.repeat(np.arange(300, dtype=np.uint16)[:, None, None] % 251, 4, axis=1).repeat(5, axis=2).astype("u1")
+@pytest.mark.parametrize(
+    ("count", "lengths"),
+    [(1, [1]), (256, [256]), (257, [129, 128]), (300, [150, 150]), (512, [256, 256]), (513, [171, 171, 171])],
+)
+def test_long_clips_are_cut_into_equal_parts(tmp_path: Path, model: Path, count: int, lengths: list[int]) -> None:
+    """At most 256 frames are allowed, and nnU-Net normalizes each part by itself."""
+    frames = np.repeat(np.arange(count, dtype=np.uint16)[:, None, None] % 251, 4, axis=1).repeat(5, axis=2).astype("u1")
     write_nifti(tmp_path / "clips" / "a.nii", frames, (0.3, 0.4))
     (clip,) = run(tmp_path, model, KEEP).clips.values()
-    assert clip.cases == ("a_part00", "a_part01")
+    assert clip.cases == (("a",) if len(lengths) == 1 else tuple(f"a_part{n:02d}" for n in range(len(lengths))))
     parts = [written(tmp_path / "in", case)[0] for case in clip.cases]
-    assert [len(part) for part in parts] == [150, 150]
+    assert [len(part) for part in parts] == lengths
     assert np.array_equal(np.concatenate(parts), frames)
 
 
@@ -161,6 +167,28 @@ def test_other_depths(tmp_path: Path, model: Path, depth: float | None, expected
     write_video(tmp_path / "clips" / "a.mp4", 2, codec="mpeg4")
     (clip,) = run(tmp_path, model, Options(keep_names=True, depth_mm=depth)).clips.values()
     assert clip.spacing_mm == (expected, expected)
+
+
+def test_sound_and_uneven_times_do_no_harm(tmp_path: Path, model: Path) -> None:
+    """The first stream is sound; the frames come after 20, 27, 13, 20 and 50 ms."""
+    (tmp_path / "clips").mkdir()
+    times_ms = [0, 20, 47, 60, 80, 130]
+    with av.open(str(tmp_path / "clips" / "a.mp4"), "w") as container:
+        sound = container.add_stream("aac", rate=8000, layout="mono")
+        stream = container.add_stream("mpeg4", rate=50, width=32, height=32, pix_fmt="yuv420p")
+        stream.codec_context.time_base = Fraction(1, 1000)
+        silence = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        silence.rate = 8000
+        container.mux(sound.encode(silence))
+        for time in times_ms:
+            frame = av.VideoFrame.from_ndarray(np.full((48, 32), 128, np.uint8), format="yuv420p")
+            frame.pts, frame.time_base = time, Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+        container.mux(sound.encode())
+    (clip,) = run(tmp_path, model, KEEP).clips.values()
+    assert clip.frame_times_s == pytest.approx([time / 1000 for time in times_ms])
+    assert clip.flags == ()
 
 
 def test_pixels_of_a_video_need_not_be_square(tmp_path: Path, model: Path) -> None:
