@@ -64,6 +64,7 @@ class Video:
         length: Number of frames that the file holds and shows, by its packets.
         lost: Number of frames that the container counts beyond those in the file.
         frames_per_s: Mean frame rate that the container states; None where it does not.
+        end_s: Time at which the video ends, of a container that counts no frames; None where it does not say.
         aspect: Width of a stored pixel as shown, in multiples of its height.
     """
 
@@ -71,6 +72,7 @@ class Video:
     length: int
     lost: int
     frames_per_s: float | None
+    end_s: float | None = None
     aspect: float = 1.0
 
     def frames(self) -> Iterator[tuple[NDArray[np.uint8], float | None]]:
@@ -121,16 +123,20 @@ def read_video_header(path: Path) -> Video:
     Raises:
         ConversionError: If the file is no video.
     """
+    import av
+
     with _open_video(path) as (container, stream):
         stated = stream.frames  # 0 where the container does not count
         rate = float(stream.average_rate) if stream.average_rate else None
         aspect = float(stream.sample_aspect_ratio or 1)
         aspect = aspect if _ASPECT[0] <= aspect <= _ASPECT[1] else 1.0
+        says_end = not stated and container.duration and len(container.streams) == 1
+        end_s = container.duration / av.time_base if says_end else None
         stored = shown = sum(packet.size > 0 and not packet.is_discard for packet in container.demux(stream))
     if stated > shown:  # hidden by an edit list, or lost?
         with _open_video(path, {"ignore_editlist": "1"}) as (container, stream):
             stored = sum(packet.size > 0 for packet in container.demux(stream))
-    return Video(path, shown, max(0, stated - max(stored, shown)), rate, aspect)
+    return Video(path, shown, max(0, stated - max(stored, shown)), rate, end_s, aspect)
 
 
 @contextlib.contextmanager

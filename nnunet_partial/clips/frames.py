@@ -588,6 +588,7 @@ class _Opened:
     spacing_from: str | None = None
     times_s: tuple[float, ...] | None = None
     times_from: str | None = None
+    end_s: float | None = None
     flags: list[str] = field(default_factory=list)
 
 
@@ -630,7 +631,7 @@ def write_clip(job: ClipJob) -> Clip:
             frame_times_from=opened.times_from,
             spacing_mm=spacing_mm,
             spacing_from=spacing_from,
-            flags=(*opened.flags, *_gaps(opened.times_s or ())),
+            flags=(*opened.flags, *_gaps(opened.times_s or (), opened.end_s)),
             exam=job.exam,
         )
         for path, case in zip(temporary, clip.cases, strict=True):
@@ -715,6 +716,7 @@ def _video_frames(video: Video, opened: _Opened) -> Iterator[NDArray[Any]]:
     known = [time for time in times if time is not None]
     if len(known) == len(times) and all(a < b for a, b in itertools.pairwise(known)):
         opened.times_s = tuple(time - known[0] for time in known)
+        opened.end_s = None if video.end_s is None else video.end_s - known[0]
     elif video.frames_per_s:
         opened.times_s = tuple(number / video.frames_per_s for number in range(len(times)))
         opened.flags.append("frame times by the mean frame rate: those of the frames do not increase")
@@ -725,10 +727,11 @@ def _video_frames(video: Video, opened: _Opened) -> Iterator[NDArray[Any]]:
         opened.flags.append(f"{missing} of {video.length + video.lost} frames are missing, perhaps between others")
 
 
-def _gaps(times_s: Sequence[float]) -> list[str]:
-    """Flag the longest time without a frame where it may hide an end of systole or diastole."""
-    steps = np.diff(times_s)
-    if not len(steps) or steps.max() <= max(_GAP_STEPS * np.median(steps), _GAP_S):
+def _gaps(times_s: Sequence[float], end_s: float | None) -> list[str]:
+    """Flag the longest time without a frame where it may hide an end of systole or diastole, also before the end."""
+    steps = np.diff([*times_s, *([] if end_s is None else [end_s])])
+    usual = float(np.median(steps)) if len(steps) else 0.0
+    if not len(steps) or steps.max() <= max(_GAP_STEPS * usual, _GAP_S):
         return []
     before = int(steps.argmax())
-    return [f"no frame for {steps[before]:.2f} s after frame {before}, where most follow by {np.median(steps):.3f} s"]
+    return [f"no frame for {steps[before]:.2f} s after frame {before}, where most follow by {usual:.3f} s"]

@@ -587,6 +587,17 @@ def test_missing_frames_of_a_video_are_flagged(tmp_path: Path, model: Path) -> N
     assert result.clips["three"].frame_times_s[14:16] == pytest.approx((0.28, 0.36))
 
 
+def test_the_lost_end_of_a_video_whose_header_does_not_count_is_flagged(tmp_path: Path, model: Path) -> None:
+    """The header says that the 100 frames take 2 s."""
+    path = tmp_path / "clips" / "a.mkv"
+    write_video(path, 100, codec="mpeg4")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    (clip,) = run(tmp_path, model, KEEP).clips.values()
+    last = clip.frames - 1
+    assert 0 < last < 90
+    assert clip.flags == (says(f"{2 - last / 50:.2f} s", f"frame {last}"),)
+
+
 def test_where_nothing_can_be_read_nothing_is_written(tmp_path: Path, model: Path) -> None:
     (tmp_path / "clips").mkdir()
     with pytest.raises(ConversionError, match="no file"):
