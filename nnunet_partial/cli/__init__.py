@@ -47,8 +47,15 @@ COMMANDS = (
 RESUMING = ("convert", "merge", "scenario", "fill", "frames", "analyze", "study")
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser with every subcommand, without importing torch or nnunetv2."""
+def build_parser(names: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
+    """Build the parser, without importing torch or nnunetv2.
+
+    Args:
+        names: The subcommands to build; each imports a module, which takes time.
+
+    Returns:
+        The parser of these subcommands.
+    """
     parser = argparse.ArgumentParser(
         prog="nnunet_partial",
         description="Train nnU-Net v2 on partially labeled data: each case is annotated for some structures only.",
@@ -56,14 +63,15 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"nnunet-partial {nnunet_partial.__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name in COMMANDS:
+    for name in names:
         import_module(f"nnunet_partial.cli.{name.replace('-', '_')}").add_parser(subparsers)
     return parser
 
 
 def _parse(given: list[str]) -> argparse.Namespace:
     """Parse the options; what follows `--` is stored in `more`, for the program that a command drives."""
-    parser, end = build_parser(), given.index("--") if "--" in given else len(given)
+    parser = build_parser(given[:1] if given and given[0] in COMMANDS else COMMANDS)
+    end = given.index("--") if "--" in given else len(given)
     args = parser.parse_args(given[:end])
     args.more = given[end + 1 :]
     if args.more and not getattr(args, "takes_more", False):
