@@ -6,8 +6,6 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).resolve().parents[2]
 #: Calls that may run what a file says; `torch.load(..., weights_only=True)` does not. Pickles belong to nnU-Net, which
 #: reads its own.
@@ -43,17 +41,15 @@ def _is(node: ast.expr | None, value: object) -> bool:
     return isinstance(node, ast.Constant) and node.value is value
 
 
-FILES = [path for folder in ("nnunet_partial", "dataset_conversion") for path in sorted((ROOT / folder).rglob("*.py"))]
-
-
 #: Question and answer between a process and the reader that it has started.
 BETWEEN_PROCESSES = {"dataset_conversion/readers/isolated.py": ["pickle.load", "pickle.load"]}
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_no_file_is_run(file: Path) -> None:
-    expected = BETWEEN_PROCESSES.get(file.relative_to(ROOT).as_posix(), [])
-    assert list(dangerous(file.read_text(encoding="utf-8"))) == expected
+def test_no_file_is_run() -> None:
+    files = [path for folder in ("nnunet_partial", "dataset_conversion") for path in (ROOT / folder).rglob("*.py")]
+    assert len(files) > 150
+    found = {path.relative_to(ROOT).as_posix(): list(dangerous(path.read_text(encoding="utf-8"))) for path in files}
+    assert {name: calls for name, calls in found.items() if calls} == BETWEEN_PROCESSES
 
 
 def test_the_check_itself_notices() -> None:
