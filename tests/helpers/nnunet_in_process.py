@@ -20,8 +20,10 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.toy_dataset import Project
+from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor import DatasetFingerprintExtractor
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
 from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
+from nnunetv2.training.logging.nnunet_logger import LocalLogger
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_partial.utils import process
@@ -36,6 +38,10 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+#: What the planner looks at, in place of a hundred million drawn voxels, which take seconds and 800 MB.
+FEW_VOXELS = property(lambda _: 1e5, lambda *_: None)
 
 
 class InProcess(Project):
@@ -60,6 +66,10 @@ class InProcess(Project):
             patch.setattr(sys, "excepthook", sys.excepthook)  # the trainers replace it
             patch.setattr(SpawnContext, "Pool", lambda *_: ThreadPool(1))
             patch.setattr(torch, "set_num_threads", lambda _: None)  # nnU-Net would take all cores
+            patch.setattr(
+                DatasetFingerprintExtractor, "num_foreground_voxels_for_intensitystats", FEW_VOXELS, raising=False
+            )
+            patch.setattr(LocalLogger, "plot_progress_png", lambda *_: None)  # takes a second in each epoch
             code = script.load()()
             gc.collect()  # nnU-Net's readers leave files open, of which a later test would be told
         return subprocess.CompletedProcess(command, code or 0, said.getvalue(), "")
