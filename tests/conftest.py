@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,8 @@ from hypothesis import settings
 
 # Threads that wait do not spin: beside other work a training is then many times as fast. Read when PyTorch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Networks and images are too small for several threads, and other test processes want the cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # A slow example on a busy machine is no fault.
 settings.register_profile("no deadline", deadline=None)
@@ -32,6 +35,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         rank = next((rank for rank, mark in enumerate(FIRST) if item.get_closest_marker(mark)), len(FIRST))
         ranks[item.path] = min(rank, ranks.get(item.path, rank))
     items.sort(key=lambda item: ranks[item.path])  # stable: within a module nothing moves
+
+
+def pytest_collection_finish() -> None:
+    """Spare every later search for garbage what the imports made, hundreds of thousands of objects that stay."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
