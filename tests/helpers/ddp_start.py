@@ -2,7 +2,8 @@
 
 With `stop`, run by test_stop_signal.py, it is that of ddp_stop.py. Without, run by test_messages.py, it is one on a
 dataset with a mistake: each process writes to FOLDER/rankN.txt what stopped it; the first waits for the second to do
-so, since PyTorch kills the others once one has failed.
+so, since PyTorch kills the others once one has failed. The processes are forks, which nnU-Net's are not: so PyTorch and
+nnU-Net are imported once.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed as dist
+from nnunetv2.run.run_training import get_trainer_from_args
 
 RANKS, SECONDS = 2, 20
 
@@ -32,8 +34,6 @@ def stop(rank: int, folder: Path) -> None:
 
 
 def start(rank: int, folder: Path) -> None:
-    from nnunetv2.run.run_training import get_trainer_from_args
-
     meet(rank, folder)
     try:
         get_trainer_from_args("701", "2d", 0, "nnUNetTrainerMarginal").initialize()
@@ -47,4 +47,5 @@ def start(rank: int, folder: Path) -> None:
 
 if __name__ == "__main__":
     sys.argv[0] = "nnUNetv2_train"
-    torch.multiprocessing.spawn(stop if sys.argv[2:] == ["stop"] else start, (Path(sys.argv[1]),), nprocs=RANKS)
+    work = stop if sys.argv[2:] == ["stop"] else start
+    torch.multiprocessing.start_processes(work, (Path(sys.argv[1]),), nprocs=RANKS, start_method="fork")

@@ -45,7 +45,7 @@ def test_all_processes_stop_after_the_epoch_in_which_one_was_asked(tmp_path: Pat
     path = os.pathsep.join([str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])
     done = subprocess.run(
         [sys.executable, str(TESTS / "helpers" / "ddp_start.py"), str(tmp_path), "stop"],
-        env={**os.environ, "PYTHONPATH": path, "GLOO_SOCKET_IFNAME": "lo"},
+        env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"},
         capture_output=True,
         text=True,
         timeout=200,
