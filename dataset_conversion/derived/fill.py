@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -48,13 +48,14 @@ from ..staging import refuse_existing, staged_dataset, write_metadata
 from .files import FileToWrite, link_or_relabel, write_values
 from .source import InputDataset, find_case_problems, find_metadata_problems
 
-#: Share of the predicted voxels that must lie in the largest component.
+#: Share of the predicted voxels that must lie where the label is 0, and in the largest component there.
 MIN_LARGEST_COMPONENT = 0.75
 #: The folder of the tables, in the raw folder of a filled dataset.
 TABLES = "fill"
 
 ACCEPTED = "accepted"
-NOT_PREDICTED, LOW_CONFIDENCE, SEVERAL_PARTS = "not predicted", "low confidence", "several components"
+NOT_PREDICTED, LOW_CONFIDENCE = "not predicted", "low confidence"
+LABELED, SEVERAL_PARTS = "mostly on labeled voxels", "several components"
 TOO_SMALL, TOO_LARGE, NO_USUAL_SIZE = "too small", "too large", "no usual size"
 NO_FOLD, SEVERAL_FOLDS, NOT_FILLING = "in no validation fold", "in several validation folds", "its fold does not fill"
 HELD_OUT = "not a training case of the clean fold"
@@ -343,8 +344,8 @@ def fill(
         The filled dataset.
 
     Raises:
-        DatasetError: The source cannot be filled, nothing is unknown in it, or the new dataset exists; nothing was
-            written. Or a prediction does not fit its label file.
+        DatasetError: The source cannot be filled, nothing is unknown in it, no label file has room for a
+            pseudo-label, or the new dataset exists; nothing was written. Or a prediction does not fit its label file.
         SplitError: With a clean fold, a case would be in that fold's validation and training.
     """
     if nnunet_folder("nnUNet_raw") / name == folder:
@@ -359,7 +360,8 @@ def fill(
     }
     if not unknown:
         raise DatasetError(f"Every training case of {source.name} is annotated for every class; nothing to fill.")
-    usual = _usual_sizes(source, entries, model.seen, processes, progress)
+    _require_background(source, unknown, _stored_values(source, processes, progress))
+    usual = _usual_sizes(source, entries, model.seen, processes)
     to_predict: dict[int, list[str]] = {}
     outcomes: list[Outcome] = []
     for case, names in unknown.items():
@@ -423,6 +425,8 @@ def judge(
     share = int(sizes.max(initial=0)) / n_predicted
     if not confidence >= min_confidence:
         return LOW_CONFIDENCE, confidence, share, component
+    if int(sizes.sum()) / n_predicted < MIN_LARGEST_COMPONENT:
+        return LABELED, confidence, share, component
     return (ACCEPTED if share >= MIN_LARGEST_COMPONENT else SEVERAL_PARTS), confidence, share, component
 
 
@@ -545,21 +549,37 @@ def without_pseudo(values: NDArray[Any], labels: CaseLabels, classes: Sequence[s
     return np.where(np.isin(values, filled), 0, values).astype(values.dtype)
 
 
-def _usual_sizes(
-    source: InputDataset, entries: Mapping[str, CaseLabels], seen: frozenset[str], processes: int, progress: bool
-) -> UsualSizes:
-    """Measure each class where it is annotated, in cases that the model saw: others may be to be evaluated on.
+def _stored_values(source: InputDataset, processes: int, progress: bool) -> dict[str, tuple[float, ...]]:
+    """Read which values the label file of each training case holds.
 
     Raises:
         DatasetError: A label file cannot be read or does not fit its entry.
     """
     files = [source.label_file(case, path, source.dataset.manifest) for case, path in source.labels["Tr"].items()]
-    infos = inspect_label_files(files, processes, "reading the labels" if progress else None)
+    infos = list(inspect_label_files(files, processes, "reading the labels" if progress else None))
     problems = [info.problem for info in infos if info.problem]
     if problems:
         raise DatasetError(
             f"{source.name} cannot be filled; nothing was written.\n- " + "\n- ".join(first_lines(problems))
         )
+    return {file.case: tuple(info.values) for file, info in zip(files, infos, strict=True)}
+
+
+def _require_background(source: InputDataset, unknown: Iterable[str], values: Mapping[str, Collection[float]]) -> None:
+    """Raise DatasetError where no case with an unknown class has background, as `--unknown-as ignore` leaves none."""
+    ignore = source.dataset.ignore_label
+    if ignore is not None and all(0 not in values[case] and ignore in values[case] for case in unknown):
+        raise DatasetError(
+            f"{source.name} cannot be filled; nothing was written. A pseudo-label is written where the label is 0, and "
+            f"in every case that lacks a class the ignore label ({ignore}) stands there, as --unknown-as ignore writes "
+            "it. Make the dataset without --unknown-as ignore, and fill that one."
+        )
+
+
+def _usual_sizes(
+    source: InputDataset, entries: Mapping[str, CaseLabels], seen: frozenset[str], processes: int
+) -> UsualSizes:
+    """Measure each class where it is annotated, in cases that the model saw: others may be to be evaluated on."""
     measured: dict[tuple[str, str], list[Size]] = {}
     tasks = [
         (source.labels["Tr"][case], labels, tuple(source.classes))

@@ -15,6 +15,7 @@ from helpers.raw_datasets import Drawn, read_values, snapshot, write_dataset
 from nnunet_partial.dataset_conversion.derived.fill import (
     ACCEPTED,
     HELD_OUT,
+    LABELED,
     LOW_CONFIDENCE,
     NO_FOLD,
     NO_USUAL_SIZE,
@@ -126,9 +127,14 @@ def test_voxels_that_a_human_annotated_are_not_written_and_count_against_a_predi
     verdict, _, share, component = judge(predicted, writable, sure, 0.9)
     assert (verdict, share) == (ACCEPTED, 0.75)
     assert not (component & ~writable).any()
-    writable[0, :3] = False
+    writable[0, :3] = False  # 5 of 8
+    assert judge(predicted, writable, sure, 0.9)[0] == LABELED
+    assert judge(predicted, np.zeros((4, 4), bool), sure, 0.9)[0] == LABELED
+    assert judge(predicted, np.zeros((4, 4), bool), sure / 2, 0.9)[0] == LOW_CONFIDENCE
+    writable[:] = [[True] * 4, [False, True, False, True], [True] * 4, [True] * 4]  # 6 of 8, the largest part all 6
+    assert judge(predicted, writable, sure, 0.9)[0] == ACCEPTED
+    predicted[3, 0] = True  # 7 of 9 may be written, 6 of 9 in one part
     assert judge(predicted, writable, sure, 0.9)[0] == SEVERAL_PARTS
-    assert judge(predicted, np.zeros((4, 4), bool), sure, 0.9)[0] == SEVERAL_PARTS
 
 
 def test_a_sigmoid_that_cannot_be_told_is_left_out_of_the_mean() -> None:
@@ -171,7 +177,7 @@ def test_only_voxels_that_are_not_annotated_change(raw: Path) -> None:
     # MYO: 12 predicted, 6 of them on the annotated LV: half may be written, which is less than three quarters
     assert read_values(out.label_files()["b1"]) == [1, 0, 3, 0, 0, 0, 0, 0]
     assert {(one.case, one.structure): one.outcome for one in made.outcomes} == {
-        ("b1", "MYO"): SEVERAL_PARTS,
+        ("b1", "MYO"): LABELED,
         ("b1", "LA"): ACCEPTED,
         ("b2", "MYO"): NOT_PREDICTED,
         ("b2", "LA"): NOT_PREDICTED,
@@ -348,8 +354,20 @@ def test_what_cannot_be_filled_is_refused(raw: Path) -> None:
     refused(raw, source.folder, "b1")
 
 
-def test_a_prediction_of_another_size_is_named(raw: Path) -> None:
-    source = echo(raw, [*CASES[:3], Drawn("b2", [1], LV, shape=(9, 6))])
+def test_a_dataset_without_background_has_no_room_for_pseudo_labels(raw: Path) -> None:
+    """As --unknown-as ignore makes it: b1 and b2, which lack MYO and LA, hold LV and the ignore label alone."""
+    labels, ignored = {**LABELS, "ignore": 4}, [1, *[4] * 7]
+    source = write_dataset(raw, NAME, labels, [*CASES[:2], *(Drawn(f"b{n}", ignored, LV) for n in (1, 2))])
+    refused(raw, source.folder, "--unknown-as ignore")
+    source = write_dataset(raw, NAME, labels, [*CASES[:3], Drawn("b2", ignored, LV)])
+    out, made = filled(source, {"b1": [1, 0, 3], "b2": [1, 0, 3]})
+    assert {one.case: one.outcome for one in made.outcomes if one.structure == "LA"} == {"b1": ACCEPTED, "b2": LABELED}
+    assert read_values(out.label_files()["b2"]) == ignored
+
+
+@pytest.mark.parametrize("shape", [(9, 6), (6, 8)], ids=["another number of voxels", "the same number"])
+def test_a_prediction_of_another_size_is_named(raw: Path, shape: tuple[int, int]) -> None:
+    source = echo(raw, [*CASES[:3], Drawn("b2", [1], LV, shape=shape)])
     with pytest.raises(DatasetError, match="b2"):
         filled(source, {"b1": [1], "b2": [1]})
     assert not (raw / "Dataset611_Filled").exists()
