@@ -305,16 +305,18 @@ class Manifest:
         known = labels.known_in_training if in_training else labels.known
         return np.array([True, *(name in known for name in classes)], dtype=bool)
 
-    def annotated_classes(self, cases: Iterable[str]) -> frozenset[str]:
+    def annotated_classes(self, cases: Iterable[str], with_pseudo: bool = False) -> frozenset[str]:
         """Collect the classes that at least one of the cases is annotated for.
 
         Args:
             cases: Case identifiers; those that the manifest does not name are left out.
+            with_pseudo: Whether a pseudo-label counts as an annotation.
 
         Returns:
             The class names; empty where there is no case.
         """
-        return frozenset(name for case in cases if (labels := self.find(case)) for name in labels.annotated)
+        entries = [labels for case in cases if (labels := self.find(case))]
+        return frozenset(name for labels in entries for name in (labels.written if with_pseudo else labels.annotated))
 
     def classes_without_annotation(
         self, cases: Iterable[str], classes: Sequence[str], with_pseudo: bool = False
@@ -329,8 +331,7 @@ class Manifest:
         Returns:
             The class names, in the order of `classes`; empty where each is annotated in some case.
         """
-        entries = [labels for case in cases if (labels := self.find(case))]
-        taught = {name for labels in entries for name in (labels.written if with_pseudo else labels.annotated)}
+        taught = self.annotated_classes(cases, with_pseudo)
         return [name for name in classes if name not in taught]
 
     def seen_by_filling_model(self, cases: Iterable[str], reference: Manifest | None = None) -> list[str]:

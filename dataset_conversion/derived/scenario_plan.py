@@ -307,7 +307,9 @@ def _planned(
 ) -> ScenarioPlan:
     training = tuple(case for case in source.images["Tr"] if not (options.keep_only_complete and case in hidden))
     manifest = hide(before, hidden)
-    lost = before.annotated_classes(source.images["Tr"]) - manifest.annotated_classes(training)
+    lost = before.annotated_classes(source.images["Tr"], with_pseudo=True) - manifest.annotated_classes(
+        training, with_pseudo=True
+    )
     hidden_names = {name for names in hidden.values() for name in names}
     if not training:
         raise DatasetError(
@@ -370,7 +372,7 @@ def _remarks(plan: ScenarioPlan) -> list[str]:
         lines.append(
             f"{len(spared)} of the chosen patient(s) were annotated for {why} and lose nothing: {format_names(spared)}"
         )
-    nothing = [case for case in plan.training if not plan.manifest.labels_of(case).annotated and case in plan.hidden]
+    nothing = [case for case in plan.training if not plan.manifest.labels_of(case).written and case in plan.hidden]
     if nothing:
         lines.append(f"{len(nothing)} training case(s) are now annotated for nothing: {format_names(nothing)}")
     if any(labels.pseudo for labels in plan.manifest.cases.values()):
@@ -378,6 +380,10 @@ def _remarks(plan: ScenarioPlan) -> list[str]:
             f"the model that filled classes in {plan.source.name} was trained on labels that are hidden now; for a "
             "fair comparison hide labels first, and fill the scenario"
         )
+        annotated, taught = (
+            plan.manifest.annotated_classes(plan.training, with_pseudo) for with_pseudo in (False, True)
+        )
+        lines += [f"pseudo-labels alone teach {name}" for name in plan.classes if name in taught - annotated]
     if plan.removed:
         lines.append(
             f"only cases that were left out are annotated for {format_names(plan.removed)}: the scenario does "
@@ -581,8 +587,7 @@ def _n_patients(fraction: float, patients: int) -> int:
 
 def _random_classes(manifest: Manifest, cases: Sequence[str], patient: str, seed: int) -> tuple[str, ...]:
     """Choose a non-empty proper subset of the classes that a patient's cases are annotated for; empty below two."""
-    pseudo = {name for case in cases for name in manifest.labels_of(case).pseudo}
-    classes = sorted(manifest.annotated_classes(cases) | pseudo)
+    classes = sorted(manifest.annotated_classes(cases, with_pseudo=True))
     if len(classes) < 2:
         return ()
     bits = 1 + _random_key(seed, patient, "classes") % (2 ** len(classes) - 2)
@@ -648,7 +653,7 @@ def restrict_splits(splits: Sequence[Split], kept: Sequence[str], manifest: Mani
 
 
 def fold_warnings(splits: Sequence[Split], manifest: Manifest, classes: Sequence[str]) -> list[str]:
-    """Find folds in which no training case is annotated for a class that others are annotated for.
+    """Find folds in which no training case is annotated for a class that others are; pseudo-labels count as such.
 
     Args:
         splits: Folds of the scenario.
@@ -658,9 +663,10 @@ def fold_warnings(splits: Sequence[Split], manifest: Manifest, classes: Sequence
     Returns:
         One warning per fold and class; empty where there is none.
     """
-    somewhere = manifest.annotated_classes(case for split in splits for case in (*split["train"], *split["val"]))
+    cases = [case for split in splits for case in (*split["train"], *split["val"])]
+    somewhere = [name for name in classes if name in manifest.annotated_classes(cases, with_pseudo=True)]
     return [
         f"in fold {index} no training case is annotated for {name}: it cannot be learned there"
         for index, split in enumerate(splits)
-        for name in manifest.classes_without_annotation(split["train"], [n for n in classes if n in somewhere])
+        for name in manifest.classes_without_annotation(split["train"], somewhere, with_pseudo=True)
     ]

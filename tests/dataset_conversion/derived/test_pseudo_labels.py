@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.raw_datasets import Drawn, read_values, snapshot, write_dataset
+from helpers.raw_datasets import Drawn, label_array, read_values, snapshot, write_dataset, write_image
 from nnunet_partial.dataset_conversion.derived.merge import merge
 from nnunet_partial.dataset_conversion.derived.scenario import scenario
 from nnunet_partial.dataset_conversion.derived.scenario_plan import ScenarioOptions
@@ -19,6 +19,7 @@ from nnunet_partial.dataset.check import check
 from nnunet_partial.dataset.raw import RawDataset
 from nnunet_partial.dataset.splits import make_splits
 from nnunet_partial.dataset.summary import annotation_counts, annotation_states, annotation_table
+from nnunet_partial.errors import DatasetError
 from nnunet_partial.evaluation.evaluate import evaluate_folders, find_reference
 from nnunet_partial.evaluation.warning_signs import warning_signs
 from nnunet_partial.export.allow_list import clean_dataset_json
@@ -163,6 +164,20 @@ def test_a_scenario_hides_it_as_it_hides_what_is_annotated(raw: Path) -> None:
     assert sorted(half.cases[case].pseudo for case in ("b1", "b2")) == [(), ("LA",)]
 
 
+def test_a_scenario_that_hides_myo_beside_it_keeps_it(raw: Path) -> None:
+    source = filled(raw)
+    file = source.folder / "partial_labels.json"
+    content = json.loads(file.read_text())
+    content["cases"]["b1"]["annotated"] = ["LV", "MYO"]  # b1 alone of domain b knows MYO
+    write_image(source.label_files()["b1"], label_array(Drawn("b1", [1, 2, 3])))
+    file.write_text(json.dumps(content))
+    made = scenario(source.folder, "Dataset612_Less", ScenarioOptions(("MYO",), domain="b"))
+    out = RawDataset(made.folder)
+    assert (out.manifest.cases["b1"].annotated, out.manifest.cases["b1"].pseudo) == (("LV",), ("LA",))
+    assert read_values(out.label_files()["b1"])[:3] == [1, 0, 3]
+    assert read_values(out.label_files("Tr_full")["b1"])[:3] == [1, 2, 3]
+
+
 def test_a_scenario_leaves_it_where_something_else_is_hidden(raw: Path) -> None:
     out = RawDataset(scenario(filled(raw).folder, "Dataset612_Less", ScenarioOptions(("LV",), domain="b")).folder)
     assert (out.manifest.cases["b1"].annotated, out.manifest.cases["b1"].pseudo) == ((), ("LA",))
@@ -170,6 +185,60 @@ def test_a_scenario_leaves_it_where_something_else_is_hidden(raw: Path) -> None:
         **{key: [1, 2, 3] for key in ("a1", "a2")},
         **{key: [0, 0, 3] for key in ("b1", "b2")},
     }
+
+
+def test_a_class_that_it_alone_teaches_is_not_hidden_everywhere(raw: Path) -> None:
+    source = filled(raw)
+    file = source.folder / "partial_labels.json"
+    only_filled = json.loads(file.read_text())
+    for case, path in source.label_files().items():
+        if case < "b":
+            only_filled["cases"][case]["annotated"] = ["LV", "MYO"]
+            write_image(path, label_array(Drawn(case, [1, 2])))
+    file.write_text(json.dumps(only_filled))
+    with pytest.raises(DatasetError, match="LA"):
+        scenario(source.folder, "Dataset612_Less", ScenarioOptions(("LA",), domain="b"))
+    # half of the patients of domain b lose it, one of two: the other teaches it, in the one fold that trains on it
+    splits = [{"train": ["a2", case], "val": ["a1", "b1" if case == "b2" else "b2"]} for case in ("b1", "b2")]
+    (source.folder / "splits_final.json").write_text(json.dumps(splits))
+    made = scenario(source.folder, "Dataset612_Less", ScenarioOptions(("LA",), 0.5, domain="b"))
+    cases = RawDataset(made.folder).manifest.cases
+    (hidden,) = [index for index, split in enumerate(splits) if not cases[split["train"][1]].pseudo]
+    assert (
+        [line for line in made.warnings if line.startswith("in fold") and "LA" in line]
+        == [line for line in made.warnings if line.startswith(f"in fold {hidden} ")]
+        != []
+    )
+    assert any(line.startswith("pseudo-labels alone") and line.endswith(" LA") for line in made.warnings)
+
+
+def test_a_class_that_it_still_teaches_may_be_hidden_where_it_is_annotated(raw: Path) -> None:
+    out = scenario(filled(raw).folder, "Dataset612_Less", ScenarioOptions(("LA",), domain="a"))
+    manifest = RawDataset(out.folder).manifest
+    assert manifest.annotated_classes(manifest.cases, with_pseudo=True) == {*CLASSES}
+    assert manifest.annotated_classes(manifest.cases) == {"LV", "MYO"}
+    assert any(line.startswith("pseudo-labels alone") and line.endswith(" LA") for line in out.warnings)
+
+
+def test_complete_cases_keep_a_class_that_it_teaches(raw: Path) -> None:
+    """MYO is hidden in domain a, whose cases are left out; LA, annotated there alone, is filled in what is kept."""
+    source = filled(raw)
+    file = source.folder / "partial_labels.json"
+    content = json.loads(file.read_text())
+    content["cases"]["b1"] = {**content["cases"]["b1"], "absent": ["MYO"]}
+    content["cases"]["a2"] = {**content["cases"]["a2"], "domain": "c", "annotated": ["LV", "MYO"]}
+    write_image(source.label_files()["a2"], label_array(Drawn("a2", [1, 2])))
+    file.write_text(json.dumps(content))
+    made = scenario(source.folder, "Dataset612_Less", ScenarioOptions(("MYO",), domain="a", keep_only_complete=True))
+    out = RawDataset(made.folder)
+    assert {
+        case: (read_values(path)[:3], out.manifest.cases[case].pseudo) for case, path in out.label_files().items()
+    } == {
+        "a2": ([1, 2, 0], ()),
+        "b1": ([1, 0, 3], ("LA",)),
+        "b2": ([1, 0, 3], ("LA",)),
+    }
+    assert out.classes == CLASSES
 
 
 def test_a_merge_keeps_it_under_its_new_name(raw: Path) -> None:
