@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from nnunet_partial.cli._json import add_json_option
 from nnunet_partial.cli._options import add_processes_option, require_output_folder
 from nnunet_partial.dataset.raw import find_dataset
-from nnunet_partial.errors import PartialLabelError
 
 #: How many findings about clips are shown.
 _SHOWN = 20
@@ -64,7 +63,8 @@ def add_parser(subparsers: Any) -> None:
         default=[],
         metavar="[NAME=]KIND",
         help="also measure the calibration of the probabilities beside the predictions (CASE.npz, of "
-        "nnUNetv2_predict --save_probabilities or nnUNetv2_train --npz): softmax, or sigmoid for nnUNetTrainerABCE",
+        "nnUNetv2_predict --save_probabilities or nnUNetv2_train --npz): softmax, or sigmoid for nnUNetTrainerABCE and "
+        "for regions",
     )
     parser.add_argument("--strict", action="store_true", help="stop at the first prediction that cannot be evaluated")
     add_processes_option(parser)
@@ -92,9 +92,7 @@ def run(args: argparse.Namespace) -> int:
     reference = find_reference(find_dataset(args.dataset), args.ref)
     predictions = find_predictions(args.pred, reference.file_ending)
     require_same_classes(predictions, reference.classes, reference.regions)
-    if args.probabilities and reference.regions:
-        raise PartialLabelError("--probabilities: calibration is of classes; this dataset has regions. Leave it out.")
-    kinds = probability_kinds(args.probabilities, predictions)
+    kinds = probability_kinds(args.probabilities, predictions, bool(reference.regions))
     evaluation = evaluate_folders(
         reference, predictions, args.tolerance_mm, args.processes, args.strict, progress=True, probabilities=kinds
     )

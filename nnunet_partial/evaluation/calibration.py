@@ -6,7 +6,7 @@ to be wrong. Each structure is a question of its own (is it here?), so that a ca
 nnU-Net saves a softmax over all channels. It averages logits over folds and mirrored images, and its softmax comes
 last. A network with one sigmoid per structure (aBCE) has a background logit of exactly 0, also after that average, so
 that the softmax gives the sigmoid back: exp(z_c) / (exp(z_c) + exp(0)) = p_c / (p_c + p_0). `nnUNetv2_ensemble`
-averages probabilities instead, from which no formula gives it back.
+averages probabilities instead, from which no formula gives it back. Of regions it saves the sigmoids themselves.
 
 References:
     Guo et al., On Calibration of Modern Neural Networks, ICML 2017 (the expected calibration error, with 15 bins).
@@ -109,12 +109,15 @@ class CaseCalibration:
     bins: Bins
 
 
-def probability_kinds(given: Sequence[str], predictions: Mapping[str, Mapping[str, Path]]) -> dict[str, str]:
+def probability_kinds(
+    given: Sequence[str], predictions: Mapping[str, Mapping[str, Path]], of_regions: bool = False
+) -> dict[str, str]:
     """Read what the probabilities of each model are, and check that they can be that.
 
     Args:
         given: softmax or sigmoid, or MODEL=softmax, MODEL=sigmoid; without a model it holds for all that are not named.
         predictions: Predicted file by model and case.
+        of_regions: Whether the structures are regions, each of which has a sigmoid, whatever the trainer.
 
     Returns:
         SOFTMAX or SIGMOID by model; models without probabilities are left out.
@@ -133,8 +136,10 @@ def probability_kinds(given: Sequence[str], predictions: Mapping[str, Mapping[st
             )
         if equals and model not in predictions:
             raise PartialLabelError(f"--probabilities {text}: the models are {format_names(list(predictions))}.")
+        if of_regions and kind == SOFTMAX:
+            raise PartialLabelError(f"--probabilities {text}: each region has a sigmoid of its own. Say {SIGMOID}.")
         kinds.update(dict.fromkeys([model] if equals else predictions, kind))
-    for model, kind in kinds.items():
+    for model, kind in kinds.items() if not of_regions else ():
         _require_possible(model, kind, next(iter(predictions[model].values())).resolve().parent)
     return kinds
 
@@ -160,20 +165,27 @@ def _require_possible(model: str, kind: str, folder: Path) -> None:
         )
 
 
-def read_probabilities(file: Path, predicted: NDArray[np.integer], n_classes: int) -> Floats | str:
+def read_probabilities(
+    file: Path, predicted: NDArray[np.integer], n_classes: int, region_order: Sequence[int] = ()
+) -> Floats | str:
     """Read what nnU-Net saved beside a prediction (--save_probabilities, --npz).
 
     The axes of the file are those of nnU-Net's arrays, z first, also where an image reader has others. That the file
-    belongs to the prediction is seen from the values: the predicted structure is everywhere the most probable one.
+    belongs to the prediction is seen from the values: the predicted structure is everywhere the most probable one; of
+    regions, those above one half give the predicted value.
 
     Args:
         file: CASE.npz.
         predicted: Label values of the prediction, (*S).
         n_classes: Number of structures, C.
+        region_order: `regions_class_order` where the structures are regions: the value that is stored for each, later
+            ones over earlier ones; empty where they are classes.
 
     Returns:
-        The probabilities, background first, (C + 1, *S); a problem as text, worded to follow 'the probabilities'.
+        The probabilities, background first, (C + 1, *S), or those of regions, (C, *S); a problem as text, worded to
+        follow 'the probabilities'.
     """
+    n_channels = n_classes if region_order else n_classes + 1
     try:
         with np.load(file, allow_pickle=False) as content:
             values: Floats = content["probabilities"]
@@ -181,18 +193,28 @@ def read_probabilities(file: Path, predicted: NDArray[np.integer], n_classes: in
         return f"are missing ({file.name}): predict with --save_probabilities, or validate with --npz"
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as problem:
         return f"cannot be read ({file.name}): {problem}"
-    if values.ndim == 0 or values.shape[0] != n_classes + 1 or values.size != (n_classes + 1) * predicted.size:
-        return f"have the shape {values.shape}; expected {n_classes + 1} channels of {predicted.shape}"
-    values = values.reshape(n_classes + 1, *predicted.shape)
+    if values.ndim == 0 or values.shape[0] != n_channels or values.size != n_channels * predicted.size:
+        return f"have the shape {values.shape}; expected {n_channels} channels of {predicted.shape}"
+    values = values.reshape(n_channels, *predicted.shape)
     if not (values.min() >= 0 and values.max() <= 1 + _ROUNDING):  # not so for NaN either
         return "are not between 0 and 1"
-    chosen = np.take_along_axis(values, predicted[None].astype(np.int64), axis=0)[0]
-    if np.any(chosen < values.max(axis=0) - _ROUNDING):
+    if not _belongs(values, predicted, region_order):
         return (
             "are not those of the prediction: another structure than the predicted one is the most probable somewhere. "
             "Post-processing, or an image reader that reorients, makes such files"
         )
     return np.minimum(values, 1)
+
+
+def _belongs(probabilities: Floats, predicted: NDArray[np.integer], region_order: Sequence[int]) -> bool:
+    """Tell whether the probabilities give the prediction, as nnU-Net makes one of them."""
+    if region_order:
+        stored = np.zeros_like(predicted)
+        for value, of_region in zip(region_order, probabilities, strict=True):
+            stored[of_region > 0.5] = value
+        return np.array_equal(stored, predicted)
+    chosen = np.take_along_axis(probabilities, predicted[None].astype(np.int64), axis=0)[0]
+    return not np.any(chosen < probabilities.max(axis=0) - _ROUNDING)
 
 
 def structure_probability(probabilities: Floats, value: int, kind: str) -> Floats:

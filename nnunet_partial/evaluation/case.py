@@ -28,7 +28,8 @@ class Task:
 
     `predictions`: file by model, may be empty. `tolerance`: of the surface Dice, in mm (in pixels where the spacing is
     not known). `regions`: stored values of each class where these are regions; else empty. `probabilities`: what those
-    beside the predictions are, by model; models without them are left out.
+    beside the predictions are, by model; models without them are left out. `region_order`: dataset.json's
+    `regions_class_order`, empty without regions.
     """
 
     case: str
@@ -40,6 +41,7 @@ class Task:
     tolerance: float
     regions: tuple[tuple[int, ...], ...] = ()
     probabilities: Mapping[str, str] = field(default_factory=dict)
+    region_order: tuple[int, ...] = ()
 
     @property
     def values(self) -> dict[str, tuple[int, ...]]:
@@ -191,14 +193,18 @@ def _compare(task: Task, model: str, predicted: NDArray[Any], truth: _Truth, res
 def _calibrate(task: Task, model: str, predicted: NDArray[Any], truth: _Truth, result: CaseResult) -> None:
     """Count the voxels of each annotated structure by their predicted probability."""
     file = task.predictions[model].with_name(f"{task.case}.npz")
-    probabilities = read_probabilities(file, predicted, len(task.classes))
+    probabilities = read_probabilities(file, predicted, len(task.classes), task.region_order)
     if isinstance(probabilities, str):
         result.findings.append(f"{task.case}: the probabilities of {model} {probabilities}")
         return
     subject = subject_of(task.case, task.labels)
     counted = np.ones(predicted.shape, bool) if truth.counted is None else truth.counted
-    for value, structure in enumerate(task.classes, start=1):
+    for index, (structure, values) in enumerate(task.values.items()):
         if structure in task.labels.known:
-            probability = structure_probability(probabilities, value, task.probabilities[model])
-            bins = Bins.count(probability[counted], truth.values[counted] == value)
+            probability = (
+                probabilities[index]
+                if task.regions
+                else structure_probability(probabilities, index + 1, task.probabilities[model])
+            )
+            bins = Bins.count(probability[counted], _mask(truth.values[counted], values))
             result.calibration.append(CaseCalibration(model, subject, structure, bins))

@@ -41,7 +41,7 @@ class Reference:
 
     `interpolated`: cases whose masks were interpolated, not annotated. They are not among the files and not evaluated.
     `keys`: of the classes, in the metrics of summary.json. `regions`: stored values of each class where these are
-    regions; else empty.
+    regions; else empty. `region_order`: which of its values a prediction stores for each.
     """
 
     folder: Path
@@ -54,6 +54,7 @@ class Reference:
     file_ending: str
     interpolated: frozenset[str] = frozenset()
     regions: tuple[tuple[int, ...], ...] = ()
+    region_order: tuple[int, ...] = ()
 
 
 def find_reference(dataset_folder: Path, reference: str = "labelsTs") -> Reference:
@@ -109,6 +110,7 @@ def find_reference(dataset_folder: Path, reference: str = "labelsTs") -> Referen
         dataset.file_ending,
         interpolated,
         dataset.regions,
+        tuple(dataset.dataset_json["regions_class_order"]) if dataset.regions else (),
     )
 
 
@@ -339,6 +341,7 @@ def _tasks(
                 tolerance,
                 reference.regions,
                 probabilities,
+                reference.region_order,
             )
     predicted = {
         patient_key(case, t.labels) for case, t in tasks.items() if t.predictions and view_and_phase_of(t.labels)

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
+from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
 from nnunet_partial.cli import main
 from nnunet_partial.dataset.check import check
@@ -21,6 +23,8 @@ from nnunet_partial.evaluation.evaluate import find_reference, require_same_clas
 from nnunet_partial.labels import MANIFEST_NAME, CaseLabels, Manifest
 from nnunet_partial.report import overlays
 from nnunet_partial.utils.colors import class_colors
+
+from .test_calibration import plain_ece
 
 NAME = "Dataset705_Regions"
 
@@ -169,7 +173,55 @@ def test_regions_that_overlap_are_no_mirror_images(raw: Path) -> None:
     assert mirrored_pairs(files) == []
 
 
-def test_disagreement_refuses_regions(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["disagreement", "-d", "705", "-tr", "nnUNetTrainerABCE"]) == 1
-    assert "region-based" in "".join(capsys.readouterr())
-    assert len(list((tmp_path / "raw").iterdir())) == 1
+# Probabilities: nnU-Net's own label manager makes them, and the prediction, from drawn logits
+
+KIND = ["--probabilities", "sigmoid"]
+
+
+def predict(raw: Path, folder: Path, seed: int = 0) -> dict[str, np.ndarray]:
+    """Logits of each case, (regions, y, x), and what nnU-Net saves of them."""
+    content = json.loads((raw / "dataset.json").read_text())
+    manager = LabelManager(content["labels"], content["regions_class_order"])
+    logits = {}
+    for number, case in enumerate(TRUE):
+        logits[case] = np.random.default_rng(seed + number).normal(0, 2, (2, 4, 8)).astype(np.float32)
+        probabilities = manager.apply_inference_nonlin(torch.from_numpy(logits[case][:, None]))
+        values = manager.convert_probabilities_to_segmentation(probabilities).numpy()[0].astype(np.uint8)
+        sitk.WriteImage(sitk.GetImageFromArray(values), str(folder / f"{case}.nii.gz"))
+        np.savez_compressed(folder / f"{case}.npz", probabilities=probabilities.numpy())
+    return logits
+
+
+def evaluate(tmp_path: Path, *options: str) -> int:
+    given = ["--pred", f"m={tmp_path / 'predicted'}", "--ref", "labelsTr", "-o", str(tmp_path / "out"), "-np", "1"]
+    return main(["evaluate", "-d", "705", *given, *options])
+
+
+def test_calibration_is_that_of_the_sigmoids_over_what_is_known(raw: Path, tmp_path: Path) -> None:
+    logits = predict(raw, tmp_path / "predicted")
+    manifest(raw, b=CaseLabels(("EPI",), domain="a", patient="b"))
+    assert evaluate(tmp_path, *KIND) == 0
+    with (tmp_path / "out" / "calibration.csv").open(encoding="utf-8") as file:
+        rows = {row["class"]: row for row in csv.DictReader(file)}
+    known = {"EPI": (["a", "b"], {1, 2}), "LV": (["a"], {1})}
+    for channel, (name, (cases, values)) in enumerate(known.items()):
+        p = [1 / (1 + math.exp(-z)) for case in cases for z in logits[case][channel].ravel().tolist()]
+        there = [value in values for case in cases for value in [*TRUE[case]] * 4]
+        assert float(rows[name]["ece"]) == pytest.approx(plain_ece(p, there), abs=1e-6)
+        assert (rows[name]["n_cases"], rows[name]["n_voxels"]) == (str(len(cases)), str(len(p)))
+        assert float(rows[name]["frequency"]) == pytest.approx(sum(there) / len(there))
+
+
+def test_probabilities_that_do_not_give_the_predicted_regions_are_named(
+    raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "predicted"
+    predict(raw, folder)
+    assert evaluate(tmp_path, "--probabilities", "softmax") == 1
+    assert "Say sigmoid" in capsys.readouterr().err
+    (folder / "b.npz").write_bytes((folder / "a.npz").read_bytes())  # of another case
+    assert evaluate(tmp_path, *KIND) == 1
+    assert "b: the probabilities of m are not" in "".join(capsys.readouterr())
+    np.savez_compressed(folder / "b.npz", probabilities=np.zeros((3, 1, 4, 8), np.float32))  # a softmax over classes
+    assert evaluate(tmp_path, *KIND) == 1
+    assert "expected 2 channels" in "".join(capsys.readouterr())
