@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from nnunet_partial.active_learning.folds import FoldPredictions
 from nnunet_partial.evaluation.case import subject_of
 from nnunet_partial.evaluation.records import ALL, Row, Subject, mean
-from nnunet_partial.labels import CaseLabels
+from nnunet_partial.labels import CaseLabels, stored_values
 from nnunet_partial.utils.masks import Floats
 from nnunet_partial.utils.tables import write_csv
 
@@ -58,7 +58,12 @@ class Disagreement:
 
 
 def case_disagreements(
-    case: str, labels: CaseLabels | None, is_trained_on: bool, predictions: FoldPredictions, classes: Sequence[str]
+    case: str,
+    labels: CaseLabels | None,
+    is_trained_on: bool,
+    predictions: FoldPredictions,
+    classes: Sequence[str],
+    regions: Sequence[Sequence[int]] = (),
 ) -> list[Disagreement]:
     """Measure the disagreement about each structure of a case.
 
@@ -67,22 +72,24 @@ def case_disagreements(
         labels: Its entry of the manifest; None where it has none, so that every structure is unknown.
         is_trained_on: Whether a fold was trained on it.
         predictions: Of at least two folds.
-        classes: In the order of their label values, from 1.
+        classes: In the order of their label values, from 1; or regions.
+        regions: Stored values of each region; empty where there are classes.
 
     Returns:
-        One for each class.
+        One for each class or region.
     """
     entry = labels or CaseLabels(())
+    masks = {name: np.isin(predictions.labels, values) for name, values in stored_values(classes, regions).items()}
     return [
         Disagreement(
             subject_of(case, entry),
             structure,
             entry.state(structure),
             is_trained_on,
-            mean_pairwise_dice(predictions.labels == value),
-            mean_entropy(predictions.labels == value, predictions.probability[value - 1]),
+            mean_pairwise_dice(mask),
+            mean_entropy(mask, predictions.probability[index]),
         )
-        for value, structure in enumerate(classes, start=1)
+        for index, (structure, mask) in enumerate(masks.items())
     ]
 
 

@@ -82,7 +82,12 @@ class FoldPredictor:
         return FoldPredictions(np.stack(labels), mean)
 
     def _of_structures(self, probabilities: Floats) -> Floats:
-        """Return the network's probability of each structure, (C, *S); the softmax where it takes all of it."""
+        """Return the network's probability of each structure, (C, *S); the softmax where it takes all of it.
+
+        Of regions nnU-Net gives the sigmoids, without background.
+        """
+        if self._predictor.label_manager.has_regions:
+            return probabilities
         of_structure = [structure_probability(probabilities, c, self._kind) for c in range(1, len(probabilities))]
         stacked: Floats = np.stack(of_structure)
         return np.where(np.isnan(stacked), probabilities[1:], stacked)

@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
 
     dataset = RawDataset(find_dataset(args.dataset))
     name, manifest = dataset.folder.name, dataset.manifest
-    classes = dataset.classes  # refuses regions before anything is predicted
+    classes, regions = dataset.structures, dataset.regions
     model, folds = find_model(nnunet_folder("nnUNet_results") / name, args.tr, args.c, args.p, args.chk, args.f)
     output = args.output or model.folder / "disagreement"
     require_output_folder(output)
@@ -77,7 +77,9 @@ def run(args: argparse.Namespace) -> int:
     disagreements = []
     predicted = parallel_map(predictor.predict, list(images.values()), title="predicting")
     for case, predictions in zip(images, predicted, strict=True):
-        disagreements += case_disagreements(case, manifest.find(case), case in trained_on, predictions, classes)
+        disagreements += case_disagreements(
+            case, manifest.find(case), case in trained_on, predictions, classes, regions
+        )
     tables = {"domains": summarize_domains(disagreements, classes), "next": rank_cases(disagreements)}
     write_tables(output, disagreements, tables)
     _show(tables["domains"], tables["next"])

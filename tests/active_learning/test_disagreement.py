@@ -65,6 +65,20 @@ def test_where_a_fold_was_trained_only_unknown_structures_are_ranked() -> None:
         assert (of_filled.state, of_filled.is_ranked) == ("pseudo", not is_trained_on)
 
 
+def test_a_region_is_all_of_its_values() -> None:
+    """Two folds, four voxels; the epicardium (1, 2) holds the ventricle (1)."""
+    labels, p = np.array([[1, 2, 2, 0], [2, 2, 0, 0]]), np.array([[0.9, 0.75, 0.5, 0.1], [0.25, 0.0, 0.0, 0.0]])
+    epi, lv = case_disagreements(
+        "a", CaseLabels(("EPI",)), False, FoldPredictions(labels, p), ("EPI", "LV"), ((1, 2), (1,))
+    )
+    assert (epi.structure, epi.state, lv.structure, lv.state) == ("EPI", "annotated", "LV", "unknown")
+    assert epi.dice == pytest.approx(2 * 2 / (3 + 2))  # three voxels and two, both in common
+    assert lv.dice == 0  # one voxel, and none
+    bits = [-q * math.log2(q) - (1 - q) * math.log2(1 - q) for q in (0.9, 0.75, 0.5)]
+    assert epi.entropy == pytest.approx(sum(bits) / 3)  # where a fold predicts it
+    assert lv.entropy == pytest.approx(-0.25 * math.log2(0.25) - 0.75 * math.log2(0.75))
+
+
 def test_the_order_of_the_cases() -> None:
     nan = math.nan
     rows = rank_cases(

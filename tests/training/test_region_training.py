@@ -20,10 +20,12 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
 from nnunet_partial import load_model
+from nnunet_partial.active_learning.folds import FoldPredictor
 from nnunet_partial.cli import main
 from nnunet_partial.errors import DatasetError, ManifestError
 from nnunet_partial.labels import MANIFEST_NAME, CaseLabels, Manifest
 from nnunet_partial.losses import REGION_LOSSES, RegionBCELoss
+from nnunet_partial.model_selection.candidates import find_models
 from nnunet_partial.study.config import METHODS
 from nnunet_partial.trainers.nnUNetTrainerABCE import (
     nnUNetTrainerABCE,
@@ -158,6 +160,12 @@ def test_train_validate_and_predict(project: Any) -> None:
     assert travelled.predictor.trainer_name == "nnUNetTrainer"
     labels = travelled.predict(sitk.GetArrayFromImage(image)[None], image.GetSpacing()[::-1])
     np.testing.assert_array_equal(labels, predicted)
+    # and what `disagreement` predicts
+    (model,) = find_models(project.root / "results" / DATASET, ["nnUNetTrainerABCE"], [configuration], ["nnUNetPlans"])
+    own = FoldPredictor(model, [0], "cpu").predict([project.raw(DATASET) / "imagesTs" / "new_0000.nii.gz"])
+    np.testing.assert_array_equal(own.labels[0].reshape(predicted.shape), predicted)
+    saved = np.load(output / "new.npz")["probabilities"]
+    np.testing.assert_allclose(own.probability, saved, atol=2e-3)
 
 
 def test_a_part_that_is_not_known_changes_nothing(project: Any) -> None:
