@@ -24,7 +24,7 @@ from nnunet_partial.dataset.raw import nnunet_folder, preprocessed_folder
 from nnunet_partial.dataset.splits import SPLITS_NAME
 from nnunet_partial.errors import DatasetError, PartialLabelError, SplitError
 from nnunet_partial.evaluation.results import FINAL_CHECKPOINT
-from nnunet_partial.labels import MANIFEST_NAME, Manifest, class_names, has_regions
+from nnunet_partial.labels import MANIFEST_NAME, Manifest, has_regions, structure_names
 from nnunet_partial.training.mixin import PartialLabelMixin, ZeroBackgroundMixin
 from nnunet_partial.training.run_record import trained_on_of
 from nnunet_partial.utils.checkpoints import load_checkpoint
@@ -33,6 +33,9 @@ from nnunet_partial.utils.text import format_names
 
 #: Beside the checkpoints: from which model the training started, and which of its classes were new.
 WIDENED_NAME = "partial_label_widened.json"
+
+#: Name of the first channel of a network that learns classes.
+BACKGROUND = "background"
 
 #: Part of the names of nnU-Net's segmentation layers, one per resolution.
 HEADS = ".seg_layers."
@@ -93,7 +96,8 @@ def widen(model: Path, dataset: str, configuration: str, trainer: str, plans: st
         if not file.is_file():
             raise DatasetError(f"{file} does not exist. First plan and preprocess {dataset}.")
     new_plans = read_json(preprocessed / f"{plans}.json", DatasetError)
-    old_classes, new_classes = map(_class_based, (old_dataset_json, read_json(preprocessed / "dataset.json")))
+    new_dataset_json = read_json(preprocessed / "dataset.json", DatasetError)
+    old_classes, new_classes = structure_names(old_dataset_json), structure_names(new_dataset_json)
     copied = tuple(name for name in new_classes if name in old_classes)
     if not copied:
         raise DatasetError(
@@ -112,13 +116,16 @@ def widen(model: Path, dataset: str, configuration: str, trainer: str, plans: st
             f"{plans} has no configuration {configuration}; it has {format_names(new_plans['configurations'])}."
         )
     content = load_checkpoint(old_checkpoint, old_checkpoint)
-    independent = _require_same_kind(content["trainer_name"], trainer)
+    independent = _require_same_kind(
+        (content["trainer_name"], trainer), (has_regions(old_dataset_json), has_regions(new_dataset_json))
+    )
     is_new = not folder.exists()
     try:
         started = get_trainer_from_args(dataset, configuration, fold, trainer, plans, device=torch.device("cpu"))
         started.initialize()
         network = getattr(started.network, "_orig_mod", started.network)
-        state = widened_weights(content["network_weights"], network.state_dict(), old_classes, new_classes, independent)
+        channels = [_channels(one) for one in (old_dataset_json, new_dataset_json)]
+        state = widened_weights(content["network_weights"], network.state_dict(), *channels, independent)
         warnings = _check_validation(old_checkpoint, str(old_plans["dataset_name"]), started.training_data, fold)
     except BaseException:
         if is_new:
@@ -149,7 +156,7 @@ def widen(model: Path, dataset: str, configuration: str, trainer: str, plans: st
 
 
 def widened_weights(
-    old: State, new: State, old_classes: Sequence[str], new_classes: Sequence[str], independent: bool
+    old: State, new: State, old_channels: Sequence[str], new_channels: Sequence[str], independent: bool
 ) -> dict[str, Tensor]:
     """Put the weights of a model into a network with other classes.
 
@@ -160,9 +167,9 @@ def widened_weights(
     Args:
         old: Weights of the model.
         new: Weights of the network, which are not changed.
-        old_classes: Foreground classes of the model in the order of its channels; background is the first channel.
-        new_classes: Those of the network.
-        independent: Whether the network has a sigmoid per class.
+        old_channels: What each channel of the model is, by name: background, then the classes; or the regions.
+        new_channels: The same of the network.
+        independent: Whether the network has a sigmoid per class or region.
 
     Returns:
         The weights, in the order of `new`.
@@ -179,10 +186,9 @@ def widened_weights(
             f"The networks differ in {len(different)} layer(s), such as {min(different)}. Plan the new dataset as the "
             "old one: nnUNetv2_move_plans_between_datasets -s OLD -t NEW -sp PLANS -tp PLANS, then nnUNetv2_preprocess."
         )
-    channel = {name: number for number, name in enumerate(["background", *old_classes])}
+    channel = {name: number for number, name in enumerate(old_channels)}
     return {
-        key: _widened_head(old[key], ["background", *new_classes], channel, independent) if HEADS in key else old[key]
-        for key in new
+        key: _widened_head(old[key], new_channels, channel, independent) if HEADS in key else old[key] for key in new
     }
 
 
@@ -211,16 +217,27 @@ def _find_checkpoint(model: Path, fold: int | str) -> Path:
     return checkpoint.resolve()
 
 
-def _class_based(dataset_json: Mapping[str, Any]) -> tuple[str, ...]:
-    if has_regions(dataset_json):
-        raise DatasetError("dataset.json is region-based (a label is a list of values), which cannot be widened.")
-    return class_names(dataset_json)
+def _channels(dataset_json: Mapping[str, Any]) -> tuple[str, ...]:
+    """Name the channels of a network: nnU-Net gives regions none for the background."""
+    structures = structure_names(dataset_json)
+    return structures if has_regions(dataset_json) else (BACKGROUND, *structures)
 
 
-def _require_same_kind(old_trainer: str, new_trainer: str) -> bool:
-    """Return whether both trainers have a sigmoid per class; raise DatasetError where one has a softmax."""
-    classes = []
-    for name in (old_trainer, new_trainer):
+def _require_same_kind(trainers: tuple[str, str], of_regions: tuple[bool, bool]) -> bool:
+    """Return whether both networks have a sigmoid per class, or region; raise DatasetError where one has a softmax.
+
+    Args:
+        trainers: Of the old model and of the new one.
+        of_regions: Whether each learns regions, which have sigmoids with every trainer.
+
+    Returns:
+        True for sigmoids.
+
+    Raises:
+        DatasetError: The kinds differ, or a trainer is not there or not of this package.
+    """
+    classes, (old_trainer, new_trainer) = [], trainers
+    for name in trainers:
         try:
             classes.append(recursive_find_trainer_class_by_name(name))
         except RuntimeError:
@@ -229,11 +246,13 @@ def _require_same_kind(old_trainer: str, new_trainer: str) -> bool:
         raise DatasetError(
             f"{new_trainer} is no trainer of this package; take one of nnunet_partial trainers with -tr."
         )
-    old, new = (issubclass(found, ZeroBackgroundMixin) for found in classes)
+    old, new = (
+        regions or issubclass(found, ZeroBackgroundMixin) for found, regions in zip(classes, of_regions, strict=True)
+    )
     if old != new:
         raise DatasetError(
-            f"{old_trainer} and {new_trainer}: one has a softmax and one a sigmoid per class, so that the weights of a "
-            "class do not mean the same. Take a trainer of the same kind with -tr."
+            f"{old_trainer} and {new_trainer}: one has a softmax and one a sigmoid per class or region, so that the "
+            "weights of a class do not mean the same. Take a trainer of the same kind with -tr."
         )
     return new
 

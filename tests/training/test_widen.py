@@ -31,7 +31,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]
 NEW = "Dataset702_Wide"
-KEY = "decoder.seg_layers.0"
+KEY, BACK = "decoder.seg_layers.0", "background"
 CALL = ("-d", "702", "-c", "2d", "-tr", "nnUNetTrainerMarginal", "-f", "0")
 
 
@@ -86,7 +86,7 @@ def ramp(channels: int) -> dict[str, torch.Tensor]:
 
 def test_known_classes_are_copied_by_name_and_a_new_one_starts_as_background() -> None:
     new = {key: torch.zeros_like(value) for key, value in ramp(4).items()}
-    state = widened_weights(ramp(3), new, ["LV", "MYO"], ["LA", "MYO", "LV"], independent=False)
+    state = widened_weights(ramp(3), new, [BACK, "LV", "MYO"], [BACK, "LA", "MYO", "LV"], independent=False)
     assert state["stem.weight"].unique().tolist() == [5]
     weight, bias = state[f"{KEY}.weight"][..., 0, 0], state[f"{KEY}.bias"]
     # background 0, LA new, MYO was channel 2, LV channel 1
@@ -98,11 +98,20 @@ def test_known_classes_are_copied_by_name_and_a_new_one_starts_as_background() -
 
 
 def test_a_new_class_with_a_sigmoid_of_its_own_says_no() -> None:
-    state = widened_weights(ramp(2), ramp(3), ["LV"], ["LV", "LA"], independent=True)
+    state = widened_weights(ramp(2), ramp(3), [BACK, "LV"], [BACK, "LV", "LA"], independent=True)
     assert state[f"{KEY}.weight"][:2].tolist() == ramp(2)[f"{KEY}.weight"].tolist()
     assert 0 < state[f"{KEY}.weight"][2].abs().max() < 6 * NOISE
     assert state[f"{KEY}.bias"].tolist() == [0, 1, pytest.approx(RARE)]
     assert torch.sigmoid(torch.tensor(RARE)).item() == pytest.approx(0.01)  # -ln(0.99 / 0.01) = -4.59512
+
+
+def test_regions_have_no_background_channel() -> None:
+    """Of regions EPI and LV, and of a class LV with a sigmoid; LA is new."""
+    state = widened_weights(ramp(2), ramp(3), ["EPI", "LV"], ["LV", "LA", "EPI"], independent=True)
+    assert state[f"{KEY}.bias"].tolist() == [1, pytest.approx(RARE), 0]
+    assert state[f"{KEY}.weight"][[0, 2], :, 0, 0].tolist() == [[11, 12], [1, 2]]
+    state = widened_weights(ramp(2), ramp(2), [BACK, "LV"], ["EPI", "LV"], independent=True)
+    assert state[f"{KEY}.bias"].tolist() == [pytest.approx(RARE), 1]
 
 
 @pytest.mark.parametrize(
@@ -117,7 +126,7 @@ def test_a_new_class_with_a_sigmoid_of_its_own_says_no() -> None:
 )
 def test_other_networks_are_refused(old: dict[str, Any], new: dict[str, Any]) -> None:
     with pytest.raises(DatasetError, match=r"differ in 1 layer|U-Nets"):
-        widened_weights(old, new, ["LV"], ["LV", "LA"], independent=False)
+        widened_weights(old, new, [BACK, "LV"], [BACK, "LV", "LA"], independent=False)
 
 
 @pytest.mark.slow
@@ -163,6 +172,42 @@ def test_with_abce(wide: Project) -> None:
     weights = load(done.checkpoint)["network_weights"]
     biases = [value for key, value in weights.items() if ".seg_layers." in key and key.endswith("bias")]
     assert [bias[1].item() for bias in biases] == [pytest.approx(RARE)] * len(biases)
+
+
+def test_with_regions(project: Project) -> None:
+    """whole (LV and MYO) and LV become LV, MYO and whole; a softmax of classes has no head for a region."""
+    write_wide(project, {"whole": 1, "MYO": 2, "LV": 3})  # for the manifest: domain b knows whole
+    regions = {"background": 0, "whole": [1, 2], "LV": 1}
+    new = {"background": 0, "whole": [1, 2], "MYO": 2, "LV": 1}
+    for kind in (project.raw, project.preprocessed):
+        edit(kind(DATASET) / "dataset.json", lambda content: content.update(labels=regions, regions_class_order=[2, 1]))
+        edit(kind(NEW) / "dataset.json", lambda content: content.update(labels=new, regions_class_order=[2, 2, 1]))
+        known = json.loads((project.raw(NEW) / MANIFEST_NAME).read_text())
+        (kind(NEW) / MANIFEST_NAME).write_text(json.dumps(known))
+        for entry in known["cases"].values():
+            entry["annotated"] = [name for name in entry["annotated"] if name != "MYO"]
+        (kind(DATASET) / MANIFEST_NAME).write_text(json.dumps(known))
+    model = old_model(project, nnUNetTrainerABCE)
+    done = widen(model, NEW, "2d", "nnUNetTrainerABCE", "nnUNetPlans", 0)
+    assert (done.copied, done.new, done.dropped) == (("whole", "LV"), ("MYO",), ())
+    old = load(model / "fold_0" / "checkpoint_final.pth")["network_weights"]
+    for key, value in load(done.checkpoint)["network_weights"].items():
+        assert torch.equal(value[[0, 2]] if ".seg_layers." in key else value, old[key])
+    trainer = get_trainer_from_args("702", "2d", 0, "nnUNetTrainerABCE", device=torch.device("cpu"))
+    maybe_load_checkpoint(trainer, True, False)  # nnU-Net's --c takes it up
+    assert trainer.current_epoch == 0
+
+
+def test_a_softmax_has_no_heads_for_regions(project: Project) -> None:
+    write_wide(project, {"LV": 1, "whole": 2})
+    new = {"background": 0, "whole": [1, 2], "LV": 1}
+    edit(
+        project.preprocessed(NEW) / "dataset.json",
+        lambda content: content.update(labels=new, regions_class_order=[2, 1]),
+    )
+    with pytest.raises(DatasetError, match=r"softmax.*-tr"):
+        widen(old_model(project), NEW, "2d", "nnUNetTrainerABCE", "nnUNetPlans", 0)
+    assert not (project.root / "results" / NEW).exists()
 
 
 def swap_folds(project: Project) -> None:
@@ -244,12 +289,9 @@ def test_what_does_not_fit_is_said_and_nothing_is_written(
     assert not (wide.root / "results" / NEW).exists()
 
 
-@pytest.mark.parametrize(
-    "labels", [{"RV": 1, "RA": 2}, {"LV": 1, "whole": [1, 2]}], ids=["no class in common", "regions"]
-)
-def test_datasets_that_cannot_be_widened(project: Project, labels: dict[str, Any]) -> None:
-    write_wide(project, labels)
+def test_datasets_without_a_class_in_common(project: Project) -> None:
+    write_wide(project, {"RV": 1, "RA": 2})
     model = old_model(project)
-    with pytest.raises(PartialLabelError, match=r"none of the classes|region"):
+    with pytest.raises(PartialLabelError, match="none of the classes"):
         widen(model, NEW, "2d", "nnUNetTrainerMarginal", "nnUNetPlans", 0)
     assert not (project.root / "results" / NEW).exists()
