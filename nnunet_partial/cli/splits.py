@@ -43,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
     from nnunet_partial.dataset.domains import leave_domain_out
     from nnunet_partial.dataset.raw import RawDataset
-    from nnunet_partial.dataset.splits import N_FOLDS, make_splits, write_splits
+    from nnunet_partial.dataset.splits import N_FOLDS, make_splits, require_unfilled, write_splits
     from nnunet_partial.dataset.summary import NO_DOMAIN
     from nnunet_partial.errors import SplitError
     from nnunet_partial.model_selection.candidates import cross_validation
@@ -56,11 +56,7 @@ def run(args: argparse.Namespace) -> int:
     dataset = RawDataset(find_dataset(args.dataset))
     manifest, cases, names = dataset.manifest, list(dataset.image_files()), []
     manifest.require(cases, dataset.structures)
-    if any(labels.pseudo for labels in manifest.cases.values()):
-        raise SplitError(
-            f"{dataset.folder.name} was filled by a model, fold by fold: other folds would validate on cases that the "
-            "model behind their training data saw. Make the folds of the source, train a model on them, and fill again."
-        )
+    require_unfilled(manifest)
     if args.leave_domain_out:
         made = leave_domain_out(manifest, cases, dataset.structures)
         folds, warnings = list(made.folds), list(made.warnings)

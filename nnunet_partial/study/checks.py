@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from nnunet_partial.dataset.raw import RawDataset, find_dataset
+from nnunet_partial.dataset.raw import SUBSETS, RawDataset, find_dataset
+from nnunet_partial.dataset.splits import left_out_cases
 from nnunet_partial.dataset.summary import NO_DOMAIN
 from nnunet_partial.errors import DatasetError, PartialLabelError
 from nnunet_partial.study.config import METHODS, Problem, Scenario, Study
@@ -15,7 +16,7 @@ from nnunet_partial.utils.text import format_names
 
 
 def data_problems(study: Study) -> list[Problem]:
-    """Find datasets that are missing or have no test cases, losses that cannot learn them, and impossible scenarios.
+    """Find missing datasets, test cases that are missing or trained on, losses that cannot learn, wrong scenarios.
 
     Reads no label file.
 
@@ -31,6 +32,7 @@ def data_problems(study: Study) -> list[Problem]:
         try:
             folders[name] = find_dataset(study.datasets[name])
             _require_test_cases(RawDataset(folders[name]))
+            _require_other_patients(RawDataset(folders[name]))
             _require_losses_for_regions(RawDataset(folders[name]), study.losses)
         except PartialLabelError as problem:
             problems.append((study.dataset_lines[name], f"{name}: {problem}"))
@@ -45,6 +47,21 @@ def _require_test_cases(dataset: RawDataset) -> None:
         raise DatasetError(
             f"{dataset.folder.name} has no test cases with labels (imagesTs, labelsTs); a study measures on patients "
             "that no network was trained on."
+        )
+
+
+def _require_other_patients(dataset: RawDataset) -> None:
+    """Raise DatasetError where a patient is on both sides; who has no entry in the manifest is told elsewhere."""
+    manifest = dataset.manifest
+    trained, tested = ([*dataset.image_files(part)] for part in SUBSETS)
+    trained = [case for case in trained if case not in left_out_cases(manifest, trained)]
+    sides = [{manifest.patient_of(case) for case in part if manifest.find(case)} for part in (trained, tested)]
+    both = sides[0] & sides[1]
+    if both:
+        raise DatasetError(
+            f"{len(both)} patient(s) have cases in imagesTr and in imagesTs: {format_names(both)}; a study measures on "
+            "patients that no network was trained on. Move their cases to one side; if they are different people, give "
+            "them different 'patient' entries in the manifest."
         )
 
 

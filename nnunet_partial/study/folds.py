@@ -18,7 +18,7 @@ from typing import Any
 
 from nnunet_partial.dataset.domains import DomainFolds, leave_domain_out
 from nnunet_partial.dataset.raw import RawDataset
-from nnunet_partial.dataset.splits import SPLITS_NAME, Split
+from nnunet_partial.dataset.splits import SPLITS_NAME, Split, check_splits, require_unfilled
 from nnunet_partial.dataset.summary import NO_DOMAIN
 from nnunet_partial.dataset_conversion.derived.scenario_plan import ScenarioOptions, ScenarioPlan, preview_scenario
 from nnunet_partial.errors import PartialLabelError, SplitError
@@ -55,7 +55,7 @@ def domain_folds(scenario: Scenario, complete: bool, source: Path) -> DomainFold
         The folds.
 
     Raises:
-        SplitError: No fold can be made.
+        SplitError: No fold can be made, or `splits` would refuse those that can.
     """
     return _domain_folds(scenario, complete, source, (source / MANIFEST_NAME).stat().st_mtime_ns)
 
@@ -63,17 +63,21 @@ def domain_folds(scenario: Scenario, complete: bool, source: Path) -> DomainFold
 @lru_cache
 def _domain_folds(scenario: Scenario, complete: bool, source: Path, changed: int) -> DomainFolds:
     plan = planned_scenario(scenario, complete, source)
-    return leave_domain_out(plan.manifest, plan.training, plan.classes)
+    require_unfilled(plan.manifest)
+    made = leave_domain_out(plan.manifest, plan.training, plan.classes)
+    check_splits(list(made.folds), plan.manifest, plan.training)
+    return made
 
 
 def tested_domains(source: Path) -> list[str]:
-    """List the domains that a dataset has test cases of, sorted.
+    """List the domains that a dataset has labeled test cases of, sorted.
 
     Args:
         source: Raw folder of the dataset.
     """
     dataset = RawDataset(source)
-    return sorted({dataset.manifest.labels_of(case).domain for case in dataset.image_files("Ts")})
+    cases = {*dataset.image_files("Ts")} & {*dataset.label_files("Ts")}
+    return sorted({dataset.manifest.labels_of(case).domain for case in cases})
 
 
 def link_test_cases(tested: Path, trained: Path, output: Path) -> None:

@@ -372,8 +372,13 @@ def test_folds_by_domain_of_regions(
             "people of a under other names",
         ),
         ({"a0": entry("a", "LV"), "b0": {"annotated": ["RV"]}}, ["--by-patient"], "'RV'"),
+        ({"a0": entry("a", "LV", "LA"), "b0": entry("b", "LV", pseudo=["LA"])}, ["--by-patient"], "filled"),
+        ({"a0": entry("a", "LV", "LA"), "b0": entry("b", "LV", pseudo=["LA"])}, ["--leave-domain-out"], "filled"),
     ],
-    ids=["one domain", "no teacher", "too many folds", "one fold", "folds of domains", "other names", "class"],
+    ids=[
+        *("one domain", "no teacher", "too many folds", "one fold", "folds of domains", "other names", "class"),
+        *("filled", "filled, by domain"),
+    ],
 )
 def test_what_cannot_be_split_is_said_and_nothing_is_written(
     tmp_path: Path,

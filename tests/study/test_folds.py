@@ -103,6 +103,51 @@ def test_no_fold_that_could_be_measured(
     assert not (file.parent / "small").exists()
 
 
+def edit(file: Path, **changed: dict[str, Any]) -> None:
+    """Change entries of the manifest of the dataset."""
+    manifest = file.parent / "raw" / "Dataset701_Toy" / "partial_labels.json"
+    content = json.loads(manifest.read_text())
+    for case, entry in changed.items():
+        content["cases"][case].update(entry)
+    manifest.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"b1": {"annotated": ["LV"], "pseudo": ["LA"]}}, "filled"),
+        ({"a3": {"patient": "b2"}}, "1 patient(s) have cases in imagesTr and in imagesTs: b2"),
+        # without b nobody teaches LA; the folds that leave out a and c train on no other case of their patient p
+        (
+            {
+                "a1": {"patient": "p"},
+                "b1": {"patient": "p"},
+                "c1": {"patient": "p", "annotated": ["LV"]},
+                "c2": {"annotated": ["LV"]},
+            },
+            "in no fold: b1",
+        ),
+    ],
+    ids=["filled", "test patient in training", "a case in no fold"],
+)
+def test_what_splits_would_refuse_or_what_leaks_stops_it_before_anything_runs(
+    file: Path, changed: dict[str, dict[str, Any]], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file.write_text(STUDY.replace("naive, complete-cases", "naive"))
+    edit(file, **changed)
+    assert main(["study", "run", str(file), "--dry-run"]) == 1
+    assert said in capsys.readouterr().err
+    assert not (file.parent / "small").exists()
+
+
+def test_a_domain_whose_test_cases_have_no_labels_is_not_measured(file: Path) -> None:
+    (file.parent / "raw" / "Dataset701_Toy" / "labelsTs" / "b3.nii.gz").unlink()
+    study = Study.read(file)
+    prepare_workflow(study, file, assign_devices=False, save=False)
+    planned = json.loads(StudyFolder(study.folder).workflow.read_text())
+    assert [of_model["measured"] for of_model in planned["models"].values()] == [[0, 2], [1]]  # a and c; c
+
+
 def test_a_study_does_not_change_how_its_folds_go(file: Path) -> None:
     study = Study.read(file)
     folder = prepare_workflow(study, file, assign_devices=False, save=True)
