@@ -122,12 +122,57 @@ def test_a_half_sequence_is_part_of_a_beat(frames: int) -> None:
     assert (found.partial, found.flags) == (True, (NO_WHOLE_BEAT,))
 
 
-def test_frames_without_a_volume_are_bridged() -> None:
+def test_a_few_frames_without_a_volume_are_bridged() -> None:
     volumes, times = clip(REGULAR, frames=128)
-    volumes[[0, 34, 35, 90]] = np.nan
+    unknown = [0, 34, 35, 90]
+    volumes[unknown] = np.nan
     found = find_beats(volumes, times)
     assert [beat.es for beat in found.beats] == pytest.approx([34, 74, 114], abs=2)
-    assert np.isfinite(found.smoothed_ml).all()
+    assert not {beat.es for beat in found.beats} & set(unknown)
+    assert np.flatnonzero(np.isnan(found.smoothed_ml)).tolist() == unknown
+    assert found.flags == ()
+
+
+@pytest.mark.parametrize("gap_s", [0.2, 0.5, 1.0, 3.0])
+@pytest.mark.parametrize("cut", [75, 84, 96, 108])
+def test_no_beat_spans_a_gap(cut: int, gap_s: float) -> None:
+    """Between frame 75 (filling after the first ES, at 34) and frame 108 (the third systole) the clock jumps.
+
+    Of beats at 20, 60 and 100, with ES at 34, 74 and 114, only those that lie on one side of the gap are left.
+    """
+    volumes, times = clip(REGULAR, frames=168)
+    times[cut:] += gap_s
+    found = find_beats(volumes, times)
+    assert found.beats
+    assert not [beat for beat in found.beats if beat.ed < cut <= beat.es]
+    for beat in found.beats:
+        assert abs(beat.es - np.array([34.3, 74.3, 114.3, 154.3])).min() < 2.5
+        assert beat.ef_percent == pytest.approx(60, abs=3)
+    assert found.rate_bpm is None or found.rate_bpm == pytest.approx(75, abs=3)
+    assert len(found.flags) == 1
+    assert f"{gap_s + 0.02:.3g} s" in found.flags[0]
+
+
+def test_no_beat_spans_frames_without_a_volume() -> None:
+    """0.5 s without a ventricle, from the second ES to the third ED: the beat that began before is not measured."""
+    volumes, times = clip(REGULAR, frames=168)
+    volumes[72:97] = np.nan
+    found = find_beats(volumes, times)
+    assert [beat.es for beat in found.beats] == pytest.approx([34.3, 114.3, 154.3], abs=1)
+    assert len(found.flags) == 1
+    assert "0.52 s" in found.flags[0]  # 26 steps of 0.02 s
+    assert "26 frames" in find_beats(volumes).flags[0]
+
+
+def test_uneven_frames_are_not_a_gap() -> None:
+    """Steps that vary by a third, and one frame in ten dropped, of a video with a variable frame rate."""
+    volumes, times = clip(REGULAR, frames=168)
+    rng = np.random.default_rng(SEED)
+    times = times + rng.uniform(-0.003, 0.003, len(times))
+    keep = np.arange(168) % 10 != 0
+    found = find_beats(volumes[keep], times[keep])
+    assert [times[keep][beat.es] for beat in found.beats] == pytest.approx([0.686, 1.486, 2.286, 3.086], abs=0.03)
+    assert found.flags == ()
 
 
 def test_without_times_the_beats_are_the_same_and_the_rate_is_not_known() -> None:
@@ -146,11 +191,26 @@ def test_frames_at_uneven_distances() -> None:
     assert found.rate_bpm == pytest.approx(75, abs=3)
 
 
-def test_times_that_do_not_fit() -> None:
-    with pytest.raises(PartialLabelError, match="3 volumes and 2 times"):
-        find_beats([1.0, 2.0, 3.0], [0.0, 0.1])
-    with pytest.raises(PartialLabelError, match="increasing"):
-        find_beats([1.0, 2.0, 3.0], [0.0, 0.1, 0.1])
+@pytest.mark.parametrize(
+    "times_s",
+    [
+        [0.0, 0.1],
+        [0.0, 0.1, 0.1],
+        [0.0, 0.2, 0.1],
+        [0.0] * 3,
+        [0.0, np.nan, 0.2],
+        [0.0, 0.1, np.inf],
+        [-np.inf, 0.0, 0.1],
+    ],
+)
+def test_times_that_do_not_fit(times_s: list[float]) -> None:
+    with pytest.raises(PartialLabelError, match=f"3 volumes and {len(times_s)} times"):
+        find_beats([1.0, 2.0, 3.0], times_s)
+
+
+def test_times_may_begin_anywhere() -> None:
+    volumes, times = clip(REGULAR, frames=128)
+    assert [beat.ed for beat in find_beats(volumes, times - 5).beats] == pytest.approx([20, 60, 100], abs=1)
 
 
 @pytest.mark.parametrize("volumes", [[], [np.nan] * 4, [5.0], [np.nan, 5.0]])
