@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import functools
 import os
 import resource
 import shutil
@@ -12,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers.dataset_copies import COPIES, Copy
@@ -28,13 +30,23 @@ WITH_TABLES = pytest.mark.parametrize(
 )
 
 
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Gives a sound copy of the data set of a name, drawn once; do not change it, take `source`."""
+
+    @functools.cache
+    def draw(name: str) -> Path:
+        root = tmp_path_factory.mktemp("sound")
+        COPIES[name].make(root)
+        return root
+
+    return draw
+
+
 @pytest.fixture
-def source(name: str, tmp_path: Path) -> Path:
+def source(name: str, sound: Callable[[str], Path], tmp_path: Path) -> Path:
     """A sound copy of the data set."""
-    root = tmp_path / "in"
-    root.mkdir()
-    COPIES[name].make(root)
-    return root
+    return shutil.copytree(sound(name), tmp_path / "in", symlinks=True)
 
 
 def convert(name: str, root: Path, *more: str) -> int:
@@ -44,18 +56,47 @@ def convert(name: str, root: Path, *more: str) -> int:
     return main(words)
 
 
-def snapshot(folder: Path, without: str = "") -> dict[str, bytes]:
-    """Every file below a folder, byte by byte; the report names the source folder and is left out on demand."""
+def snapshot(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder, byte by byte."""
     return {
         os.fsencode(path.relative_to(folder)).decode("utf-8", "replace"): path.read_bytes()
         for path in folder.rglob("*")
-        if path.is_file() and path.name != without
+        if path.is_file()
     }
 
 
-def pictures(raw: Path) -> dict[str, bytes]:
-    """What was made of the data, without the report, which names the source folder."""
-    return snapshot(raw, "conversion_report.json")
+REPORT = "conversion_report.json"
+
+
+def made(raw: Path, source: Path) -> dict[str, bytes]:
+    """The dataset, file by file; the report names a source folder, which is left out."""
+    files = snapshot(raw / NAME)
+    return {**files, REPORT: files[REPORT].replace(os.fsencode(source), b"SOURCE")}
+
+
+def without_report(files: dict[str, bytes]) -> dict[str, bytes]:
+    return {name: content for name, content in files.items() if name != REPORT}
+
+
+@pytest.fixture(scope="module")
+def converted(sound: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Any]:
+    """Gives what a sound copy is converted to, file by file, converted once."""
+
+    @functools.cache
+    def convert_once(name: str) -> dict[str, bytes]:
+        raw = tmp_path_factory.mktemp("converted")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("nnUNet_raw", str(raw))
+            assert convert(name, sound(name)) == 0
+        return made(raw, sound(name))
+
+    return convert_once
+
+
+@pytest.fixture
+def whole(name: str, converted: Callable[[str], Any]) -> Any:
+    """What the sound copy is converted to."""
+    return converted(name)
 
 
 def said(capsys: pytest.CaptureFixture[str]) -> str:
@@ -149,18 +190,16 @@ SPOIL: dict[str, Callable[[Path], object]] = {
 @EVERY
 @pytest.mark.parametrize("how", SPOIL)
 def test_an_unreadable_file_is_named_and_the_rest_is_converted(
-    name: str, how: str, source: Path, raw: Path, capsys: pytest.CaptureFixture[str]
+    name: str, how: str, source: Path, raw: Path, whole: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert convert(name, source) == 0
-    whole = pictures(raw / NAME)
-    said(capsys)
     SPOIL[how](source / COPIES[name].broken)
-    code = convert(name, source, "--overwrite")
+    said(capsys)
+    code = convert(name, source)
     message = said(capsys)
     assert "Traceback" not in message
-    cases = {file: content for file, content in pictures(raw / NAME).items() if file.startswith(("images", "labels"))}
+    cases = {file: content for file, content in snapshot(raw / NAME).items() if file.startswith(("images", "labels"))}
     assert cases.items() <= whole.items()  # nothing else than before, and nothing of it changed
-    lost = len(whole) - 3 - len(cases)  # without dataset.json, manifest and folds
+    lost = len(whole) - 4 - len(cases)  # without dataset.json, manifest, folds and report
     assert (code == 1 and "skipped" in message and lost > 0) or (name, how) in STILL_READ
 
 
@@ -186,13 +225,13 @@ def rewritten(path: Path, separator: str, encoding: str) -> None:
 
 
 @WITH_TABLES
-def test_other_separators_and_encodings_make_no_difference(name: str, table: str, source: Path, raw: Path) -> None:
-    assert convert(name, source) == 0
-    whole = pictures(raw)
+def test_other_separators_and_encodings_make_no_difference(
+    name: str, table: str, source: Path, raw: Path, whole: Any
+) -> None:
     for separator, encoding in ((";", "utf-8-sig"), ("\t", "utf-16")):
         rewritten(source / table, separator, encoding)
         assert convert(name, source, "--overwrite") == 0
-        assert pictures(raw) == whole
+        assert without_report(made(raw, source)) == without_report(whole)
         rewritten_back(source / table, separator, encoding)
 
 
@@ -230,10 +269,7 @@ def test_a_table_that_is_none_is_an_error(
 
 
 @EVERY
-def test_spaces_and_links_make_no_difference(name: str, source: Path, tmp_path: Path, raw: Path) -> None:
-    assert convert(name, source) == 0
-    whole = pictures(raw)
-    shutil.rmtree(raw)
+def test_spaces_and_links_make_no_difference(name: str, source: Path, tmp_path: Path, raw: Path, whole: Any) -> None:
     spaced = tmp_path / "my data, übung (1)"
     source.rename(spaced)
     for path in [path for path in spaced.rglob("*") if path.is_file()]:  # every file a link, as data stores make them
@@ -243,18 +279,16 @@ def test_spaces_and_links_make_no_difference(name: str, source: Path, tmp_path: 
         path.symlink_to(stored)
     (tmp_path / "link").symlink_to(spaced)
     assert convert(name, tmp_path / "link") == 0
-    assert pictures(raw) == whole
+    assert without_report(made(raw, source)) == without_report(whole)
 
 
 @EVERY
-def test_strange_files_beside_the_data_change_nothing(name: str, source: Path, raw: Path) -> None:
-    assert convert(name, source) == 0
-    whole = pictures(raw)
+def test_strange_files_beside_the_data_change_nothing(name: str, source: Path, raw: Path, whole: Any) -> None:
     for folder in [source, *(path for path in source.rglob("*") if path.is_dir())]:
         for file in (b"\xff\xfe", b"._copy", b".DS_Store", b"Thumbs.db"):
             (folder / os.fsdecode(file)).write_bytes(b"strange")
-    assert convert(name, source, "--overwrite") == 0
-    assert pictures(raw) == whole
+    assert convert(name, source) == 0
+    assert without_report(made(raw, source)) == without_report(whole)
 
 
 @EVERY
@@ -297,12 +331,14 @@ def files_of_at_most(size: int) -> Iterator[None]:
 @EVERY
 @pytest.mark.parametrize("step", ["a picture", "the first file"])
 def test_a_full_disk_is_said_and_the_next_start_completes(
-    name: str, step: str, source: Path, raw: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    name: str,
+    step: str,
+    source: Path,
+    raw: Path,
+    whole: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert convert(name, source) == 0
-    whole = snapshot(raw / NAME)
-    shutil.rmtree(raw)
-    said(capsys)
     if step == "a picture":
         stop(monkeypatch, 3, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (16, -1)))
     with files_of_at_most(10**9 if step == "a picture" else 16):
@@ -312,7 +348,7 @@ def test_a_full_disk_is_said_and_the_next_start_completes(
     assert "Is the disk full or write-protected?" in said(capsys)
     assert not (raw / NAME).exists()
     assert convert(name, source) == 0
-    assert snapshot(raw / NAME) == whole
+    assert made(raw, source) == whole
 
 
 @EVERY
@@ -339,11 +375,8 @@ def stop(monkeypatch: pytest.MonkeyPatch, at: int, how: Callable[[], object]) ->
 
 @EVERY
 def test_interrupted_it_leaves_nothing_visible_and_the_next_start_completes(
-    name: str, source: Path, raw: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, source: Path, raw: Path, whole: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert convert(name, source) == 0
-    whole = snapshot(raw / NAME)
-    shutil.rmtree(raw)
     previous = signal.signal(signal.SIGINT, signal.default_int_handler)
     stop(monkeypatch, 3, lambda: os.kill(os.getpid(), signal.SIGINT))
     try:
@@ -355,7 +388,7 @@ def test_interrupted_it_leaves_nothing_visible_and_the_next_start_completes(
     monkeypatch.setenv("nnUNet_raw", str(raw))
     assert not (raw / NAME).exists()
     assert convert(name, source) == 0
-    assert snapshot(raw / NAME) == whole
+    assert made(raw, source) == whole
 
 
 _KILLED = """
@@ -375,15 +408,14 @@ main(sys.argv[1:])
 
 @pytest.mark.slow
 @EVERY
-def test_killed_it_leaves_nothing_visible_and_the_next_start_completes(name: str, source: Path, raw: Path) -> None:
-    assert convert(name, source) == 0
-    whole = snapshot(raw / NAME)
-    shutil.rmtree(raw)
+def test_killed_it_leaves_nothing_visible_and_the_next_start_completes(
+    name: str, source: Path, raw: Path, whole: Any
+) -> None:
     copy: Copy = COPIES[name]
     words = ["convert", name, "-i", str(source), "-d", "501", "--name", "Any", "-np", "1", *copy.options]
     done = subprocess.run([sys.executable, "-c", _KILLED, *words], capture_output=True, check=False)
     assert done.returncode == -signal.SIGKILL
     assert not (raw / NAME).exists()
     assert convert(name, source) == 0
-    assert snapshot(raw / NAME) == whole
+    assert made(raw, source) == whole
     assert [path.name for path in raw.iterdir()] == [NAME]
