@@ -273,7 +273,7 @@ def places(content: Any) -> list[tuple[Any, Any]]:
 
 
 @pytest.mark.slow
-@settings(CALM, max_examples=300)
+@settings(CALM)
 @given(st.data())
 def test_a_mutated_manifest_is_read_or_refused_but_never_crashes(tmp_path: Path, data: st.DataObject) -> None:
     content = copy.deepcopy(EXAMPLE)
@@ -300,7 +300,7 @@ def test_a_mutated_manifest_is_read_or_refused_but_never_crashes(tmp_path: Path,
 
 
 @pytest.mark.slow
-@settings(CALM, max_examples=300)
+@settings(CALM)
 @given(st.data())
 def test_flipped_and_lost_bytes_never_crash_the_reader(tmp_path: Path, data: st.DataObject) -> None:
     content = bytearray(json.dumps(EXAMPLE).encode())

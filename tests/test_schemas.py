@@ -29,7 +29,7 @@ SCHEMAS = {
 }
 MANIFEST, STUDY = (Draft202012Validator(schema) for schema in SCHEMAS.values())
 often = settings(
-    max_examples=200,
+    max_examples=100,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

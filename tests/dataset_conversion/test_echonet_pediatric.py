@@ -405,7 +405,7 @@ def test_the_command_leaves_the_exit_code_0_for_a_known_defect(
 
 
 @pytest.mark.slow
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_whatever_the_tables_hold_only_our_error_comes_out(tmp_path: Path, data: st.DataObject) -> None:
     tables = {

@@ -608,7 +608,7 @@ def test_options_reach_the_data_set() -> None:
     assert made.converted_classes == ("LV", "LA")
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_whatever_the_table_holds_only_our_error_comes_out(tmp_path: Path, data: st.DataObject) -> None:
     good = f"{HEAD},split\n{row(1)},train\n{row(2, 'LV', 'RV')},\n".encode()

@@ -62,7 +62,7 @@ def test_nor_a_data_set(name: str) -> None:
         dataset_name(501, name)
 
 
-@settings(deadline=None, derandomize=True, max_examples=500)
+@settings(deadline=None, derandomize=True, max_examples=200)
 @given(st.text(max_size=130))
 def test_a_name_that_is_taken_is_one_plain_file_name(name: str) -> None:
     with contextlib.suppress(ConversionError):

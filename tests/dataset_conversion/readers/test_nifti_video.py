@@ -95,7 +95,7 @@ def test_headers_of_something_else(
 
 
 @pytest.mark.slow
-@settings(max_examples=300, deadline=None)
+@settings(deadline=None)
 @given(changes=st.lists(st.tuples(st.integers(0, 411), st.integers(0, 255)), max_size=8), length=st.integers(0, 412))
 def test_whatever_bytes_only_conversion_errors_come_out(
     tmp_path_factory: pytest.TempPathFactory, changes: list[tuple[int, int]], length: int
