@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -253,13 +251,13 @@ def test_backward_twice_through_one_graph(variant: Variant) -> None:
 @EACH
 @pytest.mark.parametrize("batch_dice", [True, False], ids=["batch-dice", "sample-dice"])
 @pytest.mark.parametrize(
-    ("samples", "tiles"), [(1, (61, 71)), (1, (61, 5)), (900, (1, 1))], ids=["large", "oblong", "many"]
+    ("samples", "tiles"), [(1, (61, 71)), (1, (61, 5)), (150, (1, 1))], ids=["large", "oblong", "many"]
 )
 def test_large_batches_are_small_ones_repeated(
     variant: Variant, samples: int, tiles: tuple[int, int], batch_dice: bool
 ) -> None:
     # The same picture n times over: every mean and every Dice (smooth = 0) is as before, and each voxel's gradient one
-    # n-th. Up to 4 x 305 x 284 voxels and 3600 samples, so that work done in pieces is cut somewhere.
+    # n-th. Up to 4 x 305 x 284 voxels and 600 samples, so that work done in pieces is cut somewhere.
     small = make_batch(42, (5, 4), mixed_known(), ignore_label=IGNORE)
     large = Batch(
         small.logits.repeat(samples, 1, *tiles),
@@ -439,16 +437,6 @@ def test_the_mask_may_be_given_by_name() -> None:
 def test_ignore_label_cannot_be_a_class(variant: Variant) -> None:
     with pytest.raises(ValueError, match=r"ignore_label is 2, .* 3 classes"):
         variant.build(ignore_label=2)(Z, Y, KNOWN)
-
-
-@pytest.mark.slow
-def test_losses_do_not_import_nnunet() -> None:
-    code = (
-        "import sys, nnunet_partial.losses;"
-        "print([m for m in sys.modules if m.split('.')[0] in ('nnunetv2', 'batchgenerators', 'SimpleITK')])"
-    )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=True)
-    assert result.stdout.strip() == "[]"
 
 
 def test_arguments_may_be_given_by_position() -> None:
