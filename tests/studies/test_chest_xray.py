@@ -243,12 +243,9 @@ def without_heart(script: ModuleType, real_cxr: Path, tmp_path: Path) -> InProce
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step:UserWarning")
 def test_abce_finds_both_lungs_where_nnunet_does_not_mirror(without_heart: InProcess) -> None:
-    unmirrored, mirrored = (
-        dice_after_training(without_heart, trainer, 250, "Dataset934_Without")
-        for trainer in ("nnUNetTrainerABCENoMirroring", "nnUNetTrainerABCE")
-    )
-    assert min(unmirrored["right_lung"], unmirrored["left_lung"]) >= 0.85
-    assert min(mirrored["right_lung"], mirrored["left_lung"]) <= 0.7
+    """Where it does, see tests/training/test_mirroring.py."""
+    dice = dice_after_training(without_heart, "nnUNetTrainerABCENoMirroring", 250, "Dataset934_Without")
+    assert min(dice["right_lung"], dice["left_lung"]) >= 0.85
 
 
 # the study files
