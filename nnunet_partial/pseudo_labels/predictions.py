@@ -40,6 +40,7 @@ class FoldSource:
         dataset: The raw dataset.
         model: The trained model.
         filling: The folds that fill and what they were trained on.
+        kind: What the probabilities of the network are: SOFTMAX, or SIGMOID for each structure.
         device: "cuda", "cpu" or "mps".
         tell: Gets every line that is shown to the user.
     """
@@ -47,6 +48,7 @@ class FoldSource:
     dataset: RawDataset
     model: TrainedModel
     filling: FillingModel
+    kind: str
     device: str
     tell: Callable[[str], None] = print
 
@@ -76,7 +78,8 @@ class FoldSource:
             The source; nothing was predicted.
 
         Raises:
-            DatasetError: The model or a fold is not trained to its end, or its image reader has other axes than files.
+            DatasetError: The model or a fold is not trained to its end, its trainer is not there, or its image reader
+                has other axes than files.
             SplitError: There is no split, or it is another one than that of the training.
         """
         trainer, plans, configuration = model
@@ -116,7 +119,7 @@ class FoldSource:
             {str(one): _stamp(found.fold(one) / found.checkpoint) for one in wanted},
             clean_fold,
         )
-        return cls(dataset, found, filling, device)
+        return cls(dataset, found, filling, _kind(trainer), device)
 
     def predict(self, cases: Mapping[int, Sequence[str]]) -> Iterator[CasePrediction]:
         """Predict cases.
@@ -147,7 +150,7 @@ class FoldSource:
         Raises:
             DatasetError: They are missing still, or are not those of the predictions.
         """
-        folder, kind = self.model.validation(fold), self._kind
+        folder = self.model.validation(fold)
         before = {path.name for ending in _ENDINGS for path in folder.glob(f"*{ending}")}
         saved = [self._files(fold, case)[1] for case in cases]
         is_current = all(map(self._is_current, [folder / "summary.json", *saved]))
@@ -155,7 +158,7 @@ class FoldSource:
             self._validate(fold)
         try:
             for case in cases:
-                yield self._read(fold, case, kind)
+                yield self._read(fold, case)
                 for ending in _ENDINGS:
                     if f"{case}{ending}" not in before:
                         (folder / f"{case}{ending}").unlink(missing_ok=True)
@@ -178,7 +181,7 @@ class FoldSource:
         folder = self.model.validation(fold)
         return folder / f"{case}{self.dataset.file_ending}", folder / f"{case}.npz"
 
-    def _read(self, fold: int, case: str, kind: str) -> CasePrediction:
+    def _read(self, fold: int, case: str) -> CasePrediction:
         file, saved = self._files(fold, case)
         advice = f"Delete {saved.name} and run this again; it is written by nnUNetv2_train ... --val --npz."
         try:
@@ -191,25 +194,25 @@ class FoldSource:
             raise DatasetError(f"{case}: the probabilities of fold {fold} {probabilities}. {advice}")
         import numpy as np
 
-        stacked = np.stack([structure_probability(probabilities, c, kind) for c in range(1, n_classes + 1)])
+        stacked = np.stack([structure_probability(probabilities, c, self.kind) for c in range(1, n_classes + 1)])
         return CasePrediction(case, fold, labels, stacked)
 
-    @property
-    def _kind(self) -> str:
-        """Return what the probabilities of the network are: a softmax, or a sigmoid for each structure."""
-        from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
-        from nnunet_partial.training.mixin import ZeroBackgroundMixin
+def _kind(trainer: str) -> str:
+    """Return what the probabilities of a trainer's networks are: SOFTMAX, or SIGMOID for each structure."""
+    from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
-        try:
-            with trainers_can_be_found():
-                trainer: Any = recursive_find_trainer_class_by_name(self.model.trainer)
-        except RuntimeError:
-            raise DatasetError(
-                f"There is no trainer {self.model.trainer}, so that what its probabilities mean cannot be told; see "
-                "nnunet_partial trainers."
-            ) from None
-        return SIGMOID if issubclass(trainer, ZeroBackgroundMixin) else SOFTMAX
+    from nnunet_partial.training.mixin import ZeroBackgroundMixin
+
+    try:
+        with trainers_can_be_found():
+            found: Any = recursive_find_trainer_class_by_name(trainer)
+    except RuntimeError:
+        raise DatasetError(
+            f"There is no trainer {trainer}, so that what its probabilities mean cannot be told; see nnunet_partial "
+            "trainers."
+        ) from None
+    return SIGMOID if issubclass(found, ZeroBackgroundMixin) else SOFTMAX
 
 
 def _stamp(file: Path) -> str:

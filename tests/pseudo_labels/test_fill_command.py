@@ -5,21 +5,38 @@ from __future__ import annotations
 import csv
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
+import torch
 from helpers.raw_datasets import Drawn, label_array, read_values, snapshot
 from helpers.toy_dataset import Project
-from helpers.trained_models import BEST, NAME, Place, draw, record_checkpoint, save_probabilities
+from helpers.trained_models import (
+    BEST,
+    FINAL,
+    NAME,
+    TRUTH,
+    Place,
+    draw,
+    record_checkpoint,
+    save_probabilities,
+    write_plans,
+)
 from nnunet_partial.dataset_conversion.derived.fill import Outcome
+from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
+from nnunetv2.inference.export_prediction import export_prediction_from_logits
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
+from nnunet_partial.active_learning.folds import FoldPredictions
 from nnunet_partial.cli import main
 from nnunet_partial.dataset.raw import RawDataset
 from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.labels import CaseLabels
+from nnunet_partial.pseudo_labels import predictions
 from nnunet_partial.pseudo_labels.overlays import select_cases
 from nnunet_partial.utils.process import Commands
 
@@ -74,6 +91,127 @@ def test_saved_probabilities_fill_the_cases_of_their_folds(
     assert float(rows["b3"]["confidence"]) == pytest.approx(0.95, abs=1e-3)
     assert (out.folder / "fill" / "overlays.png").stat().st_size > 1000
     assert "not independent" in capsys.readouterr().out.lower()
+
+
+def test_a_volume_keeps_its_axes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A skew MYO in 5 x 7 x 9 voxels of 3 x 0.8 x 0.5 mm, which nnU-Net exports from transposed, cropped logits."""
+    for variable in ("raw", "preprocessed", "results"):
+        monkeypatch.setenv(f"nnUNet_{variable}", str(tmp_path / variable))
+    place = draw(tmp_path, shape=(5, 7, 9))
+    z, y, x = np.indices(place.shape)
+    myo = (z > 0) & (z < 3) & (y > 0) & (y < 3 + z) & (x >= 2 * z) & (x < 7)
+    assert int(myo.sum()) == 3 * 5 + 4 * 3  # of slices 1 and 2, rows times columns
+    labels = np.where(myo, 2, (z == 4) & (y > 4)).astype(np.uint8)
+    for case in TRUTH:
+        write_volume(place.raw / "imagesTr" / f"{case}_0000.nii.gz", labels)
+        write_volume(place.raw / "labelsTr" / f"{case}.nii.gz", labels if case < "b" else labels % 2)
+    logits = np.stack([5.0 * (labels == 0), 5.0 * (labels == 1), np.where(myo, 4 + 0.3 * x - 0.2 * y + 0.1 * z, 0)])
+    model = place.results / f"{MARGINAL}__nnUNetPlans__3d_fullres"
+    for fold, case in enumerate(("b3", "b4")):
+        folder = model / f"fold_{fold}"
+        (folder / "validation").mkdir(parents=True)
+        (folder / FINAL).touch()
+        record_checkpoint(folder, None)
+        export_as_nnunet(folder / "validation" / case, place, logits)
+    write_plans(model / "plans.json", **VOLUME_PLANS)
+    (model / "dataset.json").write_text((place.raw / "dataset.json").read_text())
+    assert run_fill("-c", "3d_fullres") == 0
+    out = RawDataset(tmp_path / "raw" / "Dataset611_Echo_filled")
+    for case in ("b3", "b4"):
+        image = sitk.ReadImage(str(out.label_files()[case]))
+        np.testing.assert_array_equal(sitk.GetArrayFromImage(image), labels)
+        assert image.GetSpacing() == pytest.approx((0.5, 0.8, 3))
+    row = outcomes(out)["b3"]
+    e = np.exp(logits[2][myo])  # the other two logits are 0 there
+    assert float(row["confidence"]) == pytest.approx(float((e / (e + 2)).mean()), abs=1e-5)
+    assert (row["size_ratio"], row["largest_component"], row["voxels"]) == ("1", "1", "27")
+    assert (out.folder / "fill" / "overlays.png").stat().st_size > 1000
+
+
+VOLUME_PLANS: dict[str, Any] = {
+    "transpose_forward": [2, 0, 1],
+    "transpose_backward": [1, 2, 0],
+    "configurations": {
+        "3d_fullres": {
+            "architecture": {},
+            "spacing": [0.5, 3.0, 0.8],
+            "resampling_fn_probabilities": "resample_data_or_seg_to_shape",
+            "resampling_fn_probabilities_kwargs": {
+                "is_seg": False,
+                "order": 1,
+                "order_z": 0,
+                "force_separate_z": None,
+            },
+        }
+    },
+}
+
+
+def write_volume(file: Path, values: np.ndarray) -> None:
+    image = sitk.GetImageFromArray(values)
+    image.SetSpacing((0.5, 0.8, 3.0))
+    sitk.WriteImage(image, str(file))
+
+
+def export_as_nnunet(stem: Path, place: Place, logits: np.ndarray) -> None:
+    """What nnU-Net's validation saves of a case, from logits (C, z, y, x), of which columns 1 to 7 alone are seen."""
+    plans = {"dataset_name": NAME, "plans_name": "nnUNetPlans", "image_reader_writer": "SimpleITKIO"}
+    manager = PlansManager({**plans, "label_manager": "LabelManager", **VOLUME_PLANS})
+    _, properties = SimpleITKIO().read_images([str(place.raw / "imagesTr" / f"{stem.name}_0000.nii.gz")])
+    seen = logits.transpose(0, 3, 1, 2)[:, 1:8]
+    properties["shape_before_cropping"] = (9, 5, 7)
+    properties["bbox_used_for_cropping"] = [[1, 8], [0, 5], [0, 7]]
+    properties["shape_after_cropping_and_before_resampling"] = seen.shape[1:]
+    export_prediction_from_logits(
+        torch.from_numpy(seen.astype(np.float32)),
+        properties,
+        manager.get_configuration("3d_fullres"),
+        manager,
+        json.loads((place.raw / "dataset.json").read_text()),
+        str(stem),
+        save_probabilities=True,
+        num_threads_torch=1,
+    )
+
+
+def test_a_clean_fold_says_whether_its_validation_is_independent(
+    place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place.train(MARGINAL, FINDS, SURE)
+
+    class Predictor:
+        def __init__(self, model: Any, folds: Sequence[int], device: str) -> None:
+            assert folds == [0]
+
+        def predict(self, images: Sequence[Path]) -> FoldPredictions:
+            labels = label_array(Drawn("b4", FINDS[images[0].name.partition("_")[0]]))
+            return FoldPredictions(labels[None, None], np.stack([labels == 1, labels == 2])[:, None] * 0.95)
+
+    monkeypatch.setattr(predictions, "FoldPredictor", Predictor)
+    assert run_fill("--fold", "0") == 0
+    said = capsys.readouterr().out
+    assert "Fold 0 of Dataset510_Echo" in said
+    assert "not independent" not in said.lower()
+    out = RawDataset(place.root / "raw" / "Dataset611_Echo_filled")
+    assert (out.manifest.cases["b4"].pseudo, out.manifest.cases["b3"].pseudo) == (("MYO",), ())  # fold 0 validates b3
+    # models behind an earlier fill of the source saw a1, which fold 0 validates
+    for folder in (place.raw, place.preprocessed):
+        content = json.loads((place.raw / "partial_labels.json").read_text())
+        content["cases"]["a1"]["seen_by_filling_model"] = True
+        (folder / "partial_labels.json").write_text(json.dumps(content))
+    assert run_fill("--fold", "0", "--overwrite") == 0
+    said = capsys.readouterr().out
+    assert "not independent" in said
+    assert "1 of the 2 case(s)" in said
+
+
+def test_probabilities_of_a_trainer_that_is_not_there(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    """What they mean cannot be told: they may be of a softmax or of sigmoids."""
+    place.train("nnUNetTrainerNowhere", FINDS, SURE)
+    before = snapshot(place.root)
+    assert run_fill(trainer="nnUNetTrainerNowhere") == 1
+    assert "There is no trainer nnUNetTrainerNowhere" in capsys.readouterr().err
+    assert snapshot(place.root) == before
 
 
 def test_what_is_missing_is_validated_fold_by_fold_and_deleted_after_use(
