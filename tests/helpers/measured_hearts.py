@@ -41,10 +41,19 @@ class MeasuredHeart:
     dice: NDArray
 
     def rough_curve(self, rng: np.random.Generator, contractions: NDArray) -> NDArray:
-        """Volumes (T,) of masks that are roughened independently in each frame, at the nearest level."""
+        """Volumes (T,) of masks that are roughened independently in each frame.
+
+        The error of each is that of a mask of one of the five nearest levels, as a fraction of its volume.
+        """
         repeats, levels = self.rough_ml.shape
-        nearest = np.rint(contractions * (levels - 1)).astype(int)
-        return self.rough_ml[rng.integers(repeats, size=len(nearest)), nearest]
+        shifted = np.rint(contractions * (levels - 1)).astype(int) + rng.integers(-2, 3, size=len(contractions))
+        near = shifted.clip(0, levels - 1)
+        errors = self.rough_ml[rng.integers(repeats, size=len(near)), near] / self.perfect_ml[near]
+        return self.perfect_curve(contractions) * errors
+
+    def perfect_curve(self, contractions: NDArray) -> NDArray:
+        """Volumes (T,) of the true masks."""
+        return np.interp(contractions, np.linspace(0, 1, len(self.perfect_ml)), self.perfect_ml)
 
 
 def measure_heart(rng: np.random.Generator, ef_percent: float, levels: int = 20, repeats: int = 4) -> MeasuredHeart:
