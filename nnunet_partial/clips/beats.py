@@ -33,15 +33,22 @@ MIN_RATE_BPM, MAX_RATE_BPM, MIN_CYCLE_FRAMES, USUAL_RATE_BPM = 30.0, 200.0, 6, 7
 #: Autocorrelation: the longest lag as a fraction of the clip; the least height of a peak; the first peak of this
 #: fraction of the highest one is the cycle (where long and short beats alternate, the highest is that of two).
 MAX_LAG, MIN_CORRELATION, FIRST_PEAK = 0.85, 0.1, 0.7
-#: Windows of the narrow filter and of the wide one, which is applied twice, as fractions of the cycle.
+#: Where long and short beats alternate, the cycle found may be that of two beats. It is halved where the curve smoothed
+#: for half of it has at least half as many more minima, deeper than this fraction of the stroke and this many SD of the
+#: noise left in it. The pause before the atrial contraction is not as deep.
+DEEP, DEEP_NOISE = 0.5, 2.0
+#: Windows of the narrow filter and of the wide one, which is applied twice, as fractions of the cycle. The narrow one
+#: grows with the SD of the noise of single frames: by this many cycles where that is as large as the stroke, and up to
+#: the largest. A window that clean masks need leaves so much noise in rough ones that their extremes are too far apart.
 NARROW, WIDE = 0.27, (0.5, 0.4)
+NOISE_WIDENS, MAX_NARROW = 0.5, 0.45
 #: The prominence of an end-systole, as a fraction of the stroke; the least interval between two, and how far from the
 #: minimum of the wide filter that of the narrow one is searched, as fractions of the cycle.
-MIN_PROMINENCE, MIN_INTERVAL, REFINE = 0.28, 0.5, 0.1
+MIN_PROMINENCE, MIN_INTERVAL, REFINE = 0.28, 0.6, 0.1
 #: The first frame is an end-diastole where its volume is below the others by at most this fraction of the stroke, and
 #: this many SD of the noise left in the smooth curve (mirrored at the ends, which leaves more noise there).
 #: Its systole is at least this fraction of that of the other beats.
-ED_TOLERANCE, EDGE_NOISE, MIN_SYSTOLE = 0.1, 1.5, 0.7
+ED_TOLERANCE, EDGE_NOISE, MIN_SYSTOLE = 0.1, 2.2, 0.7
 #: The smooth curve swings by more than this many SD of the noise left in it; of the variance a cubic Savitzky-Golay
 #: filter over n frames leaves 9 / (4 n).
 MIN_SWING, NOISE_LEFT = 4.0, 9 / 4
@@ -196,11 +203,13 @@ def _beats_of_run(volumes: NDArray[np.float64], times: NDArray[np.float64], usua
     step = float(even[1] - even[0])
     shortest, longest = _cycle_range(count, step if timed else None)
     cycle = _cycle_length(curve, shortest, longest) or float(min(count, 60 / USUAL_RATE_BPM / step if timed else inf))
-    narrow = _smooth(curve, NARROW * cycle)
-    wide = _smooth(_smooth(curve, WIDE[0] * cycle), WIDE[1] * cycle)
-    left = [min(NOISE_LEFT / _window(curve, fraction * cycle), 0.5) for fraction in (NARROW, WIDE[0])]
-    noise = float(np.std(curve - narrow) * np.sqrt(left[1] / (1 - left[0])))
-    stroke = float(np.ptp(np.percentile(wide, (5, 95))))
+    if cycle / 2 >= shortest and _deep_minima(curve, cycle / 2) >= max(2, 1.5 * _deep_minima(curve, cycle)):
+        cycle /= 2
+    wide = _wide(curve, cycle)
+    stroke, noise = _stroke(wide), _noise(curve, NARROW * cycle)
+    widened = NARROW + NOISE_WIDENS * noise / stroke if stroke else NARROW
+    narrow = _smooth(curve, min(widened, MAX_NARROW) * cycle)
+    noise *= _noise_left(curve, WIDE[0] * cycle) ** 0.5
     clear = stroke > MIN_SWING * noise
     beats, intervals = _whole_beats(narrow, wide, cycle, shortest, stroke, noise) if clear else ([], [])
     nearest = np.searchsorted((times[1:] + times[:-1]) / 2, even)
@@ -236,6 +245,16 @@ def _cycle_length(curve: NDArray[np.float64], shortest: float, longest: float) -
     return float(peaks[correlation[peaks] >= FIRST_PEAK * correlation[peaks].max()][0]) if len(peaks) else None
 
 
+def _deep_minima(curve: NDArray[np.float64], cycle: float) -> int:
+    """Return the number of minima that are too deep for the pause of a diastole."""
+    from scipy.signal import find_peaks
+
+    wide = _wide(curve, cycle)
+    noise = _noise(curve, NARROW * cycle) * _noise_left(curve, WIDE[0] * cycle) ** 0.5
+    depth = DEEP * _stroke(wide) + DEEP_NOISE * noise
+    return len(find_peaks(-wide, prominence=depth, distance=max(1.0, MIN_INTERVAL * cycle))[0])
+
+
 def _rate_bpm(intervals_s: list[float]) -> float | None:
     """Return the rate of the median interval; None without one.
 
@@ -250,12 +269,32 @@ def _window(curve: NDArray[np.float64], frames: float) -> int:
     return min(max(5, 2 * round((frames - 1) / 2) + 1), 2 * ((len(curve) - 1) // 2) + 1)
 
 
+def _noise(curve: NDArray[np.float64], frames: float) -> float:
+    """Return the SD of the noise of single frames: of what the filter over a number of frames takes away."""
+    return float(np.std(curve - _smooth(curve, frames)) / (1 - _noise_left(curve, frames)) ** 0.5)
+
+
+def _noise_left(curve: NDArray[np.float64], frames: float) -> float:
+    """Return the fraction of the variance of noise that the filter over a number of frames leaves."""
+    return min(NOISE_LEFT / _window(curve, frames), 0.5)
+
+
 def _smooth(curve: NDArray[np.float64], window: float) -> NDArray[np.float64]:
     """Smooth by a cubic Savitzky-Golay filter over an odd number of frames; too few frames stay as they are."""
     from scipy.signal import savgol_filter
 
     frames = _window(curve, window)
     return curve if frames < 5 else savgol_filter(curve, frames, 3, mode="mirror")
+
+
+def _wide(curve: NDArray[np.float64], cycle: float) -> NDArray[np.float64]:
+    """Smooth so that minima are end-systoles."""
+    return _smooth(_smooth(curve, WIDE[0] * cycle), WIDE[1] * cycle)
+
+
+def _stroke(wide: NDArray[np.float64]) -> float:
+    """Return the swing of the smooth curve."""
+    return float(np.ptp(np.percentile(wide, (5, 95))))
 
 
 def _whole_beats(
