@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from nnunet_partial.cli._json import add_json_option
 from nnunet_partial.cli._options import add_processes_option, require_output_folder
 from nnunet_partial.dataset.raw import find_dataset
+from nnunet_partial.errors import PartialLabelError
 
 #: How many findings about clips are shown.
 _SHOWN = 20
