@@ -107,9 +107,12 @@ def bounding_box(mask: Mask) -> tuple[slice, ...] | None:
 def nearest(points: Floats, others: Floats) -> Floats:
     """Compute the exact Euclidean distance of each point to the nearest of other points, by SciPy's k-d tree.
 
+    The tree splits just above a coordinate. Above 0 that is a denormal number, and SciPy crashes where the processor
+    takes those for 0, as it does after PyTorch has compiled for the CPU. So all points are moved by 1.
+
     Args:
-        points: Points of shape (n, axes); at least one.
-        others: Points of shape (m, axes); at least one.
+        points: Points of shape (n, axes), coordinates not below 0; at least one.
+        others: Points of shape (m, axes), coordinates not below 0; at least one.
 
     Returns:
         Distances of shape (n,).
@@ -119,6 +122,6 @@ def nearest(points: Floats, others: Floats) -> Floats:
     """
     from scipy.spatial import KDTree
 
-    tree: Any = KDTree(others)
-    distances: Floats = tree.query(points)[0]
+    tree: Any = KDTree(others + 1.0)
+    distances: Floats = tree.query(points + 1.0)[0]
     return distances

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -266,6 +268,21 @@ def test_as_every_voxel_against_every_other(spacing: tuple[float, ...], seed: in
         every.mean(),
     )
     assert contour_agreement(predicted, truth, spacing, tolerance) == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.slow
+def test_where_denormal_numbers_are_0() -> None:
+    """SciPy's tree splits most points at 0 from the rest without end; a process of its own, as it crashes."""
+    code = """
+import numpy as np, torch
+from nnunet_partial.evaluation.metrics import contour_agreement
+assert torch.set_flush_denormal(True)
+mask = np.zeros((7, 14), bool)
+mask[0] = mask[:, 0] = True
+print(contour_agreement(mask, mask, (2.5, 0.4), 1.0))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "(1.0, 0.0, 0.0, 0.0)", done.stderr
 
 
 def contour(mask: np.ndarray, spacing: tuple[float, ...]) -> sitk.Image:
