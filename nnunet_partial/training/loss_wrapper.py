@@ -76,27 +76,35 @@ def to_device(class_mask: Tensor, device: torch.device) -> Tensor:
 
 
 class UnmaskedLoss(nn.Module):
-    """Call nnU-Net's own loss, which takes a class mask and ignores it: what is not annotated is background.
+    """Call nnU-Net's own loss, for which what is not annotated is background.
+
+    The target of classes is that already: a label file holds no class that the case does not know. In that of regions
+    an unknown one is set to background, since a value that is kept for a smaller region belongs to the larger one, too.
 
     Args:
         loss: Called with logits and target.
+        has_regions: Whether outputs are regions.
     """
 
-    def __init__(self, loss: nn.Module) -> None:
+    def __init__(self, loss: nn.Module, has_regions: bool = False) -> None:
         super().__init__()
-        self.loss = loss
+        self.loss, self.has_regions = loss, has_regions
 
     def forward(self, logits: Tensor, target: Tensor, class_mask: Tensor) -> Tensor:
         """Return the loss, a scalar.
 
         Args:
             logits: Output of the network, (B, C, *S).
-            target: Label values, (B, 1, *S).
-            class_mask: bool (B, C), ignored.
+            target: Label values, (B, 1, *S); of regions (B, R, *S), or (B, R + 1, *S) with an ignore label.
+            class_mask: bool (B, C), ignored; of regions (B, R).
 
         Returns:
             nnU-Net's loss.
         """
+        if self.has_regions:
+            unknown = torch.zeros(target.shape[:2], dtype=torch.bool, device=target.device)
+            unknown[:, : class_mask.shape[1]] = ~class_mask
+            target = target.masked_fill(unknown[(...,) + (None,) * (target.ndim - 2)], 0)
         value: Tensor = self.loss(logits, target)
         return value
 

@@ -279,7 +279,7 @@ class PartialLabelMixin(_Trainer):
             logits (B, R, *S), target (B, R, *S), one more channel for the ignore label, and class mask (B, R).
         """
         if self.loss_class is None:
-            return UnmaskedLoss(default_loss)
+            return UnmaskedLoss(default_loss, self.label_manager.has_regions)
         if self.label_manager.has_regions:
             return REGION_LOSSES[self.loss_class](
                 batch_dice=self.configuration_manager.batch_dice,

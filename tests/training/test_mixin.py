@@ -134,6 +134,17 @@ def test_the_first_scale_is_counted_and_only_in_validation() -> None:
     assert loss.counts[2].tolist() == [[16]]  # all 16 voxels of the full resolution missed
 
 
+def test_to_the_naive_loss_an_unknown_region_is_background() -> None:
+    seen: list[torch.Tensor] = []
+    loss = UnmaskedLoss(lambda logits, target: seen.append(target) or logits.sum(), has_regions=True)  # type: ignore[arg-type]
+    # EPI = [1, 2] around LV = 2, and an ignore channel; a case that knows LV alone stores 2, which is in EPI, too
+    target = torch.tensor([[[1, 1, 1, 0], [0, 1, 0, 0], [0, 0, 0, 1]]] * 2, dtype=torch.bool)
+    loss(torch.zeros(2, 2, 4), target, torch.tensor([[False, True], [True, True]]))
+    assert seen[0].int().tolist() == [[[0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1]], target[1].int().tolist()]
+    assert seen[0].dtype is torch.bool  # by which nnU-Net tells an ignore channel
+    assert target[0, 0].int().tolist() == [1, 1, 1, 0]  # the batch is as it was
+
+
 # ---- a training ----------------------------------------------------------------------------------------------------
 
 
