@@ -42,17 +42,19 @@ class Size:
         epochs: of a training.
         iterations: per epoch.
         val_iterations: per epoch.
+        batch_size: images per iteration.
         features: per stage of the network.
         seed: of data and training.
     """
 
     camus_patients: int = 20
     echonet_patients: int = 40
-    pixels: int = 96
-    shift: float = 0.5
-    epochs: int = 15
+    pixels: int = 64
+    shift: float = 1.0
+    epochs: int = 12
     iterations: int = 50
     val_iterations: int = 2
+    batch_size: int = 4
     features: tuple[int, ...] = (16, 32, 64, 64)
     seed: int = 1
 
@@ -80,7 +82,7 @@ def demo(out: Path, *, loss: str = "marginal", device: str = "cpu", log: Log, si
     folder.prepare()
     commands = Commands(_environment(folder, device, size), folder.logs, log)
     if device == "cpu":
-        log("With two CPU cores and nothing else running this takes about five minutes.")
+        log("With two CPU cores and nothing else running this takes two to three minutes.")
     _heading(log, "1. Two synthetic datasets")
     _write_sources(folder, size, log)
     _heading(log, "2. Conversion into one nnU-Net dataset")
@@ -163,11 +165,13 @@ def _plan(commands: Commands, folder: DemoFolder, size: Size, log: Log) -> None:
     progress = Progress("fingerprint, then preprocessing", r"(\d+)/\d+ \[", len(_cases(folder, "Tr")), "case")
     commands.run("nnUNetv2_plan_and_preprocess", "-d", "510", "-c", "2d", "-np", "1", "-npfp", "1", progress=progress)
     patch_size = (size.pixels, size.pixels)
-    add_small_configuration(folder.plans, CONFIGURATION, features=size.features, patch_size=patch_size)
+    add_small_configuration(
+        folder.plans, CONFIGURATION, features=size.features, batch_size=size.batch_size, patch_size=patch_size
+    )
     log(
         f"\nPlans may be edited. The configuration {CONFIGURATION} was added, small enough for CPUs: "
-        f"{len(size.features)} stages of {', '.join(map(str, size.features))} features, patches of "
-        f"{size.pixels} x {size.pixels}.\n  {folder.plans}"
+        f"{len(size.features)} stages of {', '.join(map(str, size.features))} features, batches of "
+        f"{size.batch_size} patches of {size.pixels} x {size.pixels}.\n  {folder.plans}"
     )
 
 
@@ -183,8 +187,8 @@ def _predict(commands: Commands, folder: DemoFolder, trainer: str, device: str) 
     images, output = str(folder.merged / "imagesTs"), str(folder.predictions(trainer))
     commands.run(
         *("nnUNetv2_predict", "-d", "510", "-c", CONFIGURATION, "-f", "0", "-tr", trainer, "-i", images, "-o", output),
-        *("-device", device, "-npp", "1", "-nps", "1"),
-        progress=Progress(trainer, "^done with ", len(_cases(folder, "Ts")), "case"),
+        *("-device", device, "-npp", "0", "-nps", "0"),  # in one process: each other one imports PyTorch for seconds
+        progress=Progress(trainer, "^perform_everything_on_device: ", len(_cases(folder, "Ts")), "case"),
     )
 
 

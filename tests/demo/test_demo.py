@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import math
 import os
@@ -53,7 +55,10 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, Scores]:
         patch.setenv("nnUNet_n_proc_DA", "0")  # planning would die of it
         patch.setenv("OMP_NUM_THREADS", "1")
         follow_nnunet(patch)
-        scores = demo(out, loss="acce", log=said.append, size=QUICK)
+        bars = io.StringIO()
+        with contextlib.redirect_stderr(bars):
+            scores = demo(out, loss="acce", log=said.append, size=QUICK)
+        said.append(bars.getvalue())
         assert os.environ["nnUNet_raw"] == str(users)
     assert list(users.iterdir()) == []
     return out, "\n".join(said), scores
@@ -73,7 +78,7 @@ def test_every_command_is_shown_and_ran(done: tuple[Path, str, Scores]) -> None:
         *(f"nnUNet_n_proc_DA=0 nnUNetv2_train 510 2d_small 0 -tr {trainer} -device cpu" for trainer in (NAIVE, OURS)),
         *(
             f"nnUNetv2_predict -d 510 -c 2d_small -f 0 -tr {trainer} -i {images} "
-            f"-o {out}/predictions/{trainer} -device cpu -npp 1 -nps 1"
+            f"-o {out}/predictions/{trainer} -device cpu -npp 0 -nps 0"
             for trainer in (NAIVE, OURS)
         ),
     ]
@@ -84,6 +89,13 @@ def test_every_command_is_shown_and_ran(done: tuple[Path, str, Scores]) -> None:
         assert f"\nexport nnUNet_{variable}={value}\n" in said
     assert "\nunset nnUNet_n_proc_DA\n" in said
     assert "Nothing is wrong." in said  # the output of our own commands is shown
+
+
+@slow
+def test_bars_of_the_predictions_reach_their_end(done: tuple[Path, str, Scores]) -> None:
+    _, said, _ = done
+    cases = 6  # one patient with 2 views x 2 phases, and one video with two frames
+    assert [bool(re.search(rf"  {trainer}: 100%.* {cases}/{cases} ", said)) for trainer in (NAIVE, OURS)] == [True] * 2
 
 
 @slow

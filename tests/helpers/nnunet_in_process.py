@@ -85,13 +85,10 @@ def follow_nnunet(monkeypatch: pytest.MonkeyPatch) -> None:
         name = Path(command[0]).name
         if not name.startswith("nnUNetv2_"):
             return follow(command, environment, log, typed, display)
-        words = list(command[1:])
-        for option in {"-npp", "-nps"} & set(words):
-            words[words.index(option) + 1] = "0"
         with pytest.MonkeyPatch.context() as patch:
             for variable in set(os.environ) - set(environment):
                 patch.delenv(variable)
-            done = InProcess(log.parent).run(name, *words, **environment)
+            done = InProcess(log.parent).run(name, *command[1:], **environment)
         lines = done.stdout.splitlines()
         log.write_text("\n".join([f"$ {typed}", *lines]) + "\n")
         for line in lines:
