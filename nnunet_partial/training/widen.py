@@ -124,8 +124,9 @@ def widen(model: Path, dataset: str, configuration: str, trainer: str, plans: st
         started = get_trainer_from_args(dataset, configuration, fold, trainer, plans, device=torch.device("cpu"))
         started.initialize()
         network = getattr(started.network, "_orig_mod", started.network)
-        channels = [_channels(one) for one in (old_dataset_json, new_dataset_json)]
-        state = widened_weights(content["network_weights"], network.state_dict(), *channels, independent)
+        old_channels, new_channels = _channels(old_dataset_json), _channels(new_dataset_json)
+        old_state, new_state = content["network_weights"], network.state_dict()
+        state = widened_weights(old_state, new_state, old_channels, new_channels, independent)
         warnings = _check_validation(old_checkpoint, str(old_plans["dataset_name"]), started.training_data, fold)
     except BaseException:
         if is_new:
