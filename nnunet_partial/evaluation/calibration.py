@@ -139,8 +139,9 @@ def probability_kinds(
         if of_regions and kind == SOFTMAX:
             raise PartialLabelError(f"--probabilities {text}: each region has a sigmoid of its own. Say {SIGMOID}.")
         kinds.update(dict.fromkeys([model] if equals else predictions, kind))
-    for model, kind in kinds.items() if not of_regions else ():
-        _require_possible(model, kind, next(iter(predictions[model].values())).resolve().parent)
+    if not of_regions:
+        for model, kind in kinds.items():
+            _require_possible(model, kind, next(iter(predictions[model].values())).resolve().parent)
     return kinds
 
 

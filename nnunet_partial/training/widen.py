@@ -125,8 +125,8 @@ def widen(model: Path, dataset: str, configuration: str, trainer: str, plans: st
         started.initialize()
         network = getattr(started.network, "_orig_mod", started.network)
         old_channels, new_channels = _channels(old_dataset_json), _channels(new_dataset_json)
-        old_state, new_state = content["network_weights"], network.state_dict()
-        state = widened_weights(old_state, new_state, old_channels, new_channels, independent)
+        old_weights, new_weights = content["network_weights"], network.state_dict()
+        state = widened_weights(old_weights, new_weights, old_channels, new_channels, independent)
         warnings = _check_validation(old_checkpoint, str(old_plans["dataset_name"]), started.training_data, fold)
     except BaseException:
         if is_new:
