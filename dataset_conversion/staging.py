@@ -16,8 +16,9 @@ from typing import Any
 from nnunet_partial.dataset.label_check import CACHE_NAME
 from nnunet_partial.dataset.raw import nnunet_folder, preprocessed_folder
 from nnunet_partial.dataset.splits import SPLITS_NAME, make_splits
+from nnunet_partial.dataset_json import PSEUDO_LABELS_KEY, stored_values
 from nnunet_partial.errors import DatasetError
-from nnunet_partial.labels import MANIFEST_NAME, PSEUDO_LABELS_KEY, Manifest, stored_values
+from nnunet_partial.labels import MANIFEST_NAME, Manifest
 from nnunet_partial.utils.files import read_json, sync_to_disk, write_json
 from nnunet_partial.utils.locks import exclusive_lock
 from nnunet_partial.utils.text import format_names

@@ -5,8 +5,7 @@ the image, so that background is right), *pseudo* (filled by a trained model, se
 (not annotated). `known = annotated + absent`; background is always known. A pseudo-label is known in training and
 unknown everywhere else: in every metric, in usual sizes, in later fills.
 
-Besides the manifest itself: the order of classes, the labels of dataset.json, entries that match no case, and patients
-that two datasets share.
+Besides the manifest itself: the order of classes, entries that match no case, and patients that two datasets share.
 """
 
 from __future__ import annotations
@@ -23,9 +22,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nnunet_partial.errors import DatasetError, ManifestError
+from nnunet_partial.errors import ManifestError
 from nnunet_partial.utils.files import read_json, write_json
-from nnunet_partial.utils.text import first_lines, format_names
+from nnunet_partial.utils.text import first_lines, format_names, short_repr
 
 MANIFEST_NAME = "partial_labels.json"
 VERSION = 1
@@ -40,8 +39,6 @@ SAME_PEOPLE_AS = "same_people_as"
 #: Key of a case in the manifest: whether a model that filled cases of the dataset was trained on it.
 SEEN_BY_FILLING_MODEL = "seen_by_filling_model"
 
-#: Key in dataset.json of a filled dataset, which nnU-Net puts beside models and predictions; it names no case.
-PSEUDO_LABELS_KEY = "pseudo_labels"
 
 #: Keys of an entry that are fields of `CaseLabels`; "match" is that of a group.
 _ENTRY_KEYS = ("annotated", "absent", "pseudo", "domain", "patient", "match")
@@ -201,15 +198,15 @@ class CaseLabels:
             ManifestError: The entry is invalid; worded to follow the name of the case ('has no ...').
         """
         if not isinstance(content, dict):
-            raise ManifestError(f"must be an object with 'annotated', not {_shown(content)}.")
+            raise ManifestError(f"must be an object with 'annotated', not {short_repr(content)}.")
         if "annotated" not in content:
             raise ManifestError("has no 'annotated': list the structures that were annotated in it ([] if none).")
         info = {key: value for key, value in content.items() if key not in _ENTRY_KEYS}
         if info.get("split") not in (None, "train", "val", "test"):
-            raise ManifestError(f"has split {_shown(info['split'])}; expected train, val, test or null.")
+            raise ManifestError(f"has split {short_repr(info['split'])}; expected train, val, test or null.")
         for key in ("left_out", SEEN_BY_FILLING_MODEL):
             if not isinstance(info.get(key), (bool, type(None))):
-                raise ManifestError(f"has {key} {_shown(info[key])}; expected true, false or null.")
+                raise ManifestError(f"has {key} {short_repr(info[key])}; expected true, false or null.")
         return cls(
             annotated=_names(content, "annotated"),
             absent=_names(content, "absent"),
@@ -434,10 +431,10 @@ class Manifest:
             ManifestError: The content is invalid; names every entry that is.
         """
         if not isinstance(content, dict):
-            raise ManifestError(f"must hold one JSON object, not {_shown(content)}.")
+            raise ManifestError(f"must hold one JSON object, not {short_repr(content)}.")
         if content.get("version") != VERSION or isinstance(content["version"], bool):
             raise ManifestError(
-                f"has version {_shown(content.get('version'))}; this program reads version {VERSION}. "
+                f"has version {short_repr(content.get('version'))}; this program reads version {VERSION}. "
                 "Update nnunet-partial, or write the file again."
             )
         unknown = set(content) - {"version", "groups", "cases", "scenario", "domain_weights", "fill"}
@@ -584,258 +581,19 @@ def find_shared_patients(entries: Mapping[str, CaseLabels]) -> list[str]:
     ]
 
 
-def is_filled(dataset_json: Mapping[str, Any]) -> bool:
-    """Tell whether a dataset has pseudo-labels.
-
-    Args:
-        dataset_json: The content of its dataset.json.
-
-    Returns:
-        Whether it says so.
-    """
-    return bool(dataset_json.get(PSEUDO_LABELS_KEY))
-
-
-def has_regions(dataset_json: Mapping[str, Any]) -> bool:
-    """Tell whether a dataset is region-based.
-
-    Args:
-        dataset_json: The content of dataset.json.
-
-    Returns:
-        Whether a label is a list of several values.
-    """
-    labels = dataset_json.get("labels")
-    return isinstance(labels, dict) and any(isinstance(v, (list, tuple)) and len(v) > 1 for v in labels.values())
-
-
-def class_names(dataset_json: Mapping[str, Any]) -> tuple[str, ...]:
-    """Read the foreground classes of a dataset.
-
-    Args:
-        dataset_json: The content of dataset.json.
-
-    Returns:
-        Their names in the order of their values 1, 2, ...; without background and ignore.
-
-    Raises:
-        DatasetError: The labels are missing, region-based or not consecutive.
-    """
-    labels = dataset_json.get("labels")
-    if not isinstance(labels, dict) or str(labels.get("background")) not in ("0", "0.0"):
-        raise DatasetError(f'dataset.json has labels {_shown(labels)}; expected an object with "background": 0.')
-    if has_regions(dataset_json):
-        raise DatasetError("dataset.json is region-based (a label is a list of values); expected one value per class.")
-    try:
-        values = {name: _integer(value) for name, value in labels.items() if name != "background"}
-    except (TypeError, ValueError, OverflowError):
-        raise DatasetError(f"dataset.json has labels {_shown(labels)}; expected integers.") from None
-    ordered = sorted(values, key=values.__getitem__)
-    if [values[name] for name in ordered] != list(range(1, len(values) + 1)):
-        raise DatasetError(f"dataset.json has label values {sorted(values.values())}; expected 1 to {len(values)}.")
-    if "ignore" in values and ordered[-1] != "ignore":
-        raise DatasetError("dataset.json: the label 'ignore' must have the highest value.")
-    return tuple(name for name in ordered if name != "ignore")
-
-
-def structure_names(dataset_json: Mapping[str, Any]) -> tuple[str, ...]:
-    """Read the foreground classes or regions of a dataset.
-
-    Args:
-        dataset_json: The content of dataset.json.
-
-    Returns:
-        Their names in the order of the network's outputs; without background and ignore.
-
-    Raises:
-        DatasetError: The labels are missing or wrong.
-    """
-    return tuple(_regions(dataset_json)) if has_regions(dataset_json) else class_names(dataset_json)
-
-
-def region_values(dataset_json: Mapping[str, Any]) -> tuple[tuple[int, ...], ...]:
-    """Read which stored values make up each region of a dataset.
-
-    Args:
-        dataset_json: The content of dataset.json.
-
-    Returns:
-        The values of each region in the order of `structure_names`; empty where the dataset has classes.
-
-    Raises:
-        DatasetError: The labels are missing or wrong.
-    """
-    return tuple(_regions(dataset_json).values()) if has_regions(dataset_json) else ()
-
-
-def stored_values(classes: Sequence[str], regions: Sequence[Sequence[int]] = ()) -> dict[str, tuple[int, ...]]:
-    """Give each class its value, or each region its values.
-
-    Args:
-        classes: Names in the order of the network's outputs.
-        regions: Stored values of each, as `region_values` gives them; empty where these are classes.
-
-    Returns:
-        The stored values by name.
-    """
-    values = [tuple(region) for region in regions] or [(value,) for value in range(1, len(classes) + 1)]
-    return dict(zip(classes, values, strict=True))
-
-
-def metric_keys(dataset_json: Mapping[str, Any]) -> tuple[str, ...]:
-    """Name the classes or regions as nnU-Net does in the metrics of summary.json.
-
-    Args:
-        dataset_json: The content of dataset.json.
-
-    Returns:
-        The key of each in the order of `structure_names`: "1" for a value, "(1, 2)" for the list [1, 2], "(3,)" for
-        [3].
-
-    Raises:
-        DatasetError: The labels are missing or wrong.
-    """
-    if not has_regions(dataset_json):
-        return tuple(str(value) for value in range(1, len(class_names(dataset_json)) + 1))
-    return tuple(
-        str(stored) if isinstance(dataset_json["labels"][name], (list, tuple)) else str(stored[0])
-        for name, stored in _regions(dataset_json).items()
-    )
-
-
-def nested_regions(regions: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
-    """Find the regions that lie inside others.
-
-    Args:
-        regions: The stored values of each region.
-
-    Returns:
-        Pairs of indices (S, R) such that every value of S is one of R; empty where there is none.
-    """
-    return [
-        (s, r)
-        for s, inner in enumerate(regions)
-        for r, outer in enumerate(regions)
-        if s != r and set(inner) <= set(outer)
-    ]
-
-
-def _regions(dataset_json: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Return the stored values of each region, in the order of dataset.json, as nnU-Net takes them.
-
-    Raises:
-        DatasetError: They are not integers above 0, two regions are the same, the ignore label is not the highest
-            value, or `regions_class_order` does not fit.
-    """
-    labels = dataset_json["labels"]
-    if str(labels.get("background")) not in ("0", "0.0"):
-        raise DatasetError(f'dataset.json has labels {_shown(labels)}; expected an object with "background": 0.')
-    regions: dict[str, tuple[int, ...]] = {}
-    for name, values in labels.items():
-        if name in ("background", "ignore"):
-            continue
-        try:
-            stored = tuple(_integer(value) for value in (values if isinstance(values, (list, tuple)) else [values]))
-        except (TypeError, ValueError, OverflowError):
-            stored = ()
-        if not stored or min(stored) < 1 or len(set(stored)) < len(stored):
-            raise DatasetError(f"dataset.json has the region {name!r}: {_shown(values)}; expected values above 0.")
-        regions[name] = stored
-    highest = max((value for stored in regions.values() for value in stored), default=0)
-    ignored = labels.get("ignore")
-    if ignored is not None and ignored != highest + 1:
-        raise DatasetError(
-            f"dataset.json: 'ignore' has the value {_shown(ignored)}; expected {highest + 1}, the highest one."
-        )
-    if len({frozenset(stored) for stored in regions.values()}) < len(regions):
-        raise DatasetError(f"dataset.json has two regions of the same values: {_shown(labels)}.")
-    order = dataset_json.get("regions_class_order")
-    fits = (
-        isinstance(order, (list, tuple))
-        and len(order) == len(regions)
-        and all(value in stored for value, stored in zip(order, regions.values(), strict=True))
-    )
-    if not fits:
-        raise DatasetError(
-            f"dataset.json has regions_class_order {_shown(order)}; expected a list of {len(regions)} values: which of "
-            f"its values a prediction stores for each of {', '.join(regions)}. A later one overwrites an earlier one."
-        )
-    _require_stored(regions, order)
-    return regions
-
-
-def _require_stored(regions: Mapping[str, Sequence[int]], order: Any) -> None:
-    """Raise DatasetError unless a prediction that is right in every region is stored with these regions."""
-    for value in sorted({value for stored in regions.values() for value in stored}):
-        inside = [name for name, stored in regions.items() if value in stored]
-        written = order[list(regions).index(inside[-1])]  # the last of them overwrites the others
-        read = [name for name, stored in regions.items() if written in stored]
-        if read != inside:
-            raise DatasetError(
-                f"dataset.json has regions_class_order {_shown(order)}: where {' and '.join(inside)} is predicted, "
-                f"{written} is written last, which is {' and '.join(read)}. Name larger regions before those inside "
-                "them, under labels and in regions_class_order alike, and give each the value that is its alone."
-            )
-
-
-def channel_names(dataset_json: Mapping[str, Any]) -> dict[str, str]:
-    """Read the channels of a dataset; older tools call them 'modality', which nnU-Net takes too.
-
-    Args:
-        dataset_json: The content of dataset.json.
-
-    Returns:
-        Their names by their numbers, in numeric order.
-
-    Raises:
-        DatasetError: There are none, or their keys are not numbers, as where name and number are exchanged.
-    """
-    names = dataset_json.get("channel_names", dataset_json.get("modality"))
-    if not isinstance(names, dict) or not names:
-        raise DatasetError('dataset.json has no \'channel_names\'; expected an object such as {"0": "ultrasound"}.')
-    if not all(key.isdecimal() for key in names):
-        exchanged = {str(value): key for key, value in names.items()}
-        wanted = exchanged if all(map(str.isdecimal, exchanged)) else {"0": "ultrasound"}
-        raise DatasetError(
-            f"dataset.json has the 'channel_names' {_shown(names)}; expected numbers as keys, as in "
-            f"{json.dumps(wanted, ensure_ascii=False)}. nnU-Net takes the values for the names, by which it chooses "
-            "the normalization."
-        )
-    return {key: str(names[key]) for key in sorted(names, key=int)}
-
-
-def ignore_label(dataset_json: Mapping[str, Any]) -> int | None:
-    """Read the value of nnU-Net's ignore label.
-
-    Args:
-        dataset_json: The content of dataset.json.
-
-    Returns:
-        The value; None where the dataset has no ignore label.
-    """
-    value = dataset_json["labels"].get("ignore")
-    return None if value is None else int(value)
-
-
-def _shown(value: Any) -> str:
-    """Return a value as in an error message, cut where it is long."""
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
 def _names(content: dict[str, Any], key: str) -> tuple[str, ...]:
     value = content.get(key, [])
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
-        raise ManifestError(f'has {key!r} = {_shown(value)}; expected a list of class names, such as ["LV"].')
+        raise ManifestError(f'has {key!r} = {short_repr(value)}; expected a list of class names, such as ["LV"].')
     if len(set(value)) != len(value):
-        raise ManifestError(f"names a class twice in {key!r}: {_shown(value)}.")
+        raise ManifestError(f"names a class twice in {key!r}: {short_repr(value)}.")
     return tuple(value)
 
 
 def _text(content: dict[str, Any], key: str) -> str | None:
     value = content.get(key)
     if value is not None and not isinstance(value, str):
-        raise ManifestError(f"has {key!r} = {_shown(value)}; expected text.")
+        raise ManifestError(f"has {key!r} = {short_repr(value)}; expected text.")
     return value or None
 
 
@@ -849,21 +607,21 @@ def _no_entry(cases: Sequence[str]) -> str:
 def _pattern(entry: Any) -> str:
     pattern = entry.get("match") if isinstance(entry, dict) else None
     if not isinstance(pattern, str) or not pattern:
-        raise ManifestError(f"has 'match' = {_shown(pattern)}; expected a pattern such as \"echonet_*\".")
+        raise ManifestError(f"has 'match' = {short_repr(pattern)}; expected a pattern such as \"echonet_*\".")
     return pattern
 
 
 def _object(content: dict[str, Any], key: str) -> dict[str, Any]:
     value = content.get(key)
     if value is not None and not isinstance(value, dict):
-        raise ManifestError(f"has {key!r} = {_shown(value)}; expected an object.")
+        raise ManifestError(f"has {key!r} = {short_repr(value)}; expected an object.")
     return value or {}
 
 
 def _list(content: dict[str, Any], key: str) -> list[Any]:
     value = content.get(key)
     if value is not None and not isinstance(value, list):
-        raise ManifestError(f"has {key!r} = {_shown(value)}; expected a list.")
+        raise ManifestError(f"has {key!r} = {short_repr(value)}; expected a list.")
     return value or []
 
 
@@ -871,7 +629,9 @@ def _weights(content: dict[str, Any], domains: set[str]) -> dict[str, float] | N
     weights = _object(content, "domain_weights")
     for domain, weight in weights.items():
         if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 < weight <= sys.float_info.max:
-            raise ManifestError(f"has the weight {_shown(weight)} for domain {domain!r}; expected a number above 0.")
+            raise ManifestError(
+                f"has the weight {short_repr(weight)} for domain {domain!r}; expected a number above 0."
+            )
     unknown = set(weights) - domains
     if unknown:
         raise ManifestError(
@@ -879,12 +639,6 @@ def _weights(content: dict[str, Any], domains: set[str]) -> dict[str, float] | N
             f"are {format_names({domain or '(no domain)' for domain in domains})}."
         )
     return {domain: float(weight) for domain, weight in weights.items()} or None
-
-
-def _integer(value: Any) -> int:
-    if isinstance(value, bool) or int(value) != float(value):
-        raise ValueError(f"{value} is not an integer")
-    return int(value)
 
 
 def _advice(domain: str, other: str) -> str:

@@ -26,16 +26,15 @@ from nnunet_partial.dataset.label_check import inspect_label_files
 from nnunet_partial.dataset.raw import RawDataset, nnunet_folder
 from nnunet_partial.dataset.splits import SPLITS_NAME, Split, check_splits
 from nnunet_partial.dataset.summary import NO_DOMAIN
+from nnunet_partial.dataset_json import PSEUDO_LABELS_KEY, has_regions
 from nnunet_partial.errors import DatasetError
 from nnunet_partial.labels import (
     FULL_MANIFEST_NAME,
     FULL_SUBSET,
     MANIFEST_NAME,
-    PSEUDO_LABELS_KEY,
     SEEN_BY_FILLING_MODEL,
     CaseLabels,
     Manifest,
-    has_regions,
 )
 from nnunet_partial.utils.files import link_or_copy, write_json
 from nnunet_partial.utils.masks import Floats, Mask

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from nnunet_partial.dataset_json import region_values
 from nnunet_partial.errors import DatasetError
-from nnunet_partial.labels import common_order, region_values
+from nnunet_partial.labels import common_order
 
 from ..staging import dataset_json_labels
 

@@ -18,16 +18,9 @@ from nnunet_partial.dataset.images import Geometry, ImageInfo, header
 from nnunet_partial.dataset.label_check import inspect_label_files, label_file_problem
 from nnunet_partial.dataset.raw import SUBSETS, RawDataset, nnunet_folder
 from nnunet_partial.dataset.summary import dataset_summary, scale_warning
+from nnunet_partial.dataset_json import PSEUDO_LABELS_KEY, is_filled
 from nnunet_partial.errors import ConversionError, DatasetError
-from nnunet_partial.labels import (
-    FULL_MANIFEST_NAME,
-    FULL_SUBSET,
-    PSEUDO_LABELS_KEY,
-    CaseLabels,
-    Manifest,
-    common_order,
-    is_filled,
-)
+from nnunet_partial.labels import FULL_MANIFEST_NAME, FULL_SUBSET, CaseLabels, Manifest, common_order
 from nnunet_partial.utils.parallel import parallel_map
 from nnunet_partial.utils.text import first_lines, format_names, format_values, printable
 

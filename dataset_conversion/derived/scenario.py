@@ -13,8 +13,9 @@ from typing import Any
 from nnunet_partial.dataset.raw import SUBSETS, nnunet_folder
 from nnunet_partial.dataset.splits import SPLITS_NAME, check_splits
 from nnunet_partial.dataset.summary import annotation_states, annotation_table
+from nnunet_partial.dataset_json import PSEUDO_LABELS_KEY
 from nnunet_partial.errors import DatasetError
-from nnunet_partial.labels import FULL_MANIFEST_NAME, FULL_SUBSET, MANIFEST_NAME, PSEUDO_LABELS_KEY, Manifest
+from nnunet_partial.labels import FULL_MANIFEST_NAME, FULL_SUBSET, MANIFEST_NAME, Manifest
 from nnunet_partial.utils.files import write_json
 from nnunet_partial.utils.parallel import parallel_map
 

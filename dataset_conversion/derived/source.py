@@ -16,16 +16,9 @@ from nnunet_partial.dataset.label_check import LabelFile, hash_files, hash_liste
 from nnunet_partial.dataset.out_of_view import off_as_absent
 from nnunet_partial.dataset.raw import SUBSETS, TIFF, RawDataset
 from nnunet_partial.dataset.splits import test_split_message, training_cases_for_test
+from nnunet_partial.dataset_json import channel_names, stored_values
 from nnunet_partial.errors import DatasetError, PartialLabelError
-from nnunet_partial.labels import (
-    MANIFEST_NAME,
-    CaseLabels,
-    Manifest,
-    channel_names,
-    common_order,
-    find_shared_patients,
-    stored_values,
-)
+from nnunet_partial.labels import MANIFEST_NAME, CaseLabels, Manifest, common_order, find_shared_patients
 from nnunet_partial.utils.text import format_names
 
 from ..duplicates import patient_by_case

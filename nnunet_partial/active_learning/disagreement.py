@@ -19,9 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnunet_partial.active_learning.folds import FoldPredictions
+from nnunet_partial.dataset_json import stored_values
 from nnunet_partial.evaluation.case import subject_of
 from nnunet_partial.evaluation.records import ALL, Row, Subject, mean
-from nnunet_partial.labels import CaseLabels, stored_values
+from nnunet_partial.labels import CaseLabels
 from nnunet_partial.utils.masks import Floats
 from nnunet_partial.utils.tables import write_csv
 

@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
         write_tables,
     )
     from nnunet_partial.active_learning.folds import FoldPredictor, find_model, require_channels, trained_cases
-    from nnunet_partial.labels import channel_names
+    from nnunet_partial.dataset_json import channel_names
     from nnunet_partial.utils.parallel import parallel_map
 
     dataset = RawDataset(find_dataset(args.dataset))

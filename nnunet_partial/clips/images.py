@@ -13,8 +13,8 @@ from nnunet_partial.dataset.images import itk_name, read_array, simpleitk
 from nnunet_partial.dataset.plans import configuration_settings
 from nnunet_partial.dataset_conversion.base import DEPTH_KEY, DEPTH_MM
 from nnunet_partial.dataset_conversion.readers.images import to_smallest_dtype, write_image
+from nnunet_partial.dataset_json import channel_names
 from nnunet_partial.errors import DatasetError
-from nnunet_partial.labels import channel_names
 from nnunet_partial.utils.files import read_json
 
 #: nnU-Net's readers that can read frames as they are, and whether they read volumes. Those that turn images into one

@@ -31,8 +31,8 @@ from nnunet_partial.clips.records import CLIPS_NAME, NOMINAL_DEPTH, Clip, normal
 from nnunet_partial.clips.video import Curve
 from nnunet_partial.dataset.images import header, read_array
 from nnunet_partial.dataset.raw import list_images
+from nnunet_partial.dataset_json import class_names
 from nnunet_partial.errors import DatasetError
-from nnunet_partial.labels import class_names
 from nnunet_partial.report.html import Figure
 from nnunet_partial.utils.colors import class_colors
 from nnunet_partial.utils.files import read_json

@@ -22,15 +22,9 @@ from nnunet_partial.dataset.splits import (
     training_cases_for_test,
 )
 from nnunet_partial.dataset.summary import dataset_summary, scale_warning
+from nnunet_partial.dataset_json import channel_names
 from nnunet_partial.errors import ManifestError
-from nnunet_partial.labels import (
-    MANIFEST_NAME,
-    Manifest,
-    channel_names,
-    find_shared_patients,
-    unused_cases,
-    unused_groups,
-)
+from nnunet_partial.labels import MANIFEST_NAME, Manifest, find_shared_patients, unused_cases, unused_groups
 from nnunet_partial.utils.files import byte_order_mark
 from nnunet_partial.utils.parallel import parallel_map
 from nnunet_partial.utils.text import format_names

@@ -18,8 +18,9 @@ from nnunet_partial.dataset.preprocessed import describe_stale_labels
 from nnunet_partial.dataset.raw import SUBSETS, RawDataset, manifest_folders
 from nnunet_partial.dataset.splits import missing_patient_ids, split_findings, training_cases_for_test
 from nnunet_partial.dataset.summary import dataset_summary
+from nnunet_partial.dataset_json import is_filled, stored_values
 from nnunet_partial.errors import DatasetError, ManifestError
-from nnunet_partial.labels import MANIFEST_NAME, CaseLabels, Manifest, is_filled, stored_values
+from nnunet_partial.labels import MANIFEST_NAME, CaseLabels, Manifest
 from nnunet_partial.utils.parallel import parallel_map
 from nnunet_partial.utils.text import first_lines, format_names
 

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_partial.dataset.images import ImageInfo, inspect_image
+from nnunet_partial.dataset_json import stored_values
 from nnunet_partial.errors import ManifestError
-from nnunet_partial.labels import MANIFEST_NAME, CaseLabels, Manifest, stored_values
+from nnunet_partial.labels import MANIFEST_NAME, CaseLabels, Manifest
 from nnunet_partial.utils.files import read_json, write_json
 from nnunet_partial.utils.parallel import parallel_map
 from nnunet_partial.utils.text import first_lines, format_values

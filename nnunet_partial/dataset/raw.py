@@ -9,8 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from nnunet_partial.dataset_json import class_names, ignore_label, region_values, structure_names
 from nnunet_partial.errors import DatasetError
-from nnunet_partial.labels import MANIFEST_NAME, Manifest, class_names, ignore_label, region_values, structure_names
+from nnunet_partial.labels import MANIFEST_NAME, Manifest
 from nnunet_partial.utils.files import read_json
 from nnunet_partial.utils.text import format_names
 

@@ -13,21 +13,13 @@ from pathlib import Path
 from nnunet_partial.biomarkers.definitions import patient_key
 from nnunet_partial.biomarkers.measure import CaseMeasurements, view_and_phase_of
 from nnunet_partial.dataset.raw import RawDataset
+from nnunet_partial.dataset_json import metric_keys, region_values, structure_names
 from nnunet_partial.errors import DatasetError, PartialLabelError
 from nnunet_partial.evaluation.calibration import CaseCalibration
 from nnunet_partial.evaluation.case import Task, evaluate_case
 from nnunet_partial.evaluation.independence import require_comparable, seen_predictions
 from nnunet_partial.evaluation.records import PredictedSize, Record
-from nnunet_partial.labels import (
-    FULL_MANIFEST_NAME,
-    FULL_SUBSET,
-    MANIFEST_NAME,
-    CaseLabels,
-    Manifest,
-    metric_keys,
-    region_values,
-    structure_names,
-)
+from nnunet_partial.labels import FULL_MANIFEST_NAME, FULL_SUBSET, MANIFEST_NAME, CaseLabels, Manifest
 from nnunet_partial.utils.files import read_json
 from nnunet_partial.utils.parallel import parallel_map
 from nnunet_partial.utils.text import first_lines, format_names

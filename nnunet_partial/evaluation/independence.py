@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_partial.dataset.raw import nnunet_folder
+from nnunet_partial.dataset_json import PSEUDO_LABELS_KEY, is_filled
 from nnunet_partial.errors import PartialLabelError
-from nnunet_partial.labels import MANIFEST_NAME, PSEUDO_LABELS_KEY, Manifest, is_filled
+from nnunet_partial.labels import MANIFEST_NAME, Manifest
 from nnunet_partial.utils.files import read_json
 from nnunet_partial.utils.text import format_names
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from nnunet_partial.labels import PSEUDO_LABELS_KEY, is_filled
+from nnunet_partial.dataset_json import PSEUDO_LABELS_KEY, is_filled
 
 #: Of plans.json.
 PLANS_KEYS = (

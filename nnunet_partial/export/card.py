@@ -22,12 +22,13 @@ from typing import Any
 from nnunet_partial.dataset.plans import configuration_settings
 from nnunet_partial.dataset.raw import RawDataset, nnunet_folder
 from nnunet_partial.dataset.summary import AnnotationCounts
+from nnunet_partial.dataset_json import channel_names
 from nnunet_partial.errors import DatasetError, PartialLabelError
 from nnunet_partial.evaluation.evaluate import evaluate_folders
 from nnunet_partial.evaluation.independence import NOT_INDEPENDENT
 from nnunet_partial.evaluation.results import FINAL_CHECKPOINT, Tables, write_results
 from nnunet_partial.export.selection import SelectedModel
-from nnunet_partial.labels import Manifest, channel_names
+from nnunet_partial.labels import Manifest
 from nnunet_partial.model_selection.candidates import TrainedModel, validated_cases
 from nnunet_partial.model_selection.find_best import TOLERANCE_MM, validation_reference
 from nnunet_partial.report.annotation_matrix import annotation_matrix_table

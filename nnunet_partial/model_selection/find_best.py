@@ -18,11 +18,11 @@ from shlex import quote
 from typing import Any
 
 from nnunet_partial.dataset.plans import configuration_settings
+from nnunet_partial.dataset_json import is_filled
 from nnunet_partial.errors import DatasetError, PartialLabelError
 from nnunet_partial.evaluation.evaluate import Evaluation, Reference, evaluate_folders, find_reference
 from nnunet_partial.evaluation.independence import require_comparable, was_filled_as
 from nnunet_partial.evaluation.results import FINAL_CHECKPOINT, Tables, nnunet_summary, write_results
-from nnunet_partial.labels import is_filled
 from nnunet_partial.model_selection import postprocessing
 from nnunet_partial.model_selection.candidates import (
     Candidate,

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from nnunet_partial.dataset_json import stored_values
 from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.evaluation import biomarker_agreement, biomarker_tables, tables, warning_signs
 from nnunet_partial.evaluation.results import PER_CASE_COLUMNS
-from nnunet_partial.labels import stored_values
 from nnunet_partial.utils.files import read_json
 from nnunet_partial.utils.text import format_names
 

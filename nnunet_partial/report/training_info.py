@@ -10,8 +10,9 @@ from typing import Any
 
 from nnunet_partial.dataset.raw import RawDataset
 from nnunet_partial.dataset.summary import AnnotationCounts, annotation_counts
+from nnunet_partial.dataset_json import structure_names
 from nnunet_partial.errors import PartialLabelError
-from nnunet_partial.labels import MANIFEST_NAME, Manifest, structure_names
+from nnunet_partial.labels import MANIFEST_NAME, Manifest
 from nnunet_partial.utils.files import read_json
 
 

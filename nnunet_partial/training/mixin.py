@@ -33,10 +33,11 @@ from torch import Tensor, nn
 from nnunet_partial.dataset.domains import domain_probabilities
 from nnunet_partial.dataset.plans import MIN_STAGES
 from nnunet_partial.dataset.summary import annotation_states, annotation_table
+from nnunet_partial.dataset_json import channel_names, has_regions, nested_regions, region_values
 from nnunet_partial.errors import DatasetError, PartialLabelError
 from nnunet_partial.evaluation.independence import independence_text
 from nnunet_partial.evaluation.results import CHECKPOINT_KEY, FINAL_CHECKPOINT
-from nnunet_partial.labels import MANIFEST_NAME, channel_names, has_regions, nested_regions, region_values
+from nnunet_partial.labels import MANIFEST_NAME
 from nnunet_partial.losses import REGION_LOSSES
 from nnunet_partial.training.loss_wrapper import AnnotatedClasses, UnmaskedLoss, masked_counts, to_device
 from nnunet_partial.training.nnunet_patches import (

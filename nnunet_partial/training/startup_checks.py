@@ -25,16 +25,9 @@ from nnunet_partial.dataset.splits import (
     test_split_message,
     training_cases_for_test,
 )
+from nnunet_partial.dataset_json import ignore_label, region_values, structure_names
 from nnunet_partial.errors import DatasetError, ManifestError, SplitError
-from nnunet_partial.labels import (
-    MANIFEST_NAME,
-    Manifest,
-    ignore_label,
-    region_values,
-    structure_names,
-    unused_cases,
-    unused_groups,
-)
+from nnunet_partial.labels import MANIFEST_NAME, Manifest, unused_cases, unused_groups
 from nnunet_partial.training.run_record import TrainedOn
 from nnunet_partial.utils.files import byte_order_mark, read_json, write_json
 from nnunet_partial.utils.text import format_names

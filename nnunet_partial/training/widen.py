@@ -22,9 +22,10 @@ from nnunet_partial.dataset.label_check import hash_names
 from nnunet_partial.dataset.preprocessed import GT_SEGMENTATIONS
 from nnunet_partial.dataset.raw import nnunet_folder, preprocessed_folder
 from nnunet_partial.dataset.splits import SPLITS_NAME
+from nnunet_partial.dataset_json import has_regions, structure_names
 from nnunet_partial.errors import DatasetError, PartialLabelError, SplitError
 from nnunet_partial.evaluation.results import FINAL_CHECKPOINT
-from nnunet_partial.labels import MANIFEST_NAME, Manifest, has_regions, structure_names
+from nnunet_partial.labels import MANIFEST_NAME, Manifest
 from nnunet_partial.training.mixin import PartialLabelMixin, ZeroBackgroundMixin
 from nnunet_partial.training.run_record import trained_on_of
 from nnunet_partial.utils.checkpoints import load_checkpoint

@@ -17,6 +17,19 @@ def printable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
+def short_repr(value: object) -> str:
+    """Return a value as in an error message, cut after 60 characters.
+
+    Args:
+        value: Anything, such as a part of a JSON file.
+
+    Returns:
+        Its `repr`, or the beginning of it.
+    """
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
 def format_names(names: Collection[str], limit: int = 10) -> str:
     """List names in alphabetical order, cut after `limit`: 'a, b and 3 more'.
 
