@@ -7,6 +7,18 @@ class PartialLabelError(ValueError):
     """Report a mistake in the data or in the call that the user can fix; the parent of all errors of this package."""
 
 
+def install_hint(extra: str) -> str:
+    """Return how to install an optional part of this package.
+
+    Args:
+        extra: Its name in setup.py.
+
+    Returns:
+        The end of a sentence, such as an error message.
+    """
+    return f"install the extra {extra!r} of nnunet-partial (pip install '.[{extra}]' in its folder)"
+
+
 class ManifestError(PartialLabelError):
     """Report that partial_labels.json is missing, broken, or contradicts its dataset."""
 

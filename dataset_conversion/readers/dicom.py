@@ -1,8 +1,7 @@
 """Read ultrasound images and clips in DICOM: gray frames, pixel size, frame times, and nothing that names a person.
 
 Only the elements of `_ELEMENTS` are read (`read_identity` reads three more, for keyed hashes), and no message repeats a
-value that may name somebody. Needs the extra:
-`pip install 'nnunet-partial[dicom]'`.
+value that may name somebody. Needs the extra `dicom`.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nnunet_partial.errors import ConversionError
+from nnunet_partial.errors import ConversionError, install_hint
 from nnunet_partial.utils.text import printable
 
 from .images import LUMA_WEIGHTS
@@ -249,9 +248,7 @@ def _import_pydicom() -> Any:
     try:
         import pydicom.pixels
     except ModuleNotFoundError as error:
-        raise ConversionError(
-            f"DICOM needs {error.name!r}, which is not installed. Run: pip install 'nnunet-partial[dicom]'"
-        ) from error
+        raise ConversionError(f"DICOM needs {error.name!r}, which is missing: {install_hint('dicom')}.") from error
     return pydicom
 
 
@@ -325,7 +322,7 @@ def _require_decoder(path: Path, header: Any) -> None:
         name = syntax.name if syntax.is_transfer_syntax and not syntax.is_private else uid
         raise ConversionError(
             f"{_shown(path)} is compressed as {name}, for which no decoder is installed. The extra "
-            "nnunet-partial[dicom] decodes JPEG (baseline), JPEG 2000 and RLE; convert others to one of them"
+            "'dicom' decodes JPEG (baseline), JPEG 2000 and RLE; convert others to one of them"
         )
 
 

@@ -227,6 +227,5 @@ def _copy(network: nn.Module) -> dict[str, Tensor]:
 
 def _refusal(model: TrainedModel, reason: str) -> str:
     return (
-        f"{model.name} cannot be exported: {reason}. Whoever predicts with it needs this package: "
-        "pip install nnunet-partial"
+        f"{model.name} cannot be exported: {reason}. Whoever predicts with it needs this package, nnunet-partial, too."
     )

@@ -1,7 +1,7 @@
 """Export the network of a trained model to ONNX, with all that a program needs to predict with it.
 
 A folder with `fold_N.onnx` for each fold and one `model.json`. `examples/onnx_prediction.py` predicts with them without
-PyTorch and nnU-Net. Needs the extra: `pip install 'nnunet-partial[onnx]'`.
+PyTorch and nnU-Net. Needs the extra `onnx`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nnunet_partial.errors import PartialLabelError
+from nnunet_partial.errors import PartialLabelError, install_hint
 from nnunet_partial.inference.model import SegmentationModel, load_model
 from nnunet_partial.utils.colors import class_colors
 from nnunet_partial.utils.files import write_json
@@ -127,7 +127,7 @@ def _require_onnx() -> None:
         import onnxscript
     except ModuleNotFoundError as error:
         raise PartialLabelError(
-            f"The export needs ONNX, and {error.name!r} is not installed. Run: pip install 'nnunet-partial[onnx]'"
+            f"The export needs ONNX, and {error.name!r} is missing: {install_hint('onnx')}."
         ) from error
     del onnx, onnxscript
     onnxruntime.disable_telemetry_events()  # official builds for Windows

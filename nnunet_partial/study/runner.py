@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from nnunet_partial.errors import PartialLabelError
+from nnunet_partial.errors import PartialLabelError, install_hint
 from nnunet_partial.study.config import Study
 from nnunet_partial.study.folder import StudyFolder
 from nnunet_partial.study.locks import visible_gpus
@@ -106,7 +106,7 @@ def lock_study(folder: StudyFolder) -> Iterator[None]:
 
 def _require(executor: str, study: Study) -> None:
     if importlib.util.find_spec("snakemake") is None:
-        raise PartialLabelError("Snakemake is not installed: pip install 'snakemake>=9'")
+        raise PartialLabelError(f"A study needs Snakemake: {install_hint('study')}.")
     if executor == LOCAL:
         n_gpus = len(visible_gpus())
         if study.device == "cuda" and n_gpus < study.gpus_per_training:

@@ -6,7 +6,7 @@
     class nnUNetTrainerMarginalPrimusM(PartialLabelMixin, PrimusMixin, nnUNet_Primus_M_Trainer):
         loss_class = MarginalLoss
 
-SwinUNETR is MONAI's network (`pip install 'monai>=1.5'`), which is imported only when one is built. Primus is nnU-Net's
+SwinUNETR is MONAI's network (the extra `transformer`), which is imported only when one is built. Primus is nnU-Net's
 own; its mixin adds what goes wrong there beside the loss: an error that names the patch, and resuming.
 
 References:
@@ -27,7 +27,7 @@ import torch
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from torch import Tensor, nn
 
-from nnunet_partial.errors import PartialLabelError
+from nnunet_partial.errors import PartialLabelError, install_hint
 
 #: Factor by which SwinUNETR downsamples each axis.
 DOWNSAMPLING = 32
@@ -126,7 +126,7 @@ def import_swin_unetr() -> type[nn.Module]:
         from monai.networks.nets.swin_unetr import SwinUNETR
     except ModuleNotFoundError as error:
         raise PartialLabelError(
-            f"The SwinUNETR trainers need MONAI, and {error.name!r} is not installed. Run: pip install 'monai>=1.5'"
+            f"The SwinUNETR trainers need MONAI, and {error.name!r} is missing: {install_hint('transformer')}."
         ) from error
     network: type[nn.Module] = SwinUNETR
     return network

@@ -328,7 +328,7 @@ def test_examinations_are_those_of_patient_and_study(tmp_path: Path, model: Path
     identities = {"a": ("P1", STUDY), "b": ("P1", STUDY), "c": ("P1", "2.2"), "d": ("P2", STUDY), "e": ("", STUDY)}
     for file, (patient, study) in {**identities, "f": ("P1", "")}.items():
         dicom(tmp_path / "clips" / file, patient, f"1.{ord(file)}", StudyInstanceUID=study)
-    hashed, kept = exams(run(tmp_path, model)), exams(write_frames(tmp_path / "clips", tmp_path / "kept", model, KEEP))
+    hashed, kept = exams(run(tmp_path, model)), exams(frames_of(tmp_path / "clips", tmp_path / "kept", model, KEEP))
     assert hashed == kept
     assert hashed["a"] == hashed["b"]
     assert len({hashed[file] for file in "acde"}) == 4
@@ -345,7 +345,7 @@ def test_a_patient_of_a_table_is_one_examination_unless_it_says(tmp_path: Path, 
     kept = exams(run(tmp_path, model, Options(keep_names=True, table=table)))
     assert [kept[f"{file}.nii"] for file in "abcd"] == ["P", "first", "first", None]
     assert kept["e.dcm"] not in (None, "P")  # the header knows better
-    hashed = exams(write_frames(tmp_path / "clips", tmp_path / "hashed", model, Options(table=table)))
+    hashed = exams(frames_of(tmp_path / "clips", tmp_path / "hashed", model, Options(table=table)))
     assert len(set(hashed.values())) == 5
     assert not {"P", "first"} & set(hashed.values())
 
