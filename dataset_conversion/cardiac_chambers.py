@@ -582,7 +582,7 @@ class AnnotatedFrames:
 def read_annotated_frames(label: NiftiVideo) -> AnnotatedFrames:
     """Read the annotated frames of a label file.
 
-    In these videos a frame without any labelled pixel was not annotated; it is not an empty heart.
+    In these videos a frame without any labeled pixel was not annotated; it is not an empty heart.
 
     Args:
         label: The label file.

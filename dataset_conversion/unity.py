@@ -255,7 +255,7 @@ class Unity(DataSet):
 
 @dataclass(frozen=True)
 class LabeledImage(SourceItem):
-    """Represent one labelled image.
+    """Represent one labeled image.
 
     Attributes:
         entry: Its labels.
@@ -411,7 +411,7 @@ class UnityFolder:
 
         Args:
             parts: Codes by official part.
-            entries: All labelled images.
+            entries: All labeled images.
 
         Yields:
             A note.
@@ -466,7 +466,7 @@ class UnityImage:
 
 
 def list_images(labels: Mapping[str, Mapping[str, UnityLabels]], parts: Mapping[str, set[str]]) -> list[UnityImage]:
-    """List all labelled images.
+    """List all labeled images.
 
     Args:
         labels: Labels by part and name.
@@ -482,7 +482,7 @@ def list_images(labels: Mapping[str, Mapping[str, UnityLabels]], parts: Mapping[
     for code, name, own in sorted(named, key=lambda entry: entry[:2]):
         problem = None if CODE.fullmatch(code) else "its name is not 01-<64 hexadecimal digits>-<frame>.png"
         if problem is None and code in first:
-            problem = f"the same image is labelled as {first[code]} too"
+            problem = f"the same image is labeled as {first[code]} too"
         first.setdefault(code, name)
         images.append(UnityImage(name, own, splits.get(code[:-5]), problem))
     return images

@@ -221,12 +221,12 @@ class CaseLabels:
 class Manifest:
     """Hold the content of `partial_labels.json`: an entry per case, and patterns for files written by hand.
 
-    A case that neither `cases` nor `groups` names is an error; it is never silently "fully labelled".
+    A case that neither `cases` nor `groups` names is an error; it is never silently "fully labeled".
 
     Attributes:
         cases: Entry by case identifier. It takes precedence over `groups`.
         groups: Patterns over case identifiers with their entries; the first that matches counts.
-        scenario: What a labelling scenario hid, and from which dataset; None where the dataset is not a scenario.
+        scenario: What a labeling scenario hid, and from which dataset; None where the dataset is not a scenario.
         domain_weights: How likely training samples from each domain, relative to each other; None for no weights.
         fill: Which model filled classes, and how; None where no model did.
     """
@@ -501,7 +501,7 @@ class Manifest:
 def unused_groups(manifest: Manifest, cases: Iterable[str], with_test: bool = True) -> list[str]:
     """Find patterns that are the first to match for none of the cases.
 
-    The cases that a mistyped pattern was meant for fall to the next one, such as '*', and count as fully labelled
+    The cases that a mistyped pattern was meant for fall to the next one, such as '*', and count as fully labeled
     although they are not. A pattern whose cases all have an entry of their own is not reported: nothing relies on it.
 
     Args:

@@ -18,7 +18,7 @@ def add_parser(subparsers: Any) -> None:
         help="write a model card: training data, cross-validated scores, warning signs, limits",
         description="Writes a Markdown page about a trained model from files that exist: what it was trained on and "
         "who annotated which structure, plans and network, scores of the cross-validation with intervals over what is "
-        "known, warning signs, length, hardware and versions. Licence, citation and intended users are left to fill "
+        "known, warning signs, length, hardware and versions. License, citation and intended users are left to fill "
         "in. It names domains and structures, but no case, person, computer or folder. `export` puts one into its zip.",
         epilog="Example: nnunet_partial card -d 510 -tr nnUNetTrainerMarginal -o MODEL_CARD.md",
     )

@@ -1,4 +1,4 @@
-"""`nnunet_partial convert`: convert a public echo dataset to an nnU-Net dataset."""
+"""`nnunet_partial convert`: convert a public echo dataset, or the user's images and masks, to an nnU-Net dataset."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def add_parser(subparsers: Any) -> None:
     """Add the command and its options."""
     parser = subparsers.add_parser(
         "convert",
-        help="convert a public echo dataset to an nnU-Net dataset",
-        description="Converts a public echo dataset that you have on disk to an nnU-Net raw dataset with a "
-        "partial_labels.json that says which structures each case is annotated for. Nothing is downloaded, "
-        "the source is only read. "
+        help="convert a public echo dataset, or your own images and masks, to an nnU-Net dataset",
+        description="Converts a public echo dataset that you have on disk, or (`folder`) your own images and masks, "
+        "to an nnU-Net raw dataset with a partial_labels.json that says which structures each case is annotated for. "
+        "Nothing is downloaded, the source is only read. "
         "If interrupted, the same command continues where it stopped.",
     )
     names = parser.add_subparsers(dest="source_dataset", required=True, metavar="DATASET")

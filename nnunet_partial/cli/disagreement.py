@@ -1,4 +1,4 @@
-"""`nnunet_partial disagreement`: rank the cases that would teach a model most if they were annotated."""
+"""`nnunet_partial disagreement`: rank the cases whose annotation would help a trained model most."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def add_parser(subparsers: Any) -> None:
     """Add the command and its options."""
     parser = subparsers.add_parser(
         "disagreement",
-        help="rank the cases that would teach a trained model most if they were annotated",
+        help="rank the cases whose annotation would help a trained model most",
         description="Lets each fold of a trained model predict the same cases and measures per case and structure how "
         "far they disagree: mean pairwise Dice, and mean entropy of the averaged probability. next.csv ranks the "
         "cases, with the structure of each to annotate first; where a fold was trained on a case only structures that "

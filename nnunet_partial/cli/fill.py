@@ -22,10 +22,11 @@ def add_parser(subparsers: Any) -> None:
         "fill",
         help="fill structures that are not annotated with a trained model (pseudo-labels)",
         description="Makes a dataset in which a trained model has filled structures that were not annotated: where it "
-        "is sure, in one piece and of a usual size, and only where the label is 0. They teach, and count in no figure. "
-        "Each fold fills the cases that it validates, from the probabilities of nnUNetv2_train --val --npz, which is "
-        "run where they are missing. Their model has seen the cases that other folds validate: compare such a training "
-        "with others on test cases alone, or make a clean fold with --fold.",
+        "is sure, in one piece and of a usual size, and only where the label is 0. They are used "
+        "in training and never in evaluation. Each fold fills the cases that it validates, from the probabilities of "
+        "nnUNetv2_train --val --npz, which is run where they are missing. Their model has seen the cases that other "
+        "folds validate: compare such a training with others on "
+        "test cases alone, or make a clean fold with --fold.",
         epilog="Example: nnunet_partial fill -i 510 -d 611 -tr nnUNetTrainerMarginal -c 2d",
     )
     parser.add_argument("-i", "--input", required=True, metavar="DATASET", help="id or name of the source dataset")

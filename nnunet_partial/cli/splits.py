@@ -1,4 +1,4 @@
-"""`nnunet_partial splits`: make the folds of a dataset anew, by domain or by patient."""
+"""`nnunet_partial splits`: recreate the folds of a dataset, by domain or by patient."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def add_parser(subparsers: Any) -> None:
     """Add the command and its options."""
     parser = subparsers.add_parser(
         "splits",
-        help="make the folds of a dataset anew, by domain or by patient",
+        help="recreate the folds of a dataset, by domain or by patient",
         description="Writes splits_final.json, from which nnU-Net takes the training and validation cases of each "
         "fold, into the raw folder of a dataset and, if there is one, the preprocessed folder. No patient is on both "
         "sides of a fold. Cases with "
@@ -34,7 +34,8 @@ def add_parser(subparsers: Any) -> None:
         "--folds",
         type=above_zero,
         metavar="N",
-        help="with --by-patient: how many folds (default: 5, or fewer patients)",
+        help="with --by-patient: how many folds (default: 5, fewer where there are fewer patients); an official "
+        "validation part is one more",
     )
     parser.set_defaults(run=run)
 

@@ -31,7 +31,7 @@ def add_parser(subparsers: Any) -> None:
     """Add the command and its options."""
     parser = subparsers.add_parser(
         "study",
-        help="compare losses over labelling scenarios: one file, one command, resumable",
+        help="compare losses over labeling scenarios: one file, one command, resumable",
         description="Runs every training that a study.yaml asks for, predicts the test cases, evaluates them against "
         "the complete labels, and makes one report. Finished work is never repeated.",
     )

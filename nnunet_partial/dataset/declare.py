@@ -45,11 +45,11 @@ class DatasetToDeclare:
         Raises:
             DatasetError: This is not so.
         """
-        unlabelled = [case for case in self.training if case not in self.labels["Tr"]]
+        unlabeled = [case for case in self.training if case not in self.labels["Tr"]]
         if not self.training:
             raise DatasetError(f"{self.dataset.folder} has no training images in imagesTr.")
-        if unlabelled:
-            raise DatasetError(f"{len(unlabelled)} training image(s) without a label file: {format_names(unlabelled)}.")
+        if unlabeled:
+            raise DatasetError(f"{len(unlabeled)} training image(s) without a label file: {format_names(unlabeled)}.")
         both = set(self.training) & set(self.test)
         if both:
             raise DatasetError(f"{len(both)} case(s) in imagesTr and in imagesTs: {format_names(both)}.")

@@ -237,8 +237,8 @@ def infer_annotations(data: DatasetToDeclare, patterns: Sequence[str] = ()) -> I
     unreadable = [f"{case}: {info.problem}" for case, info in data.label_infos.items() if info.problem]
     if unreadable:
         raise ManifestError(f"{len(unreadable)} label file(s): {format_names(unreadable)}")
-    labelled = [case for case in data.cases if case in data.label_infos]
-    groups = _group_by_pattern(labelled, patterns) if patterns else _group_by_prefix(labelled)
+    labeled = [case for case in data.cases if case in data.label_infos]
+    groups = _group_by_pattern(labeled, patterns) if patterns else _group_by_prefix(labeled)
     cases, lines = {}, []
     for group, members in sorted(groups.items()):
         counts = {name: sum(name in data.present_classes(case) for case in members) for name in data.classes}

@@ -44,6 +44,6 @@ def off_as_absent(entries: Mapping[str, CaseLabels]) -> list[str]:
         return []
     return [
         f"{len(wrong)} case(s) of Unity are wrongly declared, by a conversion of an earlier version: a structure that "
-        f"was labelled off counts as absent, though it may be in the image: {format_names(wrong, 3)}. Convert Unity "
+        f"was labeled off counts as absent, though it may be in the image: {format_names(wrong, 3)}. Convert Unity "
         "again with this version, make merges and scenarios with it again, and train again"
     ]

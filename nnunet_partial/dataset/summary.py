@@ -50,7 +50,7 @@ def dataset_summary(
             for domain in _domains(manifest, [*training, *test])
         ],
     )
-    text += "\nSpacing and image size are medians; made-up spacing is marked.\n"
+    text += "\nSpacing and image size are medians; nominal spacing is marked.\n"
     for part, cases in (("training", training), ("test", test)):
         if cases:
             text += f"\nNumber of {part} cases per structure: {annotation_states(manifest, cases)}\n"
@@ -152,7 +152,7 @@ def _states(manifest: Manifest, cases: Iterable[str]) -> tuple[str, ...]:
 
 
 def scale_warning(manifest: Manifest, cases: Iterable[str], geometry: Mapping[str, Geometry]) -> str | None:
-    """Warn where some cases have measured spacing and others made-up spacing.
+    """Warn where some cases have measured spacing and others nominal spacing.
 
     Args:
         manifest: The manifest.
@@ -160,7 +160,7 @@ def scale_warning(manifest: Manifest, cases: Iterable[str], geometry: Mapping[st
         geometry: Geometry of the image by case, as far as it is known.
 
     Returns:
-        The warning; None where all spacing is measured or all is made up.
+        The warning; None where all spacing is measured or all is nominal.
     """
     cases = list(cases)
     if len({spacing_is_known(manifest.labels_of(case), geometry.get(case)) for case in cases}) < 2:
@@ -170,7 +170,7 @@ def scale_warning(manifest: Manifest, cases: Iterable[str], geometry: Mapping[st
         for domain in _domains(manifest, cases)
     ]
     return (
-        "measured and made-up spacings are mixed. nnU-Net resamples all images to one spacing by these numbers; a "
+        "measured and nominal spacings are mixed. nnU-Net resamples all images to one spacing by these numbers; a "
         "heart should then have about the same size everywhere. Median spacing:\n"
         + "\n".join(lines)
         + "\n  If that is not one scale, convert again with another nominal image depth (--depth-mm)."
@@ -198,10 +198,10 @@ def _official(manifest: Manifest, cases: Sequence[str]) -> str:
 
 def _spacing(manifest: Manifest, cases: Sequence[str], geometry: Mapping[str, Geometry]) -> str:
     text = _median(cases, geometry, lambda g: g.spacing_mm, "{:.3g}")
-    made_up = sum(not spacing_is_known(manifest.labels_of(case), geometry.get(case)) for case in cases)
-    if not made_up:
+    nominal = sum(not spacing_is_known(manifest.labels_of(case), geometry.get(case)) for case in cases)
+    if not nominal:
         return text
-    return text + (" (made up)" if made_up == len(cases) else " (partly made up)")
+    return text + (" (nominal)" if nominal == len(cases) else " (partly nominal)")
 
 
 def _extent_mm(geometry: Geometry) -> tuple[float, ...]:

@@ -2,7 +2,7 @@
 
 Everything in it is taken from files that exist: nnU-Net's plans, the manifest, the validation predictions, logs and the
 record of the run. It names structures and domains, but no case, patient, computer, user or folder. What only people
-know (licence, intended users, contact) is left for them to fill in.
+know (license, intended users, contact) is left for them to fill in.
 
 References:
     Mitchell et al., "Model Cards for Model Reporting", 2019, https://arxiv.org/abs/1810.03993.
@@ -112,7 +112,7 @@ def model_card(dataset: str, selected: Sequence[SelectedModel], commands: Sequen
         "When this card was written.\n",
         to_markdown(Table(["package", "version"], rows, left=2)),
     ]
-    sections += ["## Licence and citation\n", _licence()]
+    sections += ["## License and citation\n", _license()]
     return ModelCard("\n".join(sections), _summary(info), tuple(notes))
 
 
@@ -125,11 +125,11 @@ def _people() -> str:
     return "\n" + "\n".join(f"- {field}: {BLANK}" for field in fields) + "\n"
 
 
-def _licence() -> str:
+def _license() -> str:
     return "\n".join(
         [
-            f"- Licence of the weights: {BLANK}",
-            f"- Licence and terms of the training data: {BLANK}",
+            f"- License of the weights: {BLANK}",
+            f"- License and terms of the training data: {BLANK}",
             f"- To be cited for this model: {BLANK}",
             "- To be cited as well: nnU-Net (Isensee et al., Nature Methods 18, 2021, 203-211), and nnunet-partial "
             "(CITATION.cff).",

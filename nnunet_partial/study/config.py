@@ -62,7 +62,7 @@ class Architecture:
 
 
 _METHODS: dict[str, Method] = {
-    "naive": Method("nnUNetTrainerNaive", "naive (unlabelled = background)", takes_regions=True),
+    "naive": Method("nnUNetTrainerNaive", "naive (unlabeled = background)", takes_regions=True),
     "complete-cases": Method("nnUNetTrainerNaive", "complete cases only", complete_cases=True, takes_regions=True),
     "acce": Method("nnUNetTrainerACCE", "aCCE"),
     "acce-ignore": Method("nnUNetTrainerACCEIgnore", "aCCE, background ignored"),
@@ -121,7 +121,7 @@ Problem = tuple[int, str]
 
 @dataclass(frozen=True)
 class Scenario:
-    """A labelling scenario: which structures are hidden in which cases of a dataset.
+    """A labeling scenario: which structures are hidden in which cases of a dataset.
 
     Attributes:
         source: Name of the dataset in study.yaml.

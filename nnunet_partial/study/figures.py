@@ -1,4 +1,4 @@
-"""Make the figures of a study: Dice against the share of fully labelled patients, and the validation losses."""
+"""Make the figures of a study: Dice against the share of fully labeled patients, and the validation losses."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def _proportions(
                 if points:
                     axis.plot(*zip(*points, strict=True), **_line_style(method), markersize=4)
             axis.set_title(f"{domain}: {structure}")
-            axis.set_xlabel("fully labelled patients (%)")
+            axis.set_xlabel("fully labeled patients (%)")
         axes[0].set_ylabel("Dice")
         _legend(figure, study, {value.model.method_name for value in values})
     return SavedFigure(name, figure, f"Line plots: {title}", f"{title}: mean Dice over test cases and seeds.")

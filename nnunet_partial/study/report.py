@@ -80,7 +80,7 @@ def _page(
     ]
     return Page(
         f"Study {study.name}",
-        "Losses for partially labelled data, compared on test patients whose labels are complete.",
+        "Losses for partially labeled data, compared on test patients whose labels are complete.",
         [
             *([Section("Not finished", unfinished_blocks)] if unfinished else []),
             Section("Dice, scenario by scenario", [Paragraph(TABLE_NOTE), *tables]),

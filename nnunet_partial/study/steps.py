@@ -17,7 +17,7 @@ class Model:
     """One way to train on one scenario, with one seed. Its folds predict the test cases together.
 
     Attributes:
-        scenario: The labelling scenario.
+        scenario: The labeling scenario.
         method_name: Key of METHODS.
         architecture_name: Key of ARCHITECTURES.
         seed: Random seed of the training.

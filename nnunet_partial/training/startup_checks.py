@@ -127,7 +127,7 @@ class TrainingData:
 
         Raises:
             ManifestError: A pattern or an entry names no case, as a mistyped one does, or cases of Unity were converted
-                by an earlier version, which took unlabelled structures for absent.
+                by an earlier version, which took unlabeled structures for absent.
         """
         entries = {case: labels for case in self.cases if (labels := self.manifest.find(case))}
         wrong = off_as_absent(entries)

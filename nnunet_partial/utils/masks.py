@@ -76,7 +76,7 @@ def surface_points(mask: Mask, spacing: Sequence[float]) -> Floats:
     padded = np.pad(inside, 1)
     interior = inside.copy()
     for axis in range(mask.ndim):
-        for start in (0, 2):  # the neighbour before and the one after
+        for start in (0, 2):  # the neighbor before and the one after
             part = [slice(1, -1)] * mask.ndim
             part[axis] = slice(start, start + inside.shape[axis])
             interior &= padded[tuple(part)]

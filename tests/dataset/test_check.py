@@ -97,7 +97,7 @@ def test_the_tables(sound: RawDataset) -> None:
         ["b", "1", "1", "2", "0 / 1 / 1", "0.5 x 0.5", "3 x 4"],
     ]
     assert len({len(line) for line in domains.splitlines()}) == 1  # numbers stand below each other
-    assert remark == says("medians", "made-up")
+    assert remark == says("medians", "nominal")
     assert cells(training) == [
         [says("training cases", "annotated / absent / unknown")],
         ["domain", "LV", "MYO"],
@@ -368,7 +368,7 @@ def test_measured_and_made_up_pixels(sound: RawDataset) -> None:
     checked = check(sound.folder)
     assert checked.findings == {}
     (remark,) = checked.remarks
-    assert "b: 0.5 x 0.5 (partly made up) mm" in remark
+    assert "b: 0.5 x 0.5 (partly nominal) mm" in remark
 
 
 def test_without_manifest_or_dataset_json(sound: RawDataset) -> None:

@@ -253,8 +253,8 @@ def test_the_overview_calls_the_pixel_size_of_png_made_up() -> None:
         for name in ("png", "nifti")
     }
     text = dataset_summary(manifest, ["LV"], ["png", "nifti"], [], geometry)
-    assert text.count("1 x 1 (made up)") == 1
-    assert "measured and made-up spacings" in str(scale_warning(manifest, ["png", "nifti"], geometry))
+    assert text.count("1 x 1 (nominal)") == 1
+    assert "measured and nominal spacings" in str(scale_warning(manifest, ["png", "nifti"], geometry))
 
 
 def test_the_warning_signs_of_a_training_on_png_say_no_cm2(tmp_path: Path) -> None:

@@ -331,7 +331,7 @@ def test_defects_are_named_and_the_rest_is_kept(tmp_path: Path) -> None:
     report, made = converted(root)
     assert sorted(made.label_files()) == sorted(f"unity_{name[:-4]}" for name in (ONE, twice, elsewhere))
     found = skips(report)
-    assert found.pop(twice.replace(".png", "_(1).png")) == f"the same image is labelled as {twice} too"
+    assert found.pop(twice.replace(".png", "_(1).png")) == f"the same image is labeled as {twice} too"
     assert found.pop("../../etc/passwd") == says("its name", "01-<64 hexadecimal digits>-<frame>.png")
     assert found.pop(name_of("gone")) == "its image is not in png-cache"
     assert "cannot be read: no image" in found.pop(name_of("torn"))

@@ -71,7 +71,7 @@ def test_means_seeds_and_stars(study: Study) -> None:
     (table,) = scenario_tables(study, values, ["LV", "MYO"])
     assert table.head == ["loss", "seeds", "a MYO (hidden)"]
     naive, marginal = table.cells
-    assert [cell.text for cell in naive] == ["naive (unlabelled = background)", "2", "0.000"]
+    assert [cell.text for cell in naive] == ["naive (unlabeled = background)", "2", "0.000"]
     # ten patients, Wilcoxon: all ten differences have one sign, p = 2 / 2^10 = 0.002
     assert naive[2].mark == "*"
     assert marginal[2] == Cell("0.700", best=True, more="[0.700, 0.700]\N{DAGGER} (0.600-0.800)")
@@ -263,4 +263,4 @@ def test_false_positives_are_counted_beside_the_dice(study: Study) -> None:
     naive = [value.outcome for value in counted if value.model.method_name == "naive"]
     assert len(naive) == 20
     # of the ten values of each seed five are false positives and three are correctly empty: 10 of 16
-    assert table.rows[0] == [NAMES[0], "plain", "naive (unlabelled = background)", "10", "16", "62 %"]
+    assert table.rows[0] == [NAMES[0], "plain", "naive (unlabeled = background)", "10", "16", "62 %"]

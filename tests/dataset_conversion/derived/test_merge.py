@@ -657,23 +657,23 @@ def test_the_table_and_the_scale(raw: Path) -> None:
     first = out.overview.splitlines()[:4]
     # domain, training, test, patients, official, pixel, image (6 x 8 pixels of 0.5 and 0.8 mm)
     assert first[2].split() == ["camus", "4", "2", "3", "2", "/", "2", "/", "2", "0.5", "x", "0.5", "3", "x", "4"]
-    assert first[3].split() == ["uda", "2", "1", "3", "none", "0.8", "x", "0.8", "(made", "up)", "5", "x", "6"]
+    assert first[3].split() == ["uda", "2", "1", "3", "none", "0.8", "x", "0.8", "(nominal)", "5", "x", "6"]
     training = out.overview.split("Number of training cases")[1].splitlines()
     assert "4 / 0 / 0  4 / 0 / 0  4 / 0 / 0  0 / 2 / 2  0 / 2 / 2" in training[3]
     assert "2 / 0 / 0  0 / 0 / 2  2 / 0 / 0  2 / 0 / 0  2 / 0 / 0" in training[4]
     test = out.overview.split("Number of test cases")[1].splitlines()
     assert "2 / 0 / 0  2 / 0 / 0  2 / 0 / 0  0 / 1 / 1  0 / 1 / 1" in test[3]
     assert "1 / 0 / 0  0 / 0 / 1  1 / 0 / 0  1 / 0 / 0  1 / 0 / 0" in test[4]
-    (scale,) = [warning for warning in out.warnings if "made-up" in warning]
+    (scale,) = [warning for warning in out.warnings if "nominal spacing" in warning]
     assert "camus: 0.5 x 0.5 mm" in scale
-    assert "uda: 0.8 x 0.8 (made up) mm" in scale
+    assert "uda: 0.8 x 0.8 (nominal) mm" in scale
 
 
 def test_one_kind_of_spacing_is_no_warning(raw: Path) -> None:
     camus(raw)
     write_dataset(raw, "Dataset503_X", {"LV": 1}, [Drawn("x", [1], {"annotated": ["LV"], "spacing_known": True})])
     out = merge([raw / "Dataset501_CAMUS", raw / "Dataset503_X"], "Dataset510_Echo")
-    assert not [warning for warning in out.warnings if "made-up" in warning]
+    assert not [warning for warning in out.warnings if "nominal spacing" in warning]
 
 
 def test_what_is_left_behind_is_said(raw: Path) -> None:
@@ -737,7 +737,7 @@ def test_the_commands_without_torch(raw: Path) -> None:
     done = run_command("merge", "-i", "501", "502", "-d", "510", "--name", "Echo")
     assert done.returncode == 0, done.stderr
     assert "Number of training cases per structure" in done.stdout
-    assert says("Warning", "measured and made-up") in done.stdout.splitlines()
+    assert says("Warning", "measured and nominal") in done.stdout.splitlines()
     checked = run_command("check", "-d", "510")
     assert checked.returncode == 0, checked.stdout + checked.stderr
     assert "Nothing is wrong." in checked.stdout
