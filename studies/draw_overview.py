@@ -59,7 +59,7 @@ def main(root: Path, file: Path) -> None:
             first = next(name for name in training if name.startswith(domain) and name.endswith("_ED"))
             labels = read_labels(dataset.label_files("Tr")[first])
             draw_panel(grid[domain], dataset.image_files("Tr")[first][0], labels, list(colors.values()))
-            grid[domain].set_title(f"{domain}: annotated for {', '.join(scores.annotated[domain])}")
+            grid[domain].set_title(f"synthetic {domain}: annotated for {', '.join(scores.annotated[domain])}")
         for name, text in (("manifest", MANIFEST), ("loss", LOSS)):
             box = {"boxstyle": "round,pad=0.8", "facecolor": "#f4f4f4", "edgecolor": "#999999"}
             grid[name].text(
@@ -69,7 +69,7 @@ def main(root: Path, file: Path) -> None:
         for name, trainer in zip(("naive", "marginal"), trainers, strict=True):
             predicted = read_labels(folder.predictions(trainer) / f"{case}{dataset.file_ending}")
             draw_panel(grid[name], dataset.image_files("Ts")[case][0], predicted, list(colors.values()))
-            grid[name].set_title(f"an unseen image of echonet, {name} loss")
+            grid[name].set_title(f"unseen synthetic image of echonet, {name} loss")
             dices = zip(scores.structures, scores.dice[trainer][case], strict=True)
             grid[name].set_xlabel("Dice: " + "  ".join(f"{structure} {value:.2f}" for structure, value in dices))
         patches = [legend_patch(name, facecolor=color, edgecolor="none") for name, color in colors.items()]
