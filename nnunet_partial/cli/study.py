@@ -98,8 +98,9 @@ def _run(study: Any, args: argparse.Namespace) -> int:
 
 
 def _status(study: Any, args: argparse.Namespace) -> int:
-    from nnunet_partial.study.state import STEP_STATES, status_table, step_states
+    from nnunet_partial.study.state import STEP_STATES, check_results, status_table, step_states
 
+    check_results(study)
     sys.stdout.write(status_table(study))
     states = step_states(study)
     args.document = {

@@ -27,10 +27,10 @@ class StudyFolder:
     """The folder of a study. Everything below it belongs to the study, and may be deleted with it.
 
     nnUNet_raw (links to the datasets, and their scenarios), nnUNet_preprocessed, results/seedN (nnUNet_results of one
-    seed), test_cases (links, where folds go by domain), predictions, evaluations, logs (one file per step), done (an
-    empty file per finished step), locks (beside them, an empty file per training that a signal ended), costs (time and
-    memory of each training), study.json (what the workflow reads), begun.json (the settings that must not change),
-    ids.json.
+    seed), test_cases (links, where folds go by domain), predictions, evaluations, logs (one file per step), done (a
+    file per finished step; that of a prediction names its folds, the others are empty), locks (beside them, an empty
+    file per training that a signal ended), costs (time and memory of each training), study.json (what the workflow
+    reads), begun.json (the settings that must not change), ids.json.
 
     Attributes:
         root: Absolute path of the folder.
@@ -59,7 +59,7 @@ class StudyFolder:
         return self.root / "begun.json"
 
     def done(self, step: str) -> Path:
-        """Return the empty file that marks a step as finished.
+        """Return the file that marks a step as finished.
 
         Args:
             step: Name of the step, as in "prepare/camus".
@@ -73,6 +73,15 @@ class StudyFolder:
             step: Name of the step.
         """
         return self.root / "logs" / f"{step}.log"
+
+    def predicted_folds(self, predict_step: str) -> frozenset[int]:
+        """Return the folds that predicted the test cases together; empty where none did, or an earlier version did.
+
+        Args:
+            predict_step: Name of the step.
+        """
+        done = self.done(predict_step)
+        return frozenset(map(int, done.read_text(encoding="utf-8").split())) if done.exists() else frozenset()
 
     def lock(self, step: str) -> Path:
         """Return the file that a running step holds locked.
@@ -182,6 +191,7 @@ def files_hash(dataset: Path) -> str:
     Returns:
         16 hexadecimal digits.
     """
+    dataset = dataset.resolve()  # a link to it has the same hash
     raw = RawDataset(dataset)
     images = [path for subset in ("Tr", "Ts") for files in raw.image_files(subset).values() for path in files]
     labels = [path for subset in ("Tr", "Ts") for path in raw.label_files(subset).values()]

@@ -16,10 +16,11 @@ from nnunet_partial.study.config import Study
 from nnunet_partial.study.figures import learning_figure, proportion_figures
 from nnunet_partial.study.folder import StudyFolder
 from nnunet_partial.study.results import Value, cost_table, finished_models, read_values
-from nnunet_partial.study.state import describe_unfinished, unfinished_models
-from nnunet_partial.study.steps import models, steps
+from nnunet_partial.study.state import check_results, describe_unfinished, step_states, unfinished_models
+from nnunet_partial.study.steps import models
 from nnunet_partial.study.tables import TABLE_NOTE, false_positive_table, scenario_tables
 from nnunet_partial.utils.files import write_text
+from nnunet_partial.utils.text import format_names
 from nnunet_partial.utils.versions import versions
 
 
@@ -35,14 +36,17 @@ def write_report(study: Study, file: Path, output: Path, form: str) -> None:
         form: "html", "md", "latex" or "csv".
 
     Raises:
-        PartialLabelError: If no model has finished.
+        PartialLabelError: If no model has finished, or results rest on other settings.
     """
+    gone = check_results(study)
     values = read_values(study)
     false_positives = false_positive_table(study, values)
     tables = [*scenario_tables(study, values, _classes(study, values)), *filter(None, [false_positives])]
-    costs = cost_table(study)
+    costs, facts = cost_table(study), _facts(study)
+    if gone:
+        facts.append(("no longer there, so not compared", format_names(gone)))
     if form == "html":
-        write_text(output, page_html(_page(study, file, values, tables, costs, output)))
+        write_text(output, page_html(_page(study, file, facts, values, tables, costs, output)))
         return
     all_tables = [*tables, *([costs] if costs else [])]
     if form == "csv":
@@ -51,12 +55,12 @@ def write_report(study: Study, file: Path, output: Path, form: str) -> None:
         labeled = (to_latex(table, f"tab:{study.name}-{number}") for number, table in enumerate(all_tables, start=1))
         write_text(output, "\n".join([r"% \usepackage{booktabs,graphicx}", *labeled]))
     else:
-        write_text(output, _markdown(study, file, all_tables))
+        write_text(output, _markdown(study, file, facts, all_tables))
 
 
-def _markdown(study: Study, file: Path, tables: Sequence[Table]) -> str:
-    facts = [f"- {name}: {value}" for name, value in _facts(study)]
-    lines = [f"# {study.name}", "", f"    {_command(file)}", "", *facts, ""]
+def _markdown(study: Study, file: Path, facts: Sequence[tuple[str, str]], tables: Sequence[Table]) -> str:
+    listing = [f"- {name}: {value}" for name, value in facts]
+    lines = [f"# {study.name}", "", f"    {_command(file)}", "", *listing, ""]
     unfinished = unfinished_models(study)
     if unfinished:
         lines += [f"Not run, or not finished ({len(unfinished)} of {len(list(models(study)))} models):", ""]
@@ -65,7 +69,13 @@ def _markdown(study: Study, file: Path, tables: Sequence[Table]) -> str:
 
 
 def _page(
-    study: Study, file: Path, values: Sequence[Value], tables: Sequence[Table], costs: Table | None, output: Path
+    study: Study,
+    file: Path,
+    facts: Sequence[tuple[str, str]],
+    values: Sequence[Value],
+    tables: Sequence[Table],
+    costs: Table | None,
+    output: Path,
 ) -> Page:
     saved_figures = [*proportion_figures(study, values), *filter(None, [learning_figure(study)])]
     folder = output.with_name(f"{output.stem}_figures")
@@ -86,20 +96,20 @@ def _page(
             Section("Dice, scenario by scenario", [Paragraph(TABLE_NOTE), *tables]),
             *([Section("Figures", figures)] if figures else []),
             *([Section("Time and memory", [costs])] if costs else []),
-            Section("How it was made", [KeyValues(_facts(study)), Code([_command(file)])]),
+            Section("How it was made", [KeyValues(facts), Code([_command(file)])]),
         ],
         footer=f"nnunet-partial, {time.strftime('%Y-%m-%d %H:%M')}",
     )
 
 
 def _facts(study: Study) -> list[tuple[str, str]]:
-    done = [step for step in steps(study) if StudyFolder(study.folder).done(step).exists()]
+    states = step_states(study)
     network = study.network
     small = f", features {network.features}, patch {network.patch}, batch {network.batch}" if network else ""
     length = f"{study.epochs} epochs" + (f" of {study.iterations} iterations" if study.iterations else "")
     return [
         ("models finished", f"{len(finished_models(study))} of {len(list(models(study)))}"),
-        ("steps done", f"{len(done)} of {len(steps(study))}"),
+        ("steps done", f"{[*states.values()].count('done')} of {len(states)}"),
         ("trainings", f"{length}, configuration {study.configuration}{small}, on {study.device}"),
         ("seeds", ", ".join(map(str, study.seeds))),
         ("folds", _about_domains(study) if study.by_domain else ", ".join(map(str, study.folds))),
@@ -116,7 +126,9 @@ def _about_domains(study: Study) -> str:
 def _classes(study: Study, values: Sequence[Value]) -> list[str]:
     """List the structures in the order of the networks' outputs."""
     folder = StudyFolder(study.folder).raw
-    ordered = [name for path in sorted(folder.glob("Dataset*")) for name in RawDataset(path).structures]
+    ordered = [
+        name for path in sorted(folder.glob("Dataset*")) if path.is_dir() for name in RawDataset(path).structures
+    ]
     return list(dict.fromkeys([*ordered, *(value.structure for value in values)]))
 
 

@@ -62,7 +62,7 @@ class Cost:
 
 
 def finished_models(study: Study) -> list[Model]:
-    """List the models whose predictions have been evaluated. Those that lack a fold (it was added since) do not count.
+    """List the models whose predictions have been evaluated. Those of other folds than the study's do not count.
 
     Args:
         study: The study.
@@ -72,10 +72,20 @@ def finished_models(study: Study) -> list[Model]:
     """
     folder = StudyFolder(study.folder)
     return [
-        model
-        for model in models(study)
-        if all(folder.done(step).exists() for step in [*_train_steps(study, model), model.evaluate_step])
+        model for model in models(study) if folder.done(model.evaluate_step).exists() and not is_outdated(study, model)
     ]
+
+
+def is_outdated(study: Study, model: Model) -> bool:
+    """Return whether the test cases must be predicted anew: a fold was added or left out, or is trained again.
+
+    Args:
+        study: The study.
+        model: The model.
+    """
+    folder, folds = StudyFolder(study.folder), folds_of(study, model.dataset)
+    lacks_training = not all(folder.done(step).exists() for step in _train_steps(study, model))
+    return lacks_training or folder.predicted_folds(model.predict_step) not in ({*folds}, frozenset())
 
 
 def read_values(study: Study) -> list[Value]:
@@ -94,7 +104,8 @@ def read_values(study: Study) -> list[Value]:
     values = [value for model in finished_models(study) for value in _read_model(model, folder.evaluation(model.name))]
     if not values:
         raise PartialLabelError(
-            f"No model of this study has been evaluated yet ({folder.root}). `nnunet_partial study run` makes them; "
+            f"No model of this study has been evaluated yet with all its folds and no others ({folder.root}). "
+            "`nnunet_partial study run` makes them; "
             "`nnunet_partial study status` shows the progress."
         )
     return values

@@ -19,6 +19,7 @@ from nnunet_partial.errors import PartialLabelError, install_hint
 from nnunet_partial.study.config import Study
 from nnunet_partial.study.folder import StudyFolder
 from nnunet_partial.study.locks import visible_gpus
+from nnunet_partial.study.results import is_outdated
 from nnunet_partial.study.state import data_are_outdated, step_state
 from nnunet_partial.study.steps import folds_of, models, steps
 from nnunet_partial.study.workflow import prepare_workflow
@@ -150,12 +151,12 @@ def _profile_options(given: Sequence[str]) -> list[str]:
 
 
 def _reset_incomplete_models(study: Study, folder: StudyFolder) -> None:
-    """Repeat prediction and evaluation of a model that lacks a fold (one was added, or is repeated).
+    """Repeat prediction and evaluation of a model whose folds are others by now, or trained again.
 
     Snakemake repeats what follows a training, but no longer where it was stopped in between.
     """
     for model in models(study):
-        if not all(folder.done(model.train_step(fold)).exists() for fold in folds_of(study, model.dataset)):
+        if is_outdated(study, model):
             _reset(folder, model.predict_step)
         if not folder.done(model.predict_step).exists():
             _reset(folder, model.evaluate_step)

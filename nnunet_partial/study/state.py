@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from nnunet_partial.dataset.raw import find_dataset
@@ -17,7 +18,7 @@ from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.study.config import Study
 from nnunet_partial.study.folder import StudyFolder, files_hash, labels_hash
 from nnunet_partial.study.locks import is_held
-from nnunet_partial.study.results import finished_models
+from nnunet_partial.study.results import finished_models, is_outdated
 from nnunet_partial.study.steps import Model, folds_of, models, steps, used_sources
 from nnunet_partial.utils.files import write_json
 from nnunet_partial.utils.text import format_names, text_table
@@ -44,15 +45,38 @@ def check_settings(study: Study, folder: StudyFolder, save: bool) -> None:
             with those to come), or while a step is running with the earlier ones.
     """
     settings = _current_settings(study)
-    changes = _changes(folder, settings)
-    if changes:
-        _require_nothing_rests(folder, changes)
-        print(f"NOTE: changed since the study was begun:\n{_indented(changes.values())}")
-        print("No training has started yet; data made with the earlier settings will be recreated.")
+    changes = _accepted_changes(folder, settings)
     if save:
         if changes:
             _delete_outdated(folder, data=_concern_data(changes))
         write_json(folder.settings_file, {**folder.saved_settings(), **settings, "plans": folder.prepared_plans()})
+
+
+def check_results(study: Study) -> list[str]:
+    """Compare the settings with those that the results of a study rest on, its datasets as its own steps read them.
+
+    Args:
+        study: The study.
+
+    Returns:
+        Names of the datasets that are no longer there, so that their labels and files were not compared.
+
+    Raises:
+        PartialLabelError: If settings changed although a training rests on them, or while a step is running.
+    """
+    folder, sources, gone = StudyFolder(study.folder), {}, []
+    other_ids = {}
+    for name in used_sources(study):
+        number = f"Dataset{study.datasets[name]:03d}"
+        links = sorted(folder.raw.glob(f"{number}_*"))
+        if any(path.is_dir() for path in links):
+            sources[name] = next(path for path in links if path.is_dir())
+        elif links:
+            gone.append(name)
+        else:
+            other_ids[f"dataset {name}"] = number
+    _accepted_changes(folder, {**_settings(study, sources), **other_ids})
+    return gone
 
 
 def data_are_outdated(study: Study, folder: StudyFolder) -> bool:
@@ -92,7 +116,14 @@ def step_states(study: Study) -> dict[str, str]:
         One of STEP_STATES by step, in the order of the study.
     """
     folder = StudyFolder(study.folder)
-    return {step: step_state(folder, step) for step in steps(study)}
+    outdated = {
+        step
+        for model in models(study)
+        if is_outdated(study, model)
+        for step in (model.predict_step, model.evaluate_step)
+        if folder.done(step).exists()
+    }
+    return {step: "waiting" if step in outdated else step_state(folder, step) for step in steps(study)}
 
 
 def status_table(study: Study) -> str:
@@ -144,7 +175,9 @@ def describe_unfinished(study: Study, unfinished: Iterable[Model]) -> list[str]:
     for model in unfinished:
         folds = folds_of(study, model.dataset)
         states = ", ".join(step_state(folder, model.train_step(fold)) for fold in folds)
-        group = f"{model.scenario.name}, {model.architecture_name} (training: {states})"
+        others = sorted(folder.predicted_folds(model.predict_step) - {*folds})
+        beyond = f"; predicted with fold {', '.join(map(str, others))} too" if others else ""
+        group = f"{model.scenario.name}, {model.architecture_name} (training: {states}{beyond})"
         seeds[group][model.method_name].append(model.seed)
     return [f"{group}: {_methods_by_seeds(methods)}" for group, methods in seeds.items()]
 
@@ -161,7 +194,11 @@ def _methods_by_seeds(seeds: dict[str, list[int]]) -> str:
 
 def _current_settings(study: Study) -> dict[str, Any]:
     """Return what every result rests on; not what may be added to (scenarios, losses, seeds, ...)."""
-    network, sources = study.network, {name: find_dataset(study.datasets[name]) for name in used_sources(study)}
+    return _settings(study, {name: find_dataset(study.datasets[name]) for name in used_sources(study)})
+
+
+def _settings(study: Study, sources: Mapping[str, Path]) -> dict[str, Any]:
+    network = study.network
     return {
         **{key: getattr(study, key) for key in TRAINING_LENGTH},
         "configuration": study.configuration,
@@ -171,6 +208,16 @@ def _current_settings(study: Study) -> dict[str, Any]:
         **{f"dataset {name}": f"{path.name}, labels {labels_hash(path)}" for name, path in sources.items()},
         **{f"files of dataset {name}": files_hash(path) for name, path in sources.items()},
     }
+
+
+def _accepted_changes(folder: StudyFolder, settings: dict[str, Any]) -> dict[str, str]:
+    """Return and show what changed; raise PartialLabelError where a training rests on it, or a step is running."""
+    changes = _changes(folder, settings)
+    if changes:
+        _require_nothing_rests(folder, changes)
+        print(f"NOTE: changed since the study was begun:\n{_indented(changes.values())}")
+        print("No training has started yet; data made with the earlier settings will be recreated.")
+    return changes
 
 
 def _changes(folder: StudyFolder, settings: dict[str, Any]) -> dict[str, str]:

@@ -230,6 +230,8 @@ def test_each_test_case_is_predicted_by_the_fold_that_never_saw_its_domain(
             rows = list(csv.DictReader(lines))
         assert {row["domain"] for row in rows} == {*domains}
         assert {float(row["dice"]) for row in rows} == {1}
+        done = StudyFolder(file.parent / "small").predicted_folds(f"predict/{NAME}/{method}/plain/seed0")
+        assert done == {*range(len(domains))}
     page = (file.parent / "small" / "report.html").read_text(encoding="utf-8")
     assert "by domain" in page
     assert "b LA (hidden)" in page

@@ -115,6 +115,7 @@ def test_a_network_with_other_plans_may_be_added(
     assert main(["study", "run", str(file)]) == 0
     finished = {path: path.stat().st_mtime_ns for path in (file.parent / "small" / "done").rglob("*") if path.is_file()}
     assert len(finished) == 5
+    assert StudyFolder(file.parent / "small").predicted_folds(f"predict/{NAME}/marginal/plain/seed0") == {0}
     said_by_programs.unlink()
     capfd.readouterr()
 

@@ -1,0 +1,149 @@
+"""What the results of a study rest on: settings, datasets and folds that changed since are found."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from helpers.raw_datasets import Drawn, write_dataset
+
+from nnunet_partial.cli import main
+from nnunet_partial.study.config import Study
+from nnunet_partial.study.folder import StudyFolder
+from nnunet_partial.study.runner import _reset_incomplete_models
+from nnunet_partial.study.state import step_states
+from nnunet_partial.study.steps import models, steps
+from nnunet_partial.study.workflow import prepare_workflow
+
+STUDY = """\
+name: small
+datasets: {toy: 701}
+scenarios:
+  - {from: toy, missing: [LA], fraction: 0.5}
+losses: [marginal]
+folds: [0, 1, 2]
+epochs: 5
+device: cpu
+network: {features: [8, 16, 16], patch: [32, 32]}
+"""
+NAME = "toy-without-LA-50"
+ENDING = ".nii"  # not compressed, so that a label file keeps its size
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A study of which everything is finished; each model was predicted with folds 0, 1 and 2."""
+    monkeypatch.setenv("nnUNet_raw", str(tmp_path / "raw"))
+    monkeypatch.delenv("nnUNet_preprocessed", raising=False)
+    known = {"annotated": ["LV", "LA"], "domain": "a"}
+    cases = [Drawn(f"p{number}", [1, 2], known, "Tr" if number < 6 else "Ts") for number in range(8)]
+    write_dataset(tmp_path / "raw", "Dataset701_Toy", {"LV": 1, "LA": 2}, cases, ending=ENDING)
+    (tmp_path / "study.yaml").write_text(STUDY)
+    study = Study.read(tmp_path / "study.yaml")
+    finish(study, prepare_workflow(study, tmp_path / "study.yaml", assign_devices=False, save=True))
+    return tmp_path / "study.yaml"
+
+
+def finish(study: Study, folder: StudyFolder) -> None:
+    for step in steps(study):
+        folder.done(step).parent.mkdir(parents=True, exist_ok=True)
+        folder.done(step).write_text("0 1 2\n" if step.startswith("predict/") else "")
+    for model in models(study):
+        table = folder.evaluation(model.name) / "per_case.csv"
+        table.parent.mkdir(parents=True, exist_ok=True)
+        with table.open("w", newline="") as lines:
+            rows = csv.writer(lines)
+            rows.writerow(("domain", "patient", "case", "class", "dice"))
+            rows.writerows(("a", case, case, name, 0.9) for case in ("p6", "p7") for name in ("LV", "LA"))
+
+
+def report(file: Path) -> str | None:
+    """The report as Markdown; None where it is refused, and nothing is written."""
+    output = file.with_name("report.md")
+    output.unlink(missing_ok=True)
+    code = main(["study", "report", str(file), "-o", str(output), "--format", "md"])
+    assert output.exists() == (code == 0)
+    return output.read_text() if code == 0 else None
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ("epochs: 5", "epochs: 1000", "epochs: 5 when it was begun, 1000 now"),
+        ("[8, 16, 16]", "[32, 64, 64]", "network"),
+        ("[0, 1, 2]", "by-domain", "folds go"),
+        ("toy: 701", "toy: 702", "dataset toy"),
+        ("device: cpu", "device: cpu\nconfiguration: 3d_fullres", "configuration"),
+    ],
+)
+def test_a_report_of_another_study_than_was_run_is_refused(
+    file: Path, before: str, after: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    patch = {"[32, 32]": "[8, 32, 32]"} if "3d" in after else {}
+    text = STUDY.replace(before, after)
+    for old, new in patch.items():
+        text = text.replace(old, new)
+    assert "5 epochs" in (report(file) or "")
+    file.write_text(text)
+    assert report(file) is None
+    error = capsys.readouterr().err
+    assert said in error
+    assert "Set them back" in error
+    for more in ([], ["--json"]):
+        assert main(["study", "status", str(file), *more]) == 1
+        assert said in capsys.readouterr().err
+
+
+def test_labels_that_changed_are_found_through_the_link_of_the_study(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("nnUNet_raw")
+    assert report(file) is not None
+    manifest = tmp_path / "raw" / "Dataset701_Toy" / "partial_labels.json"
+    manifest.write_text(manifest.read_text().replace('"domain": "a"', '"domain": "b"'))
+    assert report(file) is None
+    assert "dataset toy: " in capsys.readouterr().err
+
+
+def test_a_dataset_that_is_gone_is_named(file: Path, tmp_path: Path) -> None:
+    assert "not compared" not in (report(file) or "")
+    (tmp_path / "raw").rename(tmp_path / "archive")
+    assert "- no longer there, so not compared: toy\n" in (report(file) or "")
+
+
+def test_a_study_begun_by_an_earlier_version_is_read(file: Path) -> None:
+    folder = StudyFolder(Study.read(file).folder)
+    folder.settings_file.write_text(json.dumps({"epochs": 5, "plans": ["nnUNetPlans"]}))
+    for step in folder.done("predict").rglob("seed*"):
+        step.write_text("")
+    assert report(file) is not None
+
+
+def test_predictions_of_other_folds_are_no_result(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "1 of 1" in (report(file) or "")
+    file.write_text(STUDY.replace("[0, 1, 2]", "[2, 0, 1]"))
+    assert "1 of 1" in (report(file) or "")
+    file.write_text(
+        STUDY.replace("[0, 1, 2]", "[0]").replace("losses", "  - {from: toy, missing: [LV], fraction: 0.5}\nlosses")
+    )
+    assert report(file) is None
+    assert "evaluated yet" in capsys.readouterr().err
+    study = Study.read(file)
+    folder = StudyFolder(study.folder)
+    model, other = models(study)
+    assert step_states(study)[model.train_step(0)] == "done"
+    assert {step_states(study)[step] for step in (model.predict_step, model.evaluate_step)} == {"waiting"}
+    # of the other one fold 0 alone predicted
+    for step in (other.train_step(0), other.predict_step, other.evaluate_step):
+        folder.done(step).parent.mkdir(parents=True, exist_ok=True)
+        folder.done(step).write_text("0\n" if step.startswith("predict/") else "")
+    table = folder.evaluation(other.name) / "per_case.csv"
+    table.parent.mkdir(parents=True)
+    table.write_bytes((folder.evaluation(model.name) / "per_case.csv").read_bytes())
+    text = report(file) or ""
+    assert f"- {NAME}, plain (training: done; predicted with fold 1, 2 too): marginal (seed 0)\n" in text
+    assert "LA missing in" not in text  # its table
+    _reset_incomplete_models(study, folder)
+    assert [folder.done(one.predict_step).exists() for one in (model, other)] == [False, True]
