@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from nnunet_partial.dataset.raw import RawDataset
+from nnunet_partial.dataset.raw import SUBSETS, TIFF, RawDataset
 from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.labels import MANIFEST_NAME
 from nnunet_partial.study.config import DEFAULT_PLANS
@@ -182,8 +182,30 @@ def labels_hash(dataset: Path) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
 
 
+def contents_hash(dataset: Path) -> str:
+    """Hash the content of all label files, and of what TIFF images and labels have their spacing from.
+
+    A mask that is drawn anew keeps the size of its file where that is not compressed, and its name.
+
+    Args:
+        dataset: Folder of the raw dataset.
+
+    Returns:
+        16 hexadecimal digits.
+    """
+    raw = RawDataset(dataset)
+    files = {f"labels{part}/{case}": path for part in SUBSETS for case, path in raw.label_files(part).items()}
+    if raw.file_ending in TIFF:
+        files |= {f"{path.parent.name}/{path.name}": path for path in sorted(dataset.glob("*T[rs]/*.json"))}
+    total = hashlib.sha256()
+    for name, path in files.items():
+        with path.open("rb") as file:
+            total.update(f"{name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode(errors="surrogateescape"))
+    return total.hexdigest()[:16]
+
+
 def files_hash(dataset: Path) -> str:
-    """Hash the names and sizes of all image and label files; cases added, lost or rewritten change it.
+    """Hash the names and sizes of all image and label files; cases added or lost change it.
 
     Args:
         dataset: Folder of the raw dataset.

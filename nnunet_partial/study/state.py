@@ -16,7 +16,7 @@ from typing import Any
 from nnunet_partial.dataset.raw import find_dataset
 from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.study.config import Study
-from nnunet_partial.study.folder import StudyFolder, files_hash, labels_hash
+from nnunet_partial.study.folder import StudyFolder, contents_hash, files_hash, labels_hash
 from nnunet_partial.study.locks import is_held
 from nnunet_partial.study.results import finished_models, is_outdated
 from nnunet_partial.study.steps import Model, folds_of, models, steps, used_sources
@@ -207,6 +207,7 @@ def _settings(study: Study, sources: Mapping[str, Path]) -> dict[str, Any]:
         and {"features": list(network.features), "patch": list(network.patch), "batch": network.batch},
         **{f"dataset {name}": f"{path.name}, labels {labels_hash(path)}" for name, path in sources.items()},
         **{f"files of dataset {name}": files_hash(path) for name, path in sources.items()},
+        **{f"content of the label files of dataset {name}": contents_hash(path) for name, path in sources.items()},
     }
 
 

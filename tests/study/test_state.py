@@ -7,11 +7,12 @@ import json
 from pathlib import Path
 
 import pytest
-from helpers.raw_datasets import Drawn, write_dataset
+from helpers.raw_datasets import Drawn, label_array, write_dataset, write_image
 
 from nnunet_partial.cli import main
+from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.study.config import Study
-from nnunet_partial.study.folder import StudyFolder
+from nnunet_partial.study.folder import StudyFolder, contents_hash
 from nnunet_partial.study.runner import _reset_incomplete_models
 from nnunet_partial.study.state import step_states
 from nnunet_partial.study.steps import models, steps
@@ -147,3 +148,35 @@ def test_predictions_of_other_folds_are_no_result(file: Path, capsys: pytest.Cap
     assert "LA missing in" not in text  # its table
     _reset_incomplete_models(study, folder)
     assert [folder.done(one.predict_step).exists() for one in (model, other)] == [False, True]
+
+
+@pytest.mark.parametrize("part", ["Tr", "Ts"])
+def test_a_mask_that_was_drawn_anew_stops_it(
+    file: Path, tmp_path: Path, part: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    label = tmp_path / "raw" / "Dataset701_Toy" / f"labels{part}" / f"{'p6' if part == 'Ts' else 'p0'}{ENDING}"
+    size = label.stat().st_size
+    write_image(label, label_array(Drawn("p6", [2, 1])))
+    assert label.stat().st_size == size
+    study = Study.read(file)
+    with pytest.raises(PartialLabelError, match="content of the label files of dataset toy"):
+        prepare_workflow(study, file, assign_devices=False, save=True)
+    assert report(file) is None
+    assert "content of the label files of dataset toy" in capsys.readouterr().err
+    # a study begun before contents were compared goes on, and compares them from then on
+    folder = StudyFolder(study.folder)
+    settings = json.loads(folder.settings_file.read_text())
+    del settings["content of the label files of dataset toy"]
+    folder.settings_file.write_text(json.dumps(settings))
+    prepare_workflow(study, file, assign_devices=False, save=True)
+    label.write_bytes(label.read_bytes()[:-1] + b"\1")
+    with pytest.raises(PartialLabelError, match="content of the label files of dataset toy"):
+        prepare_workflow(study, file, assign_devices=False, save=True)
+
+
+def test_the_spacing_of_tiff_files_is_content(tmp_path: Path) -> None:
+    raw = write_dataset(tmp_path, "Dataset702_Tiff", {"LV": 1}, [Drawn("p0", [1])], ending=".tif")
+    before = contents_hash(raw.folder)
+    assert before == contents_hash(raw.folder)
+    (raw.folder / "labelsTr" / "p0.json").write_text('{"spacing": [1, 1, 1]}')
+    assert contents_hash(raw.folder) != before
