@@ -263,12 +263,13 @@ def plan_scenario(folder: Path, options: ScenarioOptions, processes: int = 1, pr
     return replace(plan, changing=frozenset(changing))
 
 
-def preview_scenario(folder: Path, options: ScenarioOptions) -> ScenarioPlan:
+def preview_scenario(folder: Path, options: ScenarioOptions, preprocessed: Path | None = None) -> ScenarioPlan:
     """Plan a scenario from the manifest alone, without reading a label file.
 
     Args:
         folder: Raw folder of the source dataset.
         options: What to hide, and in which patients.
+        preprocessed: Folder of preprocessed datasets; None for that of the environment.
 
     Returns:
         The plan, in which `changing` is still empty.
@@ -294,7 +295,8 @@ def preview_scenario(folder: Path, options: ScenarioOptions) -> ScenarioPlan:
             f"Nothing would be hidden: {len(patients)} of {eligible} patient(s) are chosen by a fraction of "
             f"{options.fraction}, and no label can be hidden in them. Choose a larger fraction or other classes."
         )
-    return _planned(source, options, before, patients, eligible, hidden)
+    folds = source_splits(folder, before, list(source.images["Tr"]), preprocessed)
+    return _planned(source, options, before, patients, eligible, hidden, folds)
 
 
 def _planned(
@@ -304,6 +306,7 @@ def _planned(
     patients: Sequence[str],
     eligible: int,
     hidden: Mapping[str, tuple[str, ...]],
+    folds: Sequence[Split],
 ) -> ScenarioPlan:
     training = tuple(case for case in source.images["Tr"] if not (options.keep_only_complete and case in hidden))
     manifest = hide(before, hidden)
@@ -322,7 +325,6 @@ def _planned(
         )
     label_values = selected_values(source.values, lost, has_regions=bool(source.dataset.regions))
     cases = {*training, *source.images["Ts"]}
-    folds = source_splits(source.dataset.folder, before, list(source.images["Tr"]))
     splits, warnings = restrict_splits(folds, training, manifest)
     manifest = _without_classes(manifest, cases, lost)
     plan = ScenarioPlan(
@@ -597,7 +599,9 @@ def _random_classes(manifest: Manifest, cases: Sequence[str], patient: str, seed
 # Folds
 
 
-def source_splits(source: Path, manifest: Manifest, cases: Sequence[str]) -> list[Split]:
+def source_splits(
+    source: Path, manifest: Manifest, cases: Sequence[str], preprocessed: Path | None = None
+) -> list[Split]:
     """Read the folds of a dataset, or make them.
 
     They are read from the preprocessed folder, which trainings use, or else from the raw one; where neither has any,
@@ -607,6 +611,7 @@ def source_splits(source: Path, manifest: Manifest, cases: Sequence[str]) -> lis
         source: Raw folder of the dataset.
         manifest: Its manifest.
         cases: Its training cases.
+        preprocessed: Folder of preprocessed datasets; None for that of the environment.
 
     Returns:
         The training and validation cases of each fold.
@@ -615,8 +620,10 @@ def source_splits(source: Path, manifest: Manifest, cases: Sequence[str]) -> lis
         SplitError: The folds share a patient between training and validation, or do not fit the cases.
     """
     places = [source / SPLITS_NAME]
-    if os.environ.get("nnUNet_preprocessed"):
-        places.insert(0, nnunet_folder("nnUNet_preprocessed") / source.name / SPLITS_NAME)
+    if preprocessed is None and os.environ.get("nnUNet_preprocessed"):
+        preprocessed = nnunet_folder("nnUNet_preprocessed")
+    if preprocessed is not None:
+        places.insert(0, preprocessed / source.name / SPLITS_NAME)
     for place in places:
         if place.exists():
             splits: list[Split] = read_json(place, SplitError)

@@ -10,6 +10,7 @@ from nnunet_partial.dataset.splits import left_out_cases
 from nnunet_partial.dataset.summary import NO_DOMAIN
 from nnunet_partial.errors import DatasetError, PartialLabelError
 from nnunet_partial.study.config import METHODS, Problem, Scenario, Study
+from nnunet_partial.study.folder import StudyFolder
 from nnunet_partial.study.folds import domain_folds, planned_scenario, tested_domains
 from nnunet_partial.study.steps import derived_datasets, used_sources
 from nnunet_partial.utils.text import format_names
@@ -79,13 +80,13 @@ def _require_losses_for_regions(dataset: RawDataset, losses: Sequence[str]) -> N
 def _scenario_problems(study: Study, scenario: Scenario, complete: bool, folder: Path) -> list[Problem]:
     name = f"{scenario.name}{', complete cases' if complete else ''}"
     try:
-        plan = planned_scenario(scenario, complete, folder)
+        plan = planned_scenario(scenario, complete, folder, StudyFolder(study.folder).preprocessed)
     except PartialLabelError as problem:
         return [(scenario.line, f"{name}: {problem}")]
     if plan.removed:
         return [(scenario.line, f"{name}: no case is left that is annotated for {', '.join(plan.removed)}")]
     if study.by_domain:
-        return [(scenario.line, f"{name}: {text}") for text in _domain_problems(scenario, complete, folder)]
+        return [(scenario.line, f"{name}: {text}") for text in _domain_problems(study, scenario, complete, folder)]
     # for a fold that the splits lack, nnU-Net would draw one at random, with patients on both sides
     absent = [str(fold) for fold in study.folds if fold >= len(plan.splits)]
     if absent:
@@ -94,10 +95,10 @@ def _scenario_problems(study: Study, scenario: Scenario, complete: bool, folder:
     return []
 
 
-def _domain_problems(scenario: Scenario, complete: bool, folder: Path) -> list[str]:
+def _domain_problems(study: Study, scenario: Scenario, complete: bool, folder: Path) -> list[str]:
     """Find out why no fold could leave a domain out, or be measured."""
     try:
-        folds = domain_folds(scenario, complete, folder)
+        folds = domain_folds(scenario, complete, folder, StudyFolder(study.folder).preprocessed)
     except PartialLabelError as problem:
         return [str(problem)]
     tested = tested_domains(folder)

@@ -28,28 +28,30 @@ from nnunet_partial.utils.files import link_or_copy, read_json
 from nnunet_partial.utils.text import format_names
 
 
-def planned_scenario(scenario: Scenario, complete: bool, source: Path) -> ScenarioPlan:
+def planned_scenario(scenario: Scenario, complete: bool, source: Path, preprocessed: Path) -> ScenarioPlan:
     """Plan a derived dataset of a study; reads no label file.
 
     Args:
         scenario: What is hidden.
         complete: Whether only the complete cases are kept.
         source: Raw folder of the dataset that it is made from.
+        preprocessed: nnUNet_preprocessed of the study, where its steps look for the folds.
 
     Returns:
         The plan.
     """
     options = ScenarioOptions(scenario.missing, scenario.fraction, domain=scenario.domain, keep_only_complete=complete)
-    return preview_scenario(source, options)
+    return preview_scenario(source, options, preprocessed)
 
 
-def domain_folds(scenario: Scenario, complete: bool, source: Path) -> DomainFolds:
+def domain_folds(scenario: Scenario, complete: bool, source: Path, preprocessed: Path) -> DomainFolds:
     """Make the folds of a derived dataset that leave a domain out each.
 
     Args:
         scenario: What is hidden.
         complete: Whether only the complete cases are kept.
         source: Raw folder of the dataset that it is made from.
+        preprocessed: nnUNet_preprocessed of the study.
 
     Returns:
         The folds.
@@ -57,12 +59,12 @@ def domain_folds(scenario: Scenario, complete: bool, source: Path) -> DomainFold
     Raises:
         SplitError: No fold can be made, or `splits` would refuse those that can.
     """
-    return _domain_folds(scenario, complete, source, (source / MANIFEST_NAME).stat().st_mtime_ns)
+    return _domain_folds(scenario, complete, source, preprocessed, (source / MANIFEST_NAME).stat().st_mtime_ns)
 
 
 @lru_cache
-def _domain_folds(scenario: Scenario, complete: bool, source: Path, changed: int) -> DomainFolds:
-    plan = planned_scenario(scenario, complete, source)
+def _domain_folds(scenario: Scenario, complete: bool, source: Path, preprocessed: Path, changed: int) -> DomainFolds:
+    plan = planned_scenario(scenario, complete, source, preprocessed)
     require_unfilled(plan.manifest)
     made = leave_domain_out(plan.manifest, plan.training, plan.classes)
     check_splits(list(made.folds), plan.manifest, plan.training)

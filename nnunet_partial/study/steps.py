@@ -166,7 +166,8 @@ def left_out_domains(study: Study, dataset: str) -> tuple[str, ...]:
     if dataset in planned:
         return tuple(planned[dataset])
     scenario, complete = derived_datasets(study)[dataset]
-    return domain_folds(scenario, complete, find_dataset(study.datasets[scenario.source])).domains
+    source, preprocessed = find_dataset(study.datasets[scenario.source]), StudyFolder(study.folder).preprocessed
+    return domain_folds(scenario, complete, source, preprocessed).domains
 
 
 def further_plans(study: Study) -> list[str]:

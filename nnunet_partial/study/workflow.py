@@ -81,8 +81,8 @@ def prepare_workflow(study: Study, file: Path, assign_devices: bool, save: bool)
 
 def _domain_folds(study: Study, sources: Mapping[str, Path]) -> dict[str, DomainFolds]:
     """Make the folds of each derived dataset that leave a domain out; empty where folds go by patient."""
-    derived = derived_datasets(study) if study.by_domain else {}
-    return {name: domain_folds(*given, sources[given[0].source]) for name, given in derived.items()}
+    derived, preprocessed = derived_datasets(study) if study.by_domain else {}, StudyFolder(study.folder).preprocessed
+    return {name: domain_folds(*given, sources[given[0].source], preprocessed) for name, given in derived.items()}
 
 
 def _link(path: Path, link: Path) -> None:

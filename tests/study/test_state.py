@@ -11,6 +11,7 @@ from helpers.raw_datasets import Drawn, label_array, write_dataset, write_image
 
 from nnunet_partial.cli import main
 from nnunet_partial.errors import PartialLabelError
+from nnunet_partial.study.checks import data_problems
 from nnunet_partial.study.config import Study
 from nnunet_partial.study.folder import StudyFolder, contents_hash
 from nnunet_partial.study.runner import _reset_incomplete_models
@@ -172,6 +173,28 @@ def test_a_mask_that_was_drawn_anew_stops_it(
     label.write_bytes(label.read_bytes()[:-1] + b"\1")
     with pytest.raises(PartialLabelError, match="content of the label files of dataset toy"):
         prepare_workflow(study, file, assign_devices=False, save=True)
+
+
+def write_folds(folder: Path, n_folds: int) -> None:
+    cases = [f"p{number}" for number in range(6)]
+    folds = [
+        {"train": [c for c in cases if c not in cases[k::n_folds]], "val": cases[k::n_folds]} for k in range(n_folds)
+    ]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "splits_final.json").write_text(json.dumps(folds))
+
+
+def test_folds_are_looked_for_where_the_steps_of_the_study_find_them(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The study asks for folds 0, 1 and 2; of two folds there is no third."""
+    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path / "mine"))
+    write_folds(tmp_path / "mine" / "Dataset701_Toy", 2)
+    assert data_problems(Study.read(file)) == []
+    write_folds(StudyFolder(Study.read(file).folder).preprocessed / "Dataset701_Toy", 2)
+    ((line, said),) = data_problems(Study.read(file))
+    assert line == 4
+    assert "has 2 fold(s)" in said
 
 
 def test_the_spacing_of_tiff_files_is_content(tmp_path: Path) -> None:
