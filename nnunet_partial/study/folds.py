@@ -9,6 +9,8 @@ every fold was trained on, are left out.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 import sys
 from collections.abc import Sequence
@@ -20,7 +22,12 @@ from nnunet_partial.dataset.domains import DomainFolds, leave_domain_out
 from nnunet_partial.dataset.raw import RawDataset
 from nnunet_partial.dataset.splits import SPLITS_NAME, Split, check_splits, require_unfilled
 from nnunet_partial.dataset.summary import NO_DOMAIN
-from nnunet_partial.dataset_conversion.derived.scenario_plan import ScenarioOptions, ScenarioPlan, preview_scenario
+from nnunet_partial.dataset_conversion.derived.scenario_plan import (
+    ScenarioOptions,
+    ScenarioPlan,
+    preview_scenario,
+    source_splits,
+)
 from nnunet_partial.errors import PartialLabelError, SplitError
 from nnunet_partial.labels import MANIFEST_NAME, Manifest
 from nnunet_partial.study.config import Scenario
@@ -42,6 +49,25 @@ def planned_scenario(scenario: Scenario, complete: bool, source: Path, preproces
     """
     options = ScenarioOptions(scenario.missing, scenario.fraction, domain=scenario.domain, keep_only_complete=complete)
     return preview_scenario(source, options, preprocessed)
+
+
+def folds_hash(source: Path, preprocessed: Path) -> str:
+    """Hash the folds of a dataset, which those of its scenarios are made from.
+
+    Args:
+        source: Raw folder of the dataset.
+        preprocessed: nnUNet_preprocessed of the study.
+
+    Returns:
+        16 hexadecimal digits.
+
+    Raises:
+        SplitError: The folds do not fit the dataset.
+    """
+    dataset = RawDataset(source)
+    folds = source_splits(source, dataset.manifest, list(dataset.image_files("Tr")), preprocessed)
+    cases = [{side: sorted(fold[side]) for side in ("train", "val")} for fold in folds]
+    return hashlib.sha256(json.dumps(cases).encode()).hexdigest()[:16]
 
 
 def domain_folds(scenario: Scenario, complete: bool, source: Path, preprocessed: Path) -> DomainFolds:

@@ -17,6 +17,7 @@ from nnunet_partial.dataset.raw import find_dataset
 from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.study.config import Study
 from nnunet_partial.study.folder import StudyFolder, contents_hash, files_hash, labels_hash
+from nnunet_partial.study.folds import folds_hash
 from nnunet_partial.study.locks import is_held
 from nnunet_partial.study.results import finished_models, is_outdated
 from nnunet_partial.study.steps import Model, folds_of, models, steps, used_sources
@@ -198,7 +199,7 @@ def _current_settings(study: Study) -> dict[str, Any]:
 
 
 def _settings(study: Study, sources: Mapping[str, Path]) -> dict[str, Any]:
-    network = study.network
+    network, preprocessed = study.network, StudyFolder(study.folder).preprocessed
     return {
         **{key: getattr(study, key) for key in TRAINING_LENGTH},
         "configuration": study.configuration,
@@ -208,6 +209,11 @@ def _settings(study: Study, sources: Mapping[str, Path]) -> dict[str, Any]:
         **{f"dataset {name}": f"{path.name}, labels {labels_hash(path)}" for name, path in sources.items()},
         **{f"files of dataset {name}": files_hash(path) for name, path in sources.items()},
         **{f"content of the label files of dataset {name}": contents_hash(path) for name, path in sources.items()},
+        **{
+            f"splits of dataset {name}": folds_hash(path, preprocessed)
+            for name, path in sources.items()
+            if not study.by_domain
+        },
     }
 
 

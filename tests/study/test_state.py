@@ -197,6 +197,27 @@ def test_folds_are_looked_for_where_the_steps_of_the_study_find_them(
     assert "has 2 fold(s)" in said
 
 
+def test_folds_that_were_made_anew_stop_it(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A scenario that is added would be trained on other folds than those before it."""
+    raw = tmp_path / "raw" / "Dataset701_Toy"
+    study = Study.read(file)
+    folder = StudyFolder(study.folder)
+    assert main(["splits", "-d", "701", "--by-patient"]) == 0
+    prepare_workflow(study, file, assign_devices=False, save=True)  # the same as without the file
+    write_folds(raw, 3)
+    with pytest.raises(PartialLabelError, match="splits of dataset toy"):
+        prepare_workflow(study, file, assign_devices=False, save=True)
+    assert report(file) is None
+    assert "splits of dataset toy" in capsys.readouterr().err
+    settings = json.loads(folder.settings_file.read_text())
+    del settings["splits of dataset toy"]
+    folder.settings_file.write_text(json.dumps(settings))  # of an earlier version
+    prepare_workflow(study, file, assign_devices=False, save=True)
+    (raw / "splits_final.json").unlink()
+    with pytest.raises(PartialLabelError, match="splits of dataset toy"):
+        prepare_workflow(study, file, assign_devices=False, save=True)
+
+
 def test_the_spacing_of_tiff_files_is_content(tmp_path: Path) -> None:
     raw = write_dataset(tmp_path, "Dataset702_Tiff", {"LV": 1}, [Drawn("p0", [1])], ending=".tif")
     before = contents_hash(raw.folder)
