@@ -11,7 +11,7 @@ from nnunet_partial.dataset.summary import NO_DOMAIN
 from nnunet_partial.errors import DatasetError, PartialLabelError
 from nnunet_partial.study.config import METHODS, Problem, Scenario, Study
 from nnunet_partial.study.folder import StudyFolder
-from nnunet_partial.study.folds import domain_folds, planned_scenario, tested_domains
+from nnunet_partial.study.folds import domain_folds, measured_cases, planned_scenario, tested_domains
 from nnunet_partial.study.steps import derived_datasets, used_sources
 from nnunet_partial.utils.text import format_names
 
@@ -44,7 +44,7 @@ def data_problems(study: Study) -> list[Problem]:
 
 
 def _require_test_cases(dataset: RawDataset) -> None:
-    if not (dataset.image_files("Ts") and dataset.label_files("Ts")):
+    if not measured_cases(dataset)[0]:
         raise DatasetError(
             f"{dataset.folder.name} has no test cases with labels (imagesTs, labelsTs); a study measures on patients "
             "that no network was trained on."

@@ -27,10 +27,10 @@ class StudyFolder:
     """The folder of a study. Everything below it belongs to the study, and may be deleted with it.
 
     nnUNet_raw (links to the datasets, and their scenarios), nnUNet_preprocessed, results/seedN (nnUNet_results of one
-    seed), test_cases (links, where folds go by domain), predictions, evaluations, logs (one file per step), done (a
-    file per finished step; that of a prediction names its folds, the others are empty), locks (beside them, an empty
-    file per training that a signal ended), costs (time and memory of each training), study.json (what the workflow
-    reads), begun.json (the settings that must not change), ids.json.
+    seed), test_cases (links, where a fold does not predict all), predictions, evaluations, logs (one file per step),
+    done (a file per finished step; that of a prediction names its folds, the others are empty), locks (beside them, an
+    empty file per training that a signal ended), costs (time and memory of each training), study.json (what the
+    workflow reads), begun.json (the settings that must not change), ids.json.
 
     Attributes:
         root: Absolute path of the folder.

@@ -1,10 +1,10 @@
-"""Make the folds of a study that leave a domain out each, and link the test cases that each of them predicts.
+"""Make the folds of a study that leave a domain out each, and link the test cases that are predicted.
 
-    python -m nnunet_partial.study.folds TESTED TRAINED OUTPUT
+    python -m nnunet_partial.study.folds TESTED OUTPUT [TRAINED]
 
-links the test cases of the raw dataset TESTED into OUTPUT: the images of each domain into foldK, where K is the fold of
-the raw dataset TRAINED that leaves the domain out, and their labels into labelsTs. Test cases of other domains, which
-every fold was trained on, are left out.
+links the test cases of the raw dataset TESTED that have images and a label into OUTPUT: the labels into labelsTs, the
+images into imagesTs or, with TRAINED, those of each domain into foldK, where K is the fold of the raw dataset TRAINED
+that leaves the domain out. Test cases of other domains, which every fold was trained on, are then left out.
 """
 
 from __future__ import annotations
@@ -98,38 +98,54 @@ def _domain_folds(scenario: Scenario, complete: bool, source: Path, preprocessed
 
 
 def tested_domains(source: Path) -> list[str]:
-    """List the domains that a dataset has labeled test cases of, sorted.
+    """List the domains that a dataset has test cases of, with images and label; sorted.
 
     Args:
         source: Raw folder of the dataset.
     """
     dataset = RawDataset(source)
-    cases = {*dataset.image_files("Ts")} & {*dataset.label_files("Ts")}
-    return sorted({dataset.manifest.labels_of(case).domain for case in cases})
+    return sorted({dataset.manifest.labels_of(case).domain for case in measured_cases(dataset)[0]})
 
 
-def link_test_cases(tested: Path, trained: Path, output: Path) -> None:
-    """Link the test cases of each domain for the fold that leaves it out. See the module.
+def measured_cases(dataset: RawDataset) -> tuple[list[str], list[str]]:
+    """List the test cases on which a study measures.
+
+    Args:
+        dataset: The dataset.
+
+    Returns:
+        Those with images and a label, and those that have no label; sorted.
+    """
+    images, labels = dataset.image_files("Ts").keys(), dataset.label_files("Ts").keys()
+    return sorted(images & labels), sorted(images - labels)
+
+
+def link_test_cases(tested: Path, output: Path, trained: Path | None = None) -> None:
+    """Link the test cases on which a study measures. See the module.
 
     Args:
         tested: Raw folder of the dataset with the test cases.
-        trained: Raw folder of the dataset whose folds were trained.
         output: Folder for the links; what is there is replaced.
+        trained: Raw folder of the dataset whose folds were trained, where each predicts the domain that it leaves out.
 
     Raises:
         SplitError: A fold of `trained` does not leave a domain out.
     """
-    manifest = RawDataset(trained).manifest
-    splits: list[Split] = read_json(trained / SPLITS_NAME, SplitError)
-    folds = {_left_out_domain(split, index, manifest): index for index, split in enumerate(splits)}
+    folders = None if trained is None else _folders_of_domains(trained)
     dataset = RawDataset(tested)
     images, labels = dataset.image_files("Ts"), dataset.label_files("Ts")
     shutil.rmtree(output, ignore_errors=True)
-    for case, label in labels.items():
-        domain = dataset.manifest.labels_of(case).domain
-        if domain in folds and case in images:
-            for file, folder in [*((path, f"fold{folds[domain]}") for path in images[case]), (label, "labelsTs")]:
-                link_or_copy(file, output / folder / file.name)
+    for case in measured_cases(dataset)[0]:
+        folder = "imagesTs" if folders is None else folders.get(dataset.manifest.labels_of(case).domain)
+        if folder:
+            for file, target in [*((path, folder) for path in images[case]), (labels[case], "labelsTs")]:
+                link_or_copy(file, output / target / file.name)
+
+
+def _folders_of_domains(trained: Path) -> dict[str, str]:
+    manifest = RawDataset(trained).manifest
+    splits: list[Split] = read_json(trained / SPLITS_NAME, SplitError)
+    return {_left_out_domain(split, index, manifest): f"fold{index}" for index, split in enumerate(splits)}
 
 
 def _left_out_domain(split: Split, index: int, manifest: Manifest) -> str:
@@ -148,7 +164,7 @@ def main(arguments: Sequence[str]) -> Any:
     """Run the command line that the module's docstring shows.
 
     Args:
-        arguments: TESTED, TRAINED and OUTPUT.
+        arguments: TESTED, OUTPUT and, where folds go by domain, TRAINED.
 
     Returns:
         0, or the text of what is wrong.

@@ -113,6 +113,7 @@ def _facts(study: Study) -> list[tuple[str, str]]:
         ("trainings", f"{length}, configuration {study.configuration}{small}, on {study.device}"),
         ("seeds", ", ".join(map(str, study.seeds))),
         ("folds", _about_domains(study) if study.by_domain else ", ".join(map(str, study.folds))),
+        *(("not measured", note) for note in StudyFolder(study.folder).planned_workflow().get("test_notes", [])),
         *versions().items(),
     ]
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_partial.dataset.domains import DomainFolds
-from nnunet_partial.dataset.raw import dataset_id, find_dataset
+from nnunet_partial.dataset.raw import RawDataset, dataset_id, find_dataset
 from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.study.config import PLANNERS, Scenario, Study
 from nnunet_partial.study.folder import StudyFolder
-from nnunet_partial.study.folds import domain_folds, tested_domains
+from nnunet_partial.study.folds import domain_folds, measured_cases, tested_domains
 from nnunet_partial.study.state import check_settings
 from nnunet_partial.study.steps import (
     derived_datasets,
@@ -26,6 +26,7 @@ from nnunet_partial.study.steps import (
     used_sources,
 )
 from nnunet_partial.utils.files import write_json
+from nnunet_partial.utils.text import format_names
 from nnunet_partial.utils.versions import trainers_folder
 
 
@@ -54,7 +55,13 @@ def prepare_workflow(study: Study, file: Path, assign_devices: bool, save: bool)
     ids = folder.assign_ids([*derived_datasets(study), *filled_models(study)], set(study.datasets.values()))
     domains = _domain_folds(study, sources)
     notes = [f"{name}: {warning}" for name, folds in domains.items() for warning in folds.warnings]
-    for note in notes:
+    unlabelled = {name: measured_cases(RawDataset(path))[1] for name, path in sources.items()}
+    test_notes = [
+        f"{name}: {len(cases)} test case(s) without a label, on which nothing is measured: {format_names(cases)}"
+        for name, cases in unlabelled.items()
+        if cases
+    ]
+    for note in [*notes, *test_notes]:
         print(f"NOTE: {note}")
     write_json(
         folder.workflow,
@@ -70,6 +77,7 @@ def prepare_workflow(study: Study, file: Path, assign_devices: bool, save: bool)
             "configuration": f"{study.configuration}_small" if study.network else study.configuration,
             "domains": {name: list(folds.domains) for name, folds in domains.items()},
             "fold_notes": notes,
+            "test_notes": test_notes,
             **_data_steps(study, folder, sources, ids),
             "fills": _fills(study, folder, ids),
             "models": _models(study, folder, sources, ids, domains),
@@ -198,7 +206,7 @@ def _data_steps(
             for name, path in sources.items()
         },
         "datasets": {
-            name: _dataset(study, folder, ids[name], name, scenario, complete)
+            name: _dataset(study, folder, sources[scenario.source], ids[name], name, scenario, complete)
             for name, (scenario, complete) in derived.items()
         },
         "reused": {
@@ -209,8 +217,9 @@ def _data_steps(
 
 
 def _dataset(
-    study: Study, folder: StudyFolder, number: int, name: str, scenario: Scenario, complete: bool
+    study: Study, folder: StudyFolder, source: Path, number: int, name: str, scenario: Scenario, complete: bool
 ) -> dict[str, Any]:
+    """Return the commands that make a derived dataset, and its test images; `unlabelled`: some have no label."""
     raw = _raw_folder(folder, number, name)
     plain_name = raw.name.partition("_")[2]
     return {
@@ -219,6 +228,7 @@ def _dataset(
         "commands": _scenario_command(study, scenario, complete, number, plain_name, folder.prepared_plans()),
         "raw": shlex.quote(str(raw)),
         "images": shlex.quote(str(raw / "imagesTs")),
+        "unlabelled": bool(measured_cases(RawDataset(source))[1]),
     }
 
 

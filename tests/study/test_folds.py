@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -168,10 +169,10 @@ def test_a_fold_that_leaves_no_domain_out_predicts_nothing(file: Path, tmp_path:
     raw = tmp_path / "raw" / "Dataset701_Toy"
     assert main(["splits", "-d", "701", "--by-patient", "--folds", "2"]) == 0
     with pytest.raises(SplitError, match="fold 0"):
-        link_test_cases(raw, raw, tmp_path / "linked")
+        link_test_cases(raw, tmp_path / "linked", raw)
     assert not (tmp_path / "linked").exists()
     assert main(["splits", "-d", "701", "--leave-domain-out"]) == 0
-    link_test_cases(raw, raw, tmp_path / "linked")
+    link_test_cases(raw, tmp_path / "linked", raw)
     made = {str(path.relative_to(tmp_path / "linked")) for path in (tmp_path / "linked").rglob("*.nii.gz")}
     assert made == {f"fold{k}/{d}3_0000.nii.gz" for k, d in enumerate("abc")} | {f"labelsTs/{d}3.nii.gz" for d in "abc"}
 
@@ -200,11 +201,8 @@ for image in sorted(Path(given["-i"]).glob("*_0000.nii.gz")):
 """
 
 
-@pytest.mark.slow
-def test_each_test_case_is_predicted_by_the_fold_that_never_saw_its_domain(
-    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pytest.importorskip("snakemake", reason="Snakemake is not installed")
+def replace_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """In place of nnU-Net's programs and our preprocessing, ones that do next to nothing; gives the file of PREDICT."""
     programs, calls = tmp_path / "bin", tmp_path / "calls.txt"
     programs.mkdir()
     script = PREDICT.replace("{labels}", str(tmp_path / "raw" / "Dataset701_Toy" / "labelsTs"))
@@ -221,14 +219,29 @@ def test_each_test_case_is_predicted_by_the_fold_that_never_saw_its_domain(
         (programs / name).chmod(0o755)
     exports: Any = workflow._exports
     monkeypatch.setattr(workflow, "_exports", lambda *given: f'{exports(*given)} export PATH={programs}:"$PATH"; ')
+    return calls
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("unlabelled", [False, True])
+def test_each_test_case_is_predicted_by_the_fold_that_never_saw_its_domain(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unlabelled: bool
+) -> None:
+    """Domain c may have no test case with a label: then nothing of it is measured, and it is named."""
+    pytest.importorskip("snakemake", reason="Snakemake is not installed")
+    if unlabelled:
+        (tmp_path / "raw" / "Dataset701_Toy" / "labelsTs" / "c3.nii.gz").unlink()
+    tested = "ab" if unlabelled else "abc"
+    calls = replace_programs(tmp_path, monkeypatch)
     assert main(["study", "run", str(file), "-j", "1"]) == 0
     # trained on a, b, c: folds 0, 1, 2; on the complete cases, which are of b and c: folds 0, 1. No fold leaves out d.
-    assert sorted(calls.read_text().splitlines()) == ["601 0 a3", "601 1 b3", "601 2 c3", "602 0 b3", "602 1 c3"]
+    said = ["601 0 a3", "601 1 b3", "601 2 c3", "602 0 b3", "602 1 c3"]
+    assert sorted(calls.read_text().splitlines()) == [line for line in said if line[-2] in tested]
     for method, domains in (("naive", "abc"), ("complete-cases", "bc")):
         table = file.parent / "small" / "evaluations" / NAME / method / "plain" / "seed0" / "per_case.csv"
         with table.open(encoding="utf-8") as lines:
             rows = list(csv.DictReader(lines))
-        assert {row["domain"] for row in rows} == {*domains}
+        assert {row["domain"] for row in rows} == {*domains} & {*tested}
         assert {float(row["dice"]) for row in rows} == {1}
         done = StudyFolder(file.parent / "small").predicted_folds(f"predict/{NAME}/{method}/plain/seed0")
         assert done == {*range(len(domains))}
@@ -236,3 +249,24 @@ def test_each_test_case_is_predicted_by_the_fold_that_never_saw_its_domain(
     assert "by domain" in page
     assert "b LA (hidden)" in page
     assert "a LA (hidden)" not in page
+    assert ("toy: 1 test case(s) " in page) == unlabelled
+
+
+@pytest.mark.slow
+def test_test_cases_without_a_label_are_named_and_not_predicted(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("snakemake", reason="Snakemake is not installed")
+    raw = tmp_path / "raw" / "Dataset701_Toy"
+    for case in ("b3", "d3"):
+        (raw / "labelsTs" / f"{case}.nii.gz").unlink()
+    file.write_text(STUDY.replace("by-domain", "[0]").replace("naive, complete-cases", "naive"))
+    calls = replace_programs(tmp_path, monkeypatch)
+    assert main(["study", "run", str(file), "-j", "1"]) == 0
+    assert re.search("NOTE: toy: 2 .*b3, d3", capfd.readouterr().out)
+    assert calls.read_text().splitlines() == ["601 0 a3", "601 0 c3"]
+    assert "b3, d3" in (file.parent / "small" / "report.html").read_text(encoding="utf-8")
+    for label in (raw / "labelsTs").glob("*.gz"):
+        label.unlink()
+    assert main(["study", "run", str(file), "--dry-run"]) == 1
+    assert "line 2: toy: Dataset701_Toy has no test cases" in capfd.readouterr().err
