@@ -33,7 +33,7 @@ def add_parser(subparsers: Any) -> None:
         "study",
         help="compare losses over labeling scenarios: one file, one command, resumable",
         description="Runs every training that a study.yaml asks for, predicts the test cases, evaluates them against "
-        "the complete labels, and makes one report. Finished work is never repeated.",
+        "their labels, and makes one report. Finished work is never repeated.",
     )
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION", parser_class=_Action)
     _add_run(actions)

@@ -15,10 +15,16 @@ from nnunet_partial.report.tables import Table, to_csv, to_markdown
 from nnunet_partial.study.config import Study
 from nnunet_partial.study.figures import learning_figure, proportion_figures
 from nnunet_partial.study.folder import StudyFolder
-from nnunet_partial.study.results import Value, cost_table, finished_models, read_values
-from nnunet_partial.study.state import check_results, describe_unfinished, step_states, unfinished_models
+from nnunet_partial.study.results import Value, cost_table, count_complete, finished_models, read_values
+from nnunet_partial.study.state import (
+    check_results,
+    describe_unfinished,
+    linked_sources,
+    step_states,
+    unfinished_models,
+)
 from nnunet_partial.study.steps import models
-from nnunet_partial.study.tables import TABLE_NOTE, false_positive_table, scenario_tables
+from nnunet_partial.study.tables import false_positive_table, scenario_tables, table_note
 from nnunet_partial.utils.files import write_text
 from nnunet_partial.utils.text import format_names
 from nnunet_partial.utils.versions import versions
@@ -42,11 +48,13 @@ def write_report(study: Study, file: Path, output: Path, form: str) -> None:
     values = read_values(study)
     false_positives = false_positive_table(study, values)
     tables = [*scenario_tables(study, values, _classes(study, values)), *filter(None, [false_positives])]
+    sources = {name: path for name, path in linked_sources(study).items() if path is not None}
+    note = table_note(*count_complete(values, sources))
     costs, facts = cost_table(study), _facts(study)
     if gone:
         facts.append(("no longer there, so not compared", format_names(gone)))
     if form == "html":
-        write_text(output, page_html(_page(study, file, facts, values, tables, costs, output)))
+        write_text(output, page_html(_page(study, file, facts, note, values, tables, costs, output)))
         return
     all_tables = [*tables, *([costs] if costs else [])]
     if form == "csv":
@@ -55,23 +63,24 @@ def write_report(study: Study, file: Path, output: Path, form: str) -> None:
         labeled = (to_latex(table, f"tab:{study.name}-{number}") for number, table in enumerate(all_tables, start=1))
         write_text(output, "\n".join([r"% \usepackage{booktabs,graphicx}", *labeled]))
     else:
-        write_text(output, _markdown(study, file, facts, all_tables))
+        write_text(output, _markdown(study, file, facts, note, all_tables))
 
 
-def _markdown(study: Study, file: Path, facts: Sequence[tuple[str, str]], tables: Sequence[Table]) -> str:
+def _markdown(study: Study, file: Path, facts: Sequence[tuple[str, str]], note: str, tables: Sequence[Table]) -> str:
     listing = [f"- {name}: {value}" for name, value in facts]
     lines = [f"# {study.name}", "", f"    {_command(file)}", "", *listing, ""]
     unfinished = unfinished_models(study)
     if unfinished:
         lines += [f"Not run, or not finished ({len(unfinished)} of {len(list(models(study)))} models):", ""]
         lines += [*(f"- {line}" for line in describe_unfinished(study, unfinished)), ""]
-    return "\n".join([*lines, TABLE_NOTE, ""]) + "\n" + "\n".join(to_markdown(table) for table in tables)
+    return "\n".join([*lines, note, ""]) + "\n" + "\n".join(to_markdown(table) for table in tables)
 
 
 def _page(
     study: Study,
     file: Path,
     facts: Sequence[tuple[str, str]],
+    note: str,
     values: Sequence[Value],
     tables: Sequence[Table],
     costs: Table | None,
@@ -90,10 +99,10 @@ def _page(
     ]
     return Page(
         f"Study {study.name}",
-        "Losses for partially labeled data, compared on test patients whose labels are complete.",
+        "Losses for partially labeled data, compared on test patients that no network was trained on.",
         [
             *([Section("Not finished", unfinished_blocks)] if unfinished else []),
-            Section("Dice, scenario by scenario", [Paragraph(TABLE_NOTE), *tables]),
+            Section("Dice, scenario by scenario", [Paragraph(note), *tables]),
             *([Section("Figures", figures)] if figures else []),
             *([Section("Time and memory", [costs])] if costs else []),
             Section("How it was made", [KeyValues(facts), Code([_command(file)])]),

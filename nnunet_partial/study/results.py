@@ -8,10 +8,11 @@ from __future__ import annotations
 import csv
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nnunet_partial.dataset.raw import RawDataset
 from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.evaluation.statistics import SHARE, Described, Paired, describe, signed_rank
 from nnunet_partial.report.tables import Table
@@ -109,6 +110,28 @@ def read_values(study: Study) -> list[Value]:
             "`nnunet_partial study status` shows the progress."
         )
     return values
+
+
+def count_complete(values: Iterable[Value], sources: Mapping[str, Path]) -> tuple[int, int]:
+    """Count the test cases in which every structure of their dataset is annotated or declared absent.
+
+    Args:
+        values: Values of models.
+        sources: Raw folder of each dataset of the study that is there.
+
+    Returns:
+        The number of these cases, and that of all cases of `values` of these datasets.
+    """
+    cases: dict[str, set[str]] = {}
+    for value in values:
+        cases.setdefault(value.model.scenario.source, set()).add(value.case)
+    datasets = {name: RawDataset(path) for name, path in sources.items() if name in cases}
+    complete = [
+        labels is not None and labels.known >= set(dataset.structures)
+        for name, dataset in datasets.items()
+        for labels in map(dataset.manifest.find, cases[name])
+    ]
+    return sum(complete), len(complete)
 
 
 def mean_dice(values: Sequence[Value]) -> Described:

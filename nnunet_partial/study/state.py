@@ -65,19 +65,27 @@ def check_results(study: Study) -> list[str]:
     Raises:
         PartialLabelError: If settings changed although a training rests on them, or while a step is running.
     """
-    folder, sources, gone = StudyFolder(study.folder), {}, []
-    other_ids = {}
-    for name in used_sources(study):
-        number = f"Dataset{study.datasets[name]:03d}"
-        links = sorted(folder.raw.glob(f"{number}_*"))
-        if any(path.is_dir() for path in links):
-            sources[name] = next(path for path in links if path.is_dir())
-        elif links:
-            gone.append(name)
-        else:
-            other_ids[f"dataset {name}"] = number
+    folder, linked = StudyFolder(study.folder), linked_sources(study)
+    sources = {name: path for name, path in linked.items() if path is not None}
+    gone = {f"dataset {name}": f"Dataset{study.datasets[name]:03d}" for name in linked if name not in sources}
+    saved = folder.saved_settings()
+    other_ids = {key: full_id for key, full_id in gone.items() if not saved.get(key, full_id).startswith(full_id)}
     _accepted_changes(folder, {**_settings(study, sources), **other_ids})
-    return gone
+    return [name for name in linked if name not in sources]
+
+
+def linked_sources(study: Study) -> dict[str, Path | None]:
+    """Find the datasets of a study as its own steps read them, by the links in its folder.
+
+    Args:
+        study: The study.
+
+    Returns:
+        The raw folder by the name of the dataset; None where it is no longer there.
+    """
+    raw = StudyFolder(study.folder).raw
+    links = {name: sorted(raw.glob(f"Dataset{study.datasets[name]:03d}_*")) for name in used_sources(study)}
+    return {name: next((path for path in paths if path.is_dir()), None) for name, paths in links.items()}
 
 
 def data_are_outdated(study: Study, folder: StudyFolder) -> bool:

@@ -14,19 +14,36 @@ from nnunet_partial.report.tables import Cell, Table
 from nnunet_partial.study.config import METHODS, Scenario, Study
 from nnunet_partial.study.results import Value, compare, mean_dice, seed_means
 
-#: How to read the tables; stands once before them.
-TABLE_NOTE = (
+_NUMBERS = (
     "Each number is the mean Dice over test cases and seeds, with its 95 % interval (over patients) and, in round "
-    "brackets, the lowest and the highest mean of a seed. All test labels are complete. *: worse than the loss with "
-    f"the highest mean of its column, p < {LEVEL}; bold: the highest mean, where every other loss is worse by this "
-    "test. There is no test where two share the highest mean, or where one rightly predicted nothing at all (-). The "
-    "test is Wilcoxon's signed-rank test on patients' means over the seeds that both losses have, with Holm's "
-    "correction for all tests of a table. It speaks about patients; the luck of a training is seen in the seeds."
+    "brackets, the lowest and the highest mean of a seed."
+)
+_TESTS = (
+    f"*: worse than the loss with the highest mean of its column, p < {LEVEL}; bold: the highest mean, where every "
+    "other loss is worse by this test. There is no test where two share the highest mean, or where one rightly "
+    "predicted nothing at all (-). The test is Wilcoxon's signed-rank test on patients' means over the seeds that both "
+    "losses have, with Holm's correction for all tests of a table. It speaks about patients; the luck of a training is "
+    "seen in the seeds."
 )
 _SHORT_NOTE = (
     f"*: worse than the highest mean of the column, p < {LEVEL}; bold: the highest, where all others are. "
     f"(hidden): labels hidden from training. {ABOUT_INTERVALS}"
 )
+
+
+def table_note(n_complete: int, n_cases: int) -> str:
+    """Tell how to read the tables; stands once before them.
+
+    Args:
+        n_complete: Number of test cases in which every structure is known: annotated, or declared absent.
+        n_cases: Number of test cases whose labels could be looked up.
+
+    Returns:
+        The note.
+    """
+    known = "Only structures that are known in a test case (annotated, or declared absent) count"
+    how_many = f"; all are known in {n_complete} of {n_cases} test cases" if n_cases else ""
+    return f"{_NUMBERS} {known}{how_many}. {_TESTS}"
 
 
 def scenario_tables(study: Study, values: Sequence[Value], classes: Sequence[str]) -> list[Table]:

@@ -109,9 +109,26 @@ def test_labels_that_changed_are_found_through_the_link_of_the_study(
     assert "dataset toy: " in capsys.readouterr().err
 
 
+def test_a_report_counts_the_test_cases_of_which_all_is_known(file: Path, tmp_path: Path) -> None:
+    assert "known in 2 of 2 test cases" in (report(file) or "")
+    manifest = tmp_path / "raw" / "Dataset701_Toy" / "partial_labels.json"
+    content = json.loads(manifest.read_text())
+    content["cases"]["p6"] = {"annotated": ["LV"], "absent": ["LA"], "domain": "a"}
+    content["cases"]["p7"] = {"annotated": ["LV"], "domain": "a"}
+    manifest.write_text(json.dumps(content))
+    StudyFolder(Study.read(file).folder).settings_file.unlink()  # as if it was begun so
+    assert "known in 1 of 2 test cases" in (report(file) or "")
+    assert main(["study", "report", str(file), "-o", str(tmp_path / "report.html")]) == 0
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "known in 1 of 2 test cases" in page
+    assert "labels are complete" not in page
+
+
 def test_a_dataset_that_is_gone_is_named(file: Path, tmp_path: Path) -> None:
     assert "not compared" not in (report(file) or "")
     (tmp_path / "raw").rename(tmp_path / "archive")
+    assert "- no longer there, so not compared: toy\n" in (report(file) or "")
+    (StudyFolder(Study.read(file).folder).raw / "Dataset701_Toy").unlink()  # by a copy without links
     assert "- no longer there, so not compared: toy\n" in (report(file) or "")
 
 
