@@ -105,6 +105,14 @@ def _proportions(
     study: Study, scenarios: Sequence[Scenario], values: Sequence[Value], title: str, name: str
 ) -> SavedFigure:
     hidden = _hidden_structures(study, scenarios[0], values)
+    seeds = {
+        (scenario, method): {
+            v.model.seed for v in values if (v.model.scenario, v.model.method_name) == (scenario, method)
+        }
+        for scenario in scenarios
+        for method in study.losses
+    }
+    most = max(map(len, seeds.values()))
     with style():
         figure = new_figure(max(3.4, 2.6 * len(hidden)), 2.9)
         axes = figure.subplots(1, len(hidden), squeeze=False, sharey=True)[0]
@@ -119,14 +127,29 @@ def _proportions(
                     ]
                     for scenario in scenarios
                 }
-                points = [(100 * (1 - s.fraction), mean_dice(group).mean) for s, group in values_of.items() if group]
+                points = {s: (_kept(s), mean_dice(group).mean) for s, group in values_of.items() if group}
                 if points:
-                    axis.plot(*zip(*points, strict=True), **_line_style(method), markersize=4)
+                    axis.plot(*zip(*points.values(), strict=True), **_line_style(method), markersize=4)
+                for scenario, point in points.items():
+                    if len(seeds[scenario, method]) < most:
+                        text = f"{len(seeds[scenario, method])}/{most}"
+                        axis.annotate(text, point, (3, 3), textcoords="offset points", fontsize=6)
             axis.set_title(f"{domain}: {structure}")
             axis.set_xlabel("fully labeled patients (%)")
         axes[0].set_ylabel("Dice")
         _legend(figure, study, {value.model.method_name for value in values})
-    return SavedFigure(name, figure, f"Line plots: {title}", f"{title}: mean Dice over test cases and seeds.")
+    fewer = [
+        f"{METHODS[method].title} at {_kept(scenario):g} % ({len(finished)} of {most})"
+        for (scenario, method), finished in seeds.items()
+        if 0 < len(finished) < most
+    ]
+    note = f" Fewer seeds have finished of {'; '.join(fewer)}." if fewer else ""
+    return SavedFigure(name, figure, f"Line plots: {title}", f"{title}: mean Dice over test cases and seeds.{note}")
+
+
+def _kept(scenario: Scenario) -> float:
+    """Return the share of patients who keep all labels, in percent."""
+    return 100 * (1 - scenario.fraction)
 
 
 def _line_style(method: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.evaluation.metrics import CORRECTLY_EMPTY, FALSE_POSITIVE, FOUND
 from nnunet_partial.report.tables import Cell
 from nnunet_partial.study.config import Study
+from nnunet_partial.study.figures import proportion_figures
 from nnunet_partial.study.folder import StudyFolder
 from nnunet_partial.study.results import compare, cost_table, learning_curves, mean_dice, read_values, seed_means
 from nnunet_partial.study.runner import _reset_incomplete_models
@@ -209,6 +210,21 @@ def test_curves_over_the_share_of_fully_labelled_patients(study: Study, tmp_path
         "proportion_toy_a_MYO_plain.png",
     ]
     assert (figures / "proportion_toy_a_MYO_plain.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_points_with_fewer_seeds_than_others_are_named(study: Study) -> None:
+    for loss in ("naive", "marginal"):
+        evaluated(study, f"{NAMES[1]}/{loss}/plain/seed0", {"p0": 0.9})
+    evaluated(study, f"{NAMES[1]}/naive/plain/seed1", {"p0": 0.9})
+    (figure,) = proportion_figures(study, read_values(study))
+    assert "marginal at 50 % (1 of 2)" in figure.caption
+    assert "naive" not in figure.caption
+    (axis,) = figure.figure.axes
+    assert [text.get_text() for text in axis.texts] == ["1/2"]
+    evaluated(study, f"{NAMES[1]}/marginal/plain/seed1", {"p0": 0.9})
+    (figure,) = proportion_figures(study, read_values(study))
+    assert "seeds have" not in figure.caption
+    assert not figure.figure.axes[0].texts
 
 
 def test_no_curve_where_structures_are_hidden_in_a_domain_without_test_cases(tmp_path: Path) -> None:
