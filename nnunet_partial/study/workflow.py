@@ -55,10 +55,10 @@ def prepare_workflow(study: Study, file: Path, assign_devices: bool, save: bool)
     ids = folder.assign_ids([*derived_datasets(study), *filled_models(study)], set(study.datasets.values()))
     domains = _domain_folds(study, sources)
     notes = [f"{name}: {warning}" for name, folds in domains.items() for warning in folds.warnings]
-    unlabelled = {name: measured_cases(RawDataset(path))[1] for name, path in sources.items()}
+    unlabeled = {name: measured_cases(RawDataset(path))[1] for name, path in sources.items()}
     test_notes = [
         f"{name}: {len(cases)} test case(s) without a label, on which nothing is measured: {format_names(cases)}"
-        for name, cases in unlabelled.items()
+        for name, cases in unlabeled.items()
         if cases
     ]
     for note in [*notes, *test_notes]:
@@ -219,7 +219,7 @@ def _data_steps(
 def _dataset(
     study: Study, folder: StudyFolder, source: Path, number: int, name: str, scenario: Scenario, complete: bool
 ) -> dict[str, Any]:
-    """Return the commands that make a derived dataset, and its test images; `unlabelled`: some have no label."""
+    """Return the commands that make a derived dataset, and its test images; `unlabeled`: some have no label."""
     raw = _raw_folder(folder, number, name)
     plain_name = raw.name.partition("_")[2]
     return {
@@ -228,7 +228,7 @@ def _dataset(
         "commands": _scenario_command(study, scenario, complete, number, plain_name, folder.prepared_plans()),
         "raw": shlex.quote(str(raw)),
         "images": shlex.quote(str(raw / "imagesTs")),
-        "unlabelled": bool(measured_cases(RawDataset(source))[1]),
+        "unlabeled": bool(measured_cases(RawDataset(source))[1]),
     }
 
 
