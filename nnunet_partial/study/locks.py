@@ -4,11 +4,12 @@
 
 GPUS and CORES are 0 where a scheduler (SLURM) assigns them, or nothing does. The command inherits the lock: where only
 the workflow was killed and a training goes on, a second start of it waits for the first. Locks end with the processes
-that hold them, however those end.
+that hold them, however those end. The versions of what results depend on are printed first, for the log of the step.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -23,6 +24,7 @@ from typing import IO, Any
 
 from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.utils.locks import lock_or_fail, try_lock
+from nnunet_partial.utils.versions import versions
 
 #: A number, or the name of a card or of a part of one (MIG).
 _GPU_NAME = re.compile(r"\d+|(GPU|MIG)-.+")
@@ -49,6 +51,7 @@ def main(arguments: Sequence[str]) -> int:
             os.sched_setaffinity(0, map(int, cores))  # the command inherits it
         for file in held[1:]:
             files.enter_context(file)
+        print(f"Versions: {json.dumps(versions())}", flush=True)
         descriptors = [file.fileno() for file in held]
         return subprocess.run(command, env=environment, pass_fds=descriptors, check=False).returncode
 

@@ -15,7 +15,16 @@ from nnunet_partial.report.tables import Table, to_csv, to_markdown
 from nnunet_partial.study.config import Study
 from nnunet_partial.study.figures import learning_figure, proportion_figures
 from nnunet_partial.study.folder import StudyFolder
-from nnunet_partial.study.results import Value, cost_table, count_complete, finished_models, read_values
+from nnunet_partial.study.results import (
+    NOT_RECORDED,
+    Value,
+    cost_table,
+    count_complete,
+    finished_models,
+    read_values,
+    training_devices,
+    training_versions,
+)
 from nnunet_partial.study.state import (
     check_results,
     describe_unfinished,
@@ -115,16 +124,28 @@ def _facts(study: Study) -> list[tuple[str, str]]:
     states = step_states(study)
     network = study.network
     small = f", features {network.features}, patch {network.patch}, batch {network.batch}" if network else ""
+    devices = " and ".join(sorted(training_devices(study))) or study.device
     length = f"{study.epochs} epochs" + (f" of {study.iterations} iterations" if study.iterations else "")
     return [
         ("models finished", f"{len(finished_models(study))} of {len(list(models(study)))}"),
         ("steps done", f"{[*states.values()].count('done')} of {len(states)}"),
-        ("trainings", f"{length}, configuration {study.configuration}{small}, on {study.device}"),
+        ("trainings", f"{length}, configuration {study.configuration}{small}, on {devices}"),
         ("seeds", ", ".join(map(str, study.seeds))),
         ("folds", _about_domains(study) if study.by_domain else ", ".join(map(str, study.folds))),
         *(("not measured", note) for note in StudyFolder(study.folder).planned_workflow().get("test_notes", [])),
-        *versions().items(),
+        *_version_facts(study),
     ]
+
+
+def _version_facts(study: Study) -> list[tuple[str, str]]:
+    """Return with which versions the trainings ran, and of which packages these differ."""
+    trained = training_versions(study)
+    differing = [name for name, counts in trained.items() if len(counts.keys() - {NOT_RECORDED}) > 1]
+    facts = [("versions differ between trainings", format_names(differing))] if differing else []
+    for name, counts in trained.items():
+        many = [f"{version} ({number} training{'s' if number > 1 else ''})" for version, number in counts.items()]
+        facts.append((name, ", ".join(many) if len(counts) > 1 else next(iter(counts))))
+    return [*facts, ("report written by", f"nnunet-partial {versions()['nnunet-partial']}")]
 
 
 def _about_domains(study: Study) -> str:

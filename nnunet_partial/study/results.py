@@ -6,8 +6,10 @@ Time and memory come from Snakemake's benchmark files, peak GPU memory and losse
 from __future__ import annotations
 
 import csv
+import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,10 @@ from nnunet_partial.report.tables import Table
 from nnunet_partial.study.config import METHODS, Study
 from nnunet_partial.study.folder import StudyFolder
 from nnunet_partial.study.steps import Model, folds_of, models
+from nnunet_partial.utils.versions import versions
+
+#: In place of a version that no log tells.
+NOT_RECORDED = "not recorded"
 
 #: The metric of every table: 1 is perfect, 0 is missed; a structure rightly not predicted has no value.
 METRIC = "dice"
@@ -219,6 +225,34 @@ def cost_table(study: Study) -> Table | None:
     return Table(head, rows, left=2, caption="Time and memory of a training, its final validation included", note=note)
 
 
+def training_versions(study: Study) -> dict[str, dict[str, int]]:
+    """Read with which versions the finished trainings ran.
+
+    Args:
+        study: The study.
+
+    Returns:
+        For each package the number of trainings by version; a training that was continued with another one counts for
+        both, and one that is not on record, as by earlier versions of this package, for NOT_RECORDED.
+    """
+    folder = StudyFolder(study.folder)
+    counts: dict[str, Counter[str]] = {}
+    for step in (step for model in models(study) for step in _train_steps(study, model)):
+        if folder.done(step).exists():
+            starts = [json.loads(line) for line in _VERSIONS.findall(_read_log(folder.log(step)))]
+            for package in versions():
+                used = {start.get(package, NOT_RECORDED) for start in starts} or {NOT_RECORDED}
+                counts.setdefault(package, Counter()).update(used)
+    return {package: dict(sorted(by_version.items())) for package, by_version in counts.items()}
+
+
+def training_devices(study: Study) -> set[str]:
+    """Return on which kinds of device trainings ran, as nnU-Net prints them: "cuda", "cpu"; empty without any."""
+    folder = StudyFolder(study.folder)
+    logs = (folder.log(step) for model in models(study) for step in _train_steps(study, model))
+    return {device for log in logs for device in _DEVICE.findall(_read_log(log))}
+
+
 def learning_curves(study: Study) -> Iterator[tuple[Model, list[float]]]:
     """Read the validation losses of each trained model.
 
@@ -274,6 +308,8 @@ def _mean(values: Sequence[float]) -> float:
 
 _EPOCH = re.compile(r"\d: Epoch (\d+)\s*$")
 _VALIDATION_LOSS = re.compile(r"val_loss (-?\d[\d.eE+-]*|nan)\s*$")
+_VERSIONS = re.compile(r"^Versions: (\{.*\})$", re.MULTILINE)
+_DEVICE = re.compile(r"(?:Using device: |Setting device to )([a-z]+)")
 _PEAK = re.compile(r"Peak memory of the GPU: ([\d.]+) GiB")
 
 
@@ -283,8 +319,12 @@ def _costs(folder: StudyFolder, step: str) -> Iterator[Cost]:
         return
     with file.open(newline="", encoding="utf-8") as lines:
         row = next(csv.DictReader(lines, delimiter="\t"))
-    peaks = [float(peak) for peak in _PEAK.findall(folder.log(step).read_text(encoding="utf-8", errors="replace"))]
+    peaks = [float(peak) for peak in _PEAK.findall(_read_log(folder.log(step)))]
     yield Cost(float(row["s"]) / 60, _mib_to_gib(row["max_rss"]), max(peaks, default=None))
+
+
+def _read_log(log: Path) -> str:
+    return log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
 
 
 def _mib_to_gib(text: str) -> float | None:
@@ -310,11 +350,9 @@ def _cost_cells(costs: Sequence[Cost]) -> list[str]:
 
 def _validation_losses(log: Path) -> list[float]:
     """Read the validation loss of each epoch; of an epoch that was repeated after a stop, the last one."""
-    if not log.exists():
-        return []
     by_epoch: dict[int, float] = {}
     epoch = -1
-    for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in _read_log(log).splitlines():
         if match := _EPOCH.search(line):
             epoch = int(match[1])
         elif match := _VALIDATION_LOSS.search(line):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from helpers.raw_datasets import Drawn, label_array, write_dataset, write_image
 
+from nnunet_partial import __version__
 from nnunet_partial.cli import main
 from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.study.checks import data_problems
@@ -18,6 +19,7 @@ from nnunet_partial.study.runner import _reset_incomplete_models
 from nnunet_partial.study.state import step_states
 from nnunet_partial.study.steps import models, steps
 from nnunet_partial.study.workflow import prepare_workflow
+from nnunet_partial.utils.versions import versions
 
 STUDY = """\
 name: small
@@ -138,6 +140,32 @@ def test_a_study_begun_by_an_earlier_version_is_read(file: Path) -> None:
     for step in folder.done("predict").rglob("seed*"):
         step.write_text("")
     assert report(file) is not None
+
+
+def test_the_versions_of_the_trainings_are_reported_and_not_those_of_today(file: Path) -> None:
+    text = report(file) or ""
+    assert "- torch: not recorded\n" in text
+    assert f"- report written by: nnunet-partial {__version__}\n" in text
+    study = Study.read(file)
+    folder, (model,) = StudyFolder(study.folder), models(study)
+    for fold, starts in enumerate([["2.8.1"], ["2.8.1", "2.9"], ["2.9"]]):
+        log = folder.log(model.train_step(fold))
+        log.parent.mkdir(parents=True, exist_ok=True)
+        lines = [
+            f"Versions: {json.dumps({**versions(), 'nnunetv2': v, 'torch': '1.0'})}\nUsing device: cuda:0\n"
+            for v in starts
+        ]
+        log.write_text("".join(lines))
+    text = report(file) or ""
+    assert "- nnunetv2: 2.8.1 (2 trainings), 2.9 (2 trainings)\n" in text
+    assert "- torch: 1.0\n" in text
+    assert "- versions differ between trainings: nnunetv2\n" in text
+    assert ", on cuda\n" in text  # the file says cpu
+    folder.log(model.train_step(1)).write_text("")  # by an earlier version
+    folder.log(model.train_step(2)).unlink()
+    text = report(file) or ""
+    assert "- nnunetv2: 2.8.1 (1 training), not recorded (2 trainings)\n" in text
+    assert "versions differ" not in text
 
 
 def test_predictions_of_other_folds_are_no_result(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
