@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnunet_partial.errors import ConversionError
-from nnunet_partial.labels import CaseLabels
+from nnunet_partial.labels import FRAME_HASH, CaseLabels
 from nnunet_partial.utils.text import format_names, format_values, printable
 
 from .base import (
@@ -48,7 +48,7 @@ from .base import (
     require_folder,
     require_identifier,
 )
-from .duplicates import FRAME_HASH, frame_hash, link_duplicates
+from .duplicates import frame_hash, link_duplicates
 from .readers.nifti_video import NiftiVideo, read_nifti_header
 from .readers.orientation import AS_STORED, DOUBTFUL, TRANSPOSED, orientation
 

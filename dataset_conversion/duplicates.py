@@ -10,14 +10,11 @@ from typing import Any
 from numpy.typing import NDArray
 
 from nnunet_partial.errors import ConversionError
-from nnunet_partial.labels import CaseLabels
+from nnunet_partial.labels import FRAME_HASH, CaseLabels
 from nnunet_partial.utils.text import format_names
 
 from .readers.images import to_smallest_dtype
 from .readers.nifti_video import NiftiVideo
-
-#: Entry of a case in the manifest: equal hashes are the same recording.
-FRAME_HASH = "frame_hash"
 
 
 def frame_hash(video: NiftiVideo) -> str | None:

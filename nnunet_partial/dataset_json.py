@@ -12,6 +12,9 @@ from nnunet_partial.utils.text import short_repr
 #: Key in dataset.json of a filled dataset, which nnU-Net puts beside models and predictions; it names no case.
 PSEUDO_LABELS_KEY = "pseudo_labels"
 
+#: Key in dataset.json beside a model with a widened fold, and beside its predictions: the folder of the model.
+WIDENED_KEY = "widened"
+
 
 def is_filled(dataset_json: Mapping[str, Any]) -> bool:
     """Tell whether a dataset has pseudo-labels.

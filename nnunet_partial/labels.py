@@ -39,6 +39,8 @@ SAME_PEOPLE_AS = "same_people_as"
 #: Key of a case in the manifest: whether a model that filled cases of the dataset was trained on it.
 SEEN_BY_FILLING_MODEL = "seen_by_filling_model"
 
+#: Key of a case in the manifest: equal hashes are the same recording.
+FRAME_HASH = "frame_hash"
 
 #: Keys of an entry that are fields of `CaseLabels`; "match" is that of a group.
 _ENTRY_KEYS = ("annotated", "absent", "pseudo", "domain", "patient", "match")
@@ -286,6 +288,19 @@ class Manifest:
             The patient; the case itself where none is given.
         """
         return self.labels_of(case).patient or case
+
+    def names_of(self, case: str) -> set[str]:
+        """Collect by what a case or its patient may be known in another manifest.
+
+        Args:
+            case: Case identifier.
+
+        Returns:
+            The case, the patient and the hash of the recording, as far as they are on record.
+        """
+        labels = self.find(case) or CaseLabels(())
+        frames = labels.info.get(FRAME_HASH)
+        return {case, labels.patient or case, *([frames] if isinstance(frames, str) else [])}
 
     def known(self, case: str, classes: Sequence[str], in_training: bool = False) -> NDArray[np.bool_]:
         """Mark the network's channels that the case is annotated for, or known to lack.

@@ -14,6 +14,7 @@ from nnunet_partial.dataset.raw import RawDataset
 from nnunet_partial.dataset.splits import SPLITS_NAME
 from nnunet_partial.errors import DatasetError, SplitError
 from nnunet_partial.evaluation.calibration import SIGMOID, SOFTMAX, structure_probability
+from nnunet_partial.evaluation.independence import cases_seen_at_start
 from nnunet_partial.inference.model import load_model, trainers_can_be_found
 from nnunet_partial.model_selection.candidates import TrainedModel, find_models
 from nnunet_partial.utils.files import read_json
@@ -130,7 +131,7 @@ def find_model(
 def trained_cases(
     dataset: RawDataset, preprocessed: Path | None, model: TrainedModel, folds: Sequence[Fold]
 ) -> frozenset[str]:
-    """List the cases that at least one of the folds trained on.
+    """List the cases that at least one of the folds trained on, or has seen by the model that it was widened from.
 
     Args:
         dataset: The raw dataset.
@@ -164,7 +165,9 @@ def trained_cases(
                 f"{file} is not the split that fold {fold} of {model.name} was trained with. Put that one back, or "
                 "predict other images with -i after training anew."
             )
-    return frozenset(case for training in cases.values() for case in training)
+    trained = {case for training in cases.values() for case in training}
+    widened = (cases_seen_at_start(model.fold(fold), dataset.manifest, dataset.image_files()) for fold in folds)
+    return frozenset(trained.union(*widened))
 
 
 def require_channels(images: Mapping[str, Sequence[Path]], n_channels: int, where: Path) -> None:

@@ -108,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
         )
     for model, number in evaluation.not_independent.items():
         text = model_independence_text(model, number)
-        print(f"\nNOTE: {text} Compare it with others on cases that no filling model saw.")
+        print(f"\nNOTE: {text} Compare it with others on cases that none of these saw.")
     print(f"\nAll numbers: {args.output.resolve()}")
     args.document = {
         "output": args.output.resolve(),

@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
     from nnunet_partial.dataset_conversion.derived.fill import TABLES, FillOptions, fill, open_source
     from nnunet_partial.dataset_conversion.staging import refuse_existing
-    from nnunet_partial.evaluation.independence import independence_text
+    from nnunet_partial.evaluation.independence import cases_seen_in_training, independence_text
     from nnunet_partial.pseudo_labels.overlays import draw_overlays
     from nnunet_partial.pseudo_labels.predictions import FoldSource
 
@@ -113,10 +113,9 @@ def run(args: argparse.Namespace) -> int:
     else:
         filled = RawDataset(made.folder)
         validated = read_json(made.folder / SPLITS_NAME)[0]["val"]
-        print(
-            f"Fold {args.fold} of {source.folder.name} is the only fold, number 0. "
-            + (independence_text(filled.manifest, validated) or "No model that filled saw its validation cases.")
-        )
+        seen = cases_seen_in_training(filled.manifest, validated)
+        said = independence_text(seen, validated) or "No model that filled saw its validation cases."
+        print(f"Fold {args.fold} of {source.folder.name} is the only fold, number 0. {said}")
     print(f"Tables{' and overlays' if drawn else ''}: {tables}")
     args.document = {
         "folder": made.folder,

@@ -202,7 +202,7 @@ class Evaluation:
 
     `labels`: the manifest's entry of each case of the reference, also of those without a prediction. `hearts`: the
     measurements that biomarkers are computed from. `not_independent`: by model, the number of cases that a model behind
-    its pseudo-labels was trained on; models without any are left out.
+    it has seen, by its pseudo-labels or as its start; models without any are left out.
     """
 
     models: tuple[str, ...]
@@ -224,6 +224,7 @@ def evaluate_folders(
     strict: bool = False,
     progress: bool = False,
     probabilities: Mapping[str, str] | None = None,
+    seen: Mapping[str, list[str]] | None = None,
 ) -> Evaluation:
     """Measure every annotated class of every case in the predictions of every model.
 
@@ -238,20 +239,22 @@ def evaluate_folders(
         progress: Show a progress bar.
         probabilities: Of what kind those beside the predictions are, by model, to measure their calibration; None: do
             not read them.
+        seen: By model, the cases that a model behind it has seen; None: as the folders of the predictions tell.
 
     Returns:
         What was measured; never without a record.
 
     Raises:
         PartialLabelError: The tolerance is below 0, nothing can be evaluated, the manifest names a class that
-            dataset.json does not have, models on pseudo-labels would be ranked beside others on cases that the filling
-            models saw, or with `strict` something cannot be evaluated.
+            dataset.json does not have, models would be ranked beside others on cases that models behind them
+            saw, or with `strict` something cannot be evaluated.
     """
     if not 0 <= tolerance < float("inf"):
         raise PartialLabelError(f"The tolerance is {tolerance} mm; expected a number from 0.")
     named = {case: labels for case in reference.files if (labels := reference.manifest.find(case)) is not None}
     counted = {model: {case: files[case] for case in files if case in named} for model, files in predictions.items()}
-    seen = seen_predictions(counted, reference.manifest, reference.folder.name == "labelsTs")
+    if seen is None:
+        seen = seen_predictions(counted, reference.manifest, reference.folder.name == "labelsTs")
     require_comparable(seen)
     evaluation = Evaluation(
         tuple(predictions),

@@ -1,19 +1,21 @@
-"""Find predictions of which no figure is independent: a model that filled their training data saw the case.
+"""Find predictions of which no figure is independent: a model behind that of the predictions saw the case.
 
 A network that was trained on pseudo-labels has learned from the model that made them, and with it from every case that
-this model was trained on. `dataset.json`, which nnU-Net puts beside models and predictions, says that a dataset was
-filled; its manifest says which cases were seen.
+this model was trained on; so has one whose training started from an old model (`widen`). `dataset.json`, which nnU-Net
+puts beside models and predictions, says so. Which cases were seen is in the manifest of a filled dataset, and for a
+widened fold in a file beside its checkpoints.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from nnunet_partial.dataset.label_check import hash_names
 from nnunet_partial.dataset.raw import nnunet_folder
-from nnunet_partial.dataset_json import PSEUDO_LABELS_KEY, is_filled
+from nnunet_partial.dataset_json import PSEUDO_LABELS_KEY, WIDENED_KEY, is_filled
 from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.labels import MANIFEST_NAME, Manifest
 from nnunet_partial.utils.files import read_json
@@ -22,27 +24,98 @@ from nnunet_partial.utils.text import format_names
 #: The words that stand wherever a figure is not independent.
 NOT_INDEPENDENT = "not independent"
 
+#: Beside the checkpoints of a widened fold: from which model it started, which of its classes were new, and whom that
+#: model has seen (`seen`: hashes of what `Manifest.names_of` gives; null where it is not known).
+WIDENED_NAME = "partial_label_widened.json"
 
-def independence_text(manifest: Manifest, cases: Iterable[str]) -> str:
-    """Say of a filled dataset that figures of some of its cases are not independent.
+
+def cases_seen_in_training(manifest: Manifest, cases: Iterable[str], fold: Path | None = None) -> list[str]:
+    """Find the cases that a model behind a training has seen: one that filled the dataset, or that it started from.
 
     Args:
         manifest: The manifest of the dataset.
         cases: The cases that count.
+        fold: Folder of the fold; None where it may not be a widened one.
 
     Returns:
-        A sentence that begins with NOT_INDEPENDENT; empty where no model filled a class, or none saw the cases.
+        Their identifiers; empty where there is none.
     """
     cases = list(cases)
     has_pseudo = any(labels.pseudo for labels in manifest.cases.values())
-    seen = manifest.seen_by_filling_model(cases) if has_pseudo else []
+    seen = {*(manifest.seen_by_filling_model(cases) if has_pseudo else [])}
+    if fold is not None:
+        seen |= {*cases_seen_at_start(fold, manifest, cases)}
+    return [case for case in cases if case in seen]
+
+
+def independence_text(seen: Collection[str], cases: Collection[str]) -> str:
+    """Say of a training that figures of some of its cases are not independent.
+
+    Args:
+        seen: What `cases_seen_in_training` found.
+        cases: The cases that count.
+
+    Returns:
+        A sentence that begins with NOT_INDEPENDENT; empty where none was seen.
+    """
     if not seen:
         return ""
     return (
-        f"{NOT_INDEPENDENT}: models that filled this dataset were trained on {len(seen)} of the {len(cases)} case(s) "
-        "or on their patients. Compare with other models on cases that no filling model saw: test cases, a domain "
-        "that was left out, or a clean fold (nnunet_partial fill --fold)."
+        f"{NOT_INDEPENDENT}: models that filled this dataset, or that the training started from, were trained on "
+        f"{len(seen)} of the {len(cases)} case(s) or on their patients, or it is not known. Compare with other models "
+        "on cases that none of these models saw: test cases, a domain that was left out, or a clean fold "
+        "(nnunet_partial fill --fold)."
     )
+
+
+def hashed_names(manifest: Manifest, cases: Iterable[str]) -> set[str]:
+    """Hash by what cases may be known in another manifest; no name can be read from it.
+
+    Args:
+        manifest: Names the cases.
+        cases: Case identifiers.
+
+    Returns:
+        The hashes.
+    """
+    return {hash_names([name]) for case in cases for name in manifest.names_of(case)}
+
+
+def cases_of_seen(manifest: Manifest, cases: Iterable[str], seen: Collection[str]) -> list[str]:
+    """Find the cases of patients who were seen under whatever name, that of a recording included.
+
+    Args:
+        manifest: Names the cases, and perhaps others of the same patients.
+        cases: Case identifiers.
+        seen: Hashes of names.
+
+    Returns:
+        Those of the cases, in the order given; empty where there is none.
+    """
+    cases = list(cases)
+    known = {case for case in {*manifest.cases, *cases} if not hashed_names(manifest, [case]).isdisjoint(seen)}
+    names = {name for case in known for name in manifest.names_of(case)}
+    return [case for case in cases if not names.isdisjoint(manifest.names_of(case))]
+
+
+def cases_seen_at_start(fold: Path, manifest: Manifest, cases: Iterable[str]) -> list[str]:
+    """Find the cases that the model has seen from which a fold was widened.
+
+    Args:
+        fold: Folder of the fold.
+        manifest: Names the cases.
+        cases: Case identifiers.
+
+    Returns:
+        Those that it was trained on, or of such patients; empty for a fold that was not widened. All of them where it
+        is not known what the old model was trained on.
+    """
+    cases = list(cases)
+    if not (fold / WIDENED_NAME).is_file():
+        return []
+    content = read_json(fold / WIDENED_NAME)
+    seen = content.get("seen") if isinstance(content, dict) else None
+    return cases_of_seen(manifest, cases, {*map(str, seen)}) if isinstance(seen, list) else cases
 
 
 def model_independence_text(model: str, number: int) -> str:
@@ -50,21 +123,21 @@ def model_independence_text(model: str, number: int) -> str:
 
     Args:
         model: Its name.
-        number: How many of the cases a model behind its pseudo-labels was trained on.
+        number: How many of the cases a model behind it has seen.
 
     Returns:
         A sentence.
     """
     return (
-        f"{model} is {NOT_INDEPENDENT}: the models behind its pseudo-labels were trained on {number} of these cases or "
-        "on their patients."
+        f"{model} is {NOT_INDEPENDENT}: the models behind its pseudo-labels, or the one that its training started "
+        f"from, were trained on {number} of these cases or on their patients, or it is not known."
     )
 
 
 def seen_predictions(
     predictions: Mapping[str, Mapping[str, Path]], manifest: Manifest, is_test: bool
 ) -> dict[str, list[str]]:
-    """Find the predicted cases that a model behind the training data of each model saw.
+    """Find the predicted cases that a model behind each model saw, by its pseudo-labels or as its start.
 
     Args:
         predictions: Predicted file by model and case.
@@ -73,17 +146,47 @@ def seen_predictions(
 
     Returns:
         Cases by model; empty ones for models whose figures are independent. Where the manifest that a model was trained
-        by is not found, all of its cases count as seen unless they are test cases.
+        by is not found, all of its cases count as seen unless they are test cases. Where it is not found what a widened
+        model started from, all do.
     """
     seen: dict[str, list[str]] = {}
     for model, files in predictions.items():
         dataset_json = _dataset_json(next(iter(files.values())).parent) if files else {}
-        if not is_filled(dataset_json):
-            seen[model] = []
-            continue
-        own = next((one for one in (_manifest_of(dataset_json), manifest) if was_filled_as(dataset_json, one)), None)
-        seen[model] = own.seen_by_filling_model(files, manifest) if own else [] if is_test else list(files)
+        found = {*_seen_at_start_of(files, dataset_json, manifest)}
+        if is_filled(dataset_json):
+            manifests = (_manifest_of(dataset_json), manifest)
+            own = next((one for one in manifests if was_filled_as(dataset_json, one)), None)
+            found |= {*(own.seen_by_filling_model(files, manifest) if own else [] if is_test else files)}
+        seen[model] = [case for case in files if case in found]
     return seen
+
+
+def _seen_at_start_of(files: Mapping[str, Path], dataset_json: Mapping[str, Any], manifest: Manifest) -> list[str]:
+    """Find the predicted cases that were seen by the models from which folds of the predicting one were widened."""
+    if not files:
+        return []
+    marker = dataset_json.get(WIDENED_KEY)
+    models = [*next(iter(files.values())).parent.resolve().parents[:2]]
+    if isinstance(marker, str) and os.environ.get("nnUNet_results") and ".." not in Path(marker).parts:
+        models.append(nnunet_folder("nnUNet_results") / marker)
+    folds = next((found for model in models if (found := sorted(model.glob(f"fold_*/{WIDENED_NAME}")))), [])
+    if marker and not folds:
+        return list(files)
+    return [
+        case
+        for file in folds
+        for case in cases_seen_at_start(
+            file.parent, manifest, [case for case, path in files.items() if _may_have_predicted(file.parent, path)]
+        )
+    ]
+
+
+def _may_have_predicted(fold: Path, file: Path) -> bool:
+    """Tell whether a fold may have made a prediction; in its model's cross-validation, only of what it validates."""
+    file, model = file.resolve(), fold.resolve().parent
+    inside = file.relative_to(model).parts[:-1] if model in file.parents else ()
+    is_validation = any(part == "validation" or part.startswith("crossval_results_folds_") for part in inside)
+    return not is_validation or (fold / "validation" / file.name).is_file()
 
 
 def was_filled_as(dataset_json: Mapping[str, Any], manifest: Manifest | None) -> bool:
@@ -114,8 +217,9 @@ def require_comparable(seen: Mapping[str, list[str]]) -> None:
     if tainted and others:
         cases = next(seen[model] for model in tainted)
         raise PartialLabelError(
-            f"{NOT_INDEPENDENT}: {format_names(tainted)} trained on pseudo-labels of models that were trained on cases "
-            f"of this comparison ({format_names(cases, 5)}), and would be ranked beside {format_names(others)}. "
+            f"{NOT_INDEPENDENT}: {format_names(tainted)} trained on pseudo-labels of models, or started from one, that "
+            f"were trained on cases of this comparison, or of which that is not known ({format_names(cases, 5)}), and "
+            f"would be ranked beside {format_names(others)}. "
             "Compare them on test cases (labelsTs), a domain that was left out, or a clean fold (nnunet_partial fill "
             "--fold); or evaluate them apart."
         )

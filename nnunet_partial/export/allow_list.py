@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from nnunet_partial.dataset_json import PSEUDO_LABELS_KEY, is_filled
+from nnunet_partial.dataset_json import PSEUDO_LABELS_KEY, WIDENED_KEY, is_filled
 
 #: Of plans.json.
 PLANS_KEYS = (
@@ -55,7 +55,8 @@ def clean_dataset_json(dataset_json: Mapping[str, Any]) -> dict[str, Any]:
         dataset_json: Content of dataset.json.
 
     Returns:
-        The content to write; that the dataset was filled stays said, but not from which one.
+        The content to write; that the dataset was filled, or the model widened, stays said, but not from which one.
     """
     content = {key: dataset_json[key] for key in DATASET_KEYS if key in dataset_json}
-    return {**content, PSEUDO_LABELS_KEY: True} if is_filled(dataset_json) else content
+    said = {PSEUDO_LABELS_KEY: is_filled(dataset_json), WIDENED_KEY: bool(dataset_json.get(WIDENED_KEY))}
+    return {**content, **{key: True for key, is_so in said.items() if is_so}}

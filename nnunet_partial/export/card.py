@@ -25,12 +25,12 @@ from nnunet_partial.dataset.summary import AnnotationCounts
 from nnunet_partial.dataset_json import channel_names
 from nnunet_partial.errors import DatasetError, PartialLabelError
 from nnunet_partial.evaluation.evaluate import evaluate_folders
-from nnunet_partial.evaluation.independence import NOT_INDEPENDENT
+from nnunet_partial.evaluation.independence import NOT_INDEPENDENT, WIDENED_NAME
 from nnunet_partial.evaluation.results import FINAL_CHECKPOINT, Tables, write_results
 from nnunet_partial.export.selection import SelectedModel
 from nnunet_partial.labels import Manifest
 from nnunet_partial.model_selection.candidates import TrainedModel, validated_cases
-from nnunet_partial.model_selection.find_best import TOLERANCE_MM, validation_reference
+from nnunet_partial.model_selection.find_best import TOLERANCE_MM, cases_seen_behind, validation_reference
 from nnunet_partial.report.annotation_matrix import annotation_matrix_table
 from nnunet_partial.report.evaluation_tables import agreement_tables, false_positive_table, warning_table
 from nnunet_partial.report.results import read_results
@@ -101,6 +101,7 @@ def model_card(dataset: str, selected: Sequence[SelectedModel], commands: Sequen
         *_input(dataset_json),
         "## Training data\n",
         *_training_data(selected, info),
+        *_start(selected),
     ]
     for one in selected:
         sections += [f"## Configuration {_code(one.model.configuration)}\n", _network(one)]
@@ -172,6 +173,20 @@ def _training_data(selected: Sequence[SelectedModel], info: TrainingInfo) -> Ite
     now = Manifest.read(info.manifest).content_hash
     if any(_manifest_hash(one.model, fold) not in (None, now) for one in selected for fold in one.folds):
         yield "The manifest was edited after the training, which may have seen other annotations than this table has.\n"
+
+
+def _start(selected: Sequence[SelectedModel]) -> Iterator[str]:
+    """Say that a training started from another model, and whether it is known on which cases that was trained."""
+    files = [one.model.fold(fold) / WIDENED_NAME for one in selected for fold in one.folds]
+    records = [_object(file) for file in files if file.is_file()]
+    if not records:
+        return
+    known = all(isinstance(record.get("seen"), list) for record in records)
+    yield (
+        f"**{len(records)} of {len(files)} fold(s) started from the weights of another model** (`widen`). "
+        + ("It is on record" if known else "It is **not known**")
+        + " on which cases that was trained; no test on one of them, or on their patients, is independent.\n"
+    )
 
 
 def _manifest_hash(model: TrainedModel, fold: int | str) -> str | None:
@@ -248,14 +263,15 @@ def _scores(one: SelectedModel, processes: int, notes: list[str]) -> Iterator[st
         yield "Not measured: label files or validation predictions were not available when this card was written.\n"
         return
     yield (
-        f"Each case is predicted by the one of the folds {', '.join(map(str, folds))} that was not trained on it, and "
-        "compared only where it is annotated, or a structure is known to be absent.\n"
+        f"Each case is predicted by the one of the folds {', '.join(map(str, folds))} that validates it, and compared "
+        "only where it is annotated, or a structure is known to be absent.\n"
     )
     if not_independent:
         yield (
-            f"**{NOT_INDEPENDENT.capitalize()}**: models that filled labels of the training data were trained on "
-            f"{not_independent} of these cases, or on their patients. Do not compare these numbers with those of "
-            "models that learned from human annotations alone.\n"
+            f"**{NOT_INDEPENDENT.capitalize()}**: models that filled labels of the training data, or that the training "
+            f"started from, were trained on {not_independent} of these cases or on their patients, or it is not known. "
+            "Do not compare these numbers with those of models that learned from human annotations of other cases "
+            "alone.\n"
         )
     signs = tables[-1]
     yield from (to_markdown(table) for table in tables[:-1] if table.rows)
@@ -277,7 +293,7 @@ def validation_tables(one: SelectedModel, folds: Sequence[int], processes: int) 
 
     Returns:
         Tables of agreement per domain, then of false positives, and last the warning signs; these may have no rows. And
-        the number of cases that a model behind the pseudo-labels of the training was trained on.
+        the number of cases that a model behind it has seen, by pseudo-labels or as the start of the training.
 
     Raises:
         PartialLabelError: Data, a split or a prediction is missing or cannot be read, or folds share a case.
@@ -291,7 +307,10 @@ def validation_tables(one: SelectedModel, folds: Sequence[int], processes: int) 
     predictions = {
         one.model.configuration: {case: validation.prediction(one.model, case) for case in validation.fold_of}
     }
-    evaluation = evaluate_folders(reference, predictions, TOLERANCE_MM, processes, strict=True, progress=True)
+    seen = {one.model.configuration: cases_seen_behind(one.model, validation)}
+    evaluation = evaluate_folders(
+        reference, predictions, TOLERANCE_MM, processes, strict=True, progress=True, seen=seen
+    )
     with tempfile.TemporaryDirectory() as folder:
         write_results(Path(folder), evaluation, Tables.from_evaluation(evaluation), reference, predictions)
         results = read_results(Path(folder))

@@ -21,7 +21,7 @@ from nnunet_partial.dataset.plans import configuration_settings
 from nnunet_partial.dataset_json import is_filled
 from nnunet_partial.errors import DatasetError, PartialLabelError
 from nnunet_partial.evaluation.evaluate import Evaluation, Reference, evaluate_folders, find_reference
-from nnunet_partial.evaluation.independence import require_comparable, was_filled_as
+from nnunet_partial.evaluation.independence import cases_seen_at_start, require_comparable, was_filled_as
 from nnunet_partial.evaluation.results import FINAL_CHECKPOINT, Tables, nnunet_summary, write_results
 from nnunet_partial.model_selection import postprocessing
 from nnunet_partial.model_selection.candidates import (
@@ -94,9 +94,9 @@ def find_best(
     Raises:
         DatasetError: A model was trained on another dataset, or one with other labels.
         PartialLabelError: Before anything is written, a fold, a prediction or the probabilities of an ensemble are
-            missing, the folds of a model were validated with different checkpoints, or models on pseudo-labels would be
-            ranked beside others; later, a file cannot be
-            measured: scores over different cases cannot be compared. Or no candidate has a Dice.
+            missing, the folds of a model were validated with different checkpoints, or models behind
+            some of which others saw the cases would be ranked beside the rest; later, a file cannot be measured: scores
+            over different cases cannot be compared. Or no candidate has a Dice.
     """
     folder, dataset = models[0].folder.parent, validation.dataset.folder.name
     models = with_checkpoints(models, dataset, validation.folds, checkpoint)
@@ -107,13 +107,14 @@ def find_best(
     candidates += [ensemble_candidate(first, second, validation.folds) for first, second in pairs]
     predictions = _predictions(candidates, validation, processes, overwrite)
     reference = validation_reference(validation)
-    evaluation = _evaluate(reference, predictions, processes)
+    seen = {one.name: _seen_behind_any(one.members, validation) for one in candidates}
+    evaluation = _evaluate(reference, predictions, processes, seen)
     summaries = {name: _summary(evaluation, name, reference, files) for name, files in predictions.items()}
     scores = {name: float(summary["foreground_mean"]["Dice"]) for name, summary in summaries.items()}
     for candidate in candidates:
         write_json(candidate.folder / "summary.json", summaries[candidate.name])
     best = _best(candidates, scores)
-    steps, score = _postprocess(best, predictions[best.name], reference, summaries[best.name], processes)
+    steps, score = _postprocess(best, predictions[best.name], reference, summaries[best.name], processes, seen)
     tables = Tables.from_evaluation(evaluation)
     write_results(folder / TABLES, evaluation, tables, reference, predictions)
     commands = inference_instructions(dataset, validation.folds, best, processes, postprocessed=bool(steps.labels))
@@ -276,22 +277,30 @@ def _require(validation: Validation, models: Sequence[TrainedModel], probabiliti
 
 
 def cases_seen_behind(model: TrainedModel, validation: Validation) -> list[str]:
-    """Find the validation cases that a model behind the pseudo-labels of a training was trained on.
+    """Find the validation cases that a model behind a training has seen: by its pseudo-labels, or as its start.
 
     Args:
         model: The trained model.
         validation: The cases.
 
     Returns:
-        Their identifiers; empty where it was trained on no pseudo-label. All of them where the dataset was filled anew
-        after the training.
+        Their identifiers; empty where it was trained on no pseudo-label and started from no model. All of them where
+        the dataset was filled anew after the training; those of a fold where it is not known what its start has seen.
     """
     dataset_json, manifest = read_json(model.folder / "dataset.json", DatasetError), validation.dataset.manifest
-    if not is_filled(dataset_json):
-        return []
-    if not was_filled_as(dataset_json, manifest):
-        return list(validation.fold_of)
-    return manifest.seen_by_filling_model(validation.fold_of)
+    seen: set[str] = set()
+    for fold in validation.folds:
+        cases = [case for case, by in validation.fold_of.items() if by == fold]
+        seen |= {*cases_seen_at_start(model.fold(fold), manifest, cases)}
+    if is_filled(dataset_json):
+        is_same = was_filled_as(dataset_json, manifest)
+        seen |= {*(manifest.seen_by_filling_model(validation.fold_of) if is_same else validation.fold_of)}
+    return [case for case in validation.fold_of if case in seen]
+
+
+def _seen_behind_any(models: Sequence[TrainedModel], validation: Validation) -> list[str]:
+    seen = {case for model in models for case in cases_seen_behind(model, validation)}
+    return [case for case in validation.fold_of if case in seen]
 
 
 def _predictions(
@@ -328,8 +337,14 @@ def validation_reference(validation: Validation) -> Reference:
     return replace(reference, files={case: reference.files[case] for case in validation.fold_of})
 
 
-def _evaluate(reference: Reference, predictions: Mapping[str, Mapping[str, Path]], processes: int) -> Evaluation:
-    evaluation = evaluate_folders(reference, predictions, TOLERANCE_MM, processes, progress=True)
+def _evaluate(
+    reference: Reference,
+    predictions: Mapping[str, Mapping[str, Path]],
+    processes: int,
+    seen: Mapping[str, list[str]],
+) -> Evaluation:
+    seen = {name: seen[name] for name in predictions}
+    evaluation = evaluate_folders(reference, predictions, TOLERANCE_MM, processes, progress=True, seen=seen)
     if evaluation.findings:
         shown = "\n".join(first_lines(evaluation.findings, 20))
         raise PartialLabelError(f"Some cases cannot be measured, so the models cannot be compared.\n{shown}")
@@ -353,7 +368,12 @@ def _best(candidates: Sequence[Candidate], scores: Mapping[str, float]) -> Candi
 
 
 def _postprocess(
-    best: Candidate, files: Mapping[str, Path], reference: Reference, before: Mapping[str, Any], processes: int
+    best: Candidate,
+    files: Mapping[str, Path],
+    reference: Reference,
+    before: Mapping[str, Any],
+    processes: int,
+    seen: Mapping[str, list[str]],
 ) -> tuple[postprocessing.PostprocessingSteps, float]:
     """Choose and save the post-processing of the best candidate.
 
@@ -365,7 +385,7 @@ def _postprocess(
     none = postprocessing.PostprocessingSteps(())
     steps = none if reference.regions else postprocessing.choose(files, reference, processes)
     changed = {best.name: postprocessing.apply(steps, files, best.folder / "postprocessed", processes)}
-    after = _summary(_evaluate(reference, changed, processes), best.name, reference, changed[best.name])
+    after = _summary(_evaluate(reference, changed, processes, seen), best.name, reference, changed[best.name])
     write_json(best.folder / "postprocessed" / "summary.json", after)
     postprocessing.save(steps, best.folder, before, after)
     return steps, float(after["foreground_mean"]["Dice"])

@@ -33,9 +33,9 @@ from torch import Tensor, nn
 from nnunet_partial.dataset.domains import domain_probabilities
 from nnunet_partial.dataset.plans import MIN_STAGES
 from nnunet_partial.dataset.summary import annotation_states, annotation_table
-from nnunet_partial.dataset_json import channel_names, has_regions, nested_regions, region_values
+from nnunet_partial.dataset_json import WIDENED_KEY, channel_names, has_regions, nested_regions, region_values
 from nnunet_partial.errors import DatasetError, PartialLabelError
-from nnunet_partial.evaluation.independence import independence_text
+from nnunet_partial.evaluation.independence import WIDENED_NAME, cases_seen_in_training, independence_text
 from nnunet_partial.evaluation.results import CHECKPOINT_KEY, FINAL_CHECKPOINT
 from nnunet_partial.labels import MANIFEST_NAME
 from nnunet_partial.losses import REGION_LOSSES
@@ -369,6 +369,9 @@ class PartialLabelMixin(_Trainer):
             PartialLabelError: The record of an earlier run is broken.
         """
         require_other_manifest_allowed(self.other_manifest)
+        model = Path(self.output_folder_base)
+        if any(model.glob(f"fold_*/{WIDENED_NAME}")):  # said beside every prediction of the model, of whatever fold
+            self.dataset_json = {**self.dataset_json, WIDENED_KEY: f"{model.parent.name}/{model.name}"}
         super().on_train_start()
         with self._main_process_first():
             if self._global_rank() == 0:
@@ -540,10 +543,10 @@ class PartialLabelMixin(_Trainer):
         text = size_warnings_text(summary, *scope, model=type(self).__name__)
         mask_unknown(summary, *scope)
         summary[CHECKPOINT_KEY] = self.checkpoint_name
-        independence = independence_text(data.manifest, data.validation_cases)
-        if independence:
-            summary["not_independent"] = len(data.manifest.seen_by_filling_model(data.validation_cases))
-            self.print_to_log_file(f"NOTE: these figures are {independence}")
+        seen = cases_seen_in_training(data.manifest, data.validation_cases, Path(self.output_folder))
+        if seen:
+            summary["not_independent"] = len(seen)
+            self.print_to_log_file(f"NOTE: these figures are {independence_text(seen, data.validation_cases)}")
         if text:
             self.print_to_log_file(f"\n{text}", add_timestamp=False)
 

@@ -24,16 +24,15 @@ from nnunet_partial.dataset.raw import nnunet_folder, preprocessed_folder
 from nnunet_partial.dataset.splits import SPLITS_NAME
 from nnunet_partial.dataset_json import has_regions, structure_names
 from nnunet_partial.errors import DatasetError, PartialLabelError, SplitError
+from nnunet_partial.evaluation.independence import WIDENED_NAME, cases_of_seen, hashed_names
 from nnunet_partial.evaluation.results import FINAL_CHECKPOINT
 from nnunet_partial.labels import MANIFEST_NAME, Manifest
 from nnunet_partial.training.mixin import PartialLabelMixin, ZeroBackgroundMixin
 from nnunet_partial.training.run_record import trained_on_of
+from nnunet_partial.training.startup_checks import TrainingData
 from nnunet_partial.utils.checkpoints import load_checkpoint
 from nnunet_partial.utils.files import read_json, write_json
 from nnunet_partial.utils.text import format_names
-
-#: Beside the checkpoints: from which model the training started, and which of its classes were new.
-WIDENED_NAME = "partial_label_widened.json"
 
 #: Name of the first channel of a network that learns classes.
 BACKGROUND = "background"
@@ -128,7 +127,8 @@ def widen(model: Path, dataset: str, configuration: str, trainer: str, plans: st
         old_channels, new_channels = _channels(old_dataset_json), _channels(new_dataset_json)
         old_weights, new_weights = content["network_weights"], network.state_dict()
         state = widened_weights(old_weights, new_weights, old_channels, new_channels, independent)
-        warnings = _check_validation(old_checkpoint, str(old_plans["dataset_name"]), started.training_data, fold)
+        seen = _names_seen(old_checkpoint, str(old_plans["dataset_name"]))
+        warnings = _check_validation(old_checkpoint, seen, started.training_data, fold)
     except BaseException:
         if is_new:
             shutil.rmtree(folder, ignore_errors=True)
@@ -150,7 +150,12 @@ def widen(model: Path, dataset: str, configuration: str, trainer: str, plans: st
     started._record_run()
     write_json(
         folder / WIDENED_NAME,
-        {"from": "/".join(old_checkpoint.parts[-4:]), "copied": list(result.copied), "new": list(result.new)},
+        {
+            "from": "/".join(old_checkpoint.parts[-4:]),
+            "copied": list(result.copied),
+            "new": list(result.new),
+            "seen": None if seen is None else sorted(seen),
+        },
     )
     started.current_epoch = -1  # nnU-Net saves the number of the next epoch
     started.save_checkpoint(str(result.checkpoint))
@@ -259,25 +264,22 @@ def _require_same_kind(trainers: tuple[str, str], of_regions: tuple[bool, bool])
     return new
 
 
-def _check_validation(checkpoint: Path, dataset: str, data: Any, fold: int | str) -> list[str]:
+def _check_validation(checkpoint: Path, seen: set[str] | None, data: TrainingData, fold: int | str) -> list[str]:
     """Refuse a fold that validates patients whom the model was trained on; warn of test cases, and where unknown."""
-    seen = _training_patients(checkpoint, dataset)
     if seen is None:
         return [
-            f"on which cases {checkpoint} was trained is not known (the splits of {dataset} are not there, or others): "
-            "validation and test count only if none of them is in there"
+            f"on which cases {checkpoint} was trained is not known (the splits of its dataset are not there, or "
+            f"others): no figure of this fold counts as independent. If you know that none of your validation and test "
+            f'cases is among them, write "seen": [] into {WIDENED_NAME} beside the new checkpoint'
         ]
-    tested = data.raw.image_files("Ts") if data.raw is not None else ()
-    validated, tested = (
-        [case for case in cases if {case, data.manifest.patient_of(case) if data.manifest.find(case) else case} & seen]
-        for cases in (data.validation_cases if fold != "all" else (), tested)
-    )
+    validated = cases_of_seen(data.manifest, data.validation_cases if fold != "all" else (), seen)
     if validated:
         raise SplitError(
             f"Fold {fold} validates {len(validated)} case(s) of patients whom {checkpoint} was trained on: "
             f"{format_names(validated)}; nothing was written. Its validation would be too good. Put them into the "
             f"training cases of this fold ({SPLITS_NAME}), or widen -f all and measure on imagesTs."
         )
+    tested = cases_of_seen(data.manifest, data.raw.image_files("Ts") if data.raw is not None else (), seen)
     if tested:
         return [
             f"{len(tested)} test case(s) are of patients whom {checkpoint} was trained on, and must not count: "
@@ -286,14 +288,20 @@ def _check_validation(checkpoint: Path, dataset: str, data: Any, fold: int | str
     return []
 
 
-def _training_patients(checkpoint: Path, dataset: str) -> set[str] | None:
-    """Return the cases that a model, or one behind its pseudo-labels, was trained on, and their patients.
+def _names_seen(checkpoint: Path, dataset: str) -> set[str] | None:
+    """Hash the names of the patients whom a model has seen, itself or by a model behind it.
 
-    None where they cannot be found out.
+    Args:
+        checkpoint: Of the model.
+        dataset: That it was trained on.
+
+    Returns:
+        The hashes, of all cases of these patients; None where they cannot be found out.
     """
     preprocessed, fold = preprocessed_folder(dataset), checkpoint.parent.name.removeprefix("fold_")
-    if preprocessed is None or (checkpoint.parent / WIDENED_NAME).exists():
+    if preprocessed is None:
         return None
+    record = checkpoint.with_name(WIDENED_NAME)
     try:
         if fold == "all":
             ending = read_json(checkpoint.parents[1] / "dataset.json")["file_ending"]
@@ -302,9 +310,11 @@ def _training_patients(checkpoint: Path, dataset: str) -> set[str] | None:
             cases = read_json(preprocessed / SPLITS_NAME, SplitError)[int(fold)]["train"]
         recorded = trained_on_of(checkpoint)
         manifest = Manifest.read(preprocessed / MANIFEST_NAME)
+        before = {*read_json(record)["seen"]} if record.exists() else set()
     except (PartialLabelError, OSError, LookupError, TypeError, ValueError):
         return None
     if recorded is None or recorded.cases != hash_names(cases):
         return None
     cases = [*cases, *manifest.seen_by_filling_model(manifest.cases)]  # what it learned from pseudo-labels of
-    return {*cases, *(manifest.patient_of(case) for case in cases if manifest.find(case))}
+    patients = cases_of_seen(manifest, [*manifest.cases, *cases], hashed_names(manifest, cases))
+    return before | hashed_names(manifest, patients)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,14 @@ from helpers.trained_models import NAME, TRUTH, Place, draw
 
 from nnunet_partial.cli import main
 from nnunet_partial.errors import PartialLabelError
-from nnunet_partial.evaluation.independence import independence_text, require_comparable
+from nnunet_partial.evaluation.independence import (
+    WIDENED_NAME,
+    cases_of_seen,
+    cases_seen_in_training,
+    hashed_names,
+    independence_text,
+    require_comparable,
+)
 from nnunet_partial.labels import MANIFEST_NAME, CaseLabels, Manifest
 
 pytestmark = [
@@ -62,9 +70,11 @@ def evaluate(place: Place, *trainers: str, ref: str = "labelsTr") -> int:
 def test_the_sentence_counts_the_cases_that_were_seen() -> None:
     seen = {"seen_by_filling_model": True}
     cases = {"a": CaseLabels(("LV",), info=seen), "b": CaseLabels(("LV",)), "c": CaseLabels(("LV",), pseudo=("LA",))}
-    assert "1 of the 2" in independence_text(Manifest(cases), ["a", "b"])
-    assert independence_text(Manifest(cases), ["b"]) == ""
-    assert independence_text(Manifest({**cases, "c": CaseLabels(("LV",))}), ["a"]) == ""  # nothing was filled
+    assert cases_seen_in_training(Manifest(cases), ["a", "b"]) == ["a"]
+    assert "1 of the 2" in independence_text(["a"], ["a", "b"])
+    assert independence_text([], ["b"]) == ""
+    unfilled = Manifest({**cases, "c": CaseLabels(("LV",))})
+    assert cases_seen_in_training(unfilled, ["a"]) == []
 
 
 def test_only_models_alike_may_be_ranked() -> None:
@@ -151,6 +161,95 @@ def test_patients_whom_only_the_reference_knows_count_as_seen() -> None:
     reference = Manifest({**other_frames, "p1": CaseLabels(("LV",))})
     assert filled.seen_by_filling_model(["a1_ES", "c1", "p1"]) == ["p1"]
     assert filled.seen_by_filling_model(["a1_ES", "c1", "p1"], reference) == ["a1_ES", "p1"]
+
+
+def test_a_recording_gives_away_a_patient_of_another_name() -> None:
+    """x1 is patient pa by name; the recording of b1 was seen, so that the other cases of its patient were."""
+    entry = lambda patient, frames: CaseLabels(("LV",), patient=patient, info={"frame_hash": frames})  # noqa: E731
+    old = Manifest({"v1": entry("pa", "h1")})
+    new = Manifest({"x1": entry("pa", None), "b1": entry("pb", "h1"), "b2": entry("pb", "h2"), "c1": entry("pc", "h3")})
+    assert cases_of_seen(new, ["c1", "b2", "x1", "b1"], hashed_names(old, ["v1"])) == ["b2", "x1", "b1"]
+
+
+def start(place: Place, fold: int, seen: list[str] | None) -> None:
+    """A fold of the model on human annotations was widened from a model that has seen these cases; None: not known."""
+    model = place.results / f"{PLAIN}__nnUNetPlans__2d"
+    names = None if seen is None else sorted(hashed_names(Manifest({}), seen))
+    (model / f"fold_{fold}" / WIDENED_NAME).write_text(json.dumps({"seen": names}))
+    for file in (model / "dataset.json", place.root / "predicted" / "dataset.json"):
+        if file.exists():
+            said = {"widened": f"{NAME}/{model.name}"}
+            file.write_text(json.dumps({**json.loads(file.read_text()), **said}))
+
+
+def counted(place: Place) -> dict[str, int]:
+    content = json.loads((place.root / "out" / "evaluation.json").read_text())
+    return dict(content.get("not_independent", {}))
+
+
+def test_evaluate_says_what_the_start_of_a_widened_model_has_seen(
+    place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    see(place)
+    mark(place)
+    start(place, 0, None)  # fold 0 validates a1 and b3
+    evaluate(place, PLAIN)
+    assert "not independent" in capsys.readouterr().out
+    assert counted(place) == {PLAIN: 2}
+    before = snapshot(place.root)
+    assert evaluate(place, FILLED, PLAIN) == 1
+    assert PLAIN in capsys.readouterr().err
+    assert snapshot(place.root) == before
+    start(place, 0, ["b3", "a2"])  # the latter is validated by fold 1
+    evaluate(place, PLAIN)
+    assert counted(place) == {PLAIN: 1}
+    start(place, 0, [])
+    evaluate(place, FILLED, PLAIN)
+    assert counted(place) == {}
+
+
+def test_predictions_elsewhere_count_for_all_folds_of_a_widened_model(place: Place) -> None:
+    see(place)
+    mark(place)
+    model = place.results / f"{PLAIN}__nnUNetPlans__2d"
+    predicted = place.root / "predicted"
+    shutil.copytree(model / "fold_0" / "validation", predicted)
+    shutil.copy(model / "dataset.json", predicted)
+    (place.raw / "labelsTs").symlink_to(place.raw / "labelsTr")
+    place.root.joinpath("out").mkdir()
+    call = ["evaluate", "-d", "510", "--ref", "labelsTs", "-o", str(place.root / "out"), "-np", "1"]
+    call += ["--pred", f"x={predicted}"]
+    start(place, 1, ["a1"])
+    main(call)
+    assert counted(place) == {"x": 1}
+    start(place, 0, ["b3"])
+    main(call)
+    assert counted(place) == {"x": 2}
+    start(place, 1, [])
+    start(place, 0, [])
+    main(call)
+    assert counted(place) == {}
+    shutil.rmtree(model)  # nothing tells what the model has seen
+    main(call)
+    assert counted(place) == {"x": 2}
+
+
+def test_find_best_says_what_the_start_of_a_widened_model_has_seen(
+    place: Place, capsys: pytest.CaptureFixture[str]
+) -> None:
+    see(place)
+    mark(place)
+    start(place, 0, ["b3", "a2"])  # fold 1, which validates a2, was not widened
+    before = snapshot(place.root)
+    assert main(["find-best", "-d", "510", "-np", "1", "--disable-ensembling"]) == 1
+    assert PLAIN in capsys.readouterr().err
+    assert snapshot(place.root) == before
+    assert main(["find-best", "-d", "510", "-np", "1", "--disable-ensembling", "-tr", PLAIN]) == 0
+    assert "not independent" in capsys.readouterr().out
+    (summary,) = place.results.glob(f"{PLAIN}__*/crossval_results_folds_0_1/summary.json")
+    assert json.loads(summary.read_text())["not_independent"] == 1
+    start(place, 0, [])
+    assert main(["find-best", "-d", "510", "-np", "1", "--disable-ensembling"]) == 0
 
 
 @pytest.mark.parametrize("how", [["--by-patient"], ["--leave-domain-out"]])

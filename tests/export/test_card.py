@@ -79,6 +79,17 @@ def test_scores_of_a_filled_model_are_not_independent(place: Place) -> None:
     assert "on 2 of" in text.partition("Not independent")[2].partition("Domain a")[0]
 
 
+def test_scores_of_a_widened_model_are_not_independent(place: Place) -> None:
+    fold = place.results / f"{TRAINER}__nnUNetPlans__2d" / "fold_0"  # validates two cases
+    (fold / "partial_label_widened.json").write_text('{"seen": null}')
+    text = card(place)
+    assert "on 2 of" in text.partition("Not independent")[2].partition("Domain a")[0]
+    assert "1 of 2 fold(s) started" in text
+    assert "not known" in text.partition("(`widen`)")[2].partition("\n")[0]
+    (fold / "partial_label_widened.json").write_text('{"seen": []}')
+    assert "Not independent" not in card(place)
+
+
 def test_length_and_hardware_come_from_record_log_and_nnunets_debug_file(place: Place) -> None:
     fold = place.results / f"{TRAINER}__nnUNetPlans__2d" / "fold_0"
     first = {"from_epoch": 0, "epochs": 5, "iterations": 25, "val_iterations": 2, "seed": None}

@@ -19,11 +19,12 @@ from training.test_mixin import DATASET, edit, trainer_of
 from nnunet_partial.cli import main
 from nnunet_partial.dataset.splits import SPLITS_NAME
 from nnunet_partial.errors import DatasetError, PartialLabelError, SplitError
+from nnunet_partial.evaluation.independence import WIDENED_NAME
 from nnunet_partial.labels import MANIFEST_NAME
 from nnunet_partial.trainers.nnUNetTrainerABCE import nnUNetTrainerABCE
 from nnunet_partial.trainers.nnUNetTrainerMarginal import nnUNetTrainerMarginal
 from nnunet_partial.training.run_record import RECORD_NAME, TRAINED_ON_NAME
-from nnunet_partial.training.widen import NOISE, RARE, WIDENED_NAME, widen, widened_weights
+from nnunet_partial.training.widen import NOISE, RARE, widen, widened_weights
 
 # nnU-Net's learning-rate scheduler uses what its libraries are about to drop
 pytestmark = [
@@ -155,6 +156,7 @@ def test_the_training_starts_from_it(wide: Project, capsys: pytest.CaptureFixtur
     assert all(torch.equal(value, new["network_weights"][key]) for key, value in trainer.network.state_dict().items())
     short = {f"nnUNet_partial_{name}": "1" for name in ("epochs", "iterations", "val_iterations")}
     InProcess(wide.root).train("702", "2d", "0", "-tr", "nnUNetTrainerMarginal", "--c", **short)
+    assert json.loads((folder.parent / "dataset.json").read_text())["widened"] == f"{NEW}/{folder.parent.name}"
     final = load(folder / "checkpoint_final.pth")
     assert (final["current_epoch"], len(final["logging"]["train_losses"])) == (1, 1)
     assert not (folder / "checkpoint_latest.pth").exists()
