@@ -279,13 +279,20 @@ def _check_validation(checkpoint: Path, seen: set[str] | None, data: TrainingDat
             f"{format_names(validated)}; nothing was written. Its validation would be too good. Put them into the "
             f"training cases of this fold ({SPLITS_NAME}), or widen -f all and measure on imagesTs."
         )
-    tested = cases_of_seen(data.manifest, data.raw.image_files("Ts") if data.raw is not None else (), seen)
+    warnings, tests = [], {*data.manifest.cases} - {*data.cases}
+    if data.raw is None:
+        warnings.append(
+            f"nnUNet_raw does not have the dataset: test cases that {MANIFEST_NAME} does not name were not looked at"
+        )
+    else:
+        tests |= {*data.raw.image_files("Ts")}
+    tested = cases_of_seen(data.manifest, sorted(tests), seen)
     if tested:
-        return [
+        warnings.append(
             f"{len(tested)} test case(s) are of patients whom {checkpoint} was trained on, and must not count: "
             f"{format_names(tested)}"
-        ]
-    return []
+        )
+    return warnings
 
 
 def _names_seen(checkpoint: Path, dataset: str) -> set[str] | None:

@@ -256,6 +256,20 @@ def test_test_cases_that_the_model_has_seen_are_named(wide: Project) -> None:
     assert trained in warning
 
 
+def test_test_cases_that_only_the_manifest_names_are_found(wide: Project) -> None:
+    """On a cluster there is no nnUNet_raw."""
+    model = old_model(wide)
+    trained = json.loads((wide.preprocessed(DATASET) / SPLITS_NAME).read_text())[0]["train"][0]
+    shutil.copy(wide.raw(NEW) / MANIFEST_NAME, wide.preprocessed(NEW))
+    patient = json.loads((wide.preprocessed(DATASET) / MANIFEST_NAME).read_text())["cases"][trained].get("patient")
+    tested = {"annotated": ["LV"], "patient": patient or trained, "split": "test"}
+    edit(wide.preprocessed(NEW) / MANIFEST_NAME, lambda content: content["cases"].update(other_frame=tested))
+    shutil.rmtree(wide.raw(NEW))
+    raw, seen = widen(model, NEW, "2d", "nnUNetTrainerMarginal", "nnUNetPlans", 0).warnings
+    assert "nnUNet_raw" in raw
+    assert "other_frame" in seen
+
+
 def test_where_the_cases_of_the_model_are_not_known_it_says_so(wide: Project) -> None:
     model = old_model(wide)
     shutil.rmtree(wide.preprocessed(DATASET))
