@@ -235,6 +235,22 @@ def test_a_fold_that_validates_what_the_model_has_seen_is_refused(wide: Project)
     assert "fold_1" in done.warnings[0]  # no record: it is not known
 
 
+def test_a_patient_whom_a_merge_gave_another_name_is_known_by_the_recording(wide: Project) -> None:
+    model = old_model(wide)
+    split = json.loads((wide.preprocessed(DATASET) / SPLITS_NAME).read_text())[0]
+    trained, validated = split["train"][0], split["val"][0]
+    shutil.copy(wide.preprocessed(DATASET) / SPLITS_NAME, wide.preprocessed(NEW))
+    for file, case, patient in (
+        (wide.preprocessed(DATASET) / MANIFEST_NAME, trained, "pb"),
+        (wide.raw(NEW) / MANIFEST_NAME, validated, "pa"),
+    ):
+        content = json.loads(file.read_text())
+        content["cases"][case] |= {"patient": patient, "frame_hash": "0123456789abcdef"}
+        file.write_text(json.dumps(content))
+    with pytest.raises(SplitError, match=validated):
+        widen(model, NEW, "2d", "nnUNetTrainerMarginal", "nnUNetPlans", 0)
+
+
 def test_a_fold_that_validates_what_a_filling_model_has_seen_is_refused(wide: Project) -> None:
     """The old model validated the same cases, but learned from a model that was trained on one of them."""
     model = old_model(wide)
