@@ -21,8 +21,8 @@ from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.export.allow_list import clean_dataset_json, clean_plans
 from nnunet_partial.export.selection import SelectedModel, prediction_commands, with_lower
 from nnunet_partial.export.stock_model import StockModel, stock_model
-from nnunet_partial.model_selection.candidates import TrainedModel, single_candidate
-from nnunet_partial.utils.files import atomic_path, read_json
+from nnunet_partial.model_selection.candidates import TrainedModel, numbers, single_candidate
+from nnunet_partial.utils.files import atomic_path, read_json, same_bytes
 
 #: Of every file in the zip; the time of its making is nobody's concern, and the same models give the same bytes.
 DATE = (1980, 1, 1, 0, 0, 0)
@@ -107,9 +107,10 @@ def _files(one: SelectedModel, exported: TrainedModel, dataset: str, stock: Stoc
         progress = one.model.fold(fold) / "progress.png"
         if progress.is_file():
             files[f"fold_{fold}/progress.png"] = _without_texts(progress)
-    numbers = [fold for fold in one.folds if isinstance(fold, int)]
-    chosen = single_candidate(one.model, numbers).folder / "postprocessing.json"
-    if numbers and chosen.is_file():
+    validated = [fold for fold in one.folds if isinstance(fold, int)]
+    chosen = single_candidate(one.model, validated).folder / "postprocessing.json"
+    if validated and chosen.is_file():
+        _require_same_predictions(chosen, one.model, validated, str(stock.dataset_json["file_ending"]))
         files |= {f"{chosen.parent.name}/postprocessing.pkl": content for content in _postprocessing(chosen)}
     return files
 
@@ -130,6 +131,23 @@ def _checkpoint(content: Mapping[str, Any]) -> bytes:
     buffer = io.BytesIO()  # into a file, torch would write the file's name as well
     torch.save(dict(content), buffer)
     return buffer.getvalue()
+
+
+def _require_same_predictions(chosen: Path, model: TrainedModel, folds: Sequence[int], ending: str) -> None:
+    """Refuse a post-processing that find-best chose for other predictions than the folds have made since."""
+    judged = [file for file in chosen.parent.glob(f"*{ending}") if file.is_file()]
+    folders = [model.validation(fold) for fold in folds]
+    has_ended = all((folder / "summary.json").is_file() for folder in folders)
+    if not judged or not has_ended or not all(_is_among(file, folders) for file in judged):
+        raise PartialLabelError(
+            f"{chosen} was chosen by find-best for other validation predictions than those of fold {numbers(folds)} "
+            "now, which may have been trained again; nothing was written. Run `nnunet_partial find-best` again, or "
+            "remove that file to export without post-processing."
+        )
+
+
+def _is_among(file: Path, folders: Sequence[Path]) -> bool:
+    return any((folder / file.name).is_file() and same_bytes(file, folder / file.name) for folder in folders)
 
 
 def _postprocessing(file: Path) -> list[bytes]:

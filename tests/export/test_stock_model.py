@@ -276,6 +276,35 @@ def test_the_same_model_gives_the_same_bytes(project: InProcess) -> None:
     assert (project.root / "one.zip").read_bytes() == (project.root / "two.zip").read_bytes()
 
 
+def write_predictions(chosen: Path) -> None:
+    """Of a case per fold, which find-best copied; what is in the file does not matter."""
+    for fold in (0, 1):
+        for folder in (chosen, chosen.parent / f"fold_{fold}" / "validation"):
+            (folder / f"case_{fold}.nii.gz").write_text(f"fold {fold}")
+
+
+@pytest.mark.parametrize("change", ["trained again", "validated again", "removed"])
+def test_postprocessing_of_other_predictions_is_refused(
+    project: InProcess, change: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = results(project) / "nnUNetTrainerABCE__nnUNetPlans__2d"
+    chosen = model / "crossval_results_folds_0_1"
+    chosen.mkdir()
+    (chosen / "postprocessing.json").write_text(json.dumps({"postprocessing_fns": [], "postprocessing_kwargs": []}))
+    write_predictions(chosen)
+    validation = model / "fold_1" / "validation"
+    if change == "trained again":
+        (validation / "case_1.nii.gz").write_text("fold 1 predicts something else")
+    elif change == "validated again":  # which has not ended
+        (validation / "summary.json").unlink()
+    else:
+        for file in chosen.glob("*.nii.gz"):
+            file.unlink()
+    assert export("nnUNetTrainerABCE", project.root / "model.zip", "-f", "0", "1") == 1
+    assert "postprocessing.json" in capsys.readouterr().err
+    assert not (project.root / "model.zip").exists()
+
+
 def test_postprocessing_of_find_best_comes_along_as_data(project: InProcess) -> None:
     chosen = results(project) / "nnUNetTrainerABCE__nnUNetPlans__2d" / "crossval_results_folds_0_1"
     chosen.mkdir()
@@ -287,6 +316,7 @@ def test_postprocessing_of_find_best_comes_along_as_data(project: InProcess) -> 
     }
     (chosen / "postprocessing.json").write_text(json.dumps(content))
     (chosen / "postprocessing.pkl").write_bytes(CASE.encode())  # never read
+    write_predictions(chosen)
     assert export("nnUNetTrainerABCE", project.root / "model.zip", "-f", "0", "1") == 0
     with zipfile.ZipFile(project.root / "model.zip") as archive:
         archive.extractall(project.root / "new")
