@@ -19,10 +19,11 @@ from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from torch import Tensor
 
 from nnunet_partial.dataset.label_check import hash_names
+from nnunet_partial.dataset.plans import configuration_settings
 from nnunet_partial.dataset.preprocessed import GT_SEGMENTATIONS
 from nnunet_partial.dataset.raw import nnunet_folder, preprocessed_folder
 from nnunet_partial.dataset.splits import SPLITS_NAME
-from nnunet_partial.dataset_json import has_regions, structure_names
+from nnunet_partial.dataset_json import channel_names, has_regions, structure_names
 from nnunet_partial.errors import DatasetError, PartialLabelError, SplitError
 from nnunet_partial.evaluation.independence import WIDENED_NAME, cases_of_seen, hashed_names
 from nnunet_partial.evaluation.results import FINAL_CHECKPOINT
@@ -129,6 +130,10 @@ def widen(model: Path, dataset: str, configuration: str, trainer: str, plans: st
         state = widened_weights(old_weights, new_weights, old_channels, new_channels, independent)
         seen = _names_seen(old_checkpoint, str(old_plans["dataset_name"]))
         warnings = _check_validation(old_checkpoint, seen, started.training_data, fold)
+        old_configuration = content["init_args"]["configuration"]
+        warnings += _differences(
+            _inputs(old_plans, old_dataset_json, old_configuration), _inputs(new_plans, new_dataset_json, configuration)
+        )
     except BaseException:
         if is_new:
             shutil.rmtree(folder, ignore_errors=True)
@@ -262,6 +267,31 @@ def _require_same_kind(trainers: tuple[str, str], of_regions: tuple[bool, bool])
             "weights of a class do not mean the same. Take a trainer of the same kind with -tr."
         )
     return new
+
+
+def _inputs(plans: Mapping[str, Any], dataset_json: Mapping[str, Any], configuration: str) -> dict[str, Any]:
+    """Return in which form a network gets its images."""
+    settings = configuration_settings(plans["configurations"], configuration)
+    schemes = settings.get("normalization_schemes", [])
+    inputs = {
+        "spacing": settings.get("spacing"),
+        "normalization": schemes,
+        "channels": [*channel_names(dataset_json).values()],
+    }
+    if "CTNormalization" in schemes:  # by the intensities of the dataset
+        properties = plans["foreground_intensity_properties_per_channel"].values()
+        inputs["mean and standard deviation"] = [[one["mean"], one["std"]] for one in properties]
+    return inputs
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Warn of each input that is not as the old model knows it, such as another spacing."""
+    return [
+        f"{name}: the old model was trained with {old[name]}, the new training has {new[name]}, so that its layers do "
+        "not see what they have learned. Plan the new dataset as the old one: nnUNetv2_move_plans_between_datasets"
+        for name in old
+        if name in new and old[name] != new[name]
+    ]
 
 
 def _check_validation(checkpoint: Path, seen: set[str] | None, data: TrainingData, fold: int | str) -> list[str]:

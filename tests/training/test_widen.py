@@ -321,6 +321,21 @@ def test_what_does_not_fit_is_said_and_nothing_is_written(
     assert not (wide.root / "results" / NEW).exists()
 
 
+def test_images_in_another_form_are_warned_of(wide: Project) -> None:
+    model = old_model(wide)
+    other = {"spacing": [0.25, 0.125], "normalization_schemes": ["RescaleTo01Normalization"]}
+    plans, dataset_json = (wide.preprocessed(NEW) / name for name in ("nnUNetPlans.json", "dataset.json"))
+    edit(plans, lambda content: content["configurations"]["2d"].update(other))
+    edit(dataset_json, lambda content: content.update(channel_names={"0": "infrared"}))
+    warnings = widen(model, NEW, "2d", "nnUNetTrainerMarginal", "nnUNetPlans", 0).warnings
+    known = json.loads((model / "plans.json").read_text())["configurations"]["2d"]
+    (channel,) = json.loads((model / "dataset.json").read_text())["channel_names"].values()
+    before = (str(known["spacing"]), known["normalization_schemes"][0], channel)
+    for warning, old, new in zip(warnings, before, ("0.125", "To01", "infrared"), strict=True):
+        assert old in warning
+        assert new in warning
+
+
 def test_datasets_without_a_class_in_common(project: Project) -> None:
     write_wide(project, {"RV": 1, "RA": 2})
     model = old_model(project)
