@@ -117,7 +117,7 @@ def compare(root: Path, iterations: int, seed: int) -> dict[str, list[float]]:
 def main() -> None:
     """Print the Dice of each class and training: the mean over the seeds, and each seed."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--iterations", type=int, default=200, help="of training from scratch")
+    parser.add_argument("--iterations", type=int, default=800, help="of training from scratch")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     args = parser.parse_args()
     warnings.simplefilter("ignore")  # nnU-Net's, about what its libraries will drop
