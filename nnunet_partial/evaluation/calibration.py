@@ -201,7 +201,7 @@ def read_probabilities(
         return "are not between 0 and 1"
     if not _belongs(values, predicted, region_order):
         return (
-            "are not those of the prediction: another structure than the predicted one is the most probable somewhere. "
+            "are not those of the prediction: somewhere they say another structure than the predicted one. "
             "Post-processing, or an image reader that reorients, makes such files"
         )
     return np.minimum(values, 1)
@@ -213,7 +213,8 @@ def _belongs(probabilities: Floats, predicted: NDArray[np.integer], region_order
         stored = np.zeros_like(predicted)
         for value, of_region in zip(region_order, probabilities, strict=True):
             stored[of_region > 0.5] = value
-        return np.array_equal(stored, predicted)
+        decided = (np.abs(probabilities - 0.5) > _ROUNDING).all(axis=0)
+        return np.array_equal(stored[decided], predicted[decided])
     chosen = np.take_along_axis(probabilities, predicted[None].astype(np.int64), axis=0)[0]
     return not np.any(chosen < probabilities.max(axis=0) - _ROUNDING)
 

@@ -55,8 +55,8 @@ def _require_other_patients(dataset: RawDataset) -> None:
     """Raise DatasetError where a patient is on both sides; who has no entry in the manifest is told elsewhere."""
     manifest = dataset.manifest
     trained, tested = ([*dataset.image_files(part)] for part in SUBSETS)
-    trained = [case for case in trained if case not in left_out_cases(manifest, trained)]
-    sides = [{manifest.patient_of(case) for case in part if manifest.find(case)} for part in (trained, tested)]
+    in_splits = {*trained} - {*left_out_cases(manifest, trained)}
+    sides = [{manifest.patient_of(case) for case in part if manifest.find(case)} for part in (in_splits, tested)]
     both = sides[0] & sides[1]
     if both:
         raise DatasetError(

@@ -199,3 +199,14 @@ def test_probabilities_out_of_range(tmp_path: Path) -> None:
         values[0, 0] = wrong
         np.savez_compressed(tmp_path / f"{number}.npz", probabilities=values)
         assert isinstance(read_probabilities(tmp_path / f"{number}.npz", np.zeros(3, int), 1), str)
+
+
+def test_a_region_that_rounds_to_one_half_is_no_other_prediction(tmp_path: Path) -> None:
+    """Regions with the stored values 2 and 1; without saved probabilities nnU-Net compares logits with 0."""
+    predicted = np.array([1, 2, 2, 0])
+    inner = np.float32([0.9, 0.5 + 1e-7, 0.1, 0.1])
+    np.savez(tmp_path / "near.npz", probabilities=np.stack([np.float32([0.9, 0.9, 0.9, 0.2]), inner])[:, None])
+    inner[1] = 0.6
+    np.savez(tmp_path / "other.npz", probabilities=np.stack([np.float32([0.9, 0.9, 0.9, 0.2]), inner])[:, None])
+    assert isinstance(read_probabilities(tmp_path / "near.npz", predicted[None], 2, (2, 1)), np.ndarray)
+    assert isinstance(read_probabilities(tmp_path / "other.npz", predicted[None], 2, (2, 1)), str)
