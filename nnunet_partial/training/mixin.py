@@ -107,6 +107,9 @@ class PartialLabelMixin(_Trainer):
     #: Set by load_checkpoint(): that the checkpoint was trained under another manifest; empty where not.
     other_manifest: str = ""
 
+    #: Whether the training goes on from a checkpoint.
+    is_continued: bool = False
+
     # nnUNetTrainer.__init__ looks up its arguments by the names in this signature, hence no *args.
     def __init__(
         self,
@@ -366,10 +369,15 @@ class PartialLabelMixin(_Trainer):
 
         Raises:
             ManifestError: The training goes on from a checkpoint of another manifest, and that is not allowed.
-            PartialLabelError: The record of an earlier run is broken.
+            PartialLabelError: The record of an earlier run is broken, or the fold was widened, but not with --c.
         """
         require_other_manifest_allowed(self.other_manifest)
-        model = Path(self.output_folder_base)
+        model, record = Path(self.output_folder_base), Path(self.output_folder, WIDENED_NAME)
+        if record.exists() and not self.is_continued:
+            raise PartialLabelError(
+                f"{record} says that this fold starts from another model, and it would start from scratch. Train with "
+                "--c; or remove that file, if from scratch is what you want."
+            )
         if any(model.glob(f"fold_*/{WIDENED_NAME}")):  # said beside every prediction of the model, of whatever fold
             self.dataset_json: dict[str, Any] = {**self.dataset_json, WIDENED_KEY: f"{model.parent.name}/{model.name}"}
         super().on_train_start()
@@ -437,6 +445,7 @@ class PartialLabelMixin(_Trainer):
             PartialLabelError: The record of the training cases cannot be read.
         """
         super().load_checkpoint(checkpoint)
+        self.is_continued = True
         if isinstance(checkpoint, str):
             self.checkpoint_name = Path(checkpoint).name
             trained_on = self.training_data.trained_on

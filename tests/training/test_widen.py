@@ -149,6 +149,9 @@ def test_the_training_starts_from_it(wide: Project, capsys: pytest.CaptureFixtur
     for key, value in new["network_weights"].items():
         before = old["network_weights"][key]
         assert torch.equal(value[[0, 2, 3]] if key in heads else value, before)  # background, LV, MYO
+    trainer = get_trainer_from_args("702", "2d", 0, "nnUNetTrainerMarginal", device=torch.device("cpu"))
+    with pytest.raises(PartialLabelError, match=r"--c"):  # from scratch it would not be what the file says
+        trainer.on_train_start()
     # nnU-Net's --c takes it up
     trainer = get_trainer_from_args("702", "2d", 0, "nnUNetTrainerMarginal", device=torch.device("cpu"))
     maybe_load_checkpoint(trainer, True, False)
