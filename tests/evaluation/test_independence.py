@@ -10,7 +10,9 @@ import pytest
 from helpers.raw_datasets import snapshot
 from helpers.trained_models import NAME, TRUTH, Place, draw
 
+from nnunet_partial.active_learning.folds import trained_cases
 from nnunet_partial.cli import main
+from nnunet_partial.dataset.raw import RawDataset
 from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.evaluation.independence import (
     WIDENED_NAME,
@@ -21,6 +23,7 @@ from nnunet_partial.evaluation.independence import (
     require_comparable,
 )
 from nnunet_partial.labels import MANIFEST_NAME, CaseLabels, Manifest
+from nnunet_partial.model_selection.candidates import TrainedModel
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning"),
@@ -232,6 +235,14 @@ def test_predictions_elsewhere_count_for_all_folds_of_a_widened_model(place: Pla
     shutil.rmtree(model)  # nothing tells what the model has seen
     main(call)
     assert counted(place) == {"x": 2}
+
+
+def test_what_the_start_of_a_filling_model_has_seen_counts_as_its_training(place: Place) -> None:
+    model = TrainedModel(place.results / f"{PLAIN}__nnUNetPlans__2d", PLAIN, "nnUNetPlans", "2d")
+    dataset = RawDataset(place.raw)
+    assert trained_cases(dataset, place.preprocessed, model, [0]) == {"a2", "b4"}
+    start(place, 0, ["b3"])
+    assert trained_cases(dataset, place.preprocessed, model, [0]) == {"a2", "b4", "b3"}
 
 
 def test_find_best_says_what_the_start_of_a_widened_model_has_seen(
