@@ -93,6 +93,7 @@ class PartialLabelMixin(_Trainer):
     epochs: ClassVar[int | None] = None
 
     # nnUNetTrainer's
+    dataset_json: dict[str, Any]
     local_rank: int
     num_epochs: int
     num_iterations_per_epoch: int
