@@ -281,16 +281,21 @@ def _read_header(path: Path) -> Any:
 
 
 def _stored_frames(path: Path, header: Any) -> int:
-    """Return how many frames there is room for in a file that is not compressed; 0 where it is."""
+    """Return how many frames the pixels of a file that is not compressed have room for; 0 where it is compressed.
+
+    Other elements may follow the pixels, and a length that is not said (2^32 - 1) counts as too many.
+    """
     syntax = header.file_meta.TransferSyntaxUID
     if syntax.is_compressed or syntax.is_deflated:
         return 0
+    is_implicit, is_little_endian = header.original_encoding
     with path.open("rb") as file:
         _import_pydicom().dcmread(file, stop_before_pixels=True, specific_tags=["Rows"])
-        available = path.stat().st_size - file.tell() - (8 if syntax.is_implicit_VR else 12)  # tag, type, length
+        start = file.read(8 if is_implicit else 12)  # tag, type, length
+    length = int.from_bytes(start[-4:], "little" if is_little_endian else "big")
     pixels = int(header.Rows) * int(header.Columns) * int(header.BitsAllocated) // 8
     samples = 2 if header.PhotometricInterpretation == "YBR_FULL_422" else int(header.SamplesPerPixel)
-    return available // (pixels * samples)
+    return length // (pixels * samples)
 
 
 def _require_ultrasound(path: Path, header: Any) -> None:

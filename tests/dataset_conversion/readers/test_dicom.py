@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import random
+import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from helpers.dicom_files import IDENTITY, region, write_dicom
 from helpers.facts import says
 from nnunet_partial.dataset_conversion.readers.dicom import DicomClip, is_dicom, read_dicom_header
 from numpy.typing import NDArray
-from pydicom import examples, uid
+from pydicom import dcmread, examples, uid
 from pydicom.pixels import get_decoder
 
 from nnunet_partial.errors import ConversionError
@@ -61,6 +62,33 @@ def test_a_header_that_counts_less_frames_than_there_are_is_refused(
     assert np.array_equal(next(frames), INSIDE[0])
     with pytest.raises(ConversionError, match=f"c.dcm holds more .* {counted or 1} "):
         list(frames)
+
+
+@pytest.mark.parametrize("syntax", [uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian])
+def test_what_follows_the_pixels_is_no_frame(tmp_path: Path, syntax: uid.UID) -> None:
+    """As makers of scanners add it: more than the 96 bytes of a frame, of their own or as padding."""
+    path = write_dicom(tmp_path / "c.dcm", FRAMES, [region(*TISSUE)], syntax=syntax, DataSetTrailingPadding=b"0" * 200)
+    file = dcmread(path)
+    file.private_block(0x7FE1, "MAKER", create=True).add_new(1, "OB", bytes(200))
+    file.save_as(path)
+    assert np.array_equal(list(read_dicom_header(path).frames()), INSIDE)
+    file.NumberOfFrames = 2
+    file.save_as(path)
+    with pytest.raises(ConversionError, match=r"c.dcm holds more .* 2 "):
+        list(read_dicom_header(path).frames())
+
+
+def test_frames_of_unknown_size_are_never_given_as_whole(tmp_path: Path) -> None:
+    """The length of pixels that are not compressed must be said; 2^32 - 1 says that it is not."""
+    path = write_dicom(tmp_path / "c.dcm", FRAMES, [region(*TISSUE)])
+    content, start = path.read_bytes(), b"\xe0\x7f\x10\x00OB\x00\x00"
+    header, _ = content.split(start)
+    item, end = b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0" + bytes(4)
+    path.write_bytes(
+        header + start + b"\xff" * 4 + item + bytes(4) + item + struct.pack("<I", FRAMES.size) + FRAMES.tobytes() + end
+    )
+    with pytest.raises(ConversionError, match=r"c\.dcm"):
+        list(read_dicom_header(path).frames())
 
 
 def test_other_regions_and_the_same_one_twice_change_nothing(tmp_path: Path) -> None:
