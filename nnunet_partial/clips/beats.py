@@ -7,7 +7,7 @@ of means.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import inf
 from statistics import median, stdev
 
@@ -52,6 +52,8 @@ ED_TOLERANCE, EDGE_NOISE, MIN_SYSTOLE = 0.1, 2.2, 0.7
 #: The smooth curve swings by more than this many SD of the noise left in it; of the variance a cubic Savitzky-Golay
 #: filter over n frames leaves 9 / (4 n).
 MIN_SWING, NOISE_LEFT = 4.0, 9 / 4
+#: Beats are searched in at least this many measured frames: fewer cannot be smoothed.
+MIN_BEAT_FRAMES = 5
 
 NO_WHOLE_BEAT = "no whole beat: part of a beat"
 NO_CLEAR_PEAKS = "no clear peaks"
@@ -134,7 +136,8 @@ def find_beats(volumes_ml: ArrayLike, times_s: ArrayLike | None = None) -> ClipB
     included.
 
     Where more than MAX_STEP times the usual time passes between measured frames, the clip is cut: each piece is
-    searched alone, so that no beat spans what was not seen, and the clip is flagged.
+    searched alone, so that no beat spans what was not seen, and the clip is flagged. Cycle, stroke and noise are
+    those of the whole clip, and pieces shorter than a beat are not searched.
 
     Args:
         volumes_ml: Volume of the left ventricle in each frame (T,); NaN where it could not be measured. Any unit.
@@ -156,23 +159,32 @@ def find_beats(volumes_ml: ArrayLike, times_s: ArrayLike | None = None) -> ClipB
     usual = float(np.median(np.diff(times))) if len(times) > 1 else 1.0
     steps = np.diff(times[known])
     gaps = steps > MAX_STEP * usual
+    pieces = [frames for frames in np.split(known, np.flatnonzero(gaps) + 1) if len(frames) > 1]
     smoothed = np.full(volumes.shape, np.nan)
-    runs = []
-    for frames in np.split(known, np.flatnonzero(gaps) + 1):
-        if len(frames) > 1:
-            run = _beats_of_run(volumes[frames], times[frames], usual, times_s is not None)
-            smoothed[frames] = run.smoothed
-            at = frames.tolist()
-            beats = [replace(beat, ed=at[beat.ed], es=at[beat.es]) for beat in run.beats]
-            runs.append(replace(run, beats=beats))
-    whole = [beat for run in runs if not run.partial for beat in run.beats]
-    longest = max(runs, key=lambda run: len(run.smoothed), default=None)
-    found = whole or (longest.beats if longest else [])
+    whole: list[Beat] = []
+    found: list[Beat] = []
+    intervals: list[float] = []
+    clear = True
+    if pieces:
+        runs = [_Run.evenly(volumes[frames], times[frames], usual) for frames in pieces]
+        longest = max(runs, key=lambda run: len(run.curve))
+        wave = _wave(runs, longest, times_s is not None)
+        clear = wave.is_clear(longest.curve)
+        beats, intervals = _whole_beats(runs, wave)
+        for run, frames, of_run in zip(runs, pieces, beats, strict=True):
+            narrow = wave.narrow(run.curve)
+            smoothed[frames] = np.interp(times[frames], run.times, narrow)
+            at = frames[np.searchsorted((times[frames[1:]] + times[frames[:-1]]) / 2, run.times)].tolist()
+            whole += [Beat(at[ed], at[es], float(narrow[ed]), float(narrow[es])) for ed, es in of_run]
+            if run is longest:
+                ed, es = int(narrow.argmax()), int(narrow.argmin())
+                found = [Beat(at[ed], at[es], float(narrow[ed]), float(narrow[es]))]
+    found = whole or found
     flags = []
     if gaps.any():
         unit = "frames" if times_s is None else "s"
         flags.append(f"no beat is measured across gaps between frames, of up to {steps.max():.3g} {unit}")
-    if runs and not any(run.clear for run in runs):
+    if not clear:
         flags.append(NO_CLEAR_PEAKS)
     if not whole:
         flags.append(NO_WHOLE_BEAT)
@@ -180,44 +192,76 @@ def find_beats(volumes_ml: ArrayLike, times_s: ArrayLike | None = None) -> ClipB
     outside = [beat.ef_percent for beat in found if not low <= beat.ef_percent <= high]
     if outside:
         flags.append(f"EF outside {low:g} to {high:g} % in {len(outside)} of {len(found)} beats")
-    intervals = [interval for run in runs for interval in run.intervals]
     return ClipBeats(tuple(found), not whole, smoothed, None if times_s is None else _rate_bpm(intervals), tuple(flags))
 
 
 @dataclass(frozen=True)
 class _Run:
-    """Hold the beats of frames without a gap: as `ClipBeats`, and the intervals between EDs and between ESs."""
+    """Hold frames without a gap, at equal distances: what the filters want. `measured`: number of volumes behind it."""
 
-    beats: list[Beat]
-    partial: bool
-    clear: bool
-    smoothed: NDArray[np.float64]
-    intervals: list[float]
+    times: NDArray[np.float64]
+    curve: NDArray[np.float64]
+    measured: int
+
+    @classmethod
+    def evenly(cls, volumes: NDArray[np.float64], times: NDArray[np.float64], usual_step: float) -> _Run:
+        """Interpolate the volumes of frames (n,), two or more, that all have one."""
+        count = max(round((times[-1] - times[0]) / usual_step) + 1, 2)
+        even = np.linspace(times[0], times[-1], count)
+        return cls(even, np.interp(even, times, volumes), len(volumes))
+
+    @property
+    def step(self) -> float:
+        """Return the time from frame to frame."""
+        return float(self.times[1] - self.times[0])
 
 
-def _beats_of_run(volumes: NDArray[np.float64], times: NDArray[np.float64], usual_step: float, timed: bool) -> _Run:
-    """Find the beats of frames (n,), two or more, that all have a volume and no gap between them."""
-    count = max(round((times[-1] - times[0]) / usual_step) + 1, 2)
-    even = np.linspace(times[0], times[-1], count)  # the filter wants frames at equal distances
-    curve = np.interp(even, times, volumes)
-    step = float(even[1] - even[0])
-    shortest, longest = _cycle_range(count, step if timed else None)
-    cycle = _cycle_length(curve, shortest, longest) or float(min(count, 60 / USUAL_RATE_BPM / step if timed else inf))
+@dataclass(frozen=True)
+class _Wave:
+    """Describe the curve of a whole clip: a piece of a few frames tells neither its cycle nor its noise.
+
+    `cycle` and `shortest`, the least that a cycle can be, are in frames; `noise` is the SD of single frames.
+    """
+
+    cycle: float
+    shortest: float
+    stroke: float
+    noise: float
+
+    def narrow(self, curve: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Smooth so that volumes can be read."""
+        widened = NARROW + NOISE_WIDENS * self.noise / self.stroke if self.stroke else NARROW
+        return _smooth(curve, min(widened, MAX_NARROW) * self.cycle)
+
+    @property
+    def reach(self) -> int:
+        """Return the frames from a minimum of the wide curve in which that of the narrow one is searched."""
+        return max(1, round(REFINE * self.cycle))
+
+    def noise_left(self, curve: NDArray[np.float64]) -> float:
+        """Return the SD of the noise left in the wide curve."""
+        return self.noise * _noise_left(curve, WIDE[0] * self.cycle) ** 0.5
+
+    def is_clear(self, curve: NDArray[np.float64]) -> bool:
+        """Tell whether the stroke stands out from the noise left in a curve."""
+        return self.stroke > MIN_SWING * self.noise_left(curve)
+
+    def may_hold_beat(self, run: _Run) -> bool:
+        """Tell whether a beat can be found in a run: enough is smoothed, and it is as long as a beat."""
+        long = len(run.curve) >= max(self.shortest, MIN_INTERVAL * self.cycle)
+        return long and run.measured >= MIN_BEAT_FRAMES and self.is_clear(run.curve)
+
+
+def _wave(runs: Sequence[_Run], longest: _Run, timed: bool) -> _Wave:
+    """Return cycle and noise of the longest run, and the stroke of all."""
+    curve, step = longest.curve, longest.step
+    shortest, most = _cycle_range(len(curve), step if timed else None)
+    usual = float(min(len(curve), 60 / USUAL_RATE_BPM / step if timed else inf))
+    cycle = _cycle_length(curve, shortest, most) or usual
     if cycle / 2 >= shortest and _deep_minima(curve, cycle / 2) >= max(2, 1.5 * _deep_minima(curve, cycle)):
         cycle /= 2
-    wide = _wide(curve, cycle)
-    stroke, noise = _stroke(wide), _noise(curve, NARROW * cycle)
-    widened = NARROW + NOISE_WIDENS * noise / stroke if stroke else NARROW
-    narrow = _smooth(curve, min(widened, MAX_NARROW) * cycle)
-    noise *= _noise_left(curve, WIDE[0] * cycle) ** 0.5
-    clear = stroke > MIN_SWING * noise
-    beats, intervals = _whole_beats(narrow, wide, cycle, shortest, stroke, noise) if clear else ([], [])
-    nearest = np.searchsorted((times[1:] + times[:-1]) / 2, even)
-    found = [
-        Beat(int(nearest[ed]), int(nearest[es]), float(narrow[ed]), float(narrow[es]))
-        for ed, es in beats or [(int(narrow.argmax()), int(narrow.argmin()))]
-    ]
-    return _Run(found, not beats, clear, np.interp(times, even, narrow), [step * interval for interval in intervals])
+    stroke = _stroke(np.concatenate([_wide(run.curve, cycle) for run in runs]))
+    return _Wave(cycle, shortest, stroke, _noise(curve, NARROW * cycle))
 
 
 def _cycle_range(count: int, step: float | None) -> tuple[float, float]:
@@ -297,33 +341,44 @@ def _stroke(wide: NDArray[np.float64]) -> float:
     return float(np.ptp(np.percentile(wide, (5, 95))))
 
 
-def _whole_beats(
-    narrow: NDArray[np.float64],
-    wide: NDArray[np.float64],
-    cycle: float,
-    shortest: float,
-    stroke: float,
-    noise: float,
-) -> tuple[list[tuple[int, int]], list[int]]:
-    """Return ED and ES of the whole beats, and the intervals between successive EDs and between successive ESs.
+def _whole_beats(runs: Sequence[_Run], wave: _Wave) -> tuple[list[list[tuple[int, int]]], list[float]]:
+    """Return ED and ES, in frames, of the whole beats of each run, and the intervals between EDs and between ESs.
 
-    All in frames, as are `cycle` and `shortest`, lengths of cycles.
+    Intervals are in the unit of the times.
     """
+    wides = [_wide(run.curve, wave.cycle) for run in runs]
+    found = [
+        _extremes(wave.narrow(run.curve), wide, wave) if wave.may_hold_beat(run) else []
+        for run, wide in zip(runs, wides, strict=True)
+    ]
+    levels = [float(wide[ed]) for wide, beats in zip(wides, found, strict=True) for ed, _ in beats[1:]]
+    ends = [wide[beats[-1][1] if beats else 0 :].max() for wide, beats in zip(wides, found, strict=True)]
+    level = median(levels) if levels else float(max(ends))
+    systoles = [es - ed for beats in found for ed, es in beats[1:]]
+    systole = median(systoles) if systoles else 0.0
+    whole: list[list[tuple[int, int]]] = []
+    intervals: list[float] = []
+    for run, wide, beats in zip(runs, wides, found, strict=True):
+        of_run = beats
+        if beats:
+            ed, es = beats[0]
+            high = wide[ed] >= level - ED_TOLERANCE * wave.stroke - EDGE_NOISE * wave.noise_left(run.curve)
+            if ed <= wave.reach and not (high and es >= MIN_SYSTOLE * systole):
+                of_run = beats[1:]
+        whole.append(of_run)
+        eds, ess = [ed for ed, _ in of_run], [es for _, es in beats]
+        intervals += [run.step * interval for interval in [*np.diff(ess).tolist(), *np.diff(eds).tolist()]]
+    return whole, intervals
+
+
+def _extremes(narrow: NDArray[np.float64], wide: NDArray[np.float64], wave: _Wave) -> list[tuple[int, int]]:
+    """Return the frames of each ES with filling after it, and of the largest volume before it (ED, ES)."""
     from scipy.signal import find_peaks
 
-    distance = max(1.0, MIN_INTERVAL * cycle, shortest)
-    minima = find_peaks(-wide, prominence=MIN_PROMINENCE * stroke, distance=distance)[0]
-    if not len(minima):
-        return [], []
-    reach = max(1, round(REFINE * cycle))
-    es = [_extreme(-narrow, at - reach, at + reach) for at in minima.tolist()]
-    ed = [_extreme(narrow, start, end) for start, end in zip([0, *es[:-1]], es, strict=True)]
-    level = median(wide[ed[1:]]) if len(ed) > 1 else float(wide[es[-1] :].max())
-    systole = median(np.subtract(es[1:], ed[1:])) if len(ed) > 1 else 0.0
-    high = wide[ed[0]] >= level - ED_TOLERANCE * stroke - EDGE_NOISE * noise
-    whole = ed[0] > reach or (high and es[0] >= MIN_SYSTOLE * systole)
-    first = 0 if whole else 1
-    return list(zip(ed, es, strict=True))[first:], [*np.diff(es).tolist(), *np.diff(ed[first:]).tolist()]
+    distance = max(1.0, MIN_INTERVAL * wave.cycle, wave.shortest)
+    minima = find_peaks(-wide, prominence=MIN_PROMINENCE * wave.stroke, distance=distance)[0]
+    es = [_extreme(-narrow, at - wave.reach, at + wave.reach) for at in minima.tolist()]
+    return [(_extreme(narrow, start, end), end) for start, end in zip([0, *es[:-1]], es, strict=False)]
 
 
 def _extreme(curve: NDArray[np.float64], first: int, last: int) -> int:

@@ -176,6 +176,27 @@ def test_no_beat_spans_frames_without_a_volume() -> None:
     assert "26 frames" in find_beats(volumes).flags[0]
 
 
+@pytest.mark.parametrize("frames", [3, 6, 10, 15])
+def test_a_piece_that_is_no_whole_beat_holds_none(frames: int) -> None:
+    """Pieces of up to half a beat of 1 s at 30 frames per second, between two losses: all beats have EF 58.3, from 120
+    to 50 mL. In 3 to 10 frames noise goes up and down; 15 may hold a whole systole, but no ED before it."""
+    rng = np.random.default_rng(SEED)
+    for _ in range(40):
+        at = np.arange(90) + rng.integers(30)
+        volumes = 85 + 35 * np.cos(2 * np.pi * at / 30) + rng.normal(0, 1, 90)
+        volumes[40:45] = volumes[45 + frames : 50 + frames] = np.nan
+        found = find_beats(volumes, np.arange(90) / 30)
+        assert not [beat for beat in found.beats if 45 <= beat.ed < 45 + frames]
+        assert found.partial or found.median_ef_percent == pytest.approx(58.3, abs=3)
+
+
+def test_a_few_frames_do_not_hide_that_nothing_is_clear() -> None:
+    """Noise, and three frames of it apart."""
+    volumes = 100 + np.random.default_rng(SEED).standard_normal(120)
+    volumes[100:110] = volumes[113:] = np.nan
+    assert find_beats(volumes, np.arange(120) / 50).flags[1:3] == (NO_CLEAR_PEAKS, NO_WHOLE_BEAT)
+
+
 def test_uneven_frames_are_not_a_gap() -> None:
     """Steps that vary by a third, and one frame in ten dropped, of a video with a variable frame rate."""
     volumes, times = clip(REGULAR, frames=168)
