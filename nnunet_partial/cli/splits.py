@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     dataset = RawDataset(find_dataset(args.dataset))
     manifest, cases, names = dataset.manifest, list(dataset.image_files()), []
     manifest.require(cases, dataset.structures)
-    require_unfilled(manifest)
+    require_unfilled(manifest, dataset.folder.name)
     if args.leave_domain_out:
         made = leave_domain_out(manifest, cases, dataset.structures)
         folds, warnings = list(made.folds), list(made.warnings)

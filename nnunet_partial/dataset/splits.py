@@ -130,18 +130,19 @@ def left_out_cases(manifest: Manifest, cases: Sequence[str]) -> list[str]:
     return [case for case in cases if (labels := manifest.find(case)) and labels.left_out]
 
 
-def require_unfilled(manifest: Manifest) -> None:
+def require_unfilled(manifest: Manifest, dataset: str) -> None:
     """Refuse to make other folds for a dataset that a model filled fold by fold.
 
     Args:
         manifest: The manifest.
+        dataset: Name of the dataset.
 
     Raises:
         SplitError: A case has a pseudo-label.
     """
     if any(labels.pseudo for labels in manifest.cases.values()):
         raise SplitError(
-            "The dataset was filled by a model, fold by fold: other folds would validate on cases that the "
+            f"{dataset} was filled by a model, fold by fold: other folds would validate on cases that the "
             "model behind their training data saw. Make the folds of its source, train a model on them, and fill again."
         )
 

@@ -91,7 +91,7 @@ def domain_folds(scenario: Scenario, complete: bool, source: Path, preprocessed:
 @lru_cache
 def _domain_folds(scenario: Scenario, complete: bool, source: Path, preprocessed: Path, changed: int) -> DomainFolds:
     plan = planned_scenario(scenario, complete, source, preprocessed)
-    require_unfilled(plan.manifest)
+    require_unfilled(plan.manifest, source.name)
     made = leave_domain_out(plan.manifest, plan.training, plan.classes)
     check_splits(list(made.folds), plan.manifest, plan.training)
     return made

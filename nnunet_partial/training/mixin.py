@@ -380,7 +380,7 @@ class PartialLabelMixin(_Trainer):
                 "--c; or remove that file, if from scratch is what you want."
             )
         if any(model.glob(f"fold_*/{WIDENED_NAME}")):  # said beside every prediction of the model, of whatever fold
-            self.dataset_json: dict[str, Any] = {**self.dataset_json, WIDENED_KEY: f"{model.parent.name}/{model.name}"}
+            self.dataset_json = {**self.dataset_json, WIDENED_KEY: f"{model.parent.name}/{model.name}"}
         super().on_train_start()
         with self._main_process_first():
             if self._global_rank() == 0:
