@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +66,7 @@ class Video:
         lost: Number of frames that the container counts beyond those in the file.
         frames_per_s: Mean frame rate that the container states; None where it does not.
         end_s: Time at which the video ends, of a container that counts no frames; None where it does not say.
-        aspect: Width of a stored pixel as shown, in multiples of its height.
+        aspect: Width of a stored pixel, in multiples of its height, before it is turned.
     """
 
     path: Path
@@ -75,12 +76,12 @@ class Video:
     end_s: float | None = None
     aspect: float = 1.0
 
-    def frames(self) -> Iterator[tuple[NDArray[np.uint8], float | None]]:
+    def frames(self) -> Iterator[tuple[NDArray[np.uint8], float | None, float]]:
         """Yield all frames in turn; only one is held in memory.
 
         Yields:
-            Gray values (rows, cols), turned as players show them, and the time of the frame in s as the container gives
-            it; None where it does not.
+            Gray values (rows, cols), turned as players show them; the time of the frame in s as the container gives it,
+            None where it does not; and the width of a pixel as shown, in multiples of its height.
 
         Raises:
             ConversionError: If a frame cannot be decoded, or the file is cut off.
@@ -98,9 +99,7 @@ class Video:
                     image = _gray(frame)
                     if image is None:
                         raise ConversionError(f"frame {count} of {self.path.name} is broken")
-                    if self.aspect != 1 and image.shape != (frame.height, frame.width):
-                        raise ConversionError(f"{self.path.name} is turned, and its pixels are not square")
-                    yield image, frame.time
+                    yield image, frame.time, self._aspect_shown(frame)
                     count += 1
             except (av.FFmpegError, ValueError, ArithmeticError) as problem:
                 if isinstance(problem, ConversionError):
@@ -109,6 +108,19 @@ class Video:
                 raise ConversionError(text) from problem
         if count < _WHOLE * (self.length + self.lost):
             raise ConversionError(f"{self.path.name} is cut off: it has {count} of {self.length + self.lost} frames")
+
+    def _aspect_shown(self, frame: Any) -> float:
+        """Return the width of a pixel of a turned frame, in multiples of its height.
+
+        Raises ConversionError where the frame is turned and stretched at once: which axis FFmpeg's aspect is of is then
+        not clear.
+        """
+        a, b, c, d = _matrix(frame)
+        if a or d:
+            return self.aspect
+        if not math.isclose(abs(b), abs(c), rel_tol=1e-3):
+            raise ConversionError(f"{self.path.name} is to be shown turned and stretched")
+        return 1 / self.aspect
 
 
 def read_video_header(path: Path) -> Video:
@@ -231,18 +243,23 @@ def _gray(frame: Any) -> NDArray[np.uint8] | None:
 def _as_shown(image: NDArray[np.uint8], frame: Any) -> NDArray[np.uint8]:
     """Turn and mirror an image as the container says, such as a telephone held upright does.
 
-    Its matrix takes the point (x, y) to (a x + c y, b x + d y). Raises ConversionError where pixels would not come to
-    lie on pixels.
+    Raises ConversionError where pixels would not come to lie on pixels.
     """
-    matrix = frame.side_data.get("DISPLAYMATRIX")
-    if matrix is None:
-        return image
-    a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].tolist()
+    a, b, c, d = _matrix(frame)
     if a == d == 0 != b * c:
         image, a, d = image.T, c, b
     elif b or c:
         raise ConversionError("the video is to be shown turned, but not by 90, 180 or 270 degrees")
     return np.ascontiguousarray(image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
+
+
+def _matrix(frame: Any) -> tuple[int, int, int, int]:
+    """Return a, b, c, d by which the point (x, y) is shown at (a x + c y, b x + d y)."""
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return 1, 0, 0, 1
+    a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].tolist()
+    return a, b, c, d
 
 
 def _reason(problem: Exception) -> str:

@@ -579,7 +579,7 @@ def _remove_other_files(staging: Path, clips: Mapping[str, Clip], image_format: 
 
 @dataclass
 class _Opened:
-    """Hold a clip that is being read. What is known at the end only is filled in while `frames` is consumed."""
+    """Hold a clip that is being read. What its header does not say is filled in while `frames` is consumed."""
 
     frames: Iterator[NDArray[Any]]
     length: int
@@ -702,15 +702,15 @@ def _open_nifti(job: ClipJob) -> _Opened:
 
 def _open_video(job: ClipJob) -> _Opened:
     video = read_video_header(job.file.path)
-    opened = _Opened(iter(()), video.length, video.aspect)
+    opened = _Opened(iter(()), video.length)
     opened.frames = _video_frames(video, opened)
     return opened
 
 
 def _video_frames(video: Video, opened: _Opened) -> Iterator[NDArray[Any]]:
-    """Yield the frames, and fill in their times and what is missing at the end."""
+    """Yield the frames, and fill in the shape of their pixels, their times and what is missing at the end."""
     times: list[float | None] = []
-    for frame, time in video.frames():
+    for frame, time, opened.aspect in video.frames():
         times.append(time)
         yield frame
     known = [time for time in times if time is not None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -19,13 +20,16 @@ STORED = np.full((ROWS, COLS), 20, np.uint8)
 STORED[:8, :16], STORED[:8, 32:] = 200, 100
 
 
-def write(path: Path, matrix: tuple[int, int, int, int]) -> Path:
-    """Two frames, `STORED`; matrix: a, b, c, d of the track header (tkhd), in units of 1/65536."""
+def write(path: Path, matrix: tuple[int, int, int, int], stored: NDArray[np.uint8] = STORED, aspect: int = 1) -> Path:
+    """Two frames; matrix: a, b, c, d of the track header (tkhd), in units of 1/65536; aspect: width / height of a
+    pixel."""
+    rows, cols = stored.shape
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=50, options={"qmin": "1", "qmax": "1"})
-        stream.width, stream.height, stream.pix_fmt = COLS, ROWS, "yuv420p"
-        planes = np.full((ROWS * 3 // 2, COLS), 128, np.uint8)
-        planes[:ROWS] = STORED
+        stream.width, stream.height, stream.pix_fmt = cols, rows, "yuv420p"
+        stream.sample_aspect_ratio = Fraction(aspect)
+        planes = np.full((rows * 3 // 2, cols), 128, np.uint8)
+        planes[:rows] = stored
         for _ in range(2):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(planes, format="yuv420p")))
         container.mux(stream.encode())
@@ -67,4 +71,29 @@ def test_frames_are_turned_as_players_show_them(
 def test_other_angles_are_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "a.mov", (ONE // 2, ONE // 2, -ONE // 2, ONE // 2))
     with pytest.raises(ConversionError, match="270"):
+        next(read_video_header(path).frames())
+
+
+@pytest.mark.parametrize("stored", [STORED, STORED[:, :ROWS]])
+@pytest.mark.parametrize(
+    ("matrix", "expected"),
+    [
+        ((ONE, 0, 0, ONE), 2.0),
+        ((-ONE, 0, 0, -ONE), 2.0),
+        ((0, ONE, -ONE, 0), 0.5),  # what was wide is high, in square frames too
+        ((0, -ONE, ONE, 0), 0.5),
+        ((0, ONE, ONE, 0), 0.5),  # mirrored as well
+    ],
+)
+def test_pixels_are_turned_with_their_frame(
+    tmp_path: Path, matrix: tuple[int, int, int, int], expected: float, stored: NDArray[np.uint8]
+) -> None:
+    """Stored pixels are twice as wide as high."""
+    path = write(tmp_path / "a.mov", matrix, stored, aspect=2)
+    assert [aspect for _, _, aspect in read_video_header(path).frames()] == [expected] * 2
+
+
+def test_a_frame_that_is_turned_and_stretched_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.mov", (0, ONE, -2 * ONE, 0))
+    with pytest.raises(ConversionError, match=r"a\.mov .*stretched"):
         next(read_video_header(path).frames())
