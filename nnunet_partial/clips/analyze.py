@@ -110,8 +110,8 @@ def analyze(
 
 
 def _state(model: Path) -> list[str]:
-    """Return what changes when the model does: size and time of its weights."""
-    files = sorted(model.glob("fold_*/*.pth"))
+    """Return what changes when the model does: size and time of its weights, plans and classes."""
+    files = [model / "dataset.json", model / "plans.json", *sorted(model.glob("fold_*/*.pth"))]
     return [f"{file.relative_to(model)} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files]
 
 

@@ -163,6 +163,21 @@ def test_of_an_image_that_changed_twice_the_prediction_is_that_of_the_last(
 
 
 @pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("edited", ["plans.json", "dataset.json"])
+def test_predictions_of_other_plans_or_classes_are_made_again(
+    tmp_path: Path, network: Brightest, monkeypatch: pytest.MonkeyPatch, edited: str
+) -> None:
+    write_nifti(tmp_path / "clips" / "a.nii", beating(), (1, 1))
+    model = write_model(tmp_path / "m")
+    arguments = (tmp_path / "clips", tmp_path / "results", model, KEEP, Prediction())
+    interrupt_measuring(monkeypatch, arguments)
+    content = json.loads((model / edited).read_text())
+    (model / edited).write_text(json.dumps({**content, "spacing": [1.0, 2.0]}))
+    analyze(*arguments, overlays=False)
+    assert network.predicted == 2
+
+
+@pytest.mark.usefixtures("here")
 def test_the_key_must_not_lie_in_the_results(tmp_path: Path, network: Brightest) -> None:
     write_nifti(tmp_path / "clips" / "a.nii", beating(), (1, 1))
     model = write_model(tmp_path / "m")
