@@ -66,6 +66,7 @@ def document(measured: Measured, folder: Path) -> dict[str, Any]:
         "biplane": list(biplane_rows(measured)),
         "means": [dict(zip(("name", "unit", "mean", "clips"), row, strict=True)) for row in mean_rows(measured)],
         "problems": measured.problems,
+        "notes": measured.notes,
     }
 
 
@@ -91,6 +92,8 @@ def show(measured: Measured) -> None:
     print()
     for name, unit, value, count in mean_rows(measured):
         print(f"mean {name}: {_text(value, 1)} {unit} over {count} clip(s) without flags")
+    for note in measured.notes:
+        print(f"NOTE: {note}")
     if measured.problems:
         print(f"\nNot done: {len(measured.problems)}")
         for line in first_lines(measured.problems, _SHOWN):

@@ -241,6 +241,18 @@ class Measured:
             f"{clip.name}: {problem}" for clip in self.clips for problem in clip.problems
         ]
 
+    @property
+    def notes(self) -> list[str]:
+        """List what was left out though nothing failed, a sentence each."""
+        views: dict[str, set[str]] = {}
+        for clip in self.clips:
+            if clip.clip.patient is not None and clip.clip.exam is None and _has_biplane_view(clip):
+                views.setdefault(clip.clip.patient, set()).add(clip.view)
+        patients = [patient for patient, found in views.items() if len(found) == len(VIEW_ORDER)]
+        if not patients:
+            return []
+        return [f"no biplane volumes of both views of {format_names(patients)}: their examination is not known"]
+
 
 def plan(images: Path, predictions: Path, output: Path, overlays: bool) -> list[Task]:
     """Find the files of all clips.
@@ -422,9 +434,9 @@ def biplane_pairs(clips: Sequence[MeasuredClip]) -> list[Biplane]:
         One entry per examination with a measured beat in both views, in the order of patients.
     """
     best: dict[tuple[str, str], dict[str, MeasuredClip]] = {}
-    scaled = [clip for clip in clips if clip.sized and not clip.guessed]
-    for clip in sorted(scaled, key=lambda clip: (len(clip.flags), -len(clip.beats.beats), clip.name)):
-        if clip.clip.exam is not None and clip.view in VIEW_ORDER and clip.beats.beats:
+    usable = filter(_has_biplane_view, clips)
+    for clip in sorted(usable, key=lambda clip: (len(clip.flags), -len(clip.beats.beats), clip.name)):
+        if clip.clip.exam is not None:
             best.setdefault((clip.clip.patient or "", clip.clip.exam), {}).setdefault(clip.view, clip)
     pairs = []
     for (patient, exam), views in sorted(best.items()):
@@ -437,6 +449,10 @@ def biplane_pairs(clips: Sequence[MeasuredClip]) -> list[Biplane]:
                 names = two.name, four.name
                 pairs.append(Biplane(patient or None, exam, *names, spacing_from, beat, (*flags, *beat.flags)))
     return pairs
+
+
+def _has_biplane_view(clip: MeasuredClip) -> bool:
+    return clip.sized and not clip.guessed and clip.view in VIEW_ORDER and bool(clip.beats.beats)
 
 
 def _number(value: float | None) -> float:

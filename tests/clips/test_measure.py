@@ -142,6 +142,19 @@ def test_without_an_examination_nothing_is_combined(tmp_path: Path) -> None:
     assert biplane(tmp_path, *({"patient": "p1", "view": view} for view in ("4CH", "2CH"))) == []
 
 
+@pytest.mark.parametrize(("exam", "spacing", "noted"), [(None, (1.0, 1.0), 1), ("e1", (1.0, 1.0), 0), (None, None, 0)])
+def test_views_that_lack_only_the_examination_are_noted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], exam: str | None, spacing: Any, noted: int
+) -> None:
+    folders = ClipFolders.create(tmp_path)
+    for name, view in (("a", "4CH"), ("b", "2CH")):
+        folders.add(name, beating(**SHORT), spacing, patient="p1", view=view, exam=exam)
+    assert main(folders.arguments(tmp_path / "results", "--no-overlays", "--json")) == 0
+    printed = capsys.readouterr()
+    notes = json.loads(printed.out)["notes"]
+    assert [("p1" in note, note in printed.err) for note in notes] == [(True, True)] * noted
+
+
 def test_nothing_biplane_rests_on_a_nominal_depth(tmp_path: Path) -> None:
     """Such a clip has a scale of its own; a measured one of the same view is taken though it is flagged."""
     rows = biplane(
