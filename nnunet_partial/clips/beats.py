@@ -24,9 +24,10 @@ MAX_AREA_JUMP = 0.3
 EF_RANGE_PERCENT = (5.0, 90.0)
 #: The rates of two clips of a patient differ by less than this fraction of the larger one.
 MAX_RATE_DIFFERENCE = 0.2
-#: From one measured frame to the next, at most this many times the median step passes; no beat spans more. (Bridging
-#: three steps leaves 1 in 150 beats of true masks more than 3 points of EF off, ten steps 1 in 10.)
-MAX_STEP = 3.5
+#: From one measured frame to the next, at most this many median steps pass, or this time in s if that is longer; no
+#: beat spans more. (Bridging three steps leaves 1 in 150 beats of true masks more than 3 points of EF off, ten steps
+#: 1 in 10.)
+MAX_STEP, MAX_STEP_S = 3.5, 0.09
 #: Heart rates that are searched, in beats per minute; without times, a cycle has at least this many frames. A clip too
 #: short to show a cycle is taken to be at the usual rate.
 MIN_RATE_BPM, MAX_RATE_BPM, MIN_CYCLE_FRAMES, USUAL_RATE_BPM = 30.0, 200.0, 6, 75.0
@@ -135,7 +136,7 @@ def find_beats(volumes_ml: ArrayLike, times_s: ArrayLike | None = None) -> ClipB
     other end-diastoles. Without a whole beat, ED and ES are the largest and the smallest smoothed volume, end frames
     included.
 
-    Where more than MAX_STEP times the usual time passes between measured frames, the clip is cut: each piece is
+    Where a gap is between measured frames (`longest_step`), the clip is cut: each piece is
     searched alone, so that no beat spans what was not seen, and the clip is flagged. Cycle, stroke and noise are
     those of the whole clip, and pieces shorter than a beat are not searched.
 
@@ -158,7 +159,7 @@ def find_beats(volumes_ml: ArrayLike, times_s: ArrayLike | None = None) -> ClipB
     known = np.flatnonzero(np.isfinite(volumes))
     usual = float(np.median(np.diff(times))) if len(times) > 1 else 1.0
     steps = np.diff(times[known])
-    gaps = steps > MAX_STEP * usual
+    gaps = steps > (MAX_STEP * usual if times_s is None else longest_step(usual))
     pieces = [frames for frames in np.split(known, np.flatnonzero(gaps) + 1) if len(frames) > 1]
     smoothed = np.full(volumes.shape, np.nan)
     whole: list[Beat] = []
@@ -193,6 +194,18 @@ def find_beats(volumes_ml: ArrayLike, times_s: ArrayLike | None = None) -> ClipB
     if outside:
         flags.append(f"EF outside {low:g} to {high:g} % in {len(outside)} of {len(found)} beats")
     return ClipBeats(tuple(found), not whole, smoothed, None if times_s is None else _rate_bpm(intervals), tuple(flags))
+
+
+def longest_step(usual_step_s: float) -> float:
+    """Return how much time may pass from one frame to the next; more is a gap.
+
+    Args:
+        usual_step_s: Median of the steps.
+
+    Returns:
+        MAX_STEP usual steps, or MAX_STEP_S where that is longer.
+    """
+    return max(MAX_STEP * usual_step_s, MAX_STEP_S)
 
 
 @dataclass(frozen=True)

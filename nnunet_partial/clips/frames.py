@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnunet_partial import __version__
+from nnunet_partial.clips.beats import longest_step
 from nnunet_partial.clips.images import ImageFormat, is_whole, read_format
 from nnunet_partial.clips.names import clip_name, default_key_file, exam_name, keyed_hash, patient_name, read_key
 from nnunet_partial.clips.records import NOMINAL_DEPTH, Clip, normal_view, write_clips_json
@@ -53,9 +54,6 @@ _PART_FRAMES, _PART_PIXELS = 256, 1 << 26
 
 #: Time that a file may take: far more than is needed.
 _SECONDS, _SECONDS_PER_MB = 10.0, 30.0
-
-#: Longest time without a frame, in usual steps and in s: by half of it end-systole may be off.
-_GAP_STEPS, _GAP_S = 4.5, 0.09
 
 _VIEW = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _+-]{0,31}")
 
@@ -631,7 +629,7 @@ def write_clip(job: ClipJob) -> Clip:
             frame_times_from=opened.times_from,
             spacing_mm=spacing_mm,
             spacing_from=spacing_from,
-            flags=(*opened.flags, *_gaps(opened.times_s or (), opened.end_s)),
+            flags=(*opened.flags, *_lost_end(opened.times_s or (), opened.end_s)),
             exam=job.exam,
         )
         for path, case in zip(temporary, clip.cases, strict=True):
@@ -727,11 +725,11 @@ def _video_frames(video: Video, opened: _Opened) -> Iterator[NDArray[Any]]:
         opened.flags.append(f"{missing} of {video.length + video.lost} frames are missing, perhaps between others")
 
 
-def _gaps(times_s: Sequence[float], end_s: float | None) -> list[str]:
-    """Flag the longest time without a frame where it may hide an end of systole or diastole, also before the end."""
-    steps = np.diff([*times_s, *([] if end_s is None else [end_s])])
-    usual = float(np.median(steps)) if len(steps) else 0.0
-    if not len(steps) or steps.max() <= max(_GAP_STEPS * usual, _GAP_S):
+def _lost_end(times_s: Sequence[float], end_s: float | None) -> list[str]:
+    """Flag that frames are lost before the end that the container states; `find_beats` sees gaps between frames."""
+    if end_s is None or len(times_s) < 2:
         return []
-    before = int(steps.argmax())
-    return [f"no frame for {steps[before]:.2f} s after frame {before}, where most follow by {usual:.3f} s"]
+    usual, missing = float(np.median(np.diff(times_s))), end_s - times_s[-1]
+    if missing <= longest_step(usual):
+        return []
+    return [f"no frame for {missing:.2f} s after the last, frame {len(times_s) - 1}; most follow by {usual:.3f} s"]

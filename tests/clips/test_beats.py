@@ -197,6 +197,24 @@ def test_a_few_frames_do_not_hide_that_nothing_is_clear() -> None:
     assert find_beats(volumes, np.arange(120) / 50).flags[1:3] == (NO_CLEAR_PEAKS, NO_WHOLE_BEAT)
 
 
+@pytest.mark.parametrize(
+    ("fps", "lost", "gap"),
+    [(200, 3, False), (200, 16, False), (200, 18, True), (50, 3, False), (50, 4, True), (25, 2, False), (25, 3, True)],
+)
+def test_a_gap_is_longer_than_3_5_steps_and_90_ms(fps: int, lost: int, gap: bool) -> None:
+    """At 200 frames per second, 16 lost ones are 17 steps of 5 ms: 85 ms; 18 are 95 ms. All after the ED at 1.2 s."""
+    volumes, times = clip(REGULAR, frames=round(2.56 * fps), fps=fps)
+    keep = np.delete(np.arange(len(times)), np.arange(lost) + round(1.3 * fps))
+    found = find_beats(volumes[keep], times[keep])
+    assert bool(found.flags) == gap
+    if not gap:
+        assert [beat.ed / fps for beat in found.beats[:2]] == pytest.approx([0.4, 1.2], abs=0.04)
+        assert len(found.beats) == 3
+    assert len(find_beats(volumes[keep]).flags) == 0  # nothing is known of the time between frames
+    volumes[np.setdiff1d(np.arange(len(times)), keep)] = np.nan
+    assert bool(find_beats(volumes).flags) == (lost >= 3)  # without times, in frames
+
+
 def test_uneven_frames_are_not_a_gap() -> None:
     """Steps that vary by a third, and one frame in ten dropped, of a video with a variable frame rate."""
     volumes, times = clip(REGULAR, frames=168)
