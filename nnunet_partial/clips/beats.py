@@ -27,7 +27,7 @@ MAX_RATE_DIFFERENCE = 0.2
 #: From one measured frame to the next, at most this many median steps pass, or this time in s if that is longer; no
 #: beat spans more. (Bridging three steps leaves 1 in 150 beats of true masks more than 3 points of EF off, ten steps
 #: 1 in 10. Just over the end-systole, 60 ms leave 1 in 40, 85 ms 3 in 10.)
-MAX_STEP, MAX_STEP_S = 3.5, 0.09
+MAX_STEP, MAX_STEP_S = 3.5, 0.06
 #: Heart rates that are searched, in beats per minute; without times, a cycle has at least this many frames. A clip too
 #: short to show a cycle is taken to be at the usual rate.
 MIN_RATE_BPM, MAX_RATE_BPM, MIN_CYCLE_FRAMES, USUAL_RATE_BPM = 30.0, 200.0, 6, 75.0

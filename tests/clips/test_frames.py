@@ -73,7 +73,7 @@ def test_a_clip_is_a_volume_whose_slices_are_its_frames(tmp_path: Path, model: P
     assert (clip.patient, clip.view, clip.flags) == (name.partition("_")[0], None, ())
 
 
-@pytest.mark.parametrize(("pause", "gap"), [(160, True), (85, False)])
+@pytest.mark.parametrize(("pause", "gap"), [(160, True), (65, False)])
 def test_a_long_time_without_a_frame_is_flagged_once(tmp_path: Path, model: Path, pause: int, gap: bool) -> None:
     """When beats are found, not when frames are written."""
     write_dicom(

@@ -376,17 +376,18 @@ def test_json_has_the_rows_of_the_tables(
     folders: ClipFolders, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folders.predictions / "b_000.nii.gz").unlink()
+    folders.add("c", beating(0.5, beats=2.0, frames=40))
     assert main(folders.arguments(tmp_path / "results", "--no-overlays", "--json")) == 1
     document = json.loads(capsys.readouterr().out)
     with (tmp_path / "results" / "clips.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert [row["clip"] for row in document["clips"]] == ["a", "b"]
+    assert [row["clip"] for row in document["clips"]] == ["a", "b", "c"]
     for shown, row in zip(document["clips"], rows, strict=True):
         assert number(row["ef_percent"]) == pytest.approx(shown.get("ef_percent", math.nan), rel=1e-5, nan_ok=True)
         assert row["flags"] == shown["flags"]
     assert document["clips"][0]["ef_spread_percent"] is None  # NaN: of a single beat
     mean = document["means"][0]
-    assert (mean["name"], mean["clips"], mean["mean"]) == ("EF", 1, document["clips"][0]["ef_percent"])
+    assert (mean["name"], mean["clips"], mean["mean"]) == ("EF", 1, document["clips"][2]["ef_percent"])
     assert ["b_000" in text for text in document["problems"]] == [True]
     assert Path(document["output"]) == tmp_path / "results"
     assert Path(document["page"]).is_file()
