@@ -24,7 +24,8 @@ ASKED_IN = 1
 
 class EmptyEpochs(nnUNetTrainer):
     def __init__(self, folder: Path, rank: int) -> None:
-        self.output_folder, self.local_rank, self.is_ddp = str(folder), rank, True
+        self.output_folder, self.output_folder_base = str(folder), str(folder.parent)
+        self.local_rank, self.is_ddp = rank, True
         self.device = torch.device("cpu")
         self.current_epoch, self.num_epochs = 0, 5
         self.num_iterations_per_epoch = self.num_val_iterations_per_epoch = 0
