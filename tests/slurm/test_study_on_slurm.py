@@ -37,7 +37,7 @@ losses: [naive, marginal]
 seeds: [0]
 folds: [0]
 epochs: 8
-iterations: 5
+iterations: 25
 val_iterations: 2
 network: {features: [8, 16, 16], patch: [32, 32], batch: 4}
 device: cpu
