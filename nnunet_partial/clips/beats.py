@@ -136,9 +136,9 @@ def find_beats(volumes_ml: ArrayLike, times_s: ArrayLike | None = None) -> ClipB
     other end-diastoles. Without a whole beat, ED and ES are the largest and the smallest smoothed volume, end frames
     included.
 
-    Where a gap is between measured frames (`longest_step`), the clip is cut: each piece is
-    searched alone, so that no beat spans what was not seen, and the clip is flagged. Cycle, stroke and noise are
-    those of the whole clip, and pieces shorter than a beat are not searched.
+    Gaps between measured frames (`longest_step`) cut the clip and flag it: each piece is searched alone, so that no
+    beat spans what was not seen. Cycle and noise are those of the longest piece, the stroke that of all pieces. Pieces
+    shorter than a beat are not searched.
 
     Args:
         volumes_ml: Volume of the left ventricle in each frame (T,); NaN where it could not be measured. Any unit.
@@ -171,9 +171,9 @@ def find_beats(volumes_ml: ArrayLike, times_s: ArrayLike | None = None) -> ClipB
         longest = max(runs, key=lambda run: len(run.curve))
         wave = _wave(runs, longest, times_s is not None)
         clear = wave.is_clear(longest.curve)
-        beats, intervals = _whole_beats(runs, wave)
-        for run, frames, of_run in zip(runs, pieces, beats, strict=True):
-            narrow = wave.narrow(run.curve)
+        curves = [wave.narrow(run.curve) for run in runs]
+        beats, intervals = _whole_beats(runs, curves, wave)
+        for run, frames, narrow, of_run in zip(runs, pieces, curves, beats, strict=True):
             smoothed[frames] = np.interp(times[frames], run.times, narrow)
             at = frames[np.searchsorted((times[frames[1:]] + times[frames[:-1]]) / 2, run.times)].tolist()
             whole += [Beat(at[ed], at[es], float(narrow[ed]), float(narrow[es])) for ed, es in of_run]
@@ -354,15 +354,17 @@ def _stroke(wide: NDArray[np.float64]) -> float:
     return float(np.ptp(np.percentile(wide, (5, 95))))
 
 
-def _whole_beats(runs: Sequence[_Run], wave: _Wave) -> tuple[list[list[tuple[int, int]]], list[float]]:
+def _whole_beats(
+    runs: Sequence[_Run], curves: Sequence[NDArray[np.float64]], wave: _Wave
+) -> tuple[list[list[tuple[int, int]]], list[float]]:
     """Return ED and ES, in frames, of the whole beats of each run, and the intervals between EDs and between ESs.
 
-    Intervals are in the unit of the times.
+    `curves` are those of the runs, smoothed by the narrow filter. Intervals are in the unit of the times.
     """
     wides = [_wide(run.curve, wave.cycle) for run in runs]
     found = [
-        _extremes(wave.narrow(run.curve), wide, wave) if wave.may_hold_beat(run) else []
-        for run, wide in zip(runs, wides, strict=True)
+        _extremes(narrow, wide, wave) if wave.may_hold_beat(run) else []
+        for run, narrow, wide in zip(runs, curves, wides, strict=True)
     ]
     levels = [float(wide[ed]) for wide, beats in zip(wides, found, strict=True) for ed, _ in beats[1:]]
     ends = [wide[beats[-1][1] if beats else 0 :].max() for wide, beats in zip(wides, found, strict=True)]
