@@ -78,7 +78,7 @@ def prepare_workflow(study: Study, file: Path, assign_devices: bool, save: bool)
             "domains": {name: list(folds.domains) for name, folds in domains.items()},
             "fold_notes": notes,
             "test_notes": test_notes,
-            **_data_steps(study, folder, sources, ids),
+            **_data_steps(study, folder, sources, ids, unlabeled),
             "fills": _fills(study, folder, ids),
             "models": _models(study, folder, sources, ids, domains),
             "evaluations": [model.name for model in models(study)],
@@ -194,9 +194,16 @@ def _plain_name(name: str) -> str:
 
 
 def _data_steps(
-    study: Study, folder: StudyFolder, sources: Mapping[str, Path], ids: Mapping[str, int]
+    study: Study,
+    folder: StudyFolder,
+    sources: Mapping[str, Path],
+    ids: Mapping[str, int],
+    unlabeled: Mapping[str, Sequence[str]],
 ) -> dict[str, dict[str, Any]]:
-    """Return the commands of prepare, plans, scenario and reuse_preprocessing, by the rest of the step's name."""
+    """Return the commands of prepare, plans, scenario and reuse_preprocessing, by the rest of the step's name.
+
+    `unlabeled` of a derived dataset: some of its test images have no label.
+    """
     derived, prepared = derived_datasets(study), folder.prepared_plans()
     return {
         "sources": {name: _prepare_command(study, path, prepared) for name, path in sources.items()},
@@ -206,7 +213,10 @@ def _data_steps(
             for name, path in sources.items()
         },
         "datasets": {
-            name: _dataset(study, folder, sources[scenario.source], ids[name], name, scenario, complete)
+            name: {
+                **_dataset(study, folder, ids[name], name, scenario, complete),
+                "unlabeled": bool(unlabeled[scenario.source]),
+            }
             for name, (scenario, complete) in derived.items()
         },
         "reused": {
@@ -217,9 +227,9 @@ def _data_steps(
 
 
 def _dataset(
-    study: Study, folder: StudyFolder, source: Path, number: int, name: str, scenario: Scenario, complete: bool
+    study: Study, folder: StudyFolder, number: int, name: str, scenario: Scenario, complete: bool
 ) -> dict[str, Any]:
-    """Return the commands that make a derived dataset, and its test images; `unlabeled`: some have no label."""
+    """Return the commands that make a derived dataset, and its test images."""
     raw = _raw_folder(folder, number, name)
     plain_name = raw.name.partition("_")[2]
     return {
@@ -228,7 +238,6 @@ def _dataset(
         "commands": _scenario_command(study, scenario, complete, number, plain_name, folder.prepared_plans()),
         "raw": shlex.quote(str(raw)),
         "images": shlex.quote(str(raw / "imagesTs")),
-        "unlabeled": bool(measured_cases(RawDataset(source))[1]),
     }
 
 
