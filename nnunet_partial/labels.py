@@ -248,6 +248,11 @@ class Manifest:
         """Return a hash of the content, whatever the layout of the file; no name can be read from it."""
         return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
 
+    @property
+    def has_pseudo(self) -> bool:
+        """Return whether a model filled a class of any case."""
+        return any(labels.pseudo for labels in self.cases.values())
+
     def find(self, case: str) -> CaseLabels | None:
         """Look up the entry of a case.
 

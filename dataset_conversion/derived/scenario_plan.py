@@ -377,7 +377,7 @@ def _remarks(plan: ScenarioPlan) -> list[str]:
     nothing = [case for case in plan.training if not plan.manifest.labels_of(case).written and case in plan.hidden]
     if nothing:
         lines.append(f"{len(nothing)} training case(s) are now annotated for nothing: {format_names(nothing)}")
-    if any(labels.pseudo for labels in plan.manifest.cases.values()):
+    if plan.manifest.has_pseudo:
         lines.append(
             f"the model that filled classes in {plan.source.name} was trained on labels that are hidden now; for a "
             "fair comparison hide labels first, and fill the scenario"

@@ -140,7 +140,7 @@ def require_unfilled(manifest: Manifest, dataset: str) -> None:
     Raises:
         SplitError: A case has a pseudo-label.
     """
-    if any(labels.pseudo for labels in manifest.cases.values()):
+    if manifest.has_pseudo:
         raise SplitError(
             f"{dataset} was filled by a model, fold by fold: other folds would validate on cases that the "
             "model behind their training data saw. Make the folds of its source, train a model on them, and fill again."

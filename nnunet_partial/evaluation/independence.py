@@ -41,8 +41,7 @@ def cases_seen_in_training(manifest: Manifest, cases: Iterable[str], fold: Path 
         Their identifiers; empty where there is none.
     """
     cases = list(cases)
-    has_pseudo = any(labels.pseudo for labels in manifest.cases.values())
-    seen = {*(manifest.seen_by_filling_model(cases) if has_pseudo else [])}
+    seen = {*(manifest.seen_by_filling_model(cases) if manifest.has_pseudo else [])}
     if fold is not None:
         seen |= {*cases_seen_at_start(fold, manifest, cases)}
     return [case for case in cases if case in seen]
