@@ -21,6 +21,9 @@ TRAINERS = sorted((PACKAGE / "trainers").glob("*.py"))
 #: The only packages that may import torch or nnU-Net at module level; what they may import of ours is in `LAYERS`.
 HEAVY = ("losses", "training", "trainers")
 
+#: What whoever reads a dataset with a manifest imports.
+_MANIFEST = ("errors", "utils", "dataset_json", "labels")
+
 #: What each package (or module at the root) may import of the others, inside functions too.
 LAYERS = {
     "": {"inference"},
@@ -31,69 +34,30 @@ LAYERS = {
     "inference": {"errors", "utils"},
     "losses": {"errors"},
     "phantom": {"errors", "utils"},
-    "dataset": {"errors", "utils", "dataset_json", "labels"},
-    "dataset_conversion": {"errors", "utils", "dataset_json", "labels", "dataset", ""},
-    "biomarkers": {"errors", "utils", "dataset_json", "labels", "dataset"},
-    "evaluation": {"errors", "utils", "dataset_json", "labels", "dataset", "biomarkers", ""},
-    "clips": {
-        *(
-            "errors",
-            "utils",
-            "dataset_json",
-            "labels",
-            "dataset",
-            "dataset_conversion",
-            "biomarkers",
-            "evaluation",
-            "report",
-        ),
-        *("inference", ""),
-    },
-    "model_selection": {"errors", "utils", "dataset_json", "labels", "dataset", "evaluation"},
-    "active_learning": {
-        *(
-            "errors",
-            "utils",
-            "dataset_json",
-            "labels",
-            "dataset",
-            "evaluation",
-            "model_selection",
-            "training",
-            "inference",
-        ),
-    },
+    "dataset": {*_MANIFEST},
+    "dataset_conversion": {*_MANIFEST, "dataset", ""},
+    "biomarkers": {*_MANIFEST, "dataset"},
+    "evaluation": {*_MANIFEST, "dataset", "biomarkers", ""},
+    "clips": {*_MANIFEST, "dataset", "dataset_conversion", "biomarkers", "evaluation", "report", "inference", ""},
+    "model_selection": {*_MANIFEST, "dataset", "evaluation"},
+    "active_learning": {*_MANIFEST, "dataset", "evaluation", "model_selection", "training", "inference"},
     "pseudo_labels": {
-        *(
-            "errors",
-            "utils",
-            "dataset_json",
-            "labels",
-            "dataset",
-            "dataset_conversion",
-            "evaluation",
-            "model_selection",
-        ),
-        *("active_learning", "report", "training", "inference"),
-    },
-    "report": {"errors", "utils", "dataset_json", "labels", "dataset", "evaluation"},
-    "export": {
-        "errors",
-        "utils",
-        "dataset_json",
-        "labels",
+        *_MANIFEST,
         "dataset",
+        "dataset_conversion",
         "evaluation",
         "model_selection",
+        "active_learning",
         "report",
         "training",
         "inference",
-        "",
     },
-    "training": {"errors", "utils", "dataset_json", "labels", "dataset", "evaluation", "losses"},
+    "report": {*_MANIFEST, "dataset", "evaluation"},
+    "export": {*_MANIFEST, "dataset", "evaluation", "model_selection", "report", "training", "inference", ""},
+    "training": {*_MANIFEST, "dataset", "evaluation", "losses"},
     "trainers": {"losses", "training"},
-    "demo": {"errors", "utils", "dataset_json", "labels", "dataset", "phantom", "report"},
-    "study": {"errors", "utils", "dataset_json", "labels", "dataset", "dataset_conversion", "evaluation", "report"},
+    "demo": {*_MANIFEST, "dataset", "phantom", "report"},
+    "study": {*_MANIFEST, "dataset", "dataset_conversion", "evaluation", "report"},
 }
 
 #: Imports the modules one after the other and names the first that brings one of the heavy packages along.
