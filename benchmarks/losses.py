@@ -4,7 +4,8 @@ Time: forward plus backward. Each line is measured in a process of its own, as t
 returned to the system would change it: after three warm-ups, 15 pairs of our loss and nnU-Net's in turn. The columns
 are the medians in milliseconds and the median of the ratios. On one thread it is processor time of the process, which
 other programs disturb little, on several the time on the clock. Part of it is the system handing out fresh memory: a
-loss that allocates much pays for it here as in training.
+loss that allocates much pays for it here as in training. On a GPU (`--device cuda`) all runs in one process, time is
+that on the clock until the GPU has finished, and memory is what PyTorch counted on it.
 
 Memory: the highest sum of what torch had allocated at one time during forward plus backward, beyond the logits and the
 target that were there before; the gradient counts. Taken from the allocations and releases that torch.profiler records.
@@ -14,6 +15,7 @@ with nnU-Net's settings (batch Dice, no background, smooth 1e-5), and leaf-Dice 
 losses of regions get the same target, with as many regions as there are classes else.
 
     python benchmarks/losses.py [--others] [--shape 12 4 256 256] [--loss marginal] [--threads 1 2] [--pairs 15]
+                                [--device cuda]
 """
 
 from __future__ import annotations
@@ -70,6 +72,7 @@ class Task(NamedTuple):
     situation: str
     threads: int
     pairs: int
+    device: str
 
 
 class Result(NamedTuple):
@@ -102,7 +105,7 @@ def nnunet_loss(logits: Tensor, target: Tensor, loss_name: str) -> Callable[[], 
         return lambda: loss(logits, target)
 
     def with_one_hot_target() -> Tensor:
-        one_hot = torch.zeros(logits.shape).scatter_(1, target.long(), 1)[:, 1:]
+        one_hot = torch.zeros(logits.shape, device=logits.device).scatter_(1, target.long(), 1)[:, 1:]
         return loss(logits[:, 1:], one_hot)
 
     return with_one_hot_target
@@ -110,16 +113,26 @@ def nnunet_loss(logits: Tensor, target: Tensor, loss_name: str) -> Callable[[], 
 
 def seconds(loss: Callable[[], Tensor], logits: Tensor) -> float:
     """One forward and backward pass."""
-    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+    on_host = logits.device.type == "cpu"
+    clock = time.process_time if on_host and torch.get_num_threads() == 1 else time.perf_counter
     logits.grad = None
+    if not on_host:
+        torch.cuda.synchronize()
     start = clock()
     torch.autograd.backward(loss())
+    if not on_host:
+        torch.cuda.synchronize()
     return clock() - start
 
 
 def peak_bytes(loss: Callable[[], Tensor], logits: Tensor) -> int:
     """Most memory that one forward and backward pass held at one time, beyond its input."""
     logits.grad = None
+    if logits.device.type == "cuda":
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        torch.autograd.backward(loss())
+        return torch.cuda.max_memory_allocated() - before
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
         torch.autograd.backward(loss())
     changes = [event for event in record.profiler.kineto_results.events() if event.name() == "[memory]"]
@@ -134,11 +147,12 @@ def measure(task: Task) -> Result:
     torch.set_num_threads(task.threads)
     torch.manual_seed(0)
     samples, classes = task.shape[:2]
-    logits = torch.randn(task.shape, requires_grad=True)
+    logits = torch.randn(task.shape).to(task.device).requires_grad_()
     target = torch.randint(0, classes, (samples, 1, *task.shape[2:]), dtype=torch.int16)
     if task.loss == "aBCE, regions":  # as many of them as classes, of bool as the loader gives them
         target = torch.zeros(task.shape).scatter_(1, target.long(), 1).bool()
-    mask, loss = class_mask(samples, classes, task.situation), {**LOSSES, **OTHERS}[task.loss]
+    target, mask = target.to(task.device), class_mask(samples, classes, task.situation).to(task.device)
+    loss = {**LOSSES, **OTHERS}[task.loss]
     both = [lambda: loss(logits, target, mask), nnunet_loss(logits, target, task.loss)]
     times = [[seconds(call, logits) for call in both] for _ in range(WARM_UPS + task.pairs)][WARM_UPS:]
     ours, theirs = (statistics.median(column) * 1e3 for column in zip(*times, strict=True))
@@ -163,22 +177,25 @@ def main() -> None:
     parser.add_argument("--others", action="store_true", help="other partial-label losses too, see other_losses.py")
     parser.add_argument("--threads", type=int, nargs="+", default=[1])
     parser.add_argument("--pairs", type=int, default=15)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     arguments = parser.parse_args()
     names = arguments.loss or [*LOSSES, *(OTHERS if arguments.others else ())]
     shapes = [tuple(arguments.shape)] if arguments.shape else SHAPES
     for threads in arguments.threads:
-        print(f"float32, {threads} thread(s), {arguments.pairs} pairs")
+        where = f"{threads} thread(s)" if arguments.device == "cpu" else torch.cuda.get_device_name()
+        print(f"float32, {where}, {arguments.pairs} pairs")
         print(f"{'loss':16s}{'logits':19s}{'':14s}{'ms':>8s}{'nnU-Net':>9s}{'ratio':>7s}{'MiB':>9s}{'ratio':>7s}")
         for name in names:
             results = []
             for shape in shapes:
                 for situation in SITUATIONS:
-                    result = in_new_process(Task(shape, name, situation, threads, arguments.pairs))
+                    task = Task(shape, name, situation, threads, arguments.pairs, arguments.device)
+                    result = in_new_process(task) if arguments.device == "cpu" else measure(task)
                     memory = result.ours_bytes / result.nnunet_bytes
                     results.append((result.ratio, memory))
                     print(
-                        f"{name:16s}{' x '.join(map(str, shape)):19s}{situation:14s}{result.ours_ms:8.1f}"
-                        f"{result.nnunet_ms:9.1f}{result.ratio:7.2f}{result.ours_bytes / MIB:9.1f}{memory:7.2f}",
+                        f"{name:16s}{' x '.join(map(str, shape)):19s}{situation:14s}{result.ours_ms:8.2f}"
+                        f"{result.nnunet_ms:9.2f}{result.ratio:7.2f}{result.ours_bytes / MIB:9.1f}{memory:7.2f}",
                         flush=True,
                     )
             for what, values in zip(("time", "memory"), zip(*results, strict=True), strict=True):
