@@ -12,7 +12,7 @@ import re
 import statistics
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ _IMAGE_ENDINGS = (".nii", ".gz", ".nrrd", ".mha", ".gipl", *WITHOUT_SPACING)
 TOLERANCE = 1e-3
 
 NIFTI_HEADER_BYTES = 348
+_NIFTI_ENDINGS = (".nii", ".nii.gz")
 
 _BLOCK_BYTES = 1 << 20
 _VOLUME_AXES = 3
@@ -207,6 +208,7 @@ def header(path: Path) -> Geometry:
     Raises:
         OSError: The header cannot be read; worded for the user.
     """
+    _require_no_twin(path)
     sitk = simpleitk()
     reader = sitk.ImageFileReader()
     reader.SetFileName(itk_name(path))
@@ -370,12 +372,14 @@ def require_whole_nifti(path: Path) -> None:
         path: The file.
 
     Raises:
-        OSError: The file is shorter than its header says, or holds NaN or infinite values. Broken compression raises
-            what gzip and zlib raise.
+        OSError: The file is shorter than its header says, holds NaN or infinite values, or ITK would read another one
+            in its place. Broken compression raises what gzip and zlib raise.
     """
-    if not path.name.endswith((".nii", ".nii.gz")):
+    name = path.name.lower()
+    if not name.endswith(_NIFTI_ENDINGS):
         return
-    with gzip.open(path) if path.name.endswith(".gz") else path.open("rb") as file:
+    _require_no_twin(path)
+    with gzip.open(path) if name.endswith(".gz") else path.open("rb") as file:
         start = file.read(NIFTI_HEADER_BYTES)
         expected, offset, dtype = _pixel_range(start)
         length, n_invalid = len(start), 0
@@ -387,6 +391,29 @@ def require_whole_nifti(path: Path) -> None:
         raise OSError(f"it is cut off: {length} bytes where its header asks for {expected}")
     if n_invalid:
         raise OSError(f"it holds {n_invalid} pixel(s) that are NaN or infinite, which would be taken for 0")
+
+
+def has_twin(name: str, others: Container[str]) -> bool:
+    """Tell whether a NIfTI file stands beside one of the same name that is not compressed.
+
+    Of CASE.nii.gz, ITK reads the header and then, where CASE.nii is there, the pixels of that one. So does nnU-Net.
+
+    Args:
+        name: Name of the file.
+        others: Names of the files in its folder.
+
+    Returns:
+        Whether it does; False for files that are not compressed.
+    """
+    return name.lower().endswith(".nii.gz") and name[: -len(".gz")] in others
+
+
+def _require_no_twin(path: Path) -> None:
+    twin = path.with_suffix("")
+    if has_twin(path.name, (twin.name,)) and twin.exists():
+        raise OSError(
+            f"{twin.name} lies beside it, and ITK would take its pixels in place of these. Leave one of the two"
+        )
 
 
 def simpleitk() -> Any:
@@ -408,7 +435,7 @@ def is_skewed(path: Path, problem: RuntimeError) -> bool:
     Returns:
         Whether this is the reason.
     """
-    return path.name.endswith((".nii", ".nii.gz")) and "orthonormal" in str(problem)
+    return path.name.lower().endswith(_NIFTI_ENDINGS) and "orthonormal" in str(problem)
 
 
 def load_skewed(path: Path) -> Any:

@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from nnunet_partial.dataset.images import has_twin
 from nnunet_partial.dataset.label_check import CACHE_NAME, LabelCache, check_label_files, hash_names
 from nnunet_partial.dataset.out_of_view import off_as_absent
 from nnunet_partial.dataset.preprocessed import GT_SEGMENTATIONS, changed_labels, labels_of_images, read_manifest
@@ -160,6 +161,8 @@ class TrainingData:
         self.manifest.require(self.cases, self.classes)
         ending = self.dataset_json["file_ending"]
         _check_all_preprocessed(self.preprocessed, self.raw, self.cases, ending)
+        if self.raw:
+            _refuse_twins(self.raw, self.preprocessed)
         folder = self.preprocessed / GT_SEGMENTATIONS
         cache = LabelCache(
             self.preprocessed / CACHE_NAME,
@@ -255,6 +258,24 @@ def _refuse_hidden_files(preprocessed: Path, cases: Sequence[str]) -> None:
         raise DatasetError(
             f"{len(hidden)} hidden file(s) in {preprocessed} would be taken for cases: {format_names(hidden)}. Delete "
             f"them: find {shlex.quote(str(preprocessed))} -name '._*' -type f -delete"
+        )
+
+
+def _refuse_twins(raw: RawDataset, preprocessed: Path) -> None:
+    """Refuse a raw dataset in which nnU-Net's reader has taken the pixels of another file; see `has_twin`.
+
+    Raises:
+        DatasetError: There are such files.
+    """
+    twins: list[str] = []
+    for folder in (raw.folder / "imagesTr", raw.folder / "labelsTr"):
+        names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+        twins += [f"{folder.name}/{name}" for name in names if has_twin(name, names)]
+    if twins:
+        raise DatasetError(
+            f"{len(twins)} file(s) in {raw.folder} are there twice, once not compressed (.nii), and nnU-Net has read "
+            f"the pixels of those: {format_names(twins)}. Remove the wrong ones and preprocess again: "
+            f"nnUNetv2_plan_and_preprocess -d {dataset_id(preprocessed)}"
         )
 
 

@@ -55,6 +55,32 @@ def test_look_gives_geometry_and_values(tmp_path: Path) -> None:
     assert facts.values == (0, 1, 3)
 
 
+@pytest.mark.parametrize(("ending", "twin"), [(".nii.gz", ".nii"), (".NII.GZ", ".NII")])
+def test_the_pixels_of_another_file_are_never_taken(tmp_path: Path, ending: str, twin: str) -> None:
+    """Of a.nii.gz beside a.nii, ITK takes the header of the one and the pixels of the other."""
+    for value, name in ((1, "one.nii.gz"), (2, "two.nii")):
+        write_image(tmp_path / name, np.full((3, 4), value, np.uint8))
+    compressed, plain = (tmp_path / "one.nii.gz").rename(tmp_path / f"a{ending}"), tmp_path / f"a{twin}"
+    assert inspect_image(compressed, with_values=True).values == (1,)
+    (tmp_path / "two.nii").rename(plain)
+    assert sitk.GetArrayFromImage(sitk.ReadImage(str(compressed))).max() == 2  # what this is about
+    for read in (read_array, header):
+        with pytest.raises(OSError, match=f"^a{twin} lies beside it"):
+            read(compressed)
+    assert plain.name in str(inspect_image(compressed, with_values=True).problem)
+    assert inspect_image(plain, with_values=True).values == (2,)
+
+
+@pytest.mark.parametrize("ending", [".nii", ".NII"])
+def test_a_file_that_is_cut_off_is_noticed_whatever_the_case_of_its_ending(tmp_path: Path, ending: str) -> None:
+    write_image(tmp_path / "a.nii", np.ones((3, 4), np.uint8))
+    path = (tmp_path / "a.nii").rename(tmp_path / f"b{ending}")
+    assert inspect_image(path, with_values=True).values == (1,)
+    path.write_bytes(path.read_bytes()[:-5])
+    with pytest.raises(OSError, match=f"359 bytes .* {352 + 3 * 4}"):
+        require_whole_nifti(path)
+
+
 @pytest.mark.parametrize("dtype", ["<f4", ">f8"])
 @pytest.mark.parametrize("offset", [352, 2**20 + 352])
 def test_each_number_of_a_nifti_file_is_looked_at(tmp_path: Path, dtype: str, offset: int) -> None:

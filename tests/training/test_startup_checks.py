@@ -190,6 +190,14 @@ def test_labels_that_are_links_start(start: Start) -> None:
     start.labels()
 
 
+@pytest.mark.parametrize("name", ["imagesTr/B_1_0000", "labelsTr/B_1"])
+def test_a_file_whose_pixels_nnunet_took_from_another_is_noticed(start: Start, name: str) -> None:
+    start.labels()
+    (start.raw.folder / f"{name}.nii").touch()
+    with pytest.raises(DatasetError, match=rf"{name}\.nii\.gz.*nnUNetv2_plan_and_preprocess -d 220"):
+        start.labels()
+
+
 @pytest.mark.parametrize("with_raw", [True, False])
 def test_half_a_preprocessing_is_no_data_set(start: Start, with_raw: bool) -> None:
     with pytest.raises(DatasetError, match=r"3 case.*: B_0, B_1, B_2\. .*nnUNetv2_plan_and_preprocess -d 220"):
