@@ -49,15 +49,24 @@ def write_values(source: Path, target: Path, values: Any, skewed: bool = False) 
         target: File to write. It is replaced as a whole, never written into.
         values: Label values, (z, y, x) or (y, x).
         skewed: Whether the file has axes that ITK refuses.
+
+    Raises:
+        OSError: The file cannot be written, as on a full disk, which ITK does not notice in every format.
     """
     sitk = simpleitk()
     with atomic_path(target) as temporary:
         if skewed:
             _write_skewed(source, temporary, values)
-            return
-        result = sitk.GetImageFromArray(values)
-        result.CopyInformation(sitk.ReadImage(str(source)))
-        sitk.WriteImage(result, str(temporary), True)
+        else:
+            result = sitk.GetImageFromArray(values)
+            result.CopyInformation(sitk.ReadImage(str(source)))
+            try:
+                sitk.WriteImage(result, str(temporary), True)
+            except RuntimeError as problem:
+                raise OSError(f"{target} cannot be written: {str(problem).strip().splitlines()[-1]}") from problem
+        _, written = read_array(temporary)
+        if not np.array_equal(written, values):
+            raise OSError(f"{target} cannot be written: it does not hold what was written")
 
 
 def _write_skewed(source: Path, target: Path, values: Any) -> None:
