@@ -224,6 +224,21 @@ class DataSet(ABC):
             ConversionError: If the rest of the source cannot be converted. The writer names the source.
         """
 
+    def files(self, source: SourceItem) -> Sequence[Path]:
+        """List the files that decide what `read` yields, beside the tables; the paths in the item, by default.
+
+        When one of them changes, an interrupted conversion reads the source again.
+
+        Args:
+            source: One of the items of `scan`.
+
+        Returns:
+            The files, which may be missing; of a folder the files in it.
+        """
+        values = [getattr(source, f.name) for f in dataclasses.fields(source)]
+        paths = [value for value in values if isinstance(value, Path)]
+        return [file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
+
     def summarize_notes(self, notes: Sequence[Note]) -> Sequence[Note]:
         """Summarize the notes of all sources for the report, where many are alike; unchanged by default.
 

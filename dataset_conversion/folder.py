@@ -242,6 +242,15 @@ class OwnFolder(DataSet):
         path = self.root / IMAGE_FOLDER / source.image
         try:  # decoders of JPEG 2000 are C code
             clip, array = run_isolated(read_dicom_still, path, source.frame, self.keep_whole_frame)
+    def files(self, source: SourceItem) -> Sequence[Path]:
+        """List image and mask, and the pixels of MHD headers; see `DataSet.files`."""
+        assert isinstance(source, OwnCase)
+        paths = [self.root / IMAGE_FOLDER / source.image, self.root / MASK_FOLDER / source.mask]
+        pixels = [
+            path.with_suffix(ending) for path in paths if path.suffix.lower() == ".mhd" for ending in (".raw", ".zraw")
+        ]
+        return [*paths, *pixels]
+
         except Crashed as problem:
             raise ConversionError(f"{source.image} cannot be decoded: {problem}") from problem
         doubts = []

@@ -5,6 +5,7 @@ What became of each source is logged, so that an interrupted conversion continue
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -20,6 +21,7 @@ import numpy as np
 
 from nnunet_partial import __version__
 from nnunet_partial.dataset.images import require_whole_nifti
+from nnunet_partial.dataset.label_check import hash_names
 from nnunet_partial.dataset.raw import RawDataset, nnunet_folder
 from nnunet_partial.errors import ConversionError, DatasetError, PartialLabelError
 from nnunet_partial.labels import CaseLabels, Manifest
@@ -138,12 +140,14 @@ class Outcome:
 
     Attributes:
         source: Name of the source.
+        stamp: Hash of the item of the scan and of names, sizes and times of its files.
         cases: Manifest entries of the written cases, by identifier.
         skipped: Cases that could not be converted.
         notes: What is unusual about converted cases.
     """
 
     source: str
+    stamp: str
     cases: Mapping[str, CaseLabels] = field(default_factory=dict)
     skipped: tuple[Skipped, ...] = ()
     notes: tuple[Note, ...] = ()
@@ -157,6 +161,7 @@ class Outcome:
         """Format as one line of JSON."""
         content = {
             "source": self.source,
+            "stamp": self.stamp,
             "cases": {case: labels.to_json() for case, labels in self.cases.items()},
             "skipped": [dataclasses.asdict(skipped) for skipped in self.skipped],
             "notes": [dataclasses.asdict(note) for note in self.notes],
@@ -181,6 +186,7 @@ class Outcome:
         content: dict[str, Any] = json.loads(line)
         return cls(
             content["source"],
+            content["stamp"],
             {case: CaseLabels.from_json(labels) for case, labels in content["cases"].items()},
             tuple(Skipped(**skipped) for skipped in content["skipped"]),
             tuple(Note(**note) for note in content["notes"]),
@@ -227,11 +233,12 @@ def _outcomes(
     log: Callable[[Skipped], None] | None,
 ) -> list[Outcome]:
     """Convert the sources that an earlier run has not completed; return all outcomes in the order of the sources."""
-    log_file = folder / LOG_NAME
+    log_file, by_name = folder / LOG_NAME, {source.name: source for source in sources}
     done = {
         name: outcome
-        for name, outcome in read_log(log_file, [source.name for source in sources]).items()
-        if all(_is_whole(path) for case, labels in outcome.cases.items() for path in _files(folder, case, labels))
+        for name, outcome in read_log(log_file, by_name).items()
+        if outcome.stamp == source_stamp(dataset, by_name[name])
+        and all(_is_whole(path) for case, labels in outcome.cases.items() for path in _files(folder, case, labels))
     }
     todo = [source for source in sources if source.name not in done]
     work = functools.partial(convert_source, dataset, folder)
@@ -251,6 +258,28 @@ def _outcomes(
                 if log is not None:
                     log(skipped)
     return [done[source.name] for source in sources]
+
+
+def source_stamp(dataset: DataSet, source: SourceItem) -> str:
+    """Hash what decides how a source is converted: texts and numbers of its item; names, sizes and times of its files.
+
+    Args:
+        dataset: Converter.
+        source: Item of its scan.
+
+    Returns:
+        The hash, hexadecimal.
+    """
+    values = ((f.name, getattr(source, f.name)) for f in dataclasses.fields(source))
+    texts = [f"{name}\0{value}" for name, value in values if isinstance(value, (str, int, float))]
+    with contextlib.suppress(OSError):  # a folder that cannot be listed, which `read` then reports
+        for path in dataset.files(source):
+            try:
+                stat = path.stat()
+                texts.append(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}")
+            except (OSError, ValueError):  # of a table: a file that is not there, or cannot be
+                texts.append(f"{path}\0missing")
+    return hash_names(texts)
 
 
 def _is_whole(path: Path) -> bool:
@@ -275,6 +304,7 @@ def convert_source(dataset: DataSet, folder: Path, source: SourceItem) -> Outcom
     Returns:
         What was written and what was left out.
     """
+    stamp = source_stamp(dataset, source)  # what changes while it is read is read again
     cases: dict[str, CaseLabels] = {}
     skipped: list[Skipped] = []
     notes: list[Note] = []
@@ -293,7 +323,7 @@ def convert_source(dataset: DataSet, folder: Path, source: SourceItem) -> Outcom
                 continue
             _write_case(folder, item)
             cases[item.identifier] = item.labels
-    return Outcome(source.name, cases, tuple(skipped), tuple(notes))
+    return Outcome(source.name, stamp, cases, tuple(skipped), tuple(notes))
 
 
 def _read_items(dataset: DataSet, source: SourceItem) -> Iterator[ConvertedCase | Skipped | Note]:

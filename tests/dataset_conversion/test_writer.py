@@ -66,6 +66,13 @@ class Toy(DataSet):
             yield found
 
 
+class ToyOfFiles(Toy):
+    """The same with a file for each source."""
+
+    def files(self, source: SourceItem) -> list[Path]:
+        return [self.root / source.name]
+
+
 def case(
     identifier: str, *values: int, split: str | None = None, annotated: tuple[str, ...] = ("LV", "LA")
 ) -> ConvertedCase:
@@ -306,6 +313,20 @@ def test_what_failed_is_tried_again_and_what_it_left_is_removed(tmp_path: Path, 
     assert report.skipped == []
     assert list(RawDataset(report.folder).label_files()) == ["toy_1", "toy_2"]
     assert list(RawDataset(report.folder).image_files()) == ["toy_1", "toy_2"]
+
+
+def test_what_changed_since_an_interruption_is_read_again(tmp_path: Path, raw: Path) -> None:
+    """Somebody mends the torn source and, meanwhile, another one that was already converted."""
+    for name in STORY:
+        (tmp_path / name).write_text("old")
+    STORY["third"] = [Skipped("toy_3", "is torn")]
+    with pytest.raises(ConversionError, match="is torn"):
+        convert(ToyOfFiles(tmp_path), NAME, strict=True)
+    STORY.update(first=[RuntimeError("must not be read again")], second=[case("toy_2", 1, 1, 2)], third=[])
+    (tmp_path / "second").write_text("new!")
+    report = convert(ToyOfFiles(tmp_path), NAME)
+    assert report.skipped == []
+    assert read_nifti(report.folder / "labelsTr" / "toy_2.nii.gz")[0].tolist() == [[1, 1, 2]]
 
 
 def test_a_log_that_was_cut_off_costs_only_its_last_line(tmp_path: Path, raw: Path) -> None:

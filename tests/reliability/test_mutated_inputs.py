@@ -178,7 +178,7 @@ UNITY = {
     name_of("two"): {"labels": {"curve-rv-endo": [CUP], "lv-apex-endo": {"type": "point", "x": "3", "y": "4"}}},
 }
 SIZES = f"FileHash,PhysicalDeltaX,PhysicalDeltaY\n{name_of('one')[:67]},0.03,0.04\n{name_of('two')[:67]},,\n"
-LINES = [Outcome(name, {f"{name}_1": CaseLabels(("LV",))}) for name in ("one", "two")]
+LINES = [Outcome(name, "stamp", {f"{name}_1": CaseLabels(("LV",))}) for name in ("one", "two")]
 CLIPS = "CR32a7555-CR32a7582-000039"
 OUTLINE = f"FileName,X,Y,Frame\n{CLIPS}.avi,1,2,0\n{CLIPS}.avi,5,2,0\n{CLIPS}.avi,5,9,0\n{CLIPS}.avi,,,No Systolic\n"
 OWN = (
