@@ -204,14 +204,14 @@ class HmcPart:
         root: Folder that the user names.
         layout: How it was packed.
         videos: Video files.
-        masks: Mask files by the name of their clip: ES0001 _4CH_1 for Mask_ES0001 _4CH_1.mat.
+        masks: Names of clips, ES0001 _4CH_1 for Mask_ES0001 _4CH_1.mat, and their mask files.
         left_out: Why a folder was not looked into, by its path below `root`.
     """
 
     root: Path
     layout: HmcLayout
     videos: tuple[Path, ...]
-    masks: Mapping[str, Path]
+    masks: tuple[tuple[str, Path], ...]
     left_out: Mapping[str, str]
 
     @property
@@ -243,7 +243,7 @@ def find_package(root: Path) -> HmcPart:
         root,
         layout,
         tuple(path for path in files if path.suffix.lower() == ".avi"),
-        {path.stem.removeprefix("Mask_"): path for path in masks},
+        tuple((path.stem.removeprefix("Mask_"), path) for path in masks),
         {path.relative_to(root).as_posix(): reason for _, left_out in found for path, reason in left_out},
     )
 
@@ -251,7 +251,7 @@ def find_package(root: Path) -> HmcPart:
 def _sources(package: HmcPart, clips: Sequence[WorkbookClip]) -> Iterator[MaskedClip]:
     """Yield every clip that has a tick or a mask, in the order of the workbook, then masks without a row."""
     videos = index_files((path.stem, path) for path in package.videos)
-    masks = index_files(package.masks.items())
+    masks = index_files(package.masks)
     rows: dict[str, list[WorkbookClip]] = {}
     for clip in clips:
         rows.setdefault(clip_key(clip.name), []).append(clip)
@@ -268,7 +268,7 @@ def _sources(package: HmcPart, clips: Sequence[WorkbookClip]) -> Iterator[Masked
         remark = None if clip.is_ticked in (True, None) else "has a mask file, though the workbook has no tick for it"
         problem = several or mask_problem or video_problem or _cycle_problem(clip)
         yield MaskedClip(printable(clip.name), clip, mask, video, remark, problem)
-    for name, path in package.masks.items():
+    for name, path in package.masks:
         if path not in claimed:
             problem = f"there is no row of this name in {package.layout.workbook}"
             yield MaskedClip(f"Mask_{printable(name)}", None, path, None, problem=problem)
@@ -297,11 +297,11 @@ class FileIndex:
     """Index files by name.
 
     Attributes:
-        exact: File by exact name.
+        exact: Files by exact name, which lie in several folders where there is more than one.
         by_key: Files by `clip_key`, which several names may share.
     """
 
-    exact: Mapping[str, Path]
+    exact: Mapping[str, Sequence[Path]]
     by_key: Mapping[str, Sequence[Path]]
 
     def find(self, name: str, what: str) -> tuple[Path | None, str | None]:
@@ -314,14 +314,13 @@ class FileIndex:
         Returns:
             The file and None, or None and why there is none.
         """
-        if name in self.exact:
-            return self.exact[name], None
-        files = self.by_key.get(clip_key(name), [])
+        files = self.exact.get(name) or self.by_key.get(clip_key(name), [])
         if len(files) == 1:
             return files[0], None
         if not files:
             return None, f"there is no {what}"
-        return None, f"several files could be its {what}: {format_names([printable(path.name) for path in files])}"
+        names = [printable(f"{path.parent.name}/{path.name}") for path in files]
+        return None, f"several files could be its {what}: {format_names(names)}"
 
 
 def index_files(named: Iterable[tuple[str, Path]]) -> FileIndex:
@@ -333,10 +332,10 @@ def index_files(named: Iterable[tuple[str, Path]]) -> FileIndex:
     Returns:
         The index.
     """
-    exact: dict[str, Path] = {}
+    exact: dict[str, list[Path]] = {}
     by_key: dict[str, list[Path]] = {}
     for name, path in named:
-        exact[name] = path
+        exact.setdefault(name, []).append(path)
         by_key.setdefault(clip_key(name), []).append(path)
     return FileIndex(exact, by_key)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,23 @@ def test_cines_of_an_older_copy_beside_newer_tables(tmp_path: Path) -> None:
     write_video(tmp_path / "in" / "HMC-QU Echos" / "HMC-QU Echos" / "ES0001 _4CH_1.avi", 8)
     report, made = converted(tmp_path / "in")
     assert (len(made.label_files()), skips(report)) == (3, {})
+
+
+@pytest.mark.parametrize("what", ["video", "mask file"])
+def test_two_files_of_one_name_are_an_error_of_that_clip(tmp_path: Path, what: str) -> None:
+    """Neither is taken without a word: they may be different."""
+    root = package(tmp_path / "in", [("ES0001 _4CH_1", 3, 5, "ü"), ("ES0002_4CH_1", 1, 2, "ü")])
+    if what == "video":
+        write_video(root / "HMC-QU Echos" / "ES0001 _4CH_1.avi", 8)
+    else:
+        (mask,) = root.rglob("Mask_ES0001 _4CH_1.mat")
+        (mask.parent / "old").mkdir()
+        shutil.copy(mask, mask.parent / "old")
+    report, made = converted(root)
+    assert list(skips(report).values()) == [
+        says(f"could be its {what}", "old" if what == "mask file" else "HMC-QU Echos")
+    ]
+    assert {labels.patient for labels in made.manifest.cases.values()} == {"hmcqu_ES0002"}
 
 
 def test_what_is_written_passes_the_check_of_a_data_set(tmp_path: Path) -> None:
