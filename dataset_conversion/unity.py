@@ -310,6 +310,13 @@ def _list_label_files(root: Path) -> UnityFolder:
     files = {part: path for part, path in files.items() if path.is_file()}
     if not files:
         raise not_found(folder, "labels-train.json, labels-tune.json, ... of Unity")
+    missing = set(SPLIT_BY_PART) - set(files)
+    if "all" in files and 0 < len(missing) < len(SPLIT_BY_PART):
+        raise ConversionError(
+            f"{printable(str(folder))} holds labels-all.json and some of its parts, but not those of "
+            f"{format_names(missing)}, whose images would be left out. Add labels-{min(missing)}.json, or move the "
+            "parts away: the split of labels-all.json then comes from the lists labels-train.txt, ..."
+        )
     if set(files) != {"all"}:
         return UnityFolder(root, {part: path for part, path in files.items() if part != "all"}, {})
     lists = {part: folder / f"labels-{part}.txt" for part in SPLIT_BY_PART}

@@ -363,6 +363,16 @@ def test_one_file_of_all_labels_with_lists(tmp_path: Path) -> None:
     assert "1 image(s) are in no list" in told(report, "split")[0]
 
 
+def test_all_labels_beside_some_of_the_parts_lose_no_image(tmp_path: Path) -> None:
+    """Of the parts alone, the images of tune and ival would be missing without a word."""
+    pictures = {name: {"curve-lv-endo": CUP} for name in (ONE, name_of("two"))}
+    root = unity(tmp_path / "in", all=pictures, train={ONE: pictures[ONE]})
+    with pytest.raises(ConversionError, match=r"labels-all\.json .* ival, tune"):
+        converted(root)
+    (root / "labels" / "labels-train.json").unlink()
+    assert len(converted(root)[1].label_files()) == 2
+
+
 def test_frames_of_one_video_stay_on_one_side(tmp_path: Path) -> None:
     frames = [name_of("one", number) for number in (1, 2)]
     labels = {"curve-lv-endo": CUP}
