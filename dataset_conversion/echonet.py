@@ -435,6 +435,8 @@ def fill_contours(
         if pixels == 0:
             yield Skipped(identifier, f"its tracing (frame {frame}) encloses no pixel of the image")
             continue
+        if polygon.crosses_itself(points):
+            yield Note(identifier, "its contour crosses itself; look at its mask")
         if pixels < MIN_AREA_PIXELS:
             yield Note(identifier, f"the ventricle has only {pixels} pixels")
         yield FilledFrame(identifier, frame, phases[frame], image, mask.astype(np.uint8))

@@ -1,4 +1,4 @@
-"""Fill a contour, and compute its area."""
+"""Fill a contour, compute its area, and check whether it crosses itself."""
 
 from __future__ import annotations
 
@@ -31,6 +31,27 @@ def fill_polygon(points: Points, shape: tuple[int, int]) -> NDArray[np.bool_]:
     mask = np.zeros(shape, dtype=bool)
     mask[inside] = True
     return mask
+
+
+def crosses_itself(points: Points) -> bool:
+    """Check whether two sides of a polygon cross, so that a part of what it encloses is not filled.
+
+    Args:
+        points: Vertices of shape (n, 2): x, y in pixels.
+
+    Returns:
+        Whether they do; False where they only touch.
+    """
+    start, end = points[:, None], np.roll(points, -1, axis=0)[:, None]
+    side = np.sign([_turn(start, end, corner) for corner in (start[:, 0], end[:, 0])])  # of line i, vertex j
+    parted = side[0] * side[1] < 0
+    return bool((parted & parted.T).any())
+
+
+def _turn(start: Points, end: Points, corner: Points) -> Points:
+    """Return above 0 where the corner lies on one side of a line, below 0 on the other, 0 on it."""
+    along, to_corner = end - start, corner - start
+    return np.asarray(along[..., 0] * to_corner[..., 1] - along[..., 1] * to_corner[..., 0])
 
 
 def polygon_area(points: Points) -> float:

@@ -175,6 +175,27 @@ def test_an_irregular_tracing_is_used_and_flagged(tmp_path: Path) -> None:
     assert notes(report) == [says("echonet_0XA_4CH_ED", "16 rows", "not 21")]
 
 
+def test_a_contour_that_crosses_itself_is_noted(tmp_path: Path) -> None:
+    """The ends of the fifth chord are exchanged, as by a second reader; the polygon runs to and fro there."""
+    swapped = [*WIDE[:5], [*WIDE[5][2:], *WIDE[5][:2]], *WIDE[6:]]
+    report, _ = converted(echonet(tmp_path / "in", {"0XA": {6: swapped, 2: NARROW}}, {"0XA": "TRAIN"}))
+    assert notes(report) == [says("echonet_0XA_4CH_ED", "crosses itself")]
+
+
+@pytest.mark.parametrize(
+    ("corners", "crosses"),
+    [
+        ([(0, 0), (4, 0), (4, 4), (0, 4)], False),
+        ([(0, 0), (4, 4), (4, 0), (0, 4)], True),
+        ([(0, 0), (4, 0), (2, 2), (4, 4), (0, 4)], False),  # not convex
+        ([(0, 0), (4, 0), (4, 4), (2, 0), (0, 4)], False),  # touches
+        ([(0, 0), (4, 0), (0, 0)], False),
+    ],
+)
+def test_when_a_polygon_crosses_itself(corners: list[tuple[int, int]], crosses: bool) -> None:
+    assert polygon.crosses_itself(np.array(corners, float)) == crosses
+
+
 def test_41_rows_never_make_one_polygon() -> None:
     found = contour_from_chords(np.array(WIDE + NARROW[1:], float))
     assert found.irregular
