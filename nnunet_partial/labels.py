@@ -206,9 +206,10 @@ class CaseLabels:
         info = {key: value for key, value in content.items() if key not in _ENTRY_KEYS}
         if info.get("split") not in (None, "train", "val", "test"):
             raise ManifestError(f"has split {short_repr(info['split'])}; expected train, val, test or null.")
-        for key in ("left_out", SEEN_BY_FILLING_MODEL):
+        for key in ("left_out", SEEN_BY_FILLING_MODEL, "interpolated", "spacing_known"):
             if not isinstance(info.get(key), (bool, type(None))):
                 raise ManifestError(f"has {key} {short_repr(info[key])}; expected true, false or null.")
+        _text(info, SAME_PEOPLE_AS)
         return cls(
             annotated=_names(content, "annotated"),
             absent=_names(content, "absent"),

@@ -139,9 +139,8 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 def case_labels(draw: st.DrawFn) -> CaseLabels:
     known = draw(names)
     cut = draw(st.integers(0, len(known)))
-    info: dict[str, Any] = draw(
-        st.dictionaries(st.sampled_from(["view", "frame", "spacing_known"]), st.one_of(texts, st.booleans()))
-    )
+    info: dict[str, Any] = draw(st.dictionaries(st.sampled_from(["view", "frame"]), st.one_of(texts, st.booleans())))
+    info |= draw(st.dictionaries(st.sampled_from(["spacing_known", "interpolated"]), st.booleans()))
     side = draw(st.sampled_from([None, "train", "val", "test"]))
     return CaseLabels(
         tuple(known[:cut]),
@@ -195,6 +194,9 @@ def test_any_manifest_survives_the_file(
         (with_case({"annotated": [], "patient": 7}), "'patient' = 7; expected text"),
         (with_case({"annotated": [], "domain": ["a"]}), "'domain' = .*expected text"),
         (with_case({"annotated": [], "split": "training"}), "split 'training'; .*train, val, test"),
+        (with_case({"annotated": [], "spacing_known": "false"}), "spacing_known 'false'; expected true, false"),
+        (with_case({"annotated": [], "interpolated": 1}), "interpolated 1; expected true, false"),
+        (with_case({"annotated": [], "same_people_as": ["camus"]}), "'same_people_as' = .*expected text"),
     ],
 )
 def test_mistakes_are_named(content: Any, match: str) -> None:

@@ -43,11 +43,12 @@ def test_they_are_schemas(schema: dict[str, Any]) -> None:
 
 # ---- partial_labels.json ---------------------------------------------------------------------------------------------
 
+FURTHER = {"spacing_known": False, "interpolated": True, "same_people_as": "camus"}
 SOUND = {
     **Manifest(
         {
             "c0": CaseLabels(("LV",), ("RV",), domain="a", patient="p0", info={"ef": 54.0, "split": "train"}),
-            "c1": CaseLabels(("LV", "MYO"), domain="a", patient="p1", info={"left_out": True}),
+            "c1": CaseLabels(("LV", "MYO"), domain="a", patient="p1", info={"left_out": True, **FURTHER}),
             "c2": CaseLabels((), domain="b", pseudo=("LV",), info={"seen_by_filling_model": True}),
         },
         (("echonet_*", CaseLabels(("LV",), ("RV",), domain="echonet")), ("*", CaseLabels(("LV",)))),
