@@ -390,11 +390,13 @@ class Manifest:
             classes: Its foreground classes.
 
         Returns:
-            One message per problem: cases without an entry, annotated classes that dataset.json does not have. Empty
-            where there is none.
+            One message per problem: cases without an entry, annotated classes that dataset.json does not have, absent
+            ones that it spells with other capitals. Empty where there is none.
         """
         missing: list[str] = []
         undeclared: dict[str, list[str]] = {}
+        misspelled: dict[tuple[str, str], list[str]] = {}
+        spelled = {name.casefold(): name for name in classes}
         for case in cases:
             labels = self.find(case)
             if labels is None:
@@ -403,6 +405,9 @@ class Manifest:
             for name in labels.written:
                 if name not in classes:
                     undeclared.setdefault(name, []).append(case)
+            for name in labels.absent:
+                if name not in classes and name.strip().casefold() in spelled:
+                    misspelled.setdefault((name, spelled[name.strip().casefold()]), []).append(case)
         return [
             *([_no_entry(missing)] if missing else []),
             *(
@@ -410,6 +415,11 @@ class Manifest:
                 f"one of the classes of dataset.json ({', '.join(classes)}). Correct the name, or add the class to "
                 "dataset.json."
                 for name, named in undeclared.items()
+            ),
+            *(
+                f"the class {name!r} is declared absent in {len(named)} case(s) ({format_names(named)}), without "
+                f"effect, as dataset.json has {right!r}. Use one spelling."
+                for (name, right), named in misspelled.items()
             ),
         ]
 

@@ -344,6 +344,11 @@ def test_cases_without_entry_and_strange_classes_are_problems() -> None:
         manifest.require(["a", "b", "c"], CLASSES)
 
 
+def test_an_absent_class_that_is_spelled_otherwise_is_a_problem() -> None:
+    manifest = Manifest({"a": CaseLabels(("LV",), ("rv",)), "b": CaseLabels(("LV",), ("Aorta",))})
+    assert manifest.problems(["a", "b"], ["LV", "RV"]) == [says("class 'rv'", "1 case(s) (a)", "'RV'")]
+
+
 def test_no_problems() -> None:
     manifest = Manifest({"a": CaseLabels(("LV",), ("RV",)), "unused": CaseLabels(("Aorta",))})
     assert manifest.problems(["a"], CLASSES) == []
