@@ -35,13 +35,14 @@ def read_table(
 
     Raises:
         ConversionError: The file is missing or unreadable, lacks a required column, has one of these columns more than
-            once, or a row has more cells than there are columns.
+            once, a row has more cells than there are columns, or a quotation mark is not closed.
     """
     try:
         with path.open(newline="", encoding=_encoding(path), errors="surrogateescape") as file:
             first = file.readline()
             file.seek(0)
-            reader = csv.reader(file, delimiter=max(",;\t", key=first.count))
+            # strict: a quotation mark that is not closed would swallow the rows behind it
+            reader = csv.reader(file, delimiter=max(",;\t", key=first.count), strict=True)
             names = _columns(path, next(reader, []), required, optional, advice)
             for cells in reader:
                 if any(cells):
@@ -49,7 +50,11 @@ def read_table(
                     yield reader.line_num, dict(zip(names, filled, strict=True))
     except FileNotFoundError:
         raise ConversionError(f"{printable(str(path))} does not exist.") from None
-    except (OSError, csv.Error, UnicodeError) as problem:
+    except csv.Error as problem:
+        raise ConversionError(
+            f"{printable(str(path))}, line {reader.line_num}: {problem}. Is a quotation mark missing or too many?"
+        ) from problem
+    except (OSError, UnicodeError) as problem:
         raise ConversionError(f"{printable(str(path))} cannot be read as a table: {problem}") from problem
 
 

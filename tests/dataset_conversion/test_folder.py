@@ -257,6 +257,38 @@ def test_a_case_that_stands_twice_is_in_neither_way_converted(tmp_path: Path) ->
     assert list(made.label_files()) == ["case2"]
 
 
+def test_names_that_are_one_file_on_other_disks_are_refused(tmp_path: Path) -> None:
+    report, made = converted(folder(tmp_path / "in", row(1), row(2).replace("case2", "Case1"), row(3)))
+    assert skips(report) == {"case1": says("listed more than once", "case1 and Case1")}
+    assert list(made.label_files()) == ["case3"]
+
+
+def test_one_mask_of_several_images_is_refused_unless_it_is_empty(tmp_path: Path) -> None:
+    """As where a cell was filled down in a spreadsheet."""
+    root = folder(tmp_path / "in", row(1), row(2), row(3), row(4))
+    save(root / "masks" / "p3.nii.gz", drawn())
+    for number, mask in ((2, 1), (4, 3)):
+        text = (root / "cases.csv").read_text()
+        (root / "cases.csv").write_text(text.replace(f"p{number}.nii.gz,p{number}", f"p{number}.nii.gz,p{mask}"))
+    report, made = converted(root)
+    who = says("p1.nii.gz", "case1, case2")
+    assert skips(report) == {"case1": who, "case2": who}
+    assert list(made.label_files()) == ["case3", "case4"]
+
+
+def test_a_quotation_mark_that_is_not_closed_swallows_no_row(tmp_path: Path) -> None:
+    root = folder(tmp_path / "in", row(1) + ',"poor', row(2) + ",", row(3) + ",")
+    (root / "cases.csv").write_text((root / "cases.csv").read_text().replace("patient\n", "patient,remark\n"))
+    with pytest.raises(ConversionError, match="quotation mark"):
+        converted(root)
+
+
+def test_patients_whose_names_differ_only_in_spelling_are_noted(tmp_path: Path) -> None:
+    rows = [row(1).replace("pat1", "M\u00fcller 07"), row(2).replace("pat2", "Mu\u0308ller 7"), row(3)]
+    report, _ = converted(folder(tmp_path / "in", *rows))
+    assert notes(report) == [says("cases.csv: 1 patient(s)", "M\u00fcller 07", "Mu\u0308ller 7")]
+
+
 @pytest.mark.parametrize("content", [b"", b"no image at all", "half"])
 def test_a_broken_file_is_named(tmp_path: Path, content: bytes | str) -> None:
     for ending in (".nii.gz", ".mha", ".png"):
