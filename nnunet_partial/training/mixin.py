@@ -238,6 +238,7 @@ class PartialLabelMixin(_Trainer):
         for warning in data.check_entries():
             self.print_to_log_file(f"WARNING: {MANIFEST_NAME}: {warning}")
         data.check_labels(default_num_processes)
+        data.check_configuration(Path(self.preprocessed_dataset_folder))
         for warning in data.prepare_splits(self.fold):
             self.print_to_log_file(f"WARNING: split: {warning}")
         data = data.with_fold(*self.do_split())

@@ -12,7 +12,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from nnunet_partial.dataset.images import has_twin
+from batchgenerators.utilities.file_and_folder_operations import load_pickle
+
+from nnunet_partial.dataset.images import has_twin, inspect_image
 from nnunet_partial.dataset.label_check import CACHE_NAME, LabelCache, check_label_files, hash_names
 from nnunet_partial.dataset.out_of_view import off_as_absent
 from nnunet_partial.dataset.preprocessed import GT_SEGMENTATIONS, changed_labels, labels_of_images, read_manifest
@@ -26,7 +28,7 @@ from nnunet_partial.dataset.splits import (
     test_split_message,
     training_cases_for_test,
 )
-from nnunet_partial.dataset_json import ignore_label, region_values, structure_names
+from nnunet_partial.dataset_json import ignore_label, region_values, stored_values, structure_names
 from nnunet_partial.errors import DatasetError, ManifestError, SplitError
 from nnunet_partial.labels import MANIFEST_NAME, Manifest, unused_cases, unused_groups
 from nnunet_partial.training.run_record import TrainedOn
@@ -182,6 +184,40 @@ class TrainingData:
         check_label_files(files, self.manifest, self.classes, label, processes, progress=True, regions=regions)
         cache.write()
 
+    def check_configuration(self, folder: Path) -> None:
+        """Check that the preprocessed cases of a configuration are not of older labels than its neighbors.
+
+        nnU-Net renews the copies of the label files with whichever configuration is preprocessed again; the data of the
+        others stay, and a structure annotated since is background in them. Where label files are newer than their
+        preprocessed cases, it is compared which classes both hold.
+
+        Args:
+            folder: Where nnU-Net keeps the preprocessed cases of the configuration.
+
+        Raises:
+            DatasetError: A class is in newer label files and in none of their preprocessed cases, or the other way
+                round.
+        """
+        copies, ending = self.preprocessed / GT_SEGMENTATIONS, self.dataset_json["file_ending"]
+        pairs = [(copies / f"{case}{ending}", folder / f"{case}.pkl") for case in self.cases]
+        newer = [pair for pair in pairs if pair[1].exists() and pair[0].stat().st_mtime > pair[1].stat().st_mtime]
+        newer = newer[:: -(-len(newer) // _MAX_COMPARED) or 1]  # all are newer where somebody copied them since
+        stored = stored_values(self.classes, region_values(self.dataset_json))
+        held: dict[str, list[bool]] = {name: [False, False] for name in stored}
+        for label, record in newer:
+            values = set(inspect_image(label, with_values=True).values)
+            sampled = load_pickle(str(record))["class_locations"]  # by value, of regions by their values
+            for name, own in stored.items():
+                held[name][0] |= not values.isdisjoint(own)
+                held[name][1] |= any(len(sampled.get(key, ())) for key in (tuple(own), *(own if len(own) == 1 else ())))
+        changed = [name for name, (in_labels, preprocessed) in held.items() if in_labels != preprocessed]
+        if changed:
+            raise DatasetError(
+                f"{folder} was preprocessed with other label files: {len(newer)} of them are newer now and differ in "
+                f"{format_names(changed)}. Preprocess this configuration again, with its plans: nnUNetv2_preprocess -d "
+                f"{dataset_id(self.preprocessed)}"
+            )
+
     def prepare_splits(self, fold: int | str) -> list[str]:
         """Make sure that splits_final.json lies in the preprocessed folder, leaks no patient and has the fold.
 
@@ -245,6 +281,10 @@ class TrainingData:
                 f"No training case of this fold was annotated for {format_names(missing)}. Remove the class from "
                 "dataset.json and plan again, add cases that are annotated for it, or choose another split."
             )
+
+
+#: So many label files that are newer than their preprocessed cases are read at most.
+_MAX_COMPARED = 200
 
 
 def _refuse_hidden_files(preprocessed: Path, cases: Sequence[str]) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,10 +153,12 @@ class Start:
     raw: RawDataset
     preprocessed: Path
 
-    def labels(self, cases: list[str] = PREPROCESSED_CASES, with_raw: bool = True) -> None:
+    def data(self, cases: list[str] = PREPROCESSED_CASES, with_raw: bool = True) -> TrainingData:
         dataset_json = json.loads((self.preprocessed / "dataset.json").read_text())
-        raw = self.raw.folder if with_raw else None
-        TrainingData.from_folders(self.preprocessed, raw, dataset_json, cases).check_labels(processes=1)
+        return TrainingData.from_folders(self.preprocessed, self.raw.folder if with_raw else None, dataset_json, cases)
+
+    def labels(self, cases: list[str] = PREPROCESSED_CASES, with_raw: bool = True) -> None:
+        self.data(cases, with_raw).check_labels(processes=1)
 
 
 def write(root: Path, drawn_in_b: list[int], **others: Any) -> RawDataset:
@@ -196,6 +199,39 @@ def test_a_file_whose_pixels_nnunet_took_from_another_is_noticed(start: Start, n
     (start.raw.folder / f"{name}.nii").touch()
     with pytest.raises(DatasetError, match=rf"{name}\.nii\.gz.*nnUNetv2_plan_and_preprocess -d 220"):
         start.labels()
+
+
+@pytest.mark.parametrize(
+    ("drawn", "sampled", "newer", "differ"),
+    [
+        ([1], [1], 1, ""),
+        ([1, 2], [1, 2], 1, ""),
+        ([1, 2], [1], 1, "LA"),  # annotated since, and background in what is preprocessed
+        ([1], [1, 2], 1, "LA"),
+        ([1, 2], [1], -1, ""),  # not the labels of a later time: cut off by resampling, or cropped
+    ],
+)
+def test_a_configuration_that_was_left_behind_is_noticed(
+    start: Start, drawn: list[int], sampled: list[int], newer: int, differ: str
+) -> None:
+    """Of site B the atrium was annotated later, and another configuration preprocessed again."""
+    write(start.raw.folder.parent, drawn)
+    folder = start.preprocessed / "nnUNetPlans_2d"
+    folder.mkdir()
+    for case in PREPROCESSED_CASES:
+        label = start.preprocessed / GT_SEGMENTATIONS / f"{case}.nii.gz"
+        shutil.copy2(start.raw.label_files()[case], label)
+        held = [1, 2] if case[0] == "A" else sampled
+        record = {"class_locations": {value: [[0, 0, 0]] if value in held else [] for value in (1, 2)}}
+        (folder / f"{case}.pkl").write_bytes(pickle.dumps(record))
+        time = label.stat().st_mtime - (newer if case[0] == "B" else -1)
+        os.utime(folder / f"{case}.pkl", (time, time))
+    data = start.data()
+    if not differ:
+        data.check_configuration(folder)
+        return
+    with pytest.raises(DatasetError, match=rf"3 of them .* differ in {differ}\..*-d 220"):
+        data.check_configuration(folder)
 
 
 @pytest.mark.parametrize("with_raw", [True, False])
