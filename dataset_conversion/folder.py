@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
 from nnunet_partial.dataset.images import Geometry
+from nnunet_partial.dataset.splits import similar_patients
 from nnunet_partial.errors import ConversionError
 from nnunet_partial.labels import COMMON_CLASSES, CaseLabels, common_order
 from nnunet_partial.utils.tables import Row, read_table
@@ -189,6 +190,10 @@ class OwnFolder(DataSet):
         if patients and not any(patients):
             text = "has no column patient: every case counts as another patient, and may be in training where one of "
             notes.append(Note(table.name, text + "the same person is tested. Add it if a patient has several images"))
+        notes += [
+            Note(table.name, text)
+            for text in similar_patients(case.labels.patient or case.name for case in cases if case.problem is None)
+        ]
         for folder, named in (
             (IMAGE_FOLDER, {str(PurePosixPath(case.image)) for case in cases}),
             (MASK_FOLDER, {str(PurePosixPath(case.mask)) for case in cases}),
@@ -207,6 +212,8 @@ class OwnFolder(DataSet):
             return
         require_identifier(source.name)
         mask = read_own_image(self.root / MASK_FOLDER / source.mask, self.volumes)
+        if source.same_mask and mask.array.any():  # an empty mask may serve many
+            raise ConversionError(f"its mask {source.mask} is that of several images: {source.same_mask}")
         if is_dicom(self.root / IMAGE_FOLDER / source.image):
             image, mask, doubts = self._read_dicom(source, mask)
         elif source.frame is not None:
@@ -235,13 +242,6 @@ class OwnFolder(DataSet):
             yield Note(source.name, text + "remove it from 'annotated'")
         yield case
 
-    def _read_dicom(self, source: OwnCase, mask: OwnImage) -> tuple[OwnImage, OwnImage, list[str]]:
-        """Return the image, its mask, which is cut as the image is, and what is doubtful."""
-        if self.volumes:
-            raise ConversionError(f"{source.image} is DICOM, which holds no volume here; convert it without --volumes")
-        path = self.root / IMAGE_FOLDER / source.image
-        try:  # decoders of JPEG 2000 are C code
-            clip, array = run_isolated(read_dicom_still, path, source.frame, self.keep_whole_frame)
     def files(self, source: SourceItem) -> Sequence[Path]:
         """List image and mask, and the pixels of MHD headers; see `DataSet.files`."""
         assert isinstance(source, OwnCase)
@@ -251,6 +251,13 @@ class OwnFolder(DataSet):
         ]
         return [*paths, *pixels]
 
+    def _read_dicom(self, source: OwnCase, mask: OwnImage) -> tuple[OwnImage, OwnImage, list[str]]:
+        """Return the image, its mask, which is cut as the image is, and what is doubtful."""
+        if self.volumes:
+            raise ConversionError(f"{source.image} is DICOM, which holds no volume here; convert it without --volumes")
+        path = self.root / IMAGE_FOLDER / source.image
+        try:  # decoders of JPEG 2000 are C code
+            clip, array = run_isolated(read_dicom_still, path, source.frame, self.keep_whole_frame)
         except Crashed as problem:
             raise ConversionError(f"{source.image} cannot be decoded: {problem}") from problem
         doubts = []
@@ -299,6 +306,7 @@ class OwnCase(SourceItem):
         labels: Manifest entry.
         problem: Why the case cannot be converted; None if it can.
         frame: Number of the frame in a DICOM clip, from 0; None where the table does not say.
+        same_mask: Names of the cases that have the same mask, but other images; empty where there are none.
     """
 
     image: str = ""
@@ -306,6 +314,7 @@ class OwnCase(SourceItem):
     labels: CaseLabels = field(default_factory=lambda: CaseLabels(()))
     problem: str | None = None
     frame: int | None = None
+    same_mask: str = ""
 
 
 def read_cases(path: Path, classes: Sequence[str]) -> list[OwnCase]:
@@ -327,14 +336,19 @@ def read_cases(path: Path, classes: Sequence[str]) -> list[OwnCase]:
     advice = f"Add it. Needed are {columns}. {', '.join(OPTIONAL_COLUMNS)} may be left out."
     for line, row in read_table(path, tuple(REQUIRED_COLUMNS), (*OPTIONAL_COLUMNS, *INFO_COLUMNS), advice):
         case = _case(line, row, path.name, classes)
-        if case.name in cases:
-            case = replace(case, problem=f"is listed more than once in {path.name}")
-        cases[case.name] = case
+        first = cases.get(case.name.casefold())  # one name for the disks of Windows and macOS
+        if first is not None:
+            as_what = "" if first.name == case.name else f", as {first.name} and {case.name}"
+            case = replace(first, problem=f"is listed more than once in {path.name}{as_what}")
+        cases[case.name.casefold()] = case
     if not cases:
         raise ConversionError(f"{printable(str(path))} names no case.")
     _require_one_split(path, cases.values())
-    shared = _shared_images(cases.values())
-    return [replace(case, problem=case.problem or shared.get(case.name)) for case in cases.values()]
+    shared, same_mask = _shared_images(cases.values()), _shared_masks(cases.values())
+    return [
+        replace(case, problem=case.problem or shared.get(case.name), same_mask=same_mask.get(case.name, ""))
+        for case in cases.values()
+    ]
 
 
 def _case(line: int, row: Row, table: str, classes: Sequence[str]) -> OwnCase:
@@ -418,6 +432,20 @@ def _require_one_split(path: Path, cases: Collection[OwnCase]) -> None:
             f"{format_names(several)}. "
             "All images of a patient belong to one split."
         )
+
+
+def _shared_masks(cases: Collection[OwnCase]) -> dict[str, str]:
+    """Name the cases that have one mask for different images or frames, by case."""
+    owners: dict[str, list[OwnCase]] = {}
+    for case in cases:
+        if case.problem is None:
+            owners.setdefault(str(PurePosixPath(case.mask)), []).append(case)
+    return {
+        case.name: format_names([other.name for other in sharing], 4)
+        for sharing in owners.values()
+        if len({(str(PurePosixPath(case.image)), case.frame) for case in sharing}) > 1
+        for case in sharing
+    }
 
 
 def _shared_images(cases: Collection[OwnCase]) -> dict[str, str]:

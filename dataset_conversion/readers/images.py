@@ -247,9 +247,12 @@ def compare_geometry(image: OwnImage, mask: OwnImage) -> list[str]:
     Raises:
         ConversionError: If the directions differ: the mask is then mirrored or rotated against the image.
     """
-    if image.geometry is None or mask.geometry is None or image.geometry.size != mask.geometry.size:
+    if image.geometry is None or mask.geometry is None:
         return []
-    differences = image.geometry.differences(mask.geometry)
+    first, second = image.geometry.with_axes_of(mask.geometry), mask.geometry.with_axes_of(image.geometry)
+    if first.size != second.size:
+        return []
+    differences = first.differences(second)
     direction = [text for text in differences if text.startswith("direction")]
     if direction:
         raise ConversionError(f"image and mask do not overlap: {direction[0]}. Save both in one orientation")

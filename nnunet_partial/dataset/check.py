@@ -16,7 +16,7 @@ from nnunet_partial.dataset.raw import SUBSETS, TIFF, RawDataset, manifest_folde
 from nnunet_partial.dataset.splits import (
     SPLITS_NAME,
     left_out_cases,
-    missing_patient_ids,
+    patient_warnings,
     split_findings,
     test_split_message,
     training_cases_for_test,
@@ -345,7 +345,7 @@ def _remarks(
     geometry: Mapping[str, Geometry],
 ) -> tuple[str, ...]:
     """Collect what is not wrong but worth knowing."""
-    remarks = missing_patient_ids(manifest, [case for case in training if manifest.find(case)])
+    remarks = patient_warnings(manifest, *([case for case in part if manifest.find(case)] for part in (training, test)))
     if not any((place / SPLITS_NAME).exists() for place in manifest_folders(folder)):
         remarks.append(
             f"there is no {SPLITS_NAME}. The trainers of this package make one by patient; nnU-Net's own would split "

@@ -16,7 +16,7 @@ from nnunet_partial.dataset.images import Geometry, ImageInfo, flat_volumes, hea
 from nnunet_partial.dataset.label_check import label_file_problem
 from nnunet_partial.dataset.preprocessed import describe_stale_labels
 from nnunet_partial.dataset.raw import SUBSETS, RawDataset, manifest_folders
-from nnunet_partial.dataset.splits import missing_patient_ids, split_findings, training_cases_for_test
+from nnunet_partial.dataset.splits import patient_warnings, split_findings, training_cases_for_test
 from nnunet_partial.dataset.summary import dataset_summary
 from nnunet_partial.dataset_json import is_filled, stored_values
 from nnunet_partial.errors import DatasetError, ManifestError
@@ -280,8 +280,8 @@ def leaks(manifest: Manifest, training: Sequence[str], test: Sequence[str], fold
         folders: Folders that may hold a splits_final.json.
 
     Returns:
-        Warnings: patients in imagesTr and imagesTs, folds that leak, and that no case names its patient; empty where
-        there is none.
+        Warnings: patients in imagesTr and imagesTs, folds that leak, and patients without a name or perhaps with
+        several; empty where there is none.
     """
     warnings = []
     both = {manifest.patient_of(case) for case in training} & {manifest.patient_of(case) for case in test}
@@ -290,7 +290,7 @@ def leaks(manifest: Manifest, training: Sequence[str], test: Sequence[str], fold
             f"{len(both)} patient(s) have images in imagesTr and in imagesTs: {format_names(both)}. Results on the "
             "test images are then too good: move all images of a patient to one side"
         )
-    return [*warnings, *split_findings(folders, manifest, training), *missing_patient_ids(manifest, training)]
+    return [*warnings, *split_findings(folders, manifest, training), *patient_warnings(manifest, training, test)]
 
 
 def _geometry(data: DatasetToDeclare) -> dict[str, Geometry]:

@@ -58,6 +58,12 @@ def manifest_from_table(data: DatasetToDeclare, path: Path) -> Manifest:
     forgotten = [case for case in data.cases if case not in cases and case not in data.without_labels]
     if forgotten:
         wrong.append(f"{len(forgotten)} case(s) have no row: {format_names(forgotten)}")
+    nameless = [case for case, labels in cases.items() if labels.patient is None]
+    if nameless and len(nameless) < len(cases):
+        wrong.append(
+            f"{len(nameless)} case(s) have no patient: {format_names(nameless)}. Fill them in: each would count as a "
+            "patient of its own (a cell merged in a spreadsheet fills its first row alone)"
+        )
     if wrong:
         raise ManifestError(f"{path}: nothing was written.\n" + "\n".join(first_lines(wrong)))
     return Manifest({case: cases.get(case) or data.without_labels[case] for case in data.cases})

@@ -8,7 +8,9 @@ who is annotated for a class in training.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,21 +73,49 @@ def make_splits(
     return folds + official, warnings + more
 
 
-def missing_patient_ids(manifest: Manifest, cases: Sequence[str]) -> list[str]:
-    """Warn where no case names its patient, so that cases of one person may land on both sides.
+def patient_warnings(manifest: Manifest, cases: Sequence[str], test: Sequence[str] = ()) -> list[str]:
+    """Warn where cases of one person may land on both sides: they name no patient, or spell the name differently.
 
     Args:
         manifest: The manifest.
-        cases: Training cases.
+        cases: Training cases that it names.
+        test: Test cases that it names; they may name no patient.
 
     Returns:
-        The warning; empty where some case names its patient.
+        The warnings; empty where every case names its patient and no two names are alike.
     """
-    if not cases or any(manifest.labels_of(case).patient is not None for case in cases):
+    nameless = [case for case in cases if manifest.labels_of(case).patient is None]
+    warnings = similar_patients(manifest.patient_of(case) for case in (*cases, *test))
+    if not nameless:
+        return warnings
+    which = "no case names" if len(nameless) == len(cases) else f"{len(nameless)} case(s) do not name"
+    names = "" if len(nameless) == len(cases) else f" ({format_names(nameless)})"
+    return [
+        f"{which} a patient{names}, so each counts as a patient of its own; where one person has several images, add "
+        "'patient' to partial_labels.json, or they land on both sides",
+        *warnings,
+    ]
+
+
+def similar_patients(names: Iterable[str]) -> list[str]:
+    """Find names that may be of one patient: they differ only in capitals, spaces, zeros before a number or encoding.
+
+    Args:
+        names: Names of patients, also repeated.
+
+    Returns:
+        One warning; empty where there are no such names.
+    """
+    alike: dict[str, set[str]] = {}
+    for name in names:
+        plain = "".join(unicodedata.normalize("NFKC", name).casefold().split()).removesuffix(".0")
+        alike.setdefault(re.sub(r"(?<!\d)0+(?=\d)", "", plain), set()).add(name)
+    groups = [" = ".join(map(repr, sorted(group))) for group in alike.values() if len(group) > 1]
+    if not groups:
         return []
     return [
-        "no case names a patient, so each counts as a patient of its own; where one person has several images, add "
-        "'patient' to partial_labels.json, or they land on both sides"
+        f"{len(groups)} patient(s) may have several names and count as several people: {format_names(groups)}. Where "
+        "they are one person, use one name, or the images land on both sides"
     ]
 
 

@@ -24,7 +24,7 @@ from nnunet_partial.dataset.splits import (
     check_splits,
     left_out_cases,
     make_splits,
-    missing_patient_ids,
+    patient_warnings,
     test_split_message,
     training_cases_for_test,
 )
@@ -246,7 +246,7 @@ class TrainingData:
             return []
         file = self.preprocessed / SPLITS_NAME
         source = self.raw_folder / SPLITS_NAME if self.raw_folder is not None else None
-        warnings = missing_patient_ids(self.manifest, self.cases)
+        warnings = patient_warnings(self.manifest, self.cases)
         is_new = not file.exists()
         if not is_new:
             marked = byte_order_mark(file)

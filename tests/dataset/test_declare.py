@@ -145,6 +145,7 @@ def test_a_table_of_a_spreadsheet_program(raw: Path, tmp_path: Path) -> None:
         ("siteB_001,kidney,,", "siteB_001,kidney,kidney,", "case 'siteB_001': declares kidney both annotated and"),
         ("siteB_001,kidney", "siteB_001,liver", "siteB_001: kidney present, but declared as annotated"),
         ("case,annotated", "case,drawn", "has no column annotated"),
+        ("siteA,anna\nsiteA_003", "siteA,\nsiteA_003", "1 case(s) have no patient: siteA_002"),
         ("siteA_003,liver|kidney", "siteA_003,kidney", "siteA_003: liver present, but declared as annotated"),
     ],
 )

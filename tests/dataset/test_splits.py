@@ -22,6 +22,8 @@ from nnunet_partial.dataset.splits import (
     Split,
     check_splits,
     make_splits,
+    patient_warnings,
+    similar_patients,
     training_cases_for_test,
 )
 from nnunet_partial.errors import SplitError
@@ -287,6 +289,34 @@ def test_a_case_that_is_left_out_is_in_no_fold_and_not_missing() -> None:
     check_splits(splits, Manifest(cases), list(cases))
     with pytest.raises(SplitError, match=r"left_out: p3"):
         check_splits([{"train": ["p0", "p1"], "val": ["p2", "p3"]}], Manifest(cases), list(cases))
+
+
+def test_patients_who_may_be_parted_are_warned_of() -> None:
+    named = {case: CaseLabels(("LV",), patient=patient) for case, patient in (("a", "P01"), ("b", "p1"), ("c", "P10"))}
+    assert patient_warnings(Manifest(named), ["a", "c"]) == []
+    assert patient_warnings(Manifest(named), ["a", "c"], ["b"]) == [says("1 patient(s)", "'P01' = 'p1'")]
+    some = Manifest({**named, "d": CaseLabels(("LV",))})
+    assert patient_warnings(some, ["a", "c", "d"]) == [says("1 case(s)", "(d)", "each counts as a patient of its own")]
+    assert patient_warnings(some, ["d"]) == [says("no case names a patient")]
+    assert patient_warnings(some, ["a", "c"], ["d"]) == []
+
+
+@pytest.mark.parametrize(
+    ("names", "alike"),
+    [
+        (["Mu\u0308ller", "M\u00fcller"], True),
+        (["site 1", "Site1"], True),
+        (["A-007", "A-7", "A-7"], True),
+        (["1-12", "11-2"], False),
+        (["ES0001", "ES00010", "ES000100"], False),
+        (["0", "00"], True),
+        (["7", "7.0"], True),
+        (["100", "1"], False),
+        ([], False),
+    ],
+)
+def test_names_that_may_be_of_one_patient(names: list[str], alike: bool) -> None:
+    assert bool(similar_patients(names)) == alike
 
 
 # ---- the command -----------------------------------------------------------------------------------------------------

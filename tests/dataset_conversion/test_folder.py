@@ -386,6 +386,16 @@ def test_a_mask_that_is_mirrored_is_refused_and_one_with_another_pixel_size_is_n
     assert read_nifti(made.label_files()["case2"])[1] == pytest.approx((0.25, 0.5))
 
 
+def test_a_flat_mask_of_a_single_slice_that_is_mirrored_is_refused(tmp_path: Path) -> None:
+    root = folder(tmp_path / "in", row(1), row(2))
+    image = sitk.GetImageFromArray(picture()[None])
+    image.SetSpacing((0.5, 0.25, 2))
+    image.SetDirection((-1, 0, 0, 0, 1, 0, 0, 0, 1))
+    sitk.WriteImage(image, str(root / "images" / "p1.nii.gz"))
+    report, _ = converted(root)
+    assert skips(report) == {"case1": says("do not overlap", "direction")}
+
+
 def test_volumes(tmp_path: Path) -> None:
     root = folder(tmp_path / "in", row(1))
     volume = np.arange(48, dtype=np.uint8).reshape(2, 4, 6)
