@@ -17,6 +17,7 @@ from nnunet_partial.dataset.domains import square_root_weights
 from nnunet_partial.dataset.images import Geometry, ImageInfo, header
 from nnunet_partial.dataset.label_check import inspect_label_files, label_file_problem
 from nnunet_partial.dataset.raw import SUBSETS, RawDataset, nnunet_folder
+from nnunet_partial.dataset.splits import similar_patients
 from nnunet_partial.dataset.summary import dataset_summary, scale_warning
 from nnunet_partial.dataset_json import PSEUDO_LABELS_KEY, is_filled
 from nnunet_partial.errors import ConversionError, DatasetError
@@ -160,7 +161,7 @@ def plan_merge(
     label_values = _label_values(sources, unknown_as_ignore)
     entries = {case: labels for source in sources for case, labels in sorted(source.entries.items())}
     entries, duplicates = merge_duplicate_patients(entries)
-    remarks = (*_remarks(sources), *duplicates)
+    remarks = (*_remarks(sources), *duplicates, *similar_patients(labels.patient or c for c, labels in entries.items()))
     plan = MergePlan(sources, label_values, Manifest(entries), geometry, frozenset(), remarks, unknown_as_ignore)
     changing, problems = _look_into_labels(plan, processes, progress)
     _refuse(problems)

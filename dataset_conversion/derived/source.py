@@ -349,15 +349,15 @@ def _similar_class_names(sources: Sequence[InputDataset]) -> list[str]:
 
 
 def _shared_case_names(sources: Sequence[InputDataset]) -> list[str]:
-    """Find case identifiers that several datasets use."""
-    owners: dict[str, list[str]] = {}
+    """Find case identifiers that several datasets use; capitals make no difference to disks of Windows and macOS."""
+    owners: dict[str, list[tuple[str, str]]] = {}
     for source in sources:
         for case in dict.fromkeys(source.cases):
-            owners.setdefault(case, []).append(source.name)
+            owners.setdefault(case.casefold(), []).append((source.name, case))
     shared: dict[str, list[str]] = {}
-    for case, names in owners.items():
-        if len(names) > 1:
-            shared.setdefault(" and ".join(names), []).append(case)
+    for named in owners.values():
+        if len({name for name, _ in named}) > 1:
+            shared.setdefault(" and ".join(name for name, _ in named), []).append(named[0][1])
     return [
         f"{len(cases)} case(s) with the same identifier in {names}: {format_names(cases)}. Give those of one dataset a "
         f"prefix: --prefix {names.rpartition(' and ')[2].partition('_')[0].removeprefix('Dataset')}:B_; or leave it out"

@@ -118,6 +118,7 @@ def check(folder: Path, processes: int = 1, progress: bool = False) -> CheckRepo
         {subject: lines for subject, lines in findings.items() if lines},
         (
             *_older_names(dataset),
+            *_same_images(manifest, cases, infos),
             *_remarks(folder, manifest, training, test, geometry),
             *(pair.text for pair in mirrored_pairs([case.label for case in cases if case.label], processes)),
         ),
@@ -335,6 +336,22 @@ def _preprocessed_findings(folder: Path) -> list[str]:
     stale = describe_stale_labels(folder, preprocessed)
     plans = (byte_order_mark(file) for file in sorted(preprocessed.glob("*lans*.json")))
     return [*([stale] if stale else []), *filter(None, plans)]
+
+
+def _same_images(manifest: Manifest, cases: Sequence[_CasePaths], infos: Sequence[_ImageInfo]) -> list[str]:
+    """Find cases with the same image that count as different patients; where there are channels, the first decides."""
+    same: dict[str, list[str]] = {}
+    for case, info in zip(cases, infos, strict=True):
+        if info.images and info.images[0].digest and manifest.find(case.name):
+            same.setdefault(info.images[0].digest, []).append(case.name)
+    groups = [names for names in same.values() if len({manifest.patient_of(name) for name in names}) > 1]
+    if not groups:
+        return []
+    each = format_names([" = ".join(names) for names in groups])
+    return [
+        f"{len(groups)} image(s) are there more than once, as different patients: {each}. Give these cases one "
+        "'patient', or take all but one out of the dataset, or they land on both sides of a split"
+    ]
 
 
 def _remarks(

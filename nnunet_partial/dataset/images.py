@@ -7,6 +7,7 @@ not known.
 from __future__ import annotations
 
 import gzip
+import hashlib
 import math
 import re
 import statistics
@@ -117,11 +118,13 @@ class ImageInfo:
         geometry: Its geometry; None where it cannot be read.
         values: The distinct values, where they were asked for.
         problem: Why the file cannot be used; None where it can.
+        digest: Hash of an image's pixels; empty for label files and for images of one gray value.
     """
 
     geometry: Geometry | None = None
     values: tuple[float, ...] = ()
     problem: str | None = None
+    digest: str = ""
 
 
 def inspect_image(path: Path, with_values: bool = False) -> ImageInfo:
@@ -149,7 +152,7 @@ def inspect_image(path: Path, with_values: bool = False) -> ImageInfo:
     n_invalid = _count_not_finite(array)
     if n_invalid:
         return ImageInfo(problem=f"holds {n_invalid} pixel(s) that are NaN or infinite")
-    return ImageInfo(geometry)
+    return ImageInfo(geometry, digest=_digest(array))
 
 
 def without_endings(name: str) -> str:
@@ -515,6 +518,17 @@ def _values(array: Any) -> tuple[float, ...]:
         distinct.update(np.unique(plane).tolist())
     numbers = sorted(value for value in distinct if not math.isnan(value))
     return (*numbers, math.nan) if len(numbers) < len(distinct) else tuple(numbers)
+
+
+def _digest(array: Any) -> str:
+    """Hash pixels, so that equal images are found; empty for a blank one, which links nobody."""
+    import numpy as np
+
+    if array.size == 0 or array.min() == array.max():
+        return ""
+    digest = hashlib.sha256(f"{array.shape} {array.dtype.str}".encode())
+    digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+    return digest.hexdigest()
 
 
 def _count_not_finite(array: Any) -> int:

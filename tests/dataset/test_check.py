@@ -111,6 +111,17 @@ def test_the_tables(sound: RawDataset) -> None:
     ]
 
 
+def test_one_image_of_two_patients_is_remarked_on(sound: RawDataset) -> None:
+    """Two cases of patient pa and one of patient pb have the same image; an image of one gray value links nobody."""
+    pixels = np.random.default_rng(0).integers(0, 255, (8, 6)).astype(np.uint8)
+    training, test = sound.image_files(), sound.image_files("Ts")
+    for name in ("a_1", "a_2"):
+        write_image(training[name][0], pixels)
+    assert check(sound.folder).remarks == ()
+    write_image(test["b_2"][0], pixels)
+    assert check(sound.folder).remarks == (says("1 image(s)", "a_1 = a_2 = b_2"),)
+
+
 def test_a_training_image_without_label(sound: RawDataset) -> None:
     sound.label_files()["a_1"].unlink()
     assert findings(sound) == {FILES: ["a_1: training image without a label file in labelsTr"]}

@@ -396,6 +396,22 @@ def test_the_same_case_twice(raw: Path) -> None:
     assert "--prefix 503:B_" in message
 
 
+def test_names_that_are_one_file_on_other_disks_are_not_merged(raw: Path) -> None:
+    """There, the second case would be taken for done, and have the image of the first."""
+    camus(raw)
+    write_dataset(raw, "Dataset503_X", {"LV": 1}, [Drawn("Camus_P3_2ch", [1], {"annotated": ["LV"]})])
+    message = refused(raw, "Dataset501_CAMUS", "Dataset503_X")
+    assert message == says("1 case(s)", "same identifier", "Dataset501_CAMUS and Dataset503_X: camus_p3_2CH")
+
+
+def test_patients_who_may_have_two_names_are_warned_of(raw: Path) -> None:
+    camus(raw)
+    entry = {"annotated": ["LV"], "domain": "x", "patient": "CAMUS_p1"}
+    write_dataset(raw, "Dataset503_X", {"LV": 1}, [Drawn("x_1", [1], entry)])
+    out = merge([raw / "Dataset501_CAMUS", raw / "Dataset503_X"], "Dataset510_Echo")
+    assert says("1 patient(s)", "'CAMUS_p1' = 'camus_p1'") in out.warnings
+
+
 def same_names(raw: Path) -> None:
     """Two datasets whose cases are p1, p2 and p3; in the second, two of them without a patient entry."""
     known = {"annotated": ["LV"]}
@@ -703,22 +719,6 @@ def test_relabel_never_writes_through_a_link(tmp_path: Path) -> None:
     assert read_values(tmp_path / "b.nii.gz") == [5, 5, 5, 5]
 
 
-def test_relabel_refuses_a_value_it_was_not_told(tmp_path: Path) -> None:
-    write_image(tmp_path / "a.nii.gz", np.array([[0, 1], [7, 9]], np.uint8))
-    with pytest.raises(DatasetError, match=r"label value\(s\) \[7, 9\]; expected \[0, 1\]"):
-        relabel(tmp_path / "a.nii.gz", tmp_path / "b.nii.gz", {0: 0, 1: 5})
-    assert not (tmp_path / "b.nii.gz").exists()
-
-
-def test_relabel_finds_room_for_many_classes(tmp_path: Path) -> None:
-    write_image(tmp_path / "a.nii.gz", np.array([[0, 1]], np.uint8))
-    relabel(tmp_path / "a.nii.gz", tmp_path / "b.nii.gz", {0: 0, 1: 300})
-    assert sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "b.nii.gz"))).tolist() == [[0, 300]]
-
-
-def run_command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    code = (
-        "import argparse, sys\n"
 @pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".png"])
 def test_a_full_disk_leaves_no_half_label_file(tmp_path: Path, ending: str) -> None:
     """In some formats ITK does not notice; a part of the file would be taken for done by the next start."""
@@ -735,6 +735,22 @@ def test_a_full_disk_leaves_no_half_label_file(tmp_path: Path, ending: str) -> N
     assert [path.name for path in tmp_path.iterdir()] == [f"a{ending}"]
 
 
+def test_relabel_refuses_a_value_it_was_not_told(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.nii.gz", np.array([[0, 1], [7, 9]], np.uint8))
+    with pytest.raises(DatasetError, match=r"label value\(s\) \[7, 9\]; expected \[0, 1\]"):
+        relabel(tmp_path / "a.nii.gz", tmp_path / "b.nii.gz", {0: 0, 1: 5})
+    assert not (tmp_path / "b.nii.gz").exists()
+
+
+def test_relabel_finds_room_for_many_classes(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.nii.gz", np.array([[0, 1]], np.uint8))
+    relabel(tmp_path / "a.nii.gz", tmp_path / "b.nii.gz", {0: 0, 1: 300})
+    assert sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "b.nii.gz"))).tolist() == [[0, 300]]
+
+
+def run_command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    code = (
+        "import argparse, sys\n"
         "from nnunet_partial.cli import check, merge\n"
         "parser = argparse.ArgumentParser()\n"
         "commands = parser.add_subparsers()\n"
