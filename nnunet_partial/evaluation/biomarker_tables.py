@@ -79,12 +79,14 @@ class _Rows:
 
     def _row(self, biomarker: Biomarker, views: Sequence[str]) -> tuple[Row, bool]:
         """Return the row, and whether all that it needs is annotated."""
-        sized = [view for view in views if self._has_spacing(biomarker, view)]
-        used = sized or (list(views[:1]) if biomarker.ratio else views)
+        known = {view: self._spacing_known(biomarker, view) for view in views}
+        sized, unsized = ([view for view in views if known[view] == {is_known}] for is_known in (True, False))
+        used = sized or ((unsized or views)[:1] if biomarker.ratio else views)
         annotated = self.patient.annotated(biomarker, used)
         reference: _Value = (math.nan, [])
-        predicted: _Value = (math.nan, ["the spacing is not known"])
-        if sized or biomarker.ratio:
+        missing = "the spacing is known of one image alone" if biomarker.ratio else "the spacing is not known"
+        predicted: _Value = (math.nan, [missing])
+        if sized or (biomarker.ratio and unsized):
             predicted = self._value(biomarker, used, "prediction")
             reference = self._value(biomarker, used, "reference") if annotated else reference
         row: Row = {
@@ -97,14 +99,17 @@ class _Rows:
         }
         return row, annotated
 
-    def _has_spacing(self, biomarker: Biomarker, view: str) -> bool:
-        """Return whether the spacing of all its images in this view is known; without a file by the manifest alone."""
-        return all(
+    def _spacing_known(self, biomarker: Biomarker, view: str) -> set[bool]:
+        """Return whether the spacing of its images in this view is known; without a file by the manifest alone.
+
+        Both where it is known of some of them: in mm and in pixels, their volumes have no ratio.
+        """
+        return {
             heart.scale.known
             if (heart := self.measured.get(case))
             else spacing_is_known(self.patient.labels[case], None)
             for case in self.patient.cases(biomarker, [view])
-        )
+        }
 
     def _value(self, biomarker: Biomarker, views: Sequence[str], side: str) -> _Value:
         """Return the value and what to know about it, or NaN and why there is none."""
@@ -119,7 +124,12 @@ class _Rows:
                 images[phase].append(image)
                 missing += [f"{side} {view} {phase}: {image.why_not[part]}" for part in parts if part in image.why_not]
                 remarks += [f"{side} {view} {phase}: {text}" for part in parts for text in image.remarks(part)]
-        return (math.nan, missing) if missing else (biomarker.formula(images), remarks)
+        if missing:
+            return math.nan, missing
+        value = biomarker.formula(images)
+        if biomarker.name == EF and value < 0:
+            remarks.append(f"{side}: ESV is larger than EDV; are ED and ES exchanged?")
+        return value, remarks
 
     def _image(self, view: str, phase: str, side: str) -> ImageMeasurements | str:
         cases = self.patient.cases_at[view, phase]

@@ -229,6 +229,39 @@ def test_unknown_pixel_size_gives_an_ef_of_one_view_and_nothing_in_ml(clinic: Cl
     assert {row["biomarker"] for row in clinic.table("biomarker_agreement")} == {"EF"}
 
 
+def test_an_ef_is_not_of_mm_and_of_pixels(clinic: Clinic) -> None:
+    """p1: the pixels of ES may be of any size beside those of ED; the other view, with no known size at all, counts."""
+    for patient, views in (("p1", ("4CH",)), ("p2", ("4CH", "2CH"))):
+        clinic.add_patient(patient, views)
+        clinic.entries[f"{patient}_4CH_ES"]["spacing_known"] = False
+    for phase in ("ED", "ES"):
+        clinic.entries[f"p2_2CH_{phase}"]["spacing_known"] = False
+    clinic.write()
+    clinic.predict()
+    assert clinic.evaluate() == 0
+    row = clinic.only(patient="p1", biomarker="EF")
+    assert (row["reference"], row["prediction"]) == ("", "")
+    assert "spacing" in row["problem"]
+    edv, esv = (Bullet(long, wide, long / 2).cavity_ml for long, wide in (BIG, SMALL))
+    other = clinic.only(patient="p2", biomarker="EF", method="single-plane 2CH")
+    assert float(other["reference"]) == pytest.approx(100 * (1 - esv / edv), rel=0.02)
+    assert clinic.only("biomarker_agreement", domain="camus", biomarker="EF")["n"] == "1"
+
+
+def test_an_ef_below_0_is_named(clinic: Clinic) -> None:
+    """ED and ES exchanged: EF = 100 (small - big) / small. The number stays; a model may be that wrong."""
+    clinic.add("p1", "4CH", "ED", heart(SMALL))
+    clinic.add("p1", "4CH", "ES", heart(BIG))
+    clinic.write()
+    clinic.predict({"p1_4CH_ES": heart(SMALL)})
+    assert clinic.evaluate() == 0
+    edv, esv = (Bullet(long, wide, long / 2).cavity_ml for long, wide in (SMALL, BIG))
+    row = clinic.only(biomarker="EF")
+    assert float(row["reference"]) == pytest.approx(100 * (1 - esv / edv), rel=0.02)
+    assert (row["prediction"], row["problem"].count("exchanged")) == ("0", 1)
+    assert row["problem"].startswith("reference: ESV")
+
+
 def test_a_patient_seen_in_two_domains_is_one_patient(clinic: Clinic, capsys: pytest.CaptureFixture[str]) -> None:
     """p1 and p2 were seen in both hospitals: four rows, two patients. In "(all)" each counts by the means of both."""
     for domain in ("a", "b"):
