@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nnunet_partial.errors import DatasetError
-from nnunet_partial.utils.text import short_repr
+from nnunet_partial.utils.text import ALL, short_repr
 
 #: Key in dataset.json of a filled dataset, which nnU-Net puts beside models and predictions; it names no case.
 PSEUDO_LABELS_KEY = "pseudo_labels"
@@ -82,7 +82,10 @@ def structure_names(dataset_json: Mapping[str, Any]) -> tuple[str, ...]:
     Raises:
         DatasetError: The labels are missing or wrong.
     """
-    return tuple(_regions(dataset_json)) if has_regions(dataset_json) else class_names(dataset_json)
+    names = tuple(_regions(dataset_json)) if has_regions(dataset_json) else class_names(dataset_json)
+    if ALL in names:
+        raise DatasetError(f"dataset.json has the label {ALL!r}, which stands for all in tables; call it otherwise.")
+    return names
 
 
 def region_values(dataset_json: Mapping[str, Any]) -> tuple[tuple[int, ...], ...]:

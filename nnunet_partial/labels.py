@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from nnunet_partial.errors import ManifestError
 from nnunet_partial.utils.files import read_json, write_json
-from nnunet_partial.utils.text import first_lines, format_names, short_repr
+from nnunet_partial.utils.text import ALL, first_lines, format_names, short_repr
 
 MANIFEST_NAME = "partial_labels.json"
 VERSION = 1
@@ -83,11 +83,13 @@ class CaseLabels:
     pseudo: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse a class that is both annotated and absent, or one of the two and pseudo.
+        """Refuse a class that is both annotated and absent, or one of the two and pseudo; and the domain "(all)".
 
         Raises:
             ManifestError: There is one.
         """
+        if self.domain == ALL:
+            raise ManifestError(f"has the domain {ALL!r}, which stands for all domains in tables; call it otherwise.")
         both = set(self.annotated) & set(self.absent)
         if both:
             raise ManifestError(

@@ -67,6 +67,12 @@ def test_labels_that_cannot_be_used(content: dict[str, Any], match: str) -> None
         class_names(content)
 
 
+def test_no_structure_is_called_as_all_of_them() -> None:
+    for content in (labels(**{"(all)": 1}), labels(**{"(all)": [1, 2], "LV": [2]}) | {"regions_class_order": [1, 2]}):
+        with pytest.raises(DatasetError, match=r"label '\(all\)'"):
+            structure_names(content)
+
+
 @CALM
 @given(st.dictionaries(st.sampled_from(["LV", "MYO", "ignore", "background", ""]), anything))
 def test_class_names_never_crash(values: dict[str, Any]) -> None:

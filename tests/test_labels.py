@@ -193,6 +193,7 @@ def test_any_manifest_survives_the_file(
         (with_case({"annotated": ["LV"], "absent": ["LV"]}), "declares LV both annotated and absent"),
         (with_case({"annotated": [], "patient": 7}), "'patient' = 7; expected text"),
         (with_case({"annotated": [], "domain": ["a"]}), "'domain' = .*expected text"),
+        (with_case({"annotated": [], "domain": "(all)"}), r"case 'c1' has the domain '\(all\)'"),
         (with_case({"annotated": [], "split": "training"}), "split 'training'; .*train, val, test"),
         (with_case({"annotated": [], "spacing_known": "false"}), "spacing_known 'false'; expected true, false"),
         (with_case({"annotated": [], "interpolated": 1}), "interpolated 1; expected true, false"),

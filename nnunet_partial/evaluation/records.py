@@ -8,9 +8,7 @@ from dataclasses import dataclass
 
 from nnunet_partial.evaluation.metrics import DISTANCES, METRICS, Measured
 from nnunet_partial.utils.masks import Scale
-
-#: In the columns domain and class: all of them together.
-ALL = "(all)"
+from nnunet_partial.utils.text import ALL as ALL
 
 #: A line of a table, by column.
 Row = dict[str, str | float | int]

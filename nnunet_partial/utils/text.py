@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+#: In tables: all domains, or all structures, together; none may be called so.
+ALL = "(all)"
+
 
 def printable(text: str) -> str:
     """Escape what no terminal or UTF-8 file can hold, such as the bytes of a foreign file name.
