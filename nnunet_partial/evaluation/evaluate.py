@@ -17,7 +17,7 @@ from nnunet_partial.dataset_json import metric_keys, region_values, structure_na
 from nnunet_partial.errors import DatasetError, PartialLabelError
 from nnunet_partial.evaluation.calibration import CaseCalibration
 from nnunet_partial.evaluation.case import Task, evaluate_case
-from nnunet_partial.evaluation.independence import require_comparable, seen_predictions
+from nnunet_partial.evaluation.independence import leaks, require_comparable, seen_predictions
 from nnunet_partial.evaluation.records import PredictedSize, Record
 from nnunet_partial.labels import FULL_MANIFEST_NAME, FULL_SUBSET, MANIFEST_NAME, CaseLabels, Manifest
 from nnunet_partial.utils.files import read_json
@@ -202,7 +202,8 @@ class Evaluation:
 
     `labels`: the manifest's entry of each case of the reference, also of those without a prediction. `hearts`: the
     measurements that biomarkers are computed from. `not_independent`: by model, the number of cases that a model behind
-    it has seen, by its pseudo-labels or as its start; models without any are left out.
+    it has seen, by its pseudo-labels or as its start; models without any are left out. `leaks`: where a model may have
+    been trained on the cases, a sentence each.
     """
 
     models: tuple[str, ...]
@@ -214,6 +215,7 @@ class Evaluation:
     labels: Mapping[str, CaseLabels] = field(default_factory=dict)
     calibration: list[CaseCalibration] = field(default_factory=list)
     not_independent: Mapping[str, int] = field(default_factory=dict)
+    leaks: list[str] = field(default_factory=list)
 
 
 def evaluate_folders(
@@ -261,6 +263,7 @@ def evaluate_folders(
         reference.classes,
         labels=named,
         not_independent={model: len(cases) for model, cases in seen.items() if cases},
+        leaks=leaks(reference.folder, reference.manifest, counted),
     )
     for finding in _pairing_problems(reference, predictions):
         _add_finding(evaluation, finding, strict)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_partial.dataset.label_check import hash_names
-from nnunet_partial.dataset.raw import nnunet_folder
+from nnunet_partial.dataset.raw import RawDataset, nnunet_folder
 from nnunet_partial.dataset_json import PSEUDO_LABELS_KEY, WIDENED_KEY, is_filled
 from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.labels import MANIFEST_NAME, Manifest
@@ -222,6 +222,51 @@ def require_comparable(seen: Mapping[str, list[str]]) -> None:
             "Compare them on test cases (labelsTs), a domain that was left out, or a clean fold (nnunet_partial fill "
             "--fold); or evaluate them apart."
         )
+
+
+def leaks(folder: Path, manifest: Manifest, predictions: Mapping[str, Mapping[str, Path]]) -> list[str]:
+    """Find predictions of cases that a model may have been trained on, or of whose patients.
+
+    Test cases are so where their patient has a training case, too; training cases where the model was trained on this
+    dataset, unless a fold predicted them in its validation.
+
+    Args:
+        folder: Of the reference: labelsTs or labelsTr of a dataset, with other endings, too; else nothing is found.
+        manifest: That of the reference.
+        predictions: Predicted file by model and case.
+
+    Returns:
+        A sentence each; empty where there is none.
+    """
+    home, part = folder.resolve().parent, folder.name.removeprefix("labels")[:2]
+    if part not in ("Ts", "Tr") or not (home / "dataset.json").is_file():
+        return []
+    if part == "Ts":
+        training = {manifest.patient_of(case) for case in RawDataset(home).image_files() if manifest.find(case)}
+        cases = {case for files in predictions.values() for case in files if manifest.find(case)}
+        shared = [case for case in sorted(cases) if manifest.patient_of(case) in training]
+        return [
+            f"{len(shared)} of the test case(s) are of patients who have training cases in {home.name}, too, on which "
+            f"a model may have been trained: {format_names(shared, 5)}"
+        ] * bool(shared)
+    return [
+        f"{model} was trained on {home.name}, whose training cases these are, and its predictions are not those of a "
+        "cross-validation: where a case was predicted by a fold that was trained on it, the figures are too good"
+        for model, files in predictions.items()
+        if files and _was_trained_on(home.name, next(iter(files.values())).parent)
+    ]
+
+
+def _was_trained_on(dataset: str, predictions: Path) -> bool:
+    """Tell whether predictions are of a model of this dataset, and not known to be of its cross-validation."""
+    folder = predictions.resolve()
+    is_validation = folder.name == "validation" and folder.parent.name.startswith("fold_")
+    if is_validation:
+        return folder.parent.name == "fold_all"
+    if any(part.startswith(("crossval_results_folds_", "ensemble___")) for part in folder.parts):
+        return False
+    plans = read_json(folder / "plans.json") if (folder / "plans.json").is_file() else {}
+    return isinstance(plans, dict) and plans.get("dataset_name") == dataset
 
 
 def _dataset_json(predictions: Path) -> Mapping[str, Any]:

@@ -131,6 +131,52 @@ def test_without_the_manifest_of_the_filled_dataset_all_training_cases_count_as_
     assert "not independent" not in capsys.readouterr().out
 
 
+def leaks_of(place: Place, predictions: Path, ref: str) -> list[str]:
+    main(
+        ["evaluate", "-d", "510", "--ref", ref, "-o", str(place.root / "out"), "-np", "1", "--pred", f"m={predictions}"]
+    )
+    return list(json.loads((place.root / "out" / "evaluation.json").read_text()).get("leaks", []))
+
+
+def test_predictions_of_training_cases_are_called_so(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    model = place.results / f"{PLAIN}__nnUNetPlans__2d"
+    assert leaks_of(place, model / "fold_0" / "validation", "labelsTr") == []
+    assert "NOTE" not in capsys.readouterr().out
+    predicted = shutil.copytree(model / "fold_0" / "validation", place.root / "predicted")
+    assert leaks_of(place, predicted, "labelsTr") == []  # of an unknown model
+    shutil.copy(model / "plans.json", predicted)
+    shutil.copytree(model / "fold_0", model / "fold_all")
+    (place.raw / "labelsTr_full").symlink_to(place.raw / "labelsTr")
+    for folder, ref in (
+        (predicted, "labelsTr"),
+        (predicted, "labelsTr_full"),
+        (model / "fold_all/validation", "labelsTr"),
+    ):
+        (text,) = leaks_of(place, folder, ref)
+        assert text.startswith(f"m was trained on {NAME}")
+        assert f"NOTE: {text}." in capsys.readouterr().out
+
+
+def test_test_cases_of_patients_in_training_are_named(place: Place) -> None:
+    """t1 is of the patient of a1, a training case, and t2 of nobody else."""
+    content = json.loads((place.raw / MANIFEST_NAME).read_text())
+    content["cases"]["a1"]["patient"] = "someone"
+    validated = place.results / f"{PLAIN}__nnUNetPlans__2d" / "fold_0" / "validation" / "a1.nii.gz"
+    for folder in (place.raw / "labelsTs", place.root / "predicted"):
+        folder.mkdir()
+    for case, patient in (("t1", "someone"), ("t2", "nobody")):
+        content["cases"][case] = {"annotated": ["LV", "MYO"], "domain": "a", "patient": patient, "split": "test"}
+        shutil.copy(place.raw / "labelsTr" / "a1.nii.gz", place.raw / "labelsTs" / f"{case}.nii.gz")
+        shutil.copy(validated, place.root / "predicted" / f"{case}.nii.gz")
+    (place.raw / MANIFEST_NAME).write_text(json.dumps(content))
+    (text,) = leaks_of(place, place.root / "predicted", "labelsTs")
+    assert text.startswith("1 of the test")
+    assert text.endswith(": t1")
+    content["cases"]["a1"]["patient"] = "another"
+    (place.raw / MANIFEST_NAME).write_text(json.dumps(content))
+    assert leaks_of(place, place.root / "predicted", "labelsTs") == []
+
+
 def test_find_best_says_so_and_ranks_nothing_beside_it(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     before = snapshot(place.root)
     assert main(["find-best", "-d", "510", "-np", "1", "--disable-ensembling"]) == 1

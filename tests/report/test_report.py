@@ -124,9 +124,10 @@ def test_figures_that_are_not_independent_are_called_so(story: Story) -> None:
     assert "not independent" not in (story.results / "report.html").read_text()
     file = story.results / "evaluation.json"
     about = json.loads(file.read_text())
-    file.write_text(json.dumps({**about, "not_independent": {next(iter(about["models"])): 3}}))
+    file.write_text(json.dumps({**about, "not_independent": {next(iter(about["models"])): 3}, "leaks": ["too good"]}))
     assert main(["report", str(story.results)]) == 0
     assert "not independent" in (story.results / "report.html").read_text()
+    assert "too good." in (story.results / "report.html").read_text()
 
 
 def test_commands_and_versions_to_repeat_it(reported: Story) -> None:
