@@ -62,12 +62,14 @@ def run(args: argparse.Namespace) -> int:
     )
     from nnunet_partial.active_learning.folds import FoldPredictor, find_model, require_channels, trained_cases
     from nnunet_partial.dataset_json import channel_names
+    from nnunet_partial.model_selection.candidates import require_same_data
     from nnunet_partial.utils.parallel import parallel_map
 
     dataset = RawDataset(find_dataset(args.dataset))
     name, manifest = dataset.folder.name, dataset.manifest
     classes, regions = dataset.structures, dataset.regions
     model, folds = find_model(nnunet_folder("nnUNet_results") / name, args.tr, args.c, args.p, args.chk, args.f)
+    require_same_data([model], dataset)
     output = args.output or model.folder / "disagreement"
     require_output_folder(output)
     images = list_images(args.input, dataset.file_ending) if args.input else dataset.image_files()

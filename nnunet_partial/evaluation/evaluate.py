@@ -173,7 +173,8 @@ def require_same_classes(
 ) -> None:
     """Check that each model was trained on the classes of the reference, so that label values mean the same.
 
-    nnU-Net writes the dataset.json of the network beside its predictions; without that file nothing can be checked.
+    nnU-Net writes the dataset.json of the network beside its predictions; of a validation it is in the folder of the
+    model. Without that file nothing can be checked.
 
     Args:
         models: File by model and case.
@@ -184,7 +185,10 @@ def require_same_classes(
         PartialLabelError: A network was trained on other classes, or on the same in another order.
     """
     for model, files in models.items():
-        file = next(iter(files.values())).parent / "dataset.json"
+        folder = next(iter(files.values())).parent
+        around = [parent for parent in folder.resolve().parents[:2] if (parent / "plans.json").is_file()]
+        found = (parent / "dataset.json" for parent in (folder, *around))
+        file = next((file for file in found if file.exists()), folder / "dataset.json")
         content = read_json(file) if file.exists() else {}
         trained_on = structure_names(content) if "labels" in content else classes
         of_regions = region_values(content) if "labels" in content else regions

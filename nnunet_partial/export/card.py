@@ -29,7 +29,7 @@ from nnunet_partial.evaluation.independence import NOT_INDEPENDENT, WIDENED_NAME
 from nnunet_partial.evaluation.results import FINAL_CHECKPOINT, Tables, write_results
 from nnunet_partial.export.selection import SelectedModel
 from nnunet_partial.labels import Manifest
-from nnunet_partial.model_selection.candidates import TrainedModel, validated_cases
+from nnunet_partial.model_selection.candidates import TrainedModel, require_same_data, validated_cases
 from nnunet_partial.model_selection.find_best import TOLERANCE_MM, cases_seen_behind, validation_reference
 from nnunet_partial.report.annotation_matrix import annotation_matrix_table
 from nnunet_partial.report.evaluation_tables import agreement_tables, false_positive_table, warning_table
@@ -296,12 +296,14 @@ def validation_tables(one: SelectedModel, folds: Sequence[int], processes: int) 
         the number of cases that a model behind it has seen, by pseudo-labels or as the start of the training.
 
     Raises:
-        PartialLabelError: Data, a split or a prediction is missing or cannot be read, or folds share a case.
+        PartialLabelError: Data, a split or a prediction is missing or cannot be read, folds share a case, or the
+            classes of the dataset are not those of the training.
     """
     name = one.model.folder.parent.name
     validation = validated_cases(
         RawDataset(nnunet_folder("nnUNet_raw") / name), nnunet_folder("nnUNet_preprocessed") / name, folds
     )
+    require_same_data([one.model], validation.dataset)
     validation.require_predicted([one.model])
     reference = validation_reference(validation)
     predictions = {

@@ -21,7 +21,7 @@ from nnunet_partial.dataset_conversion.derived.fill import CasePrediction, Filli
 from nnunet_partial.errors import DatasetError, SplitError
 from nnunet_partial.evaluation.calibration import SIGMOID, SOFTMAX, read_probabilities, structure_probability
 from nnunet_partial.inference.model import trainers_can_be_found
-from nnunet_partial.model_selection.candidates import TrainedModel, find_models
+from nnunet_partial.model_selection.candidates import TrainedModel, find_models, require_same_data
 from nnunet_partial.model_selection.checkpoints import find_checkpoint
 from nnunet_partial.utils.files import read_json
 from nnunet_partial.utils.process import Commands
@@ -78,12 +78,13 @@ class FoldSource:
             The source; nothing was predicted.
 
         Raises:
-            DatasetError: The model or a fold is not trained to its end, its trainer is not there, or its image reader
-                has other axes than files.
+            DatasetError: The model or a fold is not trained to its end, or on other classes, its trainer is not there,
+                or its image reader has other axes than files.
             SplitError: There is no split, or it is another one than that of the training.
         """
         trainer, plans, configuration = model
         (found,) = find_models(results, [trainer], [configuration], [plans])
+        require_same_data([found], dataset)
         trained = sorted(
             int(name)
             for path in found.folder.glob(f"fold_*/{found.checkpoint}")

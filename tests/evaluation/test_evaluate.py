@@ -496,6 +496,19 @@ def test_a_network_with_other_classes_is_refused(place: Place, capsys: pytest.Ca
     assert not place.out.exists()
 
 
+def test_a_validation_of_other_classes_is_refused(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    """There is no dataset.json beside it; that of the model has LA as 2, the reference MYO."""
+    model = place.root / "nnUNetTrainerMarginal__nnUNetPlans__2d"
+    (model / "fold_0").mkdir(parents=True)
+    folder = place.predict(f"{model.name}/fold_0/validation", {case: [1, 2] for case in TRUTH})
+    (folder / "dataset.json").unlink()
+    (model / "plans.json").write_text("{}")
+    for labels, code in (({"LV": 1, "LA": 2}, 1), ({"LV": 1, "LA": 3, "MYO": 2}, 0)):
+        (model / "dataset.json").write_text(json.dumps({"labels": {"background": 0, **labels}}))
+        assert evaluate(place, folder) == code
+        assert ("the network was trained on LV, LA" in capsys.readouterr().err) == bool(code)
+
+
 def test_nothing_to_evaluate_is_an_error(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluate(place, place.predict("p", {"z_new": [1]})) == 1
     said = capsys.readouterr().err

@@ -123,6 +123,15 @@ def test_what_cannot_be_measured_is_said_without_names(place: Place, capsys: pyt
     assert "partial_labels.json was not found" in capsys.readouterr().out
 
 
+def test_a_model_of_other_classes_is_not_measured(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its values 1 and 2 are the classes of the dataset in the other order."""
+    file = place.results / f"{TRAINER}__nnUNetPlans__2d" / "dataset.json"
+    content = json.loads(file.read_text())
+    file.write_text(json.dumps({**content, "labels": {"background": 0, "MYO": 1, "LV": 2}}))
+    assert "Not measured" in card(place)
+    assert "trained with labels" in capsys.readouterr().out
+
+
 def test_fold_all_is_not_measured(place: Place) -> None:
     model = place.results / f"{TRAINER}__nnUNetPlans__2d"
     (model / "fold_0").rename(model / "fold_all")

@@ -422,6 +422,19 @@ def test_both_ways_with_a_real_training(
     capsys.readouterr()
 
 
+def test_a_model_of_other_classes_fills_nothing(place: Place) -> None:
+    """Its values 1 and 2 are the classes in the other order."""
+    from nnunet_partial.pseudo_labels.predictions import FoldSource
+
+    model = place.train("nnUNetTrainerMarginal", TRUTH)
+    content = json.loads((model / "dataset.json").read_text())
+    labels = content["labels"] | {"LV": content["labels"]["MYO"], "MYO": content["labels"]["LV"]}
+    (model / "dataset.json").write_text(json.dumps({**content, "labels": labels}))
+    dataset, names = RawDataset(place.raw), ("nnUNetTrainerMarginal", "nnUNetPlans", "2d")
+    with pytest.raises(PartialLabelError, match="trained with labels"):
+        FoldSource.find(dataset, place.results, place.preprocessed, names, "cpu")
+
+
 def test_a_model_that_is_not_there(place: Place) -> None:
     from nnunet_partial.pseudo_labels.predictions import FoldSource
 
