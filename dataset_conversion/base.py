@@ -356,17 +356,18 @@ def require_depth(depth_mm: float) -> None:
         raise ConversionError(f"the image depth is {depth_mm} mm, expected a number above 0, such as 150")
 
 
-def nominal_spacing_mm(depth_mm: float, rows: int) -> tuple[float, float]:
-    """Compute the spacing of an image of nominal depth, with square pixels.
+def nominal_spacing_mm(depth_mm: float, rows: int, aspect: float = 1.0) -> tuple[float, float]:
+    """Compute the spacing of an image of nominal depth.
 
     Args:
         depth_mm: Depth in mm, from the top to the bottom row.
         rows: Number of rows of the image.
+        aspect: Width of a pixel, in multiples of its height.
 
     Returns:
         Height and width of a pixel in mm.
     """
-    return depth_mm / rows, depth_mm / rows
+    return depth_mm / rows, aspect * depth_mm / rows
 
 
 def classes_in_mask(mask: NDArray[Any], classes: Sequence[str]) -> tuple[str, ...]:

@@ -175,7 +175,7 @@ class EchoNetDynamic(DataSet):
             patient=source.patient,
             info=entry,
         )
-        spacing_mm = nominal_spacing_mm(self.depth_mm, filled.image.shape[0])
+        spacing_mm = nominal_spacing_mm(self.depth_mm, filled.image.shape[0], filled.aspect)
         return ConvertedCase(filled.identifier, filled.image, filled.mask, spacing_mm, labels)
 
     def _require_layout(self) -> None:
@@ -396,6 +396,7 @@ class FilledFrame:
         phase: "ED", "ES" or None.
         image: Gray values (rows, cols).
         mask: 1 inside the contour, of the same shape.
+        aspect: Width of a pixel, in multiples of its height.
     """
 
     identifier: str
@@ -403,6 +404,7 @@ class FilledFrame:
     phase: str | None
     image: NDArray[np.uint8]
     mask: NDArray[np.uint8]
+    aspect: float
 
 
 def fill_contours(
@@ -439,7 +441,7 @@ def fill_contours(
             yield Note(identifier, "its contour crosses itself; look at its mask")
         if pixels < MIN_AREA_PIXELS:
             yield Note(identifier, f"the ventricle has only {pixels} pixels")
-        yield FilledFrame(identifier, frame, phases[frame], image, mask.astype(np.uint8))
+        yield FilledFrame(identifier, frame, phases[frame], image, mask.astype(np.uint8), frames.aspect)
 
 
 def phases_by_area(areas: Mapping[int, float]) -> dict[int, str | None]:

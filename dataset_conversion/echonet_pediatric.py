@@ -210,7 +210,7 @@ class EchoNetPediatric(DataSet):
             patient=f"pediatric_{clip.patient}",
             info=entry,
         )
-        spacing_mm = nominal_spacing_mm(self.depth_mm, filled.image.shape[0])
+        spacing_mm = nominal_spacing_mm(self.depth_mm, filled.image.shape[0], filled.aspect)
         return ConvertedCase(filled.identifier, filled.image, filled.mask, spacing_mm, labels)
 
     def _splits(self, folds: Mapping[str, set[int | None]]) -> dict[str, str]:
@@ -314,7 +314,8 @@ def _source(
 def _numbering_evidence(video: Path, contours: Mapping[int, Points]) -> Iterator[Note]:
     if 0 in contours:
         yield Note(_NUMBERS_NOTE, _FROM_0)
-    if read_video_header(video).length in contours:
+    header = read_video_header(video)
+    if not header.lost and header.length in contours:
         yield Note(_NUMBERS_NOTE, _FROM_1)
 
 

@@ -151,7 +151,7 @@ class HmcQu(DataSet):
             info = {"view": "4CH", "frame": frame, "interpolated": False, "spacing_known": False}
             labels = CaseLabels(annotated=self.classes, domain="hmcqu", patient=patient, info=info)
             resized = enlarge(mask, (image.shape[0], image.shape[1]))
-            spacing_mm = nominal_spacing_mm(self.depth_mm, image.shape[0])
+            spacing_mm = nominal_spacing_mm(self.depth_mm, image.shape[0], frames.aspect)
             yield ConvertedCase(identifier, image, resized, spacing_mm, labels)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from nnunet_partial.errors import ConversionError
 _MAX_PIXELS = 1 << 24
 #: Share of its frames below which a video is cut off.
 _WHOLE = 0.9
+#: A frame that comes so many usual steps after the one before comes late.
+_LATE = 1.5
 #: Pixels may be so wide; a broken header may say anything.
 _ASPECT = (0.25, 4.0)
 
@@ -29,31 +31,59 @@ class Frames:
     Attributes:
         images: Frames by number (from 0), each (rows, cols) uint8, turned as players show it.
         why_missing: Reason by number of each wanted frame that could not be read.
+        aspect: Width of a pixel as shown, in multiples of its height.
     """
 
     images: Mapping[int, NDArray[np.uint8]]
     why_missing: Mapping[int, str]
+    aspect: float
 
 
 def read_frames(path: Path, wanted: Collection[int]) -> Frames:
     """Read frames in one pass that ends at the last of them.
 
-    Where each frame is stored by itself (motion JPEG, as in EchoNet), only the wanted ones are decoded.
+    Where each frame is stored by itself (motion JPEG, as in EchoNet), only the wanted ones are decoded. A damaged frame
+    counts. Where frames are lost, those after them are not read: their numbers are not known.
 
     Args:
         path: Video file.
         wanted: Numbers of the frames, from 0.
 
     Returns:
-        The frames; one beyond the end, or broken, is named in `why_missing`.
+        The frames; one beyond the end, broken, or of unknown number is named in `why_missing`.
 
     Raises:
-        ConversionError: If the file is no video.
+        ConversionError: If the file is no video, or to be shown in a way that is not supported.
     """
+    video = read_video_header(path)
+    end = video.length if video.after_loss is None else video.after_loss
+    images: dict[int, NDArray[np.uint8]] = {}
+    why_missing: dict[int, str] = {}
+    aspect = video.aspect
     with _open_video(path) as (container, stream):
         stream.codec_context.thread_count = 1  # cases are converted in parallel
         decode = _decode_wanted if stream.codec_context.codec.intra_only else _decode_all
-        return decode(container, stream, wanted)
+        for number, frame, problem in decode(container, stream, [number for number in wanted if number < end], video):
+            image = _gray(frame)
+            if image is None:
+                why_missing[number] = f"frame {number} {problem or 'of the video is broken'}"
+            else:
+                images[number] = image
+                aspect = _aspect_shown(path, video.aspect, frame)
+    for number in {*wanted} - {*images, *why_missing}:
+        why_missing[number] = _why_unread(number, video)
+    return Frames(images, why_missing, aspect)
+
+
+def _why_unread(number: int, video: Video) -> str:
+    if number >= video.length:
+        return f"there is no frame {number}: the video has only {video.length} frames, numbered from 0"
+    if video.after_loss is not None and number >= video.after_loss:
+        return (
+            f"frame {number} may have had another number: frames are missing before frame {video.after_loss}. If none "
+            "is, and only their times are uneven, save the video as MP4"
+        )
+    return f"frame {number} of the video is broken"
 
 
 @dataclass(frozen=True)
@@ -67,6 +97,10 @@ class Video:
         frames_per_s: Mean frame rate that the container states; None where it does not.
         end_s: Time at which the video ends, of a container that counts no frames; None where it does not say.
         aspect: Width of a stored pixel, in multiples of its height, before it is turned.
+        pts: Times of the frames in the order in which they are shown, in the container's unit; empty where not each has
+            its own.
+        after_loss: Number of the first frame before which others are lost, by the container's count, or by their times
+            where it does not count; None where numbers are right.
     """
 
     path: Path
@@ -75,6 +109,8 @@ class Video:
     frames_per_s: float | None
     end_s: float | None = None
     aspect: float = 1.0
+    pts: tuple[int, ...] = ()
+    after_loss: int | None = None
 
     def frames(self) -> Iterator[tuple[NDArray[np.uint8], float | None, float]]:
         """Yield all frames in turn; only one is held in memory.
@@ -99,7 +135,7 @@ class Video:
                     image = _gray(frame)
                     if image is None:
                         raise ConversionError(f"frame {count} of {self.path.name} is broken")
-                    yield image, frame.time, self._aspect_shown(frame)
+                    yield image, frame.time, _aspect_shown(self.path, self.aspect, frame)
                     count += 1
             except (av.FFmpegError, ValueError, ArithmeticError) as problem:
                 if isinstance(problem, ConversionError):
@@ -108,19 +144,6 @@ class Video:
                 raise ConversionError(text) from problem
         if count < _WHOLE * (self.length + self.lost):
             raise ConversionError(f"{self.path.name} is cut off: it has {count} of {self.length + self.lost} frames")
-
-    def _aspect_shown(self, frame: Any) -> float:
-        """Return the width of a pixel of a turned frame, in multiples of its height.
-
-        Raises ConversionError where the frame is turned and stretched at once: which axis FFmpeg's aspect is of is then
-        not clear.
-        """
-        a, b, c, d = _matrix(frame)
-        if a or d:
-            return self.aspect
-        if not math.isclose(abs(b), abs(c), rel_tol=1e-3):
-            raise ConversionError(f"{self.path.name} is to be shown turned and stretched")
-        return 1 / self.aspect
 
 
 def read_video_header(path: Path) -> Video:
@@ -144,11 +167,23 @@ def read_video_header(path: Path) -> Video:
         aspect = aspect if _ASPECT[0] <= aspect <= _ASPECT[1] else 1.0
         says_end = not stated and container.duration and len(container.streams) == 1
         end_s = container.duration / av.time_base if says_end else None
-        stored = shown = sum(packet.size > 0 and not packet.is_discard for packet in container.demux(stream))
+        times = [packet.pts for packet in container.demux(stream) if packet.size > 0 and not packet.is_discard]
+        stored = shown = len(times)
     if stated > shown:  # hidden by an edit list, or lost?
         with _open_video(path, {"ignore_editlist": "1"}) as (container, stream):
             stored = sum(packet.size > 0 for packet in container.demux(stream))
-    return Video(path, shown, max(0, stated - max(stored, shown)), rate, end_s, aspect)
+    lost = max(0, stated - max(stored, shown))
+    pts = tuple(sorted({time for time in times if time is not None}))
+    pts = pts if len(pts) == shown else ()
+    after_loss = _after_loss(pts) if lost or not stated else None
+    return Video(path, shown, lost, rate, end_s, aspect, pts, after_loss)
+
+
+def _after_loss(pts: Sequence[int]) -> int | None:
+    """Return the number of the first frame that comes later than usual after the one before; None without one."""
+    steps = np.diff(pts)
+    late = np.flatnonzero(steps >= _LATE * np.median(steps)) if len(steps) else steps
+    return int(late[0]) + 1 if len(late) else None
 
 
 @contextlib.contextmanager
@@ -169,62 +204,55 @@ def _open_video(path: Path, options: Mapping[str, str] | None = None) -> Iterato
         raise ConversionError(f"{path.name} cannot be read as a video: {_reason(problem)}") from problem
 
 
-def _decode_wanted(container: Any, stream: Any, wanted: Collection[int]) -> Frames:
-    """Decode single packets, for videos in which a packet is a frame."""
+def _decode_wanted(
+    container: Any, stream: Any, wanted: Collection[int], video: Video
+) -> Iterator[tuple[int, Any, str]]:
+    """Yield number, frame and problem, decoding single packets, for videos in which a packet is a frame."""
     import av
 
-    last, count = max(wanted, default=-1), 0
-    decoded: dict[int, NDArray[np.uint8] | None] = {}
-    broken: dict[int, str] = {}
-    for packet in container.demux(stream):
-        if packet.size == 0:
-            continue
-        if count in wanted:
+    shown = (packet for packet in container.demux(stream) if packet.size > 0 and not packet.is_discard)
+    for number, packet in zip(range(max(wanted, default=-1) + 1), shown, strict=False):
+        if number in wanted:
             try:
-                decoded[count] = _gray(next(iter(packet.decode()), None))
+                yield number, next(iter(packet.decode()), None), ""
             except av.FFmpegError as problem:
-                broken[count] = f"frame {count} cannot be decoded: {_reason(problem)}"
-        count += 1
-        if count > last:
-            break
-    return _frames(decoded, broken, wanted, f"the video has only {count} frames, numbered from 0")
+                yield number, None, f"cannot be decoded: {_reason(problem)}"
 
 
-def _decode_all(container: Any, stream: Any, wanted: Collection[int]) -> Frames:
-    """Decode up to the last wanted frame, for videos in which a frame builds on earlier ones."""
+def _decode_all(container: Any, stream: Any, wanted: Collection[int], video: Video) -> Iterator[tuple[int, Any, str]]:
+    """Yield as `_decode_wanted`, up to the last wanted frame, for videos in which a frame builds on earlier ones.
+
+    The decoder may leave out a damaged frame, so that their times tell which is which.
+    """
     import av
 
-    last, count = max(wanted, default=-1), 0
-    decoded: dict[int, NDArray[np.uint8] | None] = {}
-    failure = ""
+    numbers = {time: number for number, time in enumerate(video.pts)}
+    missing = set(wanted)
     try:
-        for frame in container.decode(stream):
-            if count in wanted:
-                decoded[count] = _gray(frame)
-            count += 1
-            if count > last:
-                break
+        for count, frame in enumerate(container.decode(stream) if missing else ()):
+            number = numbers.get(frame.pts) if numbers else count
+            if number in missing:
+                missing.remove(number)
+                yield number, frame, ""
+            if not missing:
+                return
     except av.FFmpegError as problem:
-        failure = f"the video cannot be decoded after {count} frames: {_reason(problem)}"
-    return _frames(decoded, {}, wanted, failure or f"the video has only {count} frames, numbered from 0")
+        for number in sorted(missing):
+            yield number, None, f"cannot be decoded: {_reason(problem)}"
 
 
-def _frames(
-    decoded: Mapping[int, NDArray[np.uint8] | None], broken: Mapping[int, str], wanted: Collection[int], end: str
-) -> Frames:
-    """Collect the wanted frames, and a reason for each that is missing; `end`: why the video ended."""
-    images: dict[int, NDArray[np.uint8]] = {}
-    why_missing: dict[int, str] = {}
-    for number in wanted:
-        if number in broken:
-            why_missing[number] = broken[number]
-        elif number not in decoded:
-            why_missing[number] = f"there is no frame {number}: {end}"
-        elif (image := decoded[number]) is None:
-            why_missing[number] = f"frame {number} of the video is broken"
-        else:
-            images[number] = image
-    return Frames(images, why_missing)
+def _aspect_shown(path: Path, aspect: float, frame: Any) -> float:
+    """Return the width of a pixel of a turned frame, in multiples of its height; `aspect`: before it is turned.
+
+    Raises ConversionError where the frame is turned and stretched at once: which axis FFmpeg's aspect is of is then not
+    clear.
+    """
+    a, b, c, d = _matrix(frame)
+    if a or d:
+        return aspect
+    if not math.isclose(abs(b), abs(c), rel_tol=1e-3):
+        raise ConversionError(f"{path.name} is to be shown turned and stretched")
+    return 1 / aspect
 
 
 def _gray(frame: Any) -> NDArray[np.uint8] | None:

@@ -610,8 +610,8 @@ def write_clip(job: ClipJob) -> Clip:
         per_frame = job.per_frame or not job.format.reads_volumes
         for frames in _parts(opened, 1 if per_frame else _PART_FRAMES):
             if spacing_mm is None:
-                height, width = nominal_spacing_mm(job.format.depth_mm, frames.shape[1])
-                spacing_mm, spacing_from = (height, width * opened.aspect), NOMINAL_DEPTH
+                spacing_mm = nominal_spacing_mm(job.format.depth_mm, frames.shape[1], opened.aspect)
+                spacing_from = NOMINAL_DEPTH
             path = job.folder / f".tmp_{job.name}_{len(temporary)}{job.format.file_ending}"
             temporary.append(path)
             job.format.write(path, frames[0] if per_frame else frames, spacing_mm)

@@ -15,8 +15,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
 from helpers.dataset_copies import COPIES, Copy
+from helpers.source_datasets import read_nifti, write_video
 from nnunet_partial.dataset_conversion import DATASETS, writer
 
 from nnunet_partial.cli import main
@@ -125,6 +127,20 @@ def test_a_first_look(name: str, source: Path, raw: Path) -> None:
     whole = len(RawDataset(raw / NAME).label_files())
     assert convert(name, source, "--limit", "1", "--overwrite") == 0
     assert 1 <= len(RawDataset(raw / NAME).label_files()) < whole
+
+
+@pytest.mark.parametrize("name", ["echonet-dynamic", "echonet-pediatric", "hmc-qu"])
+def test_pixels_of_videos_need_not_be_square(name: str, source: Path, raw: Path) -> None:
+    """Videos whose container says that pixels are twice as wide as high."""
+    for path in source.rglob("*.avi"):
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            frames, shape = stream.frames, (stream.height, stream.width)
+        write_video(path, frames, shape, codec="mpeg4", aspect=2)
+    assert convert(name, source) == 0
+    for path in RawDataset(raw / NAME).label_files().values():
+        height, width = read_nifti(path)[1]
+        assert width == pytest.approx(2 * height)
 
 
 # ---- the wrong folder ------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from helpers.source_datasets import write_video
 from nnunet_partial.dataset_conversion.readers.video import read_frames, read_video_header
 from numpy.typing import NDArray
 
@@ -91,9 +92,43 @@ def test_pixels_are_turned_with_their_frame(
     """Stored pixels are twice as wide as high."""
     path = write(tmp_path / "a.mov", matrix, stored, aspect=2)
     assert [aspect for _, _, aspect in read_video_header(path).frames()] == [expected] * 2
+    assert read_frames(path, [1]).aspect == expected
 
 
 def test_a_frame_that_is_turned_and_stretched_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "a.mov", (0, ONE, -2 * ONE, 0))
     with pytest.raises(ConversionError, match=r"a\.mov .*stretched"):
         next(read_video_header(path).frames())
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "lost", "first"),
+    [
+        ("a.avi", "mjpeg", (5, 6), 5),
+        ("a.avi", "mpeg4", (5, 6), 5),
+        ("a.mkv", "mpeg4", (5, 6), 5),
+        ("a.avi", "mjpeg", (18, 19), None),  # at the end
+        ("a.mp4", "mpeg4", (5, 6), None),  # counts 18 frames, of which one is shown for longer
+    ],
+)
+def test_frames_after_lost_ones_are_not_read_under_another_number(
+    tmp_path: Path, name: str, codec: str, lost: tuple[int, ...], first: int | None
+) -> None:
+    """Frame i is 10 * i; the file has 18 of 20 frames."""
+    write_video(tmp_path / name, 20, codec=codec, lost=lost)
+    frames = read_frames(tmp_path / name, [3, 4, 5, 12, 18])
+    kept = [number for number in range(20) if number not in lost]
+    readable = [number for number in (3, 4, 5, 12) if first is None or number < first]
+    assert {number: round(image.mean() / 10) for number, image in frames.images.items()} == {
+        number: kept[number] for number in readable
+    }
+    assert sorted(frames.why_missing) == [number for number in (3, 4, 5, 12, 18) if number not in readable]
+    assert "no frame 18" in frames.why_missing[18]
+    assert all(f"before frame {first}" in frames.why_missing[number] for number in (5, 12) if number not in readable)
+
+
+@pytest.mark.parametrize("codec", ["mjpeg", "mpeg4"])
+def test_frames_that_an_edit_list_hides_have_no_number(tmp_path: Path, codec: str) -> None:
+    write_video(tmp_path / "a.mov", 20, codec=codec, hidden=12)
+    images = read_frames(tmp_path / "a.mov", [0, 2]).images
+    assert {number: round(image.mean() / 10) for number, image in images.items()} == {0: 12, 2: 14}
