@@ -38,6 +38,7 @@ from .base import (
 from .readers.dicom import DICOM_ENDINGS, Region, is_dicom, read_dicom_still
 from .readers.images import IMAGE_ENDINGS, OwnImage, compare_geometry, read_own_image, relabel_mask
 from .readers.isolated import Crashed, run_isolated
+from .readers.nifti_video import PLACEHOLDER_MM
 
 #: Columns that the table must have, and what to write into them.
 REQUIRED_COLUMNS = {
@@ -118,7 +119,7 @@ class OwnFolder(DataSet):
             help="what the images are; nnU-Net normalizes CT by the intensities of the whole dataset, noNorm not at "
             "all, rescale_to_0_1 by minimum and maximum, any other name image by image (default: %(default)s)",
         )
-        add_depth_option(parser, "PNG, and DICOM without a region, have no spacing")
+        add_depth_option(parser, "PNG, DICOM without a region, and ultrasound of exactly 1 x 1 mm have no spacing")
         parser.add_argument(
             "--keep-whole-frame",
             action="store_true",
@@ -224,14 +225,19 @@ class OwnFolder(DataSet):
             yield Note(source.name, text)
         if image.is_color:
             yield Note(source.name, f"{source.image} is in color; its luma is used")
+        spacing_mm = image.spacing_mm
+        if self.channel == ULTRASOUND and spacing_mm == PLACEHOLDER_MM:
+            text = f"{source.image} has pixels of 1 x 1 mm, which most programs write where they know none: "
+            yield Note(source.name, f"{text}the size counts as unknown, the image as {self.depth_mm:g} mm deep")
+            spacing_mm = None
         classes = self.converted_classes
         values = {name: classes.index(name) + 1 for name in source.labels.annotated}
-        labels = replace(source.labels, info={**source.labels.info, "spacing_known": image.spacing_mm is not None})
+        labels = replace(source.labels, info={**source.labels.info, "spacing_known": spacing_mm is not None})
         case = ConvertedCase(
             source.name,
             image.array,
             relabel_mask(mask, self.meaning(), values),
-            image.spacing_mm or nominal_spacing_mm(self.depth_mm, image.array.shape[0]),
+            spacing_mm or nominal_spacing_mm(self.depth_mm, image.array.shape[0]),
             labels,
         )
         empty = [name for name, value in values.items() if not (case.mask == value).any()]

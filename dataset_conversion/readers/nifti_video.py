@@ -30,8 +30,8 @@ _SECONDS = {8: 1.0, 16: 1e-3, 24: 1e-6}
 _STEP_S = (0.0005, 0.5)
 #: Height and width of a pixel in mm that an ultrasound image may have.
 _PIXEL_MM = (0.005, 10.0)
-#: What programs write where they know no pixel size.
-_PLACEHOLDER = (1.0, 1.0)
+#: What programs write where they know no pixel size; no ultrasound has it.
+PLACEHOLDER_MM = (1.0, 1.0)
 
 _READ_ERRORS = (OSError, EOFError, zlib.error)
 
@@ -148,7 +148,7 @@ def read_nifti_header(path: Path) -> NiftiVideo:
 def _spacing_mm(header: NiftiHeader) -> tuple[float, float] | None:
     unit = _MILLIMETERS.get(header.units & 0b111, math.nan)
     width, height = (size * unit for size in header.spacing)
-    is_known = header.spacing != _PLACEHOLDER and all(_PIXEL_MM[0] <= mm <= _PIXEL_MM[1] for mm in (width, height))
+    is_known = header.spacing != PLACEHOLDER_MM and all(_PIXEL_MM[0] <= mm <= _PIXEL_MM[1] for mm in (width, height))
     return (height, width) if is_known else None
 
 

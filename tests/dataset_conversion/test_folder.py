@@ -375,6 +375,24 @@ def test_layers_of_volumes_are_refused(tmp_path: Path) -> None:
     assert skips(report) == {"case2": says("(2, 5, 4, 6)", "labelmap")}
 
 
+@pytest.mark.parametrize("ending", [".nii.gz", ".mha"])
+def test_ultrasound_of_exactly_1_mm_counts_as_unknown(tmp_path: Path, ending: str) -> None:
+    """As in clips. Other images may well have it: what is in mm of these is the same in pixels."""
+    root = folder(tmp_path / "in", row(1, ending=ending), row(2, ending=ending), ending=ending)
+    save(root / "images" / f"p1{ending}", picture(), (1, 1))
+    report, made = converted(root, depth_mm=120.0)
+    assert {case: labels.info["spacing_known"] for case, labels in made.manifest.cases.items()} == {
+        "case1": False,
+        "case2": True,
+    }
+    assert read_nifti(made.image_files()["case1"][0])[1] == pytest.approx((30.0, 30.0))  # 120 mm over 4 rows
+    assert made.dataset_json["nominal_depth_mm"] == 120
+    assert says("case1", "1 x 1 mm", "unknown", "120 mm") in notes(report)
+    report = convert(OwnFolder(root, ("LV", "LA"), channel="MRI"), "Dataset521_MRI")
+    assert RawDataset(report.folder).manifest.labels_of("case1").info["spacing_known"]
+    assert read_nifti(RawDataset(report.folder).image_files()["case1"][0])[1] == (1, 1)
+
+
 def test_a_mask_that_is_mirrored_is_refused_and_one_with_another_pixel_size_is_noted(tmp_path: Path) -> None:
     root = folder(tmp_path / "in", row(1), row(2))
     save(root / "masks" / "p1.nii.gz", drawn(1), mirrored=True)
