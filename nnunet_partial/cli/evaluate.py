@@ -39,15 +39,15 @@ def add_parser(subparsers: Any) -> None:
         action="append",
         required=True,
         metavar="[NAME=]FOLDER",
-        help="predictions of one model, or the clips.csv of `measure`; repeat the option for further models (default "
-        "name: that of the folder)",
+        help="predictions of one model, or the clips.csv or biplane.csv of `measure`; repeat the option for further "
+        "models (default name: that of the folder)",
     )
     parser.add_argument(
         "--ref",
         default="labelsTs",
         metavar="FOLDER",
         help="the reference labels: labelsTs, labelsTr, labelsTr_full, or any folder (default: %(default)s); or a CSV "
-        "with the columns clip (or FileName) and EF",
+        "with the columns clip (or FileName) and EF, or of biplane EF patient (and exam) and EF",
     )
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="FOLDER", help="where the tables go")
     parser.add_argument(

@@ -14,7 +14,7 @@ from scipy.stats import t
 
 from nnunet_partial.cli import main
 from nnunet_partial.clips.agreement import compare_with_table, read_ef_table
-from nnunet_partial.clips.tables import CLIP_COLUMNS
+from nnunet_partial.clips.tables import BIPLANE_COLUMNS, CLIP_COLUMNS
 from nnunet_partial.errors import ConversionError, DatasetError, PartialLabelError
 from nnunet_partial.evaluation.evaluate import named_paths
 from nnunet_partial.utils.tables import write_csv
@@ -136,7 +136,7 @@ def test_keyed_names_join_by_the_names_of_the_clips(tmp_path: Path) -> None:
     (row,) = compare_with_table({"m": clips_csv(tmp_path / "m", hashed)}, tmp_path / "ref.csv").biomarkers.rows
     assert (row["reference"], row["prediction"]) == (52, 50)
     (tmp_path / "ref.csv").write_text("file,ef\nsub/c.nii.gz,40\nsub/d.1.MP4,41\nsub/e.1,42\n")
-    assert read_ef_table(tmp_path / "ref.csv") == ({"sub_c": 40, "sub_d.1": 41, "sub_e.1": 42}, [])
+    assert read_ef_table(tmp_path / "ref.csv").percent == {"sub_c": 40, "sub_d.1": 41, "sub_e.1": 42}
 
 
 @pytest.mark.parametrize(
@@ -155,6 +155,47 @@ def test_a_table_that_does_not_fit_is_refused(tmp_path: Path, text: str, kind: t
     (tmp_path / "ref.csv").write_text(text)
     with pytest.raises(kind, match=fact):
         compare_with_table({"m": clips_csv(tmp_path / "m")}, tmp_path / "ref.csv")
+
+
+#: Patient, examination, EF, flags.
+PAIRED = (("p1", "e1", 52.0, ""), ("p2", "e2", 61.0, ""), ("p2", "e3", 57.0, ""), ("", "e4", 40.0, "LV touches"))
+
+
+def biplane_csv(folder: Path, pairs: Any = PAIRED) -> Path:
+    folder.mkdir()
+    rows = [
+        {"patient": patient, "exam": exam, "method": "biplane", "ef_percent": ef, "flags": flags}
+        for patient, exam, ef, flags in pairs
+    ]
+    write_csv(folder / "biplane.csv", rows, BIPLANE_COLUMNS)
+    return folder / "biplane.csv"
+
+
+def test_biplane_ef_is_compared_by_examination(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Patient p2 counts once: 59 measured, 61 in the table."""
+    biplane_csv(tmp_path / "m")
+    (tmp_path / "ref.csv").write_text("Patient,Exam,EF\np1,e1,50\np2,e2,64\np2,e3,58\n,e4,55\np9,e9,60\n")
+    arguments = ["--pred", str(tmp_path / "m" / "biplane.csv"), "--ref", str(tmp_path / "ref.csv")]
+    assert main(["evaluate", *arguments, "-o", str(tmp_path / "out"), "--json"]) == 1
+    document = json.loads(capsys.readouterr().out)
+    assert (document["left_out"], len(document["findings"])) == ({"m": 1}, 1)
+    assert "p9 e9" in document["findings"][0]
+    row = next(row for row in document["biomarker_agreement"] if row["domain"] == "(all)")
+    assert (row["method"], row["n"], row["n_reference"], row["bias"]) == ("biplane", 2, 3, 0)  # 2 and -2
+
+
+def test_biplane_ef_is_compared_by_patient_where_each_has_one_examination(tmp_path: Path) -> None:
+    (tmp_path / "ref.csv").write_text("patient,ef\np1,50\np2,64\n")
+    result = compare_with_table({"m": biplane_csv(tmp_path / "one", PAIRED[:2])}, tmp_path / "ref.csv")
+    assert [(row["prediction"], row["reference"]) for row in result.biomarkers.rows] == [(52, 50), (61, 64)]
+    with pytest.raises(DatasetError, match=r"p2 .*exam"):
+        compare_with_table({"m": biplane_csv(tmp_path / "two")}, tmp_path / "ref.csv")
+    with pytest.raises(ConversionError, match="patient"):
+        compare_with_table({"m": tmp_path / "one" / "biplane.csv"}, file_list(tmp_path / "clips.csv"))
+    with pytest.raises(DatasetError, match=r"clips\.csv .*biplane\.csv"):
+        compare_with_table({"a": clips_csv(tmp_path / "a"), "m": tmp_path / "one" / "biplane.csv"}, tmp_path / "x")
+    with pytest.raises(DatasetError, match=r"none.biplane\.csv"):
+        compare_with_table({"m": biplane_csv(tmp_path / "none", ())}, tmp_path / "ref.csv")
 
 
 def test_another_table_than_clips_csv_is_refused(tmp_path: Path) -> None:
