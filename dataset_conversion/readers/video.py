@@ -55,35 +55,36 @@ def read_frames(path: Path, wanted: Collection[int]) -> Frames:
     Raises:
         ConversionError: If the file is no video, or to be shown in a way that is not supported.
     """
-    video = read_video_header(path)
+    with _open_video(path) as (container, stream):
+        stream.codec_context.thread_count = 1  # cases are converted in parallel
+        if stream.codec_context.codec.intra_only:
+            decoded, times = _decode_wanted(container, stream, wanted)
+            video = _describe(path, container, stream, times)
+        else:
+            video = read_video_header(path)
+            decoded = _decode_all(container, stream, wanted, video)
     end = video.length if video.after_loss is None else video.after_loss
     images: dict[int, NDArray[np.uint8]] = {}
     why_missing: dict[int, str] = {}
     aspect = video.aspect
-    with _open_video(path) as (container, stream):
-        stream.codec_context.thread_count = 1  # cases are converted in parallel
-        decode = _decode_wanted if stream.codec_context.codec.intra_only else _decode_all
-        for number, frame, problem in decode(container, stream, [number for number in wanted if number < end], video):
-            image = _gray(frame)
-            if image is None:
-                why_missing[number] = f"frame {number} {problem or 'of the video is broken'}"
-            else:
-                images[number] = image
-                aspect = _aspect_shown(path, video.aspect, frame)
-    for number in {*wanted} - {*images, *why_missing}:
-        why_missing[number] = _why_unread(number, video)
+    for number in wanted:
+        frame, problem = decoded.get(number, (None, "of the video is broken")) if number < end else (None, "")
+        image = _gray(frame)
+        if image is None:
+            why_missing[number] = f"frame {number} {problem}" if number < end else _why_unread(number, video)
+        else:
+            images[number] = image
+            aspect = _aspect_shown(path, video.aspect, frame)
     return Frames(images, why_missing, aspect)
 
 
 def _why_unread(number: int, video: Video) -> str:
     if number >= video.length:
         return f"there is no frame {number}: the video has only {video.length} frames, numbered from 0"
-    if video.after_loss is not None and number >= video.after_loss:
-        return (
-            f"frame {number} may have had another number: frames are missing before frame {video.after_loss}. If none "
-            "is, and only their times are uneven, save the video as MP4"
-        )
-    return f"frame {number} of the video is broken"
+    return (
+        f"frame {number} may have had another number: frames are missing before frame {video.after_loss}. If none is, "
+        "and only their times are uneven, save the video as MP4"
+    )
 
 
 @dataclass(frozen=True)
@@ -158,25 +159,33 @@ def read_video_header(path: Path) -> Video:
     Raises:
         ConversionError: If the file is no video.
     """
+    with _open_video(path) as (container, stream):
+        return _describe(path, container, stream, [packet.pts for packet in _shown(container, stream)])
+
+
+def _shown(container: Any, stream: Any) -> Iterator[Any]:
+    """Yield the packets that hold frames to be shown."""
+    return (packet for packet in container.demux(stream) if packet.size > 0 and not packet.is_discard)
+
+
+def _describe(path: Path, container: Any, stream: Any, times: Sequence[int | None]) -> Video:
+    """Describe a video by its header and the times of the packets of `_shown`."""
     import av
 
-    with _open_video(path) as (container, stream):
-        stated = stream.frames  # 0 where the container does not count
-        rate = float(stream.average_rate) if stream.average_rate else None
-        aspect = float(stream.sample_aspect_ratio or 1)
-        aspect = aspect if _ASPECT[0] <= aspect <= _ASPECT[1] else 1.0
-        says_end = not stated and container.duration and len(container.streams) == 1
-        end_s = container.duration / av.time_base if says_end else None
-        times = [packet.pts for packet in container.demux(stream) if packet.size > 0 and not packet.is_discard]
-        stored = shown = len(times)
+    stated = stream.frames  # 0 where the container does not count
+    rate = float(stream.average_rate) if stream.average_rate else None
+    aspect = float(stream.sample_aspect_ratio or 1)
+    aspect = aspect if _ASPECT[0] <= aspect <= _ASPECT[1] else 1.0
+    says_end = not stated and container.duration and len(container.streams) == 1
+    end_s = container.duration / av.time_base if says_end else None
+    stored = shown = len(times)
     if stated > shown:  # hidden by an edit list, or lost?
-        with _open_video(path, {"ignore_editlist": "1"}) as (container, stream):
-            stored = sum(packet.size > 0 for packet in container.demux(stream))
+        with _open_video(path, {"ignore_editlist": "1"}) as (whole, of_whole):
+            stored = sum(packet.size > 0 for packet in whole.demux(of_whole))
     lost = max(0, stated - max(stored, shown))
     pts = tuple(sorted({time for time in times if time is not None}))
     pts = pts if len(pts) == shown else ()
-    after_loss = _after_loss(pts) if lost or not stated else None
-    return Video(path, shown, lost, rate, end_s, aspect, pts, after_loss)
+    return Video(path, shown, lost, rate, end_s, aspect, pts, _after_loss(pts) if lost or not stated else None)
 
 
 def _after_loss(pts: Sequence[int]) -> int | None:
@@ -205,40 +214,48 @@ def _open_video(path: Path, options: Mapping[str, str] | None = None) -> Iterato
 
 
 def _decode_wanted(
-    container: Any, stream: Any, wanted: Collection[int], video: Video
-) -> Iterator[tuple[int, Any, str]]:
-    """Yield number, frame and problem, decoding single packets, for videos in which a packet is a frame."""
+    container: Any, stream: Any, wanted: Collection[int]
+) -> tuple[dict[int, tuple[Any, str]], list[int | None]]:
+    """Decode single packets, for videos in which a packet is a frame.
+
+    Returns frame and problem by number, and the times of all packets.
+    """
     import av
 
-    shown = (packet for packet in container.demux(stream) if packet.size > 0 and not packet.is_discard)
-    for number, packet in zip(range(max(wanted, default=-1) + 1), shown, strict=False):
+    decoded: dict[int, tuple[Any, str]] = {}
+    times = []
+    for number, packet in enumerate(_shown(container, stream)):
+        times.append(packet.pts)
         if number in wanted:
             try:
-                yield number, next(iter(packet.decode()), None), ""
+                decoded[number] = next(iter(packet.decode()), None), "of the video is broken"
             except av.FFmpegError as problem:
-                yield number, None, f"cannot be decoded: {_reason(problem)}"
+                decoded[number] = None, f"cannot be decoded: {_reason(problem)}"
+    return decoded, times
 
 
-def _decode_all(container: Any, stream: Any, wanted: Collection[int], video: Video) -> Iterator[tuple[int, Any, str]]:
-    """Yield as `_decode_wanted`, up to the last wanted frame, for videos in which a frame builds on earlier ones.
+def _decode_all(container: Any, stream: Any, wanted: Collection[int], video: Video) -> dict[int, tuple[Any, str]]:
+    """Decode up to the last wanted frame, for videos in which a frame builds on earlier ones.
 
-    The decoder may leave out a damaged frame, so that their times tell which is which.
+    The decoder may leave out a damaged frame, so that their times tell which is which. Returns frame and problem by
+    number.
     """
     import av
 
     numbers = {time: number for number, time in enumerate(video.pts)}
-    missing = set(wanted)
+    missing = {number for number in wanted if number < video.length}
+    decoded: dict[int, tuple[Any, str]] = {}
     try:
         for count, frame in enumerate(container.decode(stream) if missing else ()):
-            number = numbers.get(frame.pts) if numbers else count
+            number = numbers.get(frame.pts, -1) if numbers else count
             if number in missing:
                 missing.remove(number)
-                yield number, frame, ""
+                decoded[number] = frame, "of the video is broken"
             if not missing:
-                return
+                break
     except av.FFmpegError as problem:
-        for number in sorted(missing):
-            yield number, None, f"cannot be decoded: {_reason(problem)}"
+        decoded |= {number: (None, f"cannot be decoded: {_reason(problem)}") for number in missing}
+    return decoded
 
 
 def _aspect_shown(path: Path, aspect: float, frame: Any) -> float:
