@@ -196,7 +196,10 @@ def _read_measured(file: Path) -> list[dict[str, str]]:
     columns = ("patient", "exam", "method", "ef_percent", "flags")
     rows = [row for _, row in read_table(file, columns, ("clip",), advice=advice)]
     if not rows:
-        raise DatasetError(f"{printable(str(file))} has no row: nothing was measured.")
+        raise DatasetError(
+            f"{printable(str(file))} has no row; expected a measured clip, or an examination with both views at a known "
+            "pixel size."
+        )
     return rows
 
 
