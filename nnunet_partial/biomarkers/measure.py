@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from nnunet_partial.biomarkers.geometry import Axis, Discs, NotMeasurableError, Region, discs, long_axis, moments
 from nnunet_partial.labels import CaseLabels
-from nnunet_partial.utils.masks import Floats, Mask, Scale, bounding_box
+from nnunet_partial.utils.masks import Floats, Mask, Scale, bounding_box, padded
 
 LV, MYO, LA = "LV", "MYO", "LA"
 
@@ -289,7 +289,7 @@ def measure_parts(
         notes={name: f"{name} {CUT_OFF}" for name, mask in masks.items() if _touches_border(mask)}
     )
     box = bounding_box(np.logical_or.reduce([*masks.values()])) if masks else None
-    masks = {name: np.pad(mask[box or (slice(0, 1),) * 2], 2) for name, mask in masks.items()}
+    masks = {name: padded(mask[box or (slice(0, 1),) * 2], 2) for name, mask in masks.items()}
     heart = LeftHeart(masks, scale, image.notes, annotated if guides is None else guides)
     for what in parts:
         if all(name in named for name in STRUCTURES_OF[what]):
@@ -390,12 +390,8 @@ def _fill_holes(component: Mask) -> Mask:
     """
     from scipy.ndimage import label
 
-    box = bounding_box(component)
-    assert box is not None
-    outside, _ = label(~np.pad(component[box], 1))
-    filled = component.copy()
-    filled[box] = (outside != outside[0, 0])[1:-1, 1:-1]
-    return filled
+    outside, _ = label(~component)
+    return np.asarray(outside != outside[0, 0])
 
 
 def _with_name(name: str, measure: Callable[[], Any]) -> Any:

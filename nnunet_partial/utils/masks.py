@@ -73,16 +73,31 @@ def surface_points(mask: Mask, spacing: Sequence[float]) -> Floats:
     if box is None:
         return np.zeros((0, mask.ndim))
     inside = mask[box]
-    padded = np.pad(inside, 1)
+    framed = padded(inside, 1)
     interior = inside.copy()
     for axis in range(mask.ndim):
         for start in (0, 2):  # the neighbor before and the one after
             part = [slice(1, -1)] * mask.ndim
             part[axis] = slice(start, start + inside.shape[axis])
-            interior &= padded[tuple(part)]
+            interior &= framed[tuple(part)]
     corner = [side.start for side in box]
     points: Floats = (np.argwhere(inside & ~interior) + corner) * np.asarray(spacing, dtype=np.float64)
     return points
+
+
+def padded(mask: Mask, width: int) -> Mask:
+    """Put background around a mask: `np.pad` takes ten times as long for a small one.
+
+    Args:
+        mask: Mask of shape (*S).
+        width: Voxels on each side, above 0.
+
+    Returns:
+        A larger mask, by twice the width along each axis.
+    """
+    framed = np.zeros([size + 2 * width for size in mask.shape], mask.dtype)
+    framed[(slice(width, -width),) * mask.ndim] = mask
+    return framed
 
 
 def bounding_box(mask: Mask) -> tuple[slice, ...] | None:
