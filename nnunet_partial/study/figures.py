@@ -86,7 +86,7 @@ def learning_figure(study: Study) -> SavedFigure | None:
         "learning",
         figure,
         "Line plots of validation loss against epoch",
-        "Validation loss while training, each seed a line. Values of different losses cannot be "
+        "Validation loss while training, each fold and seed a line. Values of different losses cannot be "
         "compared; each curve should have leveled off.",
     )
 

@@ -254,19 +254,20 @@ def training_devices(study: Study) -> set[str]:
 
 
 def learning_curves(study: Study) -> Iterator[tuple[Model, list[float]]]:
-    """Read the validation losses of each trained model.
+    """Read the validation losses of each training.
 
     Args:
         study: The study.
 
     Yields:
-        The model, and its validation loss per epoch in the first fold; a continued training counts as one.
+        The model, and the validation loss per epoch of one of its folds; a continued training counts as one.
     """
     folder = StudyFolder(study.folder)
     for model in models(study):
-        losses = _validation_losses(folder.log(_train_steps(study, model)[0]))
-        if losses:
-            yield model, losses
+        for step in _train_steps(study, model):
+            losses = _validation_losses(folder.log(step))
+            if losses:
+                yield model, losses
 
 
 def _train_steps(study: Study, model: Model) -> list[str]:

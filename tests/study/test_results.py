@@ -269,6 +269,17 @@ def test_time_memory_and_learning_from_the_logs(study: Study) -> None:
     assert table.cells[0][-1].text == "3.2"
 
 
+def test_each_fold_has_its_learning_curve(tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text(STUDY.replace("folds: [0]", "folds: [0, 1]"))
+    study = Study.read(tmp_path / "study.yaml")
+    model = next(models(study))
+    for fold, loss in enumerate((-0.1, -0.2)):
+        log = StudyFolder(study.folder).log(model.train_step(fold))
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text(f"2026-01-01 10:00:00.0: Epoch 0\n2026-01-01 10:00:09.0: val_loss {loss}\n")
+    assert list(learning_curves(study)) == [(model, [-0.1]), (model, [-0.2])]
+
+
 def test_false_positives_are_counted_beside_the_dice(study: Study) -> None:
     values = read_values(study)
     assert false_positive_table(study, values) is None  # these evaluations know of no empty structure
