@@ -72,7 +72,7 @@ class CaseLabels:
         domain: Where the case comes from, such as the name of the dataset; "" for none.
         patient: What must stay on one side of a split; None means the case itself.
         info: All other keys of the entry (split, view, phase, spacing_known, ...) as in the file.
-        pseudo: Classes that a trained model filled. They teach, and count in no figure.
+        pseudo: Classes that a trained model filled. They are trained on, and count in no figure.
     """
 
     annotated: tuple[str, ...]

@@ -1,8 +1,8 @@
 """Make a dataset in which a trained model has filled structures that were not annotated: pseudo-labels.
 
 A prediction is accepted, per case and structure, where it is sure, in one piece and of a usual size. It is written
-where the label is 0 alone: what a human annotated stays. The manifest calls it pseudo: it teaches, and counts in no
-figure.
+where the label is 0 alone: what a human annotated stays. The manifest calls it pseudo: it is trained on, and counts in
+no figure.
 
 References:
     Lee, Pseudo-Label: The Simple and Efficient Semi-Supervised Learning Method for Deep Neural Networks, ICML 2013

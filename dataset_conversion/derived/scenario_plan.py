@@ -385,7 +385,9 @@ def _remarks(plan: ScenarioPlan) -> list[str]:
         annotated, taught = (
             plan.manifest.annotated_classes(plan.training, with_pseudo) for with_pseudo in (False, True)
         )
-        lines += [f"pseudo-labels alone teach {name}" for name in plan.classes if name in taught - annotated]
+        lines += [
+            f"{name} has no other labels than pseudo-labels" for name in plan.classes if name in taught - annotated
+        ]
     if plan.removed:
         lines.append(
             f"only cases that were left out are annotated for {format_names(plan.removed)}: the scenario does "

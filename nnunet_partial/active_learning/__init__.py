@@ -1,1 +1,1 @@
-"""Find the cases, and the structures of them, that would teach a model most if they were annotated."""
+"""Find the cases, and the structures of them, that would help a model most if they were annotated."""

@@ -54,7 +54,7 @@ class Disagreement:
 
     @property
     def is_ranked(self) -> bool:
-        """Return whether annotating the structure could teach something: no fold was trained on it in the case."""
+        """Return whether annotating the structure could help: no fold was trained on it in the case."""
         return self.state == "unknown" or not self.is_trained_on
 
 

@@ -1,6 +1,6 @@
 """Tell a loss which classes the samples of a batch are annotated for, and count predictions by the same rule.
 
-Pseudo-labels teach and are never counted: known in training batches, unknown in validation batches.
+Pseudo-labels are trained on and never counted: known in training batches, unknown in validation batches.
 
 Also label dropout. When whole datasets lack a structure, a network can learn "this scanner shows no atrium". In
 training, each sample then loses each of its known classes that some case of the dataset is not annotated for, with
