@@ -2,8 +2,7 @@
 
 Synthetic hearts of 64 x 64: 24 old cases are annotated for LV and MYO, 12 new ones for LA alone, 20 test cases for all.
 The old model is trained on the old cases; then old and new cases are trained on together, with the marginal loss: from
-scratch, and from the old model with a quarter of the iterations. Training iterations of 8 images, small U-Net; the
-learning rate falls to 0 over 20 epochs, however long they are.
+scratch, and from the old model with a quarter of the iterations. Training iterations of 8 images, small U-Net.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ import os
 import statistics
 import tempfile
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,14 @@ CLASSES = ("LV", "MYO", "LA")
 TRAINER = "nnUNetTrainerMarginal"
 SHAPE = (64, 64)
 N_OLD, N_NEW, N_TEST = 24, 12, 20
-EPOCHS = 20  # of few, nnU-Net's schedule would end at a high learning rate: of 4 at 0.29 of the first one
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Hold what all trainings share; in the last of the epochs nnU-Net's learning rate is the lowest."""
+
+    epochs: int
+    device: torch.device
 
 
 def draw(number: int) -> tuple[np.ndarray, np.ndarray]:
@@ -75,12 +82,12 @@ def prepare(project: Project) -> None:
         (preprocessed / "dataset.json").write_bytes((raw / "dataset.json").read_bytes())
 
 
-def train(results: Path, dataset: str, iterations: int, seed: int, device: torch.device, go_on: bool = False) -> Any:
+def train(results: Path, dataset: str, iterations: int, seed: int, settings: Settings, go_on: bool = False) -> Any:
     """Train on all cases, into a results folder of its own; return the trainer."""
-    settings = {"epochs": EPOCHS, "iterations": iterations // EPOCHS, "val_iterations": 1, "seed": seed}
-    os.environ.update({f"nnUNet_partial_{name}": str(value) for name, value in settings.items()})
+    length = {"epochs": settings.epochs, "iterations": iterations // settings.epochs, "val_iterations": 1}
+    os.environ.update({f"nnUNet_partial_{name}": str(value) for name, value in {**length, "seed": seed}.items()})
     os.environ["nnUNet_results"] = str(results)
-    trainer = get_trainer_from_args(dataset, "2d", "all", TRAINER, device=device)
+    trainer = get_trainer_from_args(dataset, "2d", "all", TRAINER, device=settings.device)
     trainer.logger.local_logger.plot_progress_png = lambda folder: None
     maybe_load_checkpoint(trainer, go_on, False)
     trainer.run_training()
@@ -103,18 +110,18 @@ def dice(trainer: Any) -> list[float]:
     return [float(value) for value in np.mean(values, axis=0)]
 
 
-def compare(root: Path, iterations: int, seed: int, device: torch.device) -> dict[str, list[float]]:
+def compare(root: Path, iterations: int, seed: int, settings: Settings) -> dict[str, list[float]]:
     """Train all four with one seed; return the Dice of each class by training."""
     old, scratch, short, wide = (root / f"{name}{seed}" for name in ("old", "scratch", "short", "wide"))
     quarter = iterations // 4
     found = {
-        f"old model, {iterations}": [*dice(train(old, OLD, iterations, seed, device)), math.nan],
-        f"from scratch, {iterations}": dice(train(scratch, NEW, iterations, seed, device)),
-        f"from scratch, {quarter}": dice(train(short, NEW, quarter, seed, device)),
+        f"old model, {iterations}": [*dice(train(old, OLD, iterations, seed, settings)), math.nan],
+        f"from scratch, {iterations}": dice(train(scratch, NEW, iterations, seed, settings)),
+        f"from scratch, {quarter}": dice(train(short, NEW, quarter, seed, settings)),
     }
     os.environ["nnUNet_results"] = str(wide)
     widen(old / OLD / f"{TRAINER}__nnUNetPlans__2d", NEW, "2d", TRAINER, "nnUNetPlans", "all")
-    return {**found, f"widened, {quarter}": dice(train(wide, NEW, quarter, seed, device, go_on=True))}
+    return {**found, f"widened, {quarter}": dice(train(wide, NEW, quarter, seed, settings, go_on=True))}
 
 
 def main() -> None:
@@ -122,6 +129,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--iterations", type=int, default=800, help="of training from scratch")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--epochs", type=int, default=4, help="of each training")
     parser.add_argument("--device", type=torch.device, default="cpu", help="cpu or cuda")
     args = parser.parse_args()
     warnings.simplefilter("ignore")  # nnU-Net's, about what its libraries will drop
@@ -136,7 +144,7 @@ def main() -> None:
             prepare(project)
             os.environ["nnUNet_n_proc_DA"] = loaders
             for seed in args.seeds:
-                found.append(compare(Path(folder), args.iterations, seed, args.device))
+                found.append(compare(Path(folder), args.iterations, seed, Settings(args.epochs, args.device)))
     rows = []
     for training in found[0]:
         by_class = zip(*(one[training] for one in found), strict=True)
