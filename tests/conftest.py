@@ -25,11 +25,11 @@ settings.load_profile("no deadline")
 DATASET = "Dataset701_Toy"
 
 #: Whose modules run first: what takes long must not begin when all else has ended.
-FIRST = ("slurm", "install")
+FIRST = ("slurm", "install", "slow")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the modules whose tests take longest, so that two processes end at about the same time."""
+    """Begin with the modules whose tests take longest, so that all processes end at about the same time."""
     ranks: dict[Path, int] = {}
     for item in items:
         rank = next((rank for rank, mark in enumerate(FIRST) if item.get_closest_marker(mark)), len(FIRST))
