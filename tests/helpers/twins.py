@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 import SimpleITK as sitk
+from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
+from batchgeneratorsv2.transforms.utils.random import RandomTransform
 from helpers.toy_dataset import Project, shrink
 from nnunetv2.dataset_conversion.generate_dataset_json import generate_dataset_json
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_partial.dataset.raw import RawDataset
 from nnunet_partial.labels import MANIFEST_NAME, CaseLabels, Manifest
@@ -54,7 +59,21 @@ def plan_twins(project: Project) -> None:
     """Write the dataset, plan a small network and preprocess."""
     write_twins(project.raw(DATASET))
     project.must("nnUNetv2_plan_and_preprocess", "-d", "801", "-c", "2d", "-np", "1", "-npfp", "1")
-    shrink(project.preprocessed(DATASET) / "nnUNetPlans.json", "2d", batch_size=8)
+    shrink(project.preprocessed(DATASET) / "nnUNetPlans.json", "2d", batch_size=4)
+
+
+def augment_little(patch: pytest.MonkeyPatch) -> None:
+    """Of nnU-Net's augmentation leave the mirroring and the place of the patch: the rest takes most of the time."""
+    usual = nnUNetTrainer.get_training_transforms
+
+    def little(*args: Any, **kwargs: Any) -> Any:
+        chain = usual(*args, **kwargs)
+        chain.transforms = [step for step in chain.transforms if not isinstance(step, RandomTransform)]
+        (spatial,) = [step for step in chain.transforms if isinstance(step, SpatialTransform)]
+        spatial.p_rotation = spatial.p_scaling = 0
+        return chain
+
+    patch.setattr(nnUNetTrainer, "get_training_transforms", staticmethod(little))
 
 
 def dice_after_training(project: Project, trainer: str, iterations: int, dataset: str = DATASET) -> dict[str, float]:

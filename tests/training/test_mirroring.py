@@ -10,7 +10,7 @@ import pytest
 import torch
 from helpers.nnunet_in_process import InProcess
 from helpers.toy_dataset import TRAINERS, Project
-from helpers.twins import dice_after_training, plan_twins
+from helpers.twins import augment_little, dice_after_training, plan_twins
 
 from nnunet_partial.trainers.nnUNetTrainerABCE import nnUNetTrainerABCE_onlyMirror01
 from nnunet_partial.trainers.nnUNetTrainerMarginal import nnUNetTrainerMarginalNoMirroring
@@ -65,10 +65,13 @@ def test_the_checkpoint_says_along_which_axes_prediction_may_mirror(
 
 
 @pytest.mark.slow
-def test_mirror_images_are_told_apart_where_nnunet_does_not_mirror(tmp_path: Path) -> None:
+def test_mirror_images_are_told_apart_where_nnunet_does_not_mirror(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    augment_little(monkeypatch)
     project = InProcess(tmp_path)
     plan_twins(project)
-    mirrored = dice_after_training(project, "nnUNetTrainerABCE", 300)
-    unmirrored = dice_after_training(project, "nnUNetTrainerABCENoMirroring", 300)
+    mirrored = dice_after_training(project, "nnUNetTrainerABCE", 150)
+    unmirrored = dice_after_training(project, "nnUNetTrainerABCENoMirroring", 150)
     assert min(unmirrored["right"], unmirrored["left"]) >= 0.85
     assert min(mirrored["right"], mirrored["left"]) <= 0.7
