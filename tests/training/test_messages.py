@@ -56,31 +56,18 @@ def test_the_traceback_on_demand_and_in_all_other_processes(
     assert hook is usual
 
 
-@pytest.fixture
-def mistaken(project: Project) -> Project:
-    """A case without an entry."""
-    file = project.raw(DATASET) / MANIFEST_NAME
+@pytest.fixture(scope="module")
+def ended(planned: Project, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """Trainings on a dataset in which a case has no entry: what standard error got, and the folder of ddp_start.py."""
+    mistaken, folder = planned.copy(tmp_path_factory.mktemp("mistaken")), tmp_path_factory.mktemp("said")
+    file = mistaken.raw(DATASET) / MANIFEST_NAME
     content = json.loads(file.read_text())
     del content["cases"]["a_p0_1"]
     file.write_text(json.dumps(content))
-    return project
-
-
-@pytest.mark.slow
-def test_a_mistake_ends_the_command_in_its_message(mistaken: Project) -> None:
-    call = ("nnUNetv2_train", "701", "2d", "0", "-tr", "nnUNetTrainerMarginal", "-device", "cpu")
-    done = Project.run(mistaken, *call)  # in a process of its own
-    assert done.returncode == 1
-    assert "Traceback" not in done.stderr
-    assert done.stderr.splitlines()[-1].startswith(f"{MANIFEST_NAME}: 1 case(s) have no entry: a_p0_1.")
-
-
-@pytest.mark.slow
-def test_with_several_processes_the_message_is_the_last_line(mistaken: Project, tmp_path: Path) -> None:
     path = os.pathsep.join([str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = {**os.environ, **mistaken.environment, "PYTHONPATH": path, "GLOO_SOCKET_IFNAME": "lo"}
     done = subprocess.run(
-        [sys.executable, str(TESTS / "helpers" / "ddp_start.py"), str(tmp_path)],
+        [sys.executable, str(TESTS / "helpers" / "ddp_start.py"), str(folder)],
         env=environment,
         capture_output=True,
         text=True,
@@ -88,7 +75,22 @@ def test_with_several_processes_the_message_is_the_last_line(mistaken: Project, 
         check=False,
     )
     assert done.returncode == 1, done.stderr
-    said = [(tmp_path / f"rank{rank}.txt").read_text() for rank in (0, 1)]
+    return done.stderr, folder
+
+
+@pytest.mark.slow
+def test_a_mistake_ends_the_command_in_its_message(ended: tuple[str, Path]) -> None:
+    _, folder = ended
+    assert (folder / "code.txt").read_text() == "1"
+    said = (folder / "command.txt").read_text()
+    assert "Traceback" not in said
+    assert said.splitlines()[-1].startswith(f"{MANIFEST_NAME}: 1 case(s) have no entry: a_p0_1.")
+
+
+@pytest.mark.slow
+def test_with_several_processes_the_message_is_the_last_line(ended: tuple[str, Path]) -> None:
+    shown, folder = ended
+    said = [(folder / f"rank{rank}.txt").read_text() for rank in (0, 1)]
     assert said[0] == said[1]  # whichever process PyTorch shows
     assert said[0].startswith(f"ManifestError: {MANIFEST_NAME}: 1 case(s) have no entry: a_p0_1.")
-    assert done.stderr.rstrip().splitlines()[-1] == f"nnunet_partial.errors.{said[0]}"
+    assert shown.rstrip().splitlines()[-1] == f"nnunet_partial.errors.{said[0]}"
