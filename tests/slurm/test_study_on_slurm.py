@@ -47,6 +47,7 @@ SCENARIO = "toy-a-without-MYO-50"
 MODELS = {f"{SCENARIO}/{loss}/plain/seed0" for loss in ("naive", "marginal")}
 KILLED = f"{SCENARIO}/marginal/plain/seed0"
 WARNED = f"{SCENARIO}/naive/plain/seed0"
+LOOK_OFTEN = str(Path(__file__).parents[1] / "helpers" / "look_often")
 # nobody keeps accounts on this cluster, and it answers at once
 PATIENCE = (
     "--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "1",
@@ -93,6 +94,7 @@ class Run:
             "nnUNet_raw": str(home / "raw"),
             "nnUNet_preprocessed": str(home / "preprocessed"),
             "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": os.pathsep.join([LOOK_OFTEN, *filter(None, [os.environ.get("PYTHONPATH")])]),
         }
 
     @contextmanager
