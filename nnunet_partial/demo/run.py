@@ -8,7 +8,7 @@ partial labels does not. Both models then predict all structures in test images 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.phantom.scanner import SCANNER_A, SCANNER_B, blend
 from nnunet_partial.phantom.writers import write_camus, write_echonet_dynamic
 from nnunet_partial.utils.files import write_text
-from nnunet_partial.utils.process import Commands, Progress
+from nnunet_partial.utils.process import Command, Commands, Progress, available_cores
 from nnunet_partial.utils.versions import trainers_folder
 
 NAIVE = "nnUNetTrainerNaive"
@@ -92,11 +92,9 @@ def demo(out: Path, *, loss: str = "marginal", device: str = "cpu", log: Log, si
     _heading(log, "3. Planning and preprocessing")
     _plan(commands, folder, size, log)
     _heading(log, "4. Training: the same network, images and labels with two losses")
-    for trainer in trainers:
-        _train(commands, trainer, device, size)
+    _run_both(commands, [_training(trainer, device, size) for trainer in trainers], device)
     _heading(log, "5. Prediction of test images of both scanners")
-    for trainer in trainers:
-        _predict(commands, folder, trainer, device)
+    _run_both(commands, [_prediction(folder, trainer, device) for trainer in trainers], device)
     _heading(log, "6. Results")
     scores = score_models(folder, trainers)
     save_figure(folder, trainers, scores)
@@ -129,6 +127,7 @@ def _environment(folder: DemoFolder, device: str, size: Size) -> dict[str, str |
         "nnUNet_partial_val_iterations": str(size.val_iterations),
         "nnUNet_partial_seed": str(size.seed),
         "nnUNet_def_n_proc": "1",
+        "OMP_NUM_THREADS": "1",  # a network this small gains nothing by more, whose sums come out in another order
         "OMP_WAIT_POLICY": "PASSIVE",  # makes training four times as fast if other programs run
         "nnUNet_n_proc_DA": None,  # planning fails if it is 0, which is best for training here
         **({"nnUNet_compile": "f"} if device == "cuda" else {}),  # compiling takes longer than this training
@@ -175,21 +174,32 @@ def _plan(commands: Commands, folder: DemoFolder, size: Size, log: Log) -> None:
     )
 
 
-def _train(commands: Commands, trainer: str, device: str, size: Size) -> None:
-    commands.run(
-        *("nnUNetv2_train", "510", CONFIGURATION, "0", "-tr", trainer, "-device", device),
-        progress=Progress(trainer, r": Epoch (\d+)\s*$", size.epochs, "epoch"),
-        nnUNet_n_proc_DA="0",
+def _training(trainer: str, device: str, size: Size) -> Command:
+    return Command(
+        ("nnUNetv2_train", "510", CONFIGURATION, "0", "-tr", trainer, "-device", device),
+        Progress(trainer, r": Epoch (\d+)\s*$", size.epochs, "epoch"),
+        {"nnUNet_n_proc_DA": "0"},
     )
 
 
-def _predict(commands: Commands, folder: DemoFolder, trainer: str, device: str) -> None:
+def _prediction(folder: DemoFolder, trainer: str, device: str) -> Command:
     images, output = str(folder.merged / "imagesTs"), str(folder.predictions(trainer))
-    commands.run(
-        *("nnUNetv2_predict", "-d", "510", "-c", CONFIGURATION, "-f", "0", "-tr", trainer, "-i", images, "-o", output),
-        *("-device", device, "-npp", "0", "-nps", "0"),  # in one process: each other one imports PyTorch for seconds
-        progress=Progress(trainer, "^perform_everything_on_device: ", len(_cases(folder, "Ts")), "case"),
+    model = ("-d", "510", "-c", CONFIGURATION, "-f", "0", "-tr", trainer, "-i", images, "-o", output)
+    return Command(
+        # in one process: each other one imports PyTorch for seconds
+        ("nnUNetv2_predict", *model, "-device", device, "-npp", "0", "-nps", "0"),
+        Progress(trainer, "^perform_everything_on_device: ", len(_cases(folder, "Ts")), "case"),
     )
+
+
+def _run_both(commands: Commands, both: Sequence[Command], device: str) -> None:
+    """Run two commands at the same time where each has a core of its own; they would share one GPU."""
+    if device == "cpu" and available_cores() > 1:
+        commands.tell("\nAt the same time:")
+        commands.run_together(*both)
+    else:
+        for command in both:
+            commands.run_together(command)
 
 
 def _cases(folder: DemoFolder, part: str) -> list[str]:

@@ -166,14 +166,14 @@ class PartialLabelMixin(_Trainer):
             self.plans_manager.plans[REGIONS_KEY] = True
         channel_names(self.dataset_json)  # refuses names and numbers that are exchanged
         require_wide_patch(self.configuration_manager.patch_size, self.configuration_name)
-        self._limit_threads_to_affinity()
+        self._limit_threads()
         self._apply_run_settings()
         with self._main_process_first():
             self._load_annotations()
         super().initialize()
 
-    def _limit_threads_to_affinity(self) -> None:
-        """Use no more cores than a scheduler (SLURM, taskset) gave; nnU-Net takes all of the machine on -device cpu."""
+    def _limit_threads(self) -> None:
+        """Use no more cores than OMP_NUM_THREADS or a scheduler allows; on -device cpu nnU-Net takes all there are."""
         if self.device.type == "cpu":
             torch.set_num_threads(min(torch.get_num_threads(), available_cores(os.environ.get("OMP_NUM_THREADS"))))
 

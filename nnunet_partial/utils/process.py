@@ -14,13 +14,14 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TextIO
 
 from nnunet_partial.errors import PartialLabelError
 
 #: A progress bar of tqdm; such lines of a command's output are kept in its log only.
 _BAR = re.compile(r"\d+%\|.*\|")
 _LAST_LINES = 30
+_SECONDS_BETWEEN_LOOKS = 0.1
 
 
 @dataclass(frozen=True)
@@ -93,9 +94,14 @@ class BarDisplay:
         from tqdm import tqdm
 
         self._step = re.compile(progress.step)
-        interval_s = 0.1 if sys.stderr.isatty() else 10.0  # a bar in a file is many lines
+        is_terminal = sys.stderr.isatty()
         self._bar = tqdm(
-            total=progress.total, desc=f"  {progress.title}", unit=progress.unit, mininterval=interval_s, miniters=1
+            total=progress.total,
+            desc=f"  {progress.title}",
+            unit=progress.unit,
+            mininterval=0.1 if is_terminal else 10.0,  # a bar in a file is many lines
+            miniters=1,
+            position=None if is_terminal else 0,  # below the other bars, which takes moves of a terminal's cursor
         )
 
     def line(self, text: str) -> None:
@@ -113,6 +119,27 @@ class BarDisplay:
     def close(self) -> None:
         """Close the bar."""
         self._bar.close()
+
+
+@dataclass(frozen=True)
+class Command:
+    """Hold a command that can be run.
+
+    Attributes:
+        words: The program and its arguments.
+        progress: How to read its progress, for a bar; None shows its output.
+        variables: Environment variables of this command alone.
+    """
+
+    words: Sequence[str]
+    progress: Progress | None = None
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def typed(self) -> str:
+        """Return what a user would type in a shell."""
+        end = ";" if os.name == "nt" else ""
+        return " ".join([*(f"{_assignment(*given)}{end}" for given in self.variables.items()), shlex.join(self.words)])
 
 
 @dataclass
@@ -152,28 +179,37 @@ class Commands:
         Raises:
             PartialLabelError: The program is missing, or it fails; then with the end of its output.
         """
-        end = ";" if os.name == "nt" else ""
-        typed = " ".join([*(f"{_assignment(*given)}{end}" for given in variables.items()), shlex.join(command)])
-        self.tell(f"\n$ {typed}")
-        environment = self._environment(variables)
-        program = shutil.which(command[0], path=environment["PATH"])
-        if program is None:
-            raise PartialLabelError(f"there is no program {command[0]} in {_programs()} or on the PATH; install it")
-        self.count += 1
-        log = self.logs / f"{self.count:02d}_{command[0]}.txt"
-        display: Display = BarDisplay(progress) if progress else PlainDisplay(self.tell)
-        started = time.monotonic()
+        self.run_together(Command(command, progress, variables))
+
+    def run_together(self, *commands: Command) -> None:
+        """Run commands at the same time, each to its end; where one fails, the others are ended.
+
+        Args:
+            *commands: The commands. Several should all have a progress bar.
+
+        Raises:
+            PartialLabelError: A program is missing, or a command fails; then with the end of its output.
+        """
+        for command in commands:
+            self.tell(f"\n$ {command.typed}")
+        running: list[_Running] = []
         try:
-            code, last = _follow([program, *command[1:]], environment, log, typed, display)
+            for command in commands:
+                self.count += 1
+                log = self.logs / f"{self.count:02d}_{command.words[0]}.txt"
+                running.append(_Running(command, self._environment(command.variables), log, self.tell))
+            while any(each.code is None for each in running) and not any(each.code for each in running):
+                time.sleep(_SECONDS_BETWEEN_LOOKS)
+                for each in running:
+                    each.look()
         finally:
-            display.close()
-        if code:
-            raise PartialLabelError(
-                f"this command failed with exit code {code}:\n  {typed}\nThe end of its output:\n"
-                + "".join(f"  {line}\n" for line in last)
-                + f"All of its output: {log}"
-            )
-        self.tell(f"  ({time.monotonic() - started:.0f} s; the whole output: {log})")
+            for each in running:
+                each.end()
+        failures = [each.failure() for each in running if each.code]
+        if failures:
+            raise PartialLabelError("\n".join(failures))
+        for each in running:
+            self.tell(f"  ({each.seconds:.0f} s; the whole output: {each.log})")
 
     def _environment(self, variables: Mapping[str, str]) -> dict[str, str]:
         changes = {**self.variables, **variables, "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
@@ -196,11 +232,11 @@ def available_cores(threads: str | None = None) -> int:
     """Count the CPU cores that this process may use; a scheduler (SLURM, taskset) may have given it few.
 
     Args:
-        threads: OMP_NUM_THREADS, by which a step of a study is given its cores on macOS, which binds none to a process.
+        threads: OMP_NUM_THREADS, which may ask for fewer. On macOS, which binds no cores to a process, a step of a
+            study is given its cores by this alone.
     """
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return int(threads) if threads and threads.isdigit() and int(threads) else os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, int(threads)) if threads and threads.isdigit() and int(threads) else cores
 
 
 def _programs() -> Path:
@@ -208,34 +244,64 @@ def _programs() -> Path:
     return Path(sysconfig.get_path("scripts"))
 
 
-def _follow(
-    command: Sequence[str], environment: Mapping[str, str], log: Path, typed: str, display: Display
-) -> tuple[int, list[str]]:
-    """Run a command, its output line by line to `log` and `display`; return the exit code and the last lines."""
-    last = deque[str](maxlen=_LAST_LINES)
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        log.open("w", encoding="utf-8") as file,
-        subprocess.Popen(
-            command,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,  # a bar's carriage returns become line breaks
-            encoding="utf-8",
-            errors="replace",
-        ) as process,
-    ):
-        file.write(f"$ {typed}\n")
-        assert process.stdout is not None
-        try:
-            for line in process.stdout:
-                file.write(line)
-                file.flush()
-                last.append(line.rstrip())
-                display.line(line.rstrip())
-        except BaseException:
-            process.terminate()
-            raise
-    return process.returncode, list(last)
+class _Running:
+    """Follow a command that runs with its output in a file.
+
+    Attributes:
+        log: The file.
+        code: The exit code; None as long as the command was not seen to have ended.
+        seconds: How long it ran.
+    """
+
+    def __init__(
+        self, command: Command, environment: Mapping[str, str], log: Path, tell: Callable[[str], None]
+    ) -> None:
+        program = shutil.which(command.words[0], path=environment["PATH"])
+        if program is None:
+            raise PartialLabelError(
+                f"there is no program {command.words[0]} in {_programs()} or on the PATH; install it"
+            )
+        self.log, self.seconds = log, 0.0
+        self.code: int | None = None
+        self._typed, self._started = command.typed, time.monotonic()
+        self._last, self._rest = deque[str](maxlen=_LAST_LINES), ""
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("w", encoding="utf-8") as file:
+            file.write(f"$ {command.typed}\n")
+            file.flush()
+            self._process = _start([program, *command.words[1:]], environment, file)
+        self._output = log.open(encoding="utf-8", errors="replace")  # a bar's carriage returns become line breaks
+        self._output.readline()  # the command
+        self._display: Display = BarDisplay(command.progress) if command.progress else PlainDisplay(tell)
+
+    def look(self) -> None:
+        """Show what came since the last look, and see whether the command has ended."""
+        if self.code is not None:
+            return
+        self.code = self._process.poll()  # before the reading, after which a command that has ended writes no more
+        *lines, self._rest = (self._rest + self._output.read()).split("\n")
+        if self.code is not None:
+            self.seconds = time.monotonic() - self._started
+            lines += [self._rest] if self._rest else []
+        for line in lines:
+            self._last.append(line.rstrip())
+            self._display.line(line.rstrip())
+
+    def end(self) -> None:
+        """End the command if it still runs, and its display."""
+        self._process.terminate()
+        self._process.wait()
+        self._output.close()
+        self._display.close()
+
+    def failure(self) -> str:
+        """Return the message of its failure."""
+        return (
+            f"this command failed with exit code {self.code}:\n  {self._typed}\nThe end of its output:\n"
+            + "".join(f"  {line}\n" for line in self._last)
+            + f"All of its output: {self.log}"
+        )
+
+
+def _start(words: Sequence[str], environment: Mapping[str, str], output: TextIO) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(words, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)

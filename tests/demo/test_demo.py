@@ -22,12 +22,13 @@ from matplotlib.image import imread
 from nnunet_partial.cli import demo as cli
 from nnunet_partial.cli import main
 from nnunet_partial.dataset.plans import add_small_configuration
+from nnunet_partial.demo import run
 from nnunet_partial.demo.folder import DemoFolder
 from nnunet_partial.demo.results import FigureRow, Scores, compare_dice, dice, draw_figure, median_case
 from nnunet_partial.demo.run import NAIVE, TRAINERS, Size, demo
 from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.utils.colors import COLORS
-from nnunet_partial.utils.process import Commands, Progress
+from nnunet_partial.utils.process import Command, Commands
 
 slow = pytest.mark.slow
 
@@ -244,53 +245,26 @@ def test_command_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: p
     assert "interrupted; the same command starts it again" in capsys.readouterr().err
 
 
-# ---- its commands ---------------------------------------------------------------------------------------------------
+# ---- its processes --------------------------------------------------------------------------------------------------
 
 
-def commands(tmp_path: Path, said: list[str], **variables: str | None) -> Commands:
-    return Commands(variables, tmp_path / "logs", said.append)
+@pytest.mark.parametrize(
+    ("device", "cores", "together"), [("cpu", 2, [2]), ("cpu", 8, [2]), ("cpu", 1, [1, 1]), ("cuda", 8, [1, 1])]
+)
+def test_both_models_at_the_same_time_where_each_has_a_core(
+    device: str, cores: int, together: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "available_cores", lambda: cores)
+    ran: list[tuple[Command, ...]] = []
+    monkeypatch.setattr(Commands, "run_together", lambda _, *commands: ran.append(commands))
+    both = [run._training(trainer, device, QUICK) for trainer in (NAIVE, OURS)]
+    run._run_both(Commands({}, tmp_path, print), both, device)
+    assert [len(commands) for commands in ran] == together
+    assert [command for commands in ran for command in commands] == both
 
 
-def test_command_is_told_shown_and_logged(tmp_path: Path) -> None:
-    said: list[str] = []
-    script = "import os; print(os.environ['A'], os.environ['B']); print('50%|#####     | 1/2')"
-    commands(tmp_path, said, A="one two").run(Path(sys.executable).name, "-c", script, B="3")
-    assert said[0].startswith(f"\n$ B=3 {Path(sys.executable).name} -c ")
-    assert said[1] == "  one two 3"
-    assert said[2].startswith("  (")  # the bar is in the log only
-    assert len(said) == 3
-    log = next((tmp_path / "logs").iterdir()).read_text().splitlines()
-    assert log[1:] == ["one two 3", "50%|#####     | 1/2"]
-
-
-def test_failing_command_stops_with_its_output(tmp_path: Path) -> None:
-    script = "print('out of memory'); raise SystemExit(3)"
-    with pytest.raises(PartialLabelError, match=r"exit code 3:(?s:.*)\n  out of memory\n(?s:.*)logs"):
-        commands(tmp_path, []).run(Path(sys.executable).name, "-c", script)
-
-
-def test_missing_program(tmp_path: Path) -> None:
-    with pytest.raises(PartialLabelError, match="there is no program nnUNetv9_train in"):
-        commands(tmp_path, []).run("nnUNetv9_train")
-
-
-def test_bar_follows_the_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    said: list[str] = []
-    script = "print('now: Epoch 0'); print('loss'); print('now: Epoch 3')"
-    progress = Progress("training", r": Epoch (\d+)$", 4, "epoch")
-    commands(tmp_path, said).run(Path(sys.executable).name, "-c", script, progress=progress)
-    assert "loss" not in "".join(said[1:])
-    assert "training:  75%" in capsys.readouterr().err
-    counted = Progress("cases", "^done", 2, "case")
-    commands(tmp_path, said).run(Path(sys.executable).name, "-c", "print('done')\nprint('done')", progress=counted)
-    assert "cases: 100%" in capsys.readouterr().err
-
-
-def test_exports_can_be_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GONE", "1")
-    monkeypatch.delenv("NEVER", raising=False)
-    exports = commands(tmp_path, [], FOLDER="/a b", GONE=None, NEVER=None).exports().splitlines()
-    assert exports == ["export FOLDER='/a b'", "unset GONE", f'export PATH={Path(sys.executable).parent}:"$PATH"']
+def test_each_process_has_one_thread(tmp_path: Path) -> None:
+    assert run._environment(DemoFolder(tmp_path), "cpu", QUICK)["OMP_NUM_THREADS"] == "1"
 
 
 # ---- its plan -------------------------------------------------------------------------------------------------------

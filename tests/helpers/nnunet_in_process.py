@@ -16,6 +16,8 @@ from importlib.metadata import entry_points
 from multiprocessing.context import SpawnContext
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, TextIO
 
 import pytest
 import torch
@@ -77,25 +79,20 @@ class InProcess(Project):
 
 def follow_nnunet(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let our commands that run others run those of nnU-Net in this process, with exactly the variables given."""
-    follow = process._follow
+    start = process._start
 
-    def in_process(
-        command: Sequence[str], environment: Mapping[str, str], log: Path, typed: str, display: process.Display
-    ) -> tuple[int, list[str]]:
-        name = Path(command[0]).name
+    def in_process(words: Sequence[str], environment: Mapping[str, str], output: TextIO) -> Any:
+        name = Path(words[0]).name
         if not name.startswith("nnUNetv2_"):
-            return follow(command, environment, log, typed, display)
+            return start(words, environment, output)
         with pytest.MonkeyPatch.context() as patch:
             for variable in set(os.environ) - set(environment):
                 patch.delenv(variable)
-            done = InProcess(log.parent).run(name, *command[1:], **environment)
-        lines = done.stdout.splitlines()
-        log.write_text("\n".join([f"$ {typed}", *lines]) + "\n")
-        for line in lines:
-            display.line(line)
-        return done.returncode, lines[-1:]
+            done = InProcess(Path(output.name).parent).run(name, *words[1:], **environment)
+        output.write(done.stdout)
+        return SimpleNamespace(poll=lambda: done.returncode, terminate=lambda: None, wait=lambda: done.returncode)
 
-    monkeypatch.setattr(process, "_follow", in_process)
+    monkeypatch.setattr(process, "_start", in_process)
 
 
 def plan(raw: Path, preprocessed: Path, shape: tuple[int, ...]) -> Path:
