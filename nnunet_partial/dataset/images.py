@@ -527,7 +527,7 @@ def _digest(array: Any) -> str:
     if array.size == 0 or array.min() == array.max():
         return ""
     digest = hashlib.sha256(f"{array.shape} {array.dtype.str}".encode())
-    digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+    digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
 

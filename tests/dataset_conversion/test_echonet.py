@@ -176,7 +176,7 @@ def test_an_irregular_tracing_is_used_and_flagged(tmp_path: Path) -> None:
 
 
 def test_a_contour_that_crosses_itself_is_noted(tmp_path: Path) -> None:
-    """The ends of the fifth chord are exchanged, as by a second reader; the polygon runs to and fro there."""
+    """The ends of the fifth chord are exchanged, as by a second reader; the polygon runs back and forth there."""
     swapped = [*WIDE[:5], [*WIDE[5][2:], *WIDE[5][:2]], *WIDE[6:]]
     report, _ = converted(echonet(tmp_path / "in", {"0XA": {6: swapped, 2: NARROW}}, {"0XA": "TRAIN"}))
     assert notes(report) == [says("echonet_0XA_4CH_ED", "crosses itself")]
