@@ -214,7 +214,10 @@ class OwnFolder(DataSet):
         require_identifier(source.name)
         mask = read_own_image(self.root / MASK_FOLDER / source.mask, self.volumes)
         if source.same_mask and mask.array.any():  # an empty mask may serve many
-            raise ConversionError(f"its mask {source.mask} is that of several images: {source.same_mask}")
+            text = f"its mask {source.mask} is that of several images: {source.same_mask}"
+            if not source.same_patient:
+                raise ConversionError(f"{text}, of different patients")
+            yield Note(source.name, f"{text}; right only where they show the same")
         if is_dicom(self.root / IMAGE_FOLDER / source.image):
             image, mask, doubts = self._read_dicom(source, mask)
         elif source.frame is not None:
@@ -313,6 +316,7 @@ class OwnCase(SourceItem):
         problem: Why the case cannot be converted; None if it can.
         frame: Number of the frame in a DICOM clip, from 0; None where the table does not say.
         same_mask: Names of the cases that have the same mask, but other images; empty where there are none.
+        same_patient: Whether these are of one patient.
     """
 
     image: str = ""
@@ -321,6 +325,7 @@ class OwnCase(SourceItem):
     problem: str | None = None
     frame: int | None = None
     same_mask: str = ""
+    same_patient: bool = True
 
 
 def read_cases(path: Path, classes: Sequence[str]) -> list[OwnCase]:
@@ -351,10 +356,14 @@ def read_cases(path: Path, classes: Sequence[str]) -> list[OwnCase]:
         raise ConversionError(f"{printable(str(path))} names no case.")
     _require_one_split(path, cases.values())
     shared, same_mask = _shared_images(cases.values()), _shared_masks(cases.values())
-    return [
-        replace(case, problem=case.problem or shared.get(case.name), same_mask=same_mask.get(case.name, ""))
-        for case in cases.values()
-    ]
+    result = []
+    for case in cases.values():
+        others = same_mask.get(case.name, [])
+        names = format_names([other.name for other in others], 4) if others else ""
+        patients = {other.labels.patient or other.name for other in others}
+        problem = case.problem or shared.get(case.name)
+        result.append(replace(case, problem=problem, same_mask=names, same_patient=len(patients) < 2))
+    return result
 
 
 def _case(line: int, row: Row, table: str, classes: Sequence[str]) -> OwnCase:
@@ -440,14 +449,14 @@ def _require_one_split(path: Path, cases: Collection[OwnCase]) -> None:
         )
 
 
-def _shared_masks(cases: Collection[OwnCase]) -> dict[str, str]:
-    """Name the cases that have one mask for different images or frames, by case."""
+def _shared_masks(cases: Collection[OwnCase]) -> dict[str, list[OwnCase]]:
+    """Return the cases that have one mask for different images or frames, by each of their names."""
     owners: dict[str, list[OwnCase]] = {}
     for case in cases:
         if case.problem is None:
             owners.setdefault(str(PurePosixPath(case.mask)), []).append(case)
     return {
-        case.name: format_names([other.name for other in sharing], 4)
+        case.name: sharing
         for sharing in owners.values()
         if len({(str(PurePosixPath(case.image)), case.frame) for case in sharing}) > 1
         for case in sharing

@@ -231,9 +231,9 @@ def test_one_picture_of_two_patients_is_refused_and_of_one_patient_is_not(tmp_pa
         ("c,/etc/passwd,p1.nii.gz,LV,,x,p", "c", says("line 3 of cases.csv", "image is '/etc/passwd'", "file below")),
         ("../c,p1.nii.gz,p1.nii.gz,LV,,x,pat1", "../c", says("'../c' cannot name a case")),
         ("c d,p1.nii.gz,p1.nii.gz,LV,,x,pat1", "c d", says("'c d' cannot name a case")),
-        ("c,p9.nii.gz,p1.nii.gz,LV,,x,p", "c", says("no file p9.nii.gz", "images")),
+        ("c,p9.nii.gz,p2.nii.gz,LV,,x,p", "c", says("no file p9.nii.gz", "images")),
         ("c,p1.nii.gz,p9.nii.gz,LV,,x,pat1", "c", says("no file p9.nii.gz", "masks")),
-        ("c,notes.txt,p1.nii.gz,LV,,x,p", "c", says("notes.txt", ".nii, .nii.gz")),
+        ("c,notes.txt,p2.nii.gz,LV,,x,p", "c", says("notes.txt", ".nii, .nii.gz")),
     ],
 )
 def test_a_bad_row_costs_its_case_alone(tmp_path: Path, raw: Path, line: str, case: str, reason: says) -> None:
@@ -265,15 +265,19 @@ def test_names_that_are_one_file_on_other_disks_are_refused(tmp_path: Path) -> N
 
 def test_one_mask_of_several_images_is_refused_unless_it_is_empty(tmp_path: Path) -> None:
     """As where a cell was filled down in a spreadsheet."""
-    root = folder(tmp_path / "in", row(1), row(2), row(3), row(4))
+    root = folder(tmp_path / "in", *map(row, range(1, 6)), row(6).replace("pat6", "pat5"))
     save(root / "masks" / "p3.nii.gz", drawn())
-    for number, mask in ((2, 1), (4, 3)):
+    for number, mask in ((2, 1), (4, 3), (6, 5)):
         text = (root / "cases.csv").read_text()
         (root / "cases.csv").write_text(text.replace(f"p{number}.nii.gz,p{number}", f"p{number}.nii.gz,p{mask}"))
     report, made = converted(root)
-    who = says("p1.nii.gz", "case1, case2")
+    who = says("p1.nii.gz", "case1, case2", "different patients")
     assert skips(report) == {"case1": who, "case2": who}
-    assert list(made.label_files()) == ["case3", "case4"]
+    assert list(made.label_files()) == ["case3", "case4", "case5", "case6"]
+    assert [note for note in notes(report) if "p5.nii.gz" in note and "row" not in note] == [
+        says("case5", "case5, case6"),
+        says("case6", "case5, case6"),
+    ]
 
 
 def test_a_quotation_mark_that_is_not_closed_swallows_no_row(tmp_path: Path) -> None:
@@ -477,8 +481,8 @@ def test_the_other_columns_can_be_left_out(tmp_path: Path) -> None:
 
 def test_without_patients_an_image_belongs_to_one_case(tmp_path: Path) -> None:
     """Else one case would be trained on and the other one tested, with the same image."""
-    root = folder(tmp_path / "in", row(1), row(2))
-    rows = ["case1,p1.nii.gz,p1.nii.gz,LV LA", "case2,p1.nii.gz,p2.nii.gz,LV LA", "case3,p2.nii.gz,p2.nii.gz,LV LA"]
+    root = folder(tmp_path / "in", row(1), row(2), row(3))
+    rows = ["case1,p1.nii.gz,p1.nii.gz,LV LA", "case2,p1.nii.gz,p2.nii.gz,LV LA", "case3,p2.nii.gz,p3.nii.gz,LV LA"]
     (root / "cases.csv").write_text("\n".join(["case,image,mask,annotated", *rows]))
     assert skips(converted(root)[0]).keys() == {"case1", "case2"}
 
@@ -566,19 +570,20 @@ def whole(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def clinic(tmp_path: Path, *rows: str, column: str = ",frame") -> Path:
-    """DICOM: c1.dcm has two frames, 1.2.840.1 one frame and no ending; masks p1 of the image, p2 of the whole frame."""
+    """DICOM: c1.dcm has two frames, 1.2.840.1 one and no ending; p1 is a mask of the image, p2 and p3 of the frame."""
     root = tmp_path / "in"
     root.mkdir()
     (root / "cases.csv").write_text("\n".join([HEAD + column, *rows]) + "\n")
     save(root / "masks/p1.nii.gz", drawn(1, 2), (0.2, 0.3))
-    save(root / "masks/p2.nii.gz", whole(drawn(1, 2)), (0.2, 0.3))
+    for name in ("p2", "p3"):
+        save(root / f"masks/{name}.nii.gz", whole(drawn(1, 2)), (0.2, 0.3))
     write_dicom(root / "images/c1.dcm", CLIP, [region(*TISSUE)])
     write_dicom(root / "images/1.2.840.1", CLIP[:1], [region(*TISSUE)])
     return root
 
 
 def test_dicom_is_cut_to_its_region_and_so_is_the_mask(tmp_path: Path) -> None:
-    rows = "ed,c1.dcm,p1.nii.gz,LV LA,,,x,0", "es,c1.dcm,p2.nii.gz,LV LA,,,x,1", "still,1.2.840.1,p2.nii.gz,LV LA,,,y,"
+    rows = "ed,c1.dcm,p1.nii.gz,LV LA,,,x,0", "es,c1.dcm,p2.nii.gz,LV LA,,,x,1", "still,1.2.840.1,p3.nii.gz,LV LA,,,y,"
     report, made = converted(clinic(tmp_path, *rows))
     assert (skips(report), notes(report)) == ({}, [])
     for case, frame in (("ed", CLIP[0]), ("es", CLIP[1]), ("still", CLIP[0])):
@@ -594,7 +599,7 @@ def test_dicom_is_cut_to_its_region_and_so_is_the_mask(tmp_path: Path) -> None:
 
 
 def test_the_frame_of_a_clip_must_be_named(tmp_path: Path) -> None:
-    good, mask = "still,1.2.840.1,p1.nii.gz,LV LA,,,z,", "p1.nii.gz,LV LA,,,x"
+    good, mask = "still,1.2.840.1,p1.nii.gz,LV LA,,,z,", "p2.nii.gz,LV LA,,,x"
     numbers = {"none": "", "far": "2", "text": "1.5"}
     root = clinic(tmp_path, good, *(f"{case},c1.dcm,{mask},{number}" for case, number in numbers.items()))
     report, _ = converted(root)
@@ -610,7 +615,7 @@ def test_the_frame_of_a_clip_must_be_named(tmp_path: Path) -> None:
 
 
 def test_dicom_in_which_names_may_stand_is_refused_but_on_demand(tmp_path: Path) -> None:
-    good, mask = "still,1.2.840.1,p2.nii.gz,LV LA,,,z", "p2.nii.gz,LV LA,,,x"
+    good, mask = "still,1.2.840.1,p3.nii.gz,LV LA,,,z", "p2.nii.gz,LV LA,,,x"
     root = clinic(tmp_path, good, f"none,none.dcm,{mask}", f"burned,burned.dcm,{mask}", column="")
     write_dicom(root / "images/none.dcm", CLIP[:1], [region((2, 8), (3, 8), (0.03, 0.02))])
     write_dicom(root / "images/burned.dcm", CLIP[:1], [region(*TISSUE)], BurnedInAnnotation="YES")

@@ -214,7 +214,7 @@ def test_what_does_not_fit_together_is_named(tmp_path: Path) -> None:
     assert skips(report) == {
         "ES0002_4CH_1": "there is no mask file",
         "ES0003_4CH_1": "there is no video",
-        "ES0004_4CH_1": says("ES 0004_4CH_1.avi, es0004_4CH_1.avi"),
+        "ES0004_4CH_1": says("A4C/ES 0004_4CH_1.avi, A4C/es0004_4CH_1.avi"),
         "ES0005_4CH_1": "2 rows of the workbook have this name",
         "ES0006_4CH_1": says("frame 5 to 2", "in order"),
         "ES0007_4CH_1": says("frame 0 to 2", "from 1 on"),
