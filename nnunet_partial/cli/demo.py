@@ -14,7 +14,7 @@ def add_parser(subparsers: Any) -> None:
     """Add the command and its options."""
     parser = subparsers.add_parser(
         "demo",
-        help="a first run on synthetic data: two to six minutes on two CPU cores",
+        help="a first run on synthetic data: two to four minutes on two CPU cores",
         description="Makes two small synthetic echo datasets, one of which is annotated for the left ventricle "
         "only, and runs the real commands on them: convert, merge, check, nnU-Net's planning, training with "
         "nnU-Net's own loss "

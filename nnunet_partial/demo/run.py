@@ -50,9 +50,9 @@ class Size:
     camus_patients: int = 20
     echonet_patients: int = 40
     pixels: int = 64
-    shift: float = 1.0
-    epochs: int = 12
-    iterations: int = 50
+    shift: float = 0.8
+    epochs: int = 6
+    iterations: int = 100
     val_iterations: int = 2
     batch_size: int = 4
     features: tuple[int, ...] = (16, 32, 64, 64)
@@ -82,7 +82,7 @@ def demo(out: Path, *, loss: str = "marginal", device: str = "cpu", log: Log, si
     folder.prepare()
     commands = Commands(_environment(folder, device, size), folder.logs, log)
     if device == "cpu":
-        log("With two CPU cores and nothing else running this takes two to three minutes.")
+        log("With two CPU cores and nothing else running this takes two to four minutes.")
     _heading(log, "1. Two synthetic datasets")
     _write_sources(folder, size, log)
     _heading(log, "2. Conversion into one nnU-Net dataset")
