@@ -37,6 +37,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: ranks[item.path])  # stable: within a module nothing moves
 
 
+#: Folders whose modules share what takes ten seconds to make; each process would make it for itself.
+TOGETHER = ("tests/export", "tests/inference", "tests/report")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give each module to one process, as `--dist loadscope` does, and the modules of some folders to the same."""
+    if config.getoption("dist") != "loadscope":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFolder(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            folder = nodeid.rpartition("::")[0].rpartition("/")[0]
+            return folder if folder in TOGETHER else super()._split_scope(nodeid)
+
+    return ByFolder(config, log)
+
+
 def pytest_collection_finish() -> None:
     """Spare every later search for garbage what the imports made, hundreds of thousands of objects that stay."""
     gc.collect()
