@@ -50,7 +50,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     class ByFolder(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            folder = nodeid.rpartition("::")[0].rpartition("/")[0]
+            folder = nodeid.partition("::")[0].rpartition("/")[0]
             return folder if folder in TOGETHER else super()._split_scope(nodeid)
 
     return ByFolder(config, log)
