@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from nnunet_partial.dataset_json import region_values
 from nnunet_partial.errors import DatasetError
@@ -54,6 +55,36 @@ class LabelValues:
             name: tuple(value for value, names in enumerate(self.holders, start=1) if name in names)
             for name in self.classes
         }
+
+    @cached_property
+    def relations(self) -> dict[tuple[str, str], str]:
+        """Return how the structures lie to each other, as `relations_of` gives it."""
+        return relations_of([self.values])
+
+    def uncertain(self, holders: Mapping[int, Collection[str]], known: Collection[str]) -> list[int]:
+        """Find the values of voxels that may lie in a structure of which a case knows nothing.
+
+        A voxel lies in an unknown structure if it lies in a known one inside that; it does not if it lies in a known
+        one apart from that, or outside a known one around it.
+
+        Args:
+            holders: Names of the structures that hold each value; of none, for the background.
+            known: Names of the structures that the case knows.
+
+        Returns:
+            The values; empty where every structure is known.
+        """
+        return [value for value, names in holders.items() if not self._is_certain({*names} & {*known}, {*known})]
+
+    def _is_certain(self, inside: set[str], known: set[str]) -> bool:
+        """Tell whether it follows from the known structures around a voxel how it lies to each other one."""
+        outside = [name for name in self.classes if name in known - inside]
+        return all(
+            any(self.relations[around, name] in (_INSIDE, _APART) for around in inside if around in self.classes)
+            or any(self.relations[name, other] == _INSIDE for other in outside)
+            for name in self.classes
+            if name not in known
+        )
 
     @property
     def regions(self) -> tuple[tuple[int, ...], ...]:

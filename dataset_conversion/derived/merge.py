@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +28,13 @@ from ..base import DEPTH_KEY, require_identifier
 from ..duplicates import merge_duplicate_patients
 from ..staging import refuse_existing, staged_dataset, write_metadata
 from .files import FileToWrite, changes, link_or_relabel
-from .label_values import LabelValues, extended, holders_of, joined_values, relations_of, same_holders
+from .label_values import LabelValues, extended, holders_of, joined_values, same_holders
 from .source import (
     NO_BACKGROUND,
-    NO_IGNORE_FOR_REGIONS,
     InputDataset,
     find_case_problems,
     find_conflicts,
     find_metadata_problems,
-    lacks_a_class,
 )
 
 
@@ -81,12 +78,14 @@ class MergePlan:
             case: Identifier of the case.
 
         Returns:
-            Label value in the merged dataset by label value in `source`, background 0 included: it maps to the ignore
-            label in a training case that lacks a class, with `unknown_as_ignore`.
+            Label value in the merged dataset by label value in `source`, background 0 included. With
+            `unknown_as_ignore` values of a training case map to the ignore label where an unknown class may be.
         """
         values = self.same_classes(source)
-        if self.unknown_as_ignore and case in source.images["Tr"] and self.lacks_a_class(case):
-            values[0] = self.label_values.ignore
+        if self.unknown_as_ignore and case in source.images["Tr"]:
+            known = self.manifest.labels_of(case).known_in_training
+            unknown = self.label_values.uncertain({0: (), **self._holders(source)}, known)
+            values |= dict.fromkeys(unknown, self.label_values.ignore)
         return values
 
     def same_classes(self, source: InputDataset) -> dict[int, int]:
@@ -99,27 +98,16 @@ class MergePlan:
             Label value in the merged dataset by label value in `source`, background 0 and the ignore label included.
         """
         values = {0: 0}
-        for value, names in holders_of(source.values).items():
-            values[value] = self.label_values.value_of(extended(names, self.relations))
+        for value, names in self._holders(source).items():
+            values[value] = self.label_values.value_of(names)
         if source.dataset.ignore_label is not None:
             values[source.dataset.ignore_label] = self.label_values.ignore
         return values
 
-    @cached_property
-    def relations(self) -> dict[tuple[str, str], str]:
-        """Return how the structures lie to each other, as `relations_of` gives it."""
-        return relations_of([self.label_values.values])
-
-    def lacks_a_class(self, case: str) -> bool:
-        """Check whether some class of the merged dataset is unknown in the case.
-
-        Args:
-            case: Identifier of the case.
-
-        Returns:
-            True unless every class is annotated, absent or pseudo in the case.
-        """
-        return lacks_a_class(self.manifest.labels_of(case), self.classes)
+    def _holders(self, source: InputDataset) -> dict[int, frozenset[str]]:
+        """Return which structures of the merged dataset hold each label value of a dataset."""
+        holders = holders_of(source.values).items()
+        return {value: extended(names, self.label_values.relations) for value, names in holders}
 
 
 def plan_merge(
@@ -158,15 +146,16 @@ def plan_merge(
     _refuse([*problems, *find_conflicts(sources)])
     geometry, problems = _image_headers(sources, processes, progress)
     _refuse(problems)
-    label_values = _label_values(sources, unknown_as_ignore)
+    label_values = _label_values(sources)
     entries = {case: labels for source in sources for case, labels in sorted(source.entries.items())}
     entries, duplicates = merge_duplicate_patients(entries)
     remarks = (*_remarks(sources), *duplicates, *similar_patients(labels.patient or c for c, labels in entries.items()))
     plan = MergePlan(sources, label_values, Manifest(entries), geometry, frozenset(), remarks, unknown_as_ignore)
     changing, problems = _look_into_labels(plan, processes, progress)
     _refuse(problems)
-    training = [case for source in sources for case in source.images["Tr"]]
-    no_background = unknown_as_ignore and all(plan.lacks_a_class(case) for case in training)
+    no_background = unknown_as_ignore and all(
+        plan.new_values(source, case)[0] for source in sources for case in source.images["Tr"]
+    )
     return replace(
         plan,
         changing=frozenset(changing),
@@ -174,11 +163,9 @@ def plan_merge(
     )
 
 
-def _label_values(sources: Sequence[InputDataset], unknown_as_ignore: bool) -> LabelValues:
+def _label_values(sources: Sequence[InputDataset]) -> LabelValues:
     """Give all structures their values in the merged dataset. Raises DatasetError where regions do not fit."""
     with_regions = any(source.dataset.regions for source in sources)
-    if with_regions and unknown_as_ignore:
-        raise DatasetError(NO_IGNORE_FOR_REGIONS)
     try:
         return joined_values({source.name: source.values for source in sources}, with_regions)
     except DatasetError as problem:

@@ -31,11 +31,9 @@ from .files import changes
 from .label_values import LabelValues, holders_of, selected_values
 from .source import (
     NO_BACKGROUND,
-    NO_IGNORE_FOR_REGIONS,
     InputDataset,
     find_case_problems,
     find_metadata_problems,
-    lacks_a_class,
 )
 
 #: Stands in place of class names: a random part of the classes of each chosen patient is hidden.
@@ -168,7 +166,7 @@ class ScenarioPlan:
             The training labels, the complete labels, and the test labels.
         """
         for case in self.training:
-            yield RelabeledCase(case, "Tr", self.source.labels["Tr"][case], self._new_values(case))
+            yield RelabeledCase(case, "Tr", self.source.labels["Tr"][case], self.new_values(case))
         for case in self.training:
             yield RelabeledCase(case, FULL_SUBSET, self.full_labels[case], self._same_classes)
         for case, path in self.source.labels["Ts"].items():
@@ -184,19 +182,21 @@ class ScenarioPlan:
             values[self.source.dataset.ignore_label] = self.label_values.ignore
         return values
 
-    def _new_values(self, case: str) -> dict[int, int]:
+    def new_values(self, case: str) -> dict[int, int]:
         """Map the label values of the source to those of a training case in the scenario.
 
         Of regions, a value becomes the one that tells the least: that of the same annotated regions, and of no other
-        where there is one. So the ventricle becomes part of the epicardium where only this is annotated.
+        where there is one. So the ventricle becomes part of the epicardium where only this is annotated. With
+        `unknown_as_ignore` a value becomes the ignore label where an unknown class may be.
         """
-        labels = self.manifest.labels_of(case)
-        ignore = self.options.unknown_as_ignore and lacks_a_class(labels, self.classes)
-        background = self.label_values.ignore if ignore else 0
-        new_values = {**self._same_classes, 0: background}
-        for value, names in holders_of(self.source.values).items() if case in self.hidden else ():
+        labels, holders = self.manifest.labels_of(case), holders_of(self.source.values)
+        new_values = dict(self._same_classes)
+        for value, names in holders.items() if case in self.hidden else ():
             written = names.intersection(labels.written)
-            new_values[value] = self._least_telling(written, labels) if written else background
+            new_values[value] = self._least_telling(written, labels) if written else 0
+        if self.options.unknown_as_ignore:
+            unknown = self.label_values.uncertain({0: (), **holders}, labels.known_in_training)
+            new_values |= dict.fromkeys(unknown, self.label_values.ignore)
         return new_values
 
     def _least_telling(self, written: frozenset[str], labels: CaseLabels) -> int:
@@ -281,8 +281,6 @@ def preview_scenario(folder: Path, options: ScenarioOptions, preprocessed: Path 
     source = InputDataset(RawDataset(folder))
     _refuse(source, find_metadata_problems(source))
     _refuse(source, find_case_problems(source))
-    if source.dataset.regions and options.unknown_as_ignore:
-        raise DatasetError(NO_IGNORE_FOR_REGIONS)
     before = Manifest({case: source.dataset.manifest.labels_of(case) for case in sorted(source.cases)})
     scope = cases_in_scope(source, before, options)
     _refuse(source, find_problems(source, before, scope, options))
@@ -393,9 +391,7 @@ def _remarks(plan: ScenarioPlan) -> list[str]:
             f"only cases that were left out are annotated for {format_names(plan.removed)}: the scenario does "
             "not have these classes, nor do its test labels"
         )
-    if plan.options.unknown_as_ignore and all(
-        lacks_a_class(plan.manifest.labels_of(case), plan.classes) for case in plan.training
-    ):
+    if plan.options.unknown_as_ignore and all(plan.new_values(case)[0] for case in plan.training):
         lines.append(NO_BACKGROUND)
     if not plan.test:
         lines.append("there are no test cases; evaluate the folds against labelsTr_full")

@@ -31,13 +31,6 @@ NO_BACKGROUND = (
 )
 
 
-#: Error for `unknown_as_ignore` and regions.
-NO_IGNORE_FOR_REGIONS = (
-    "--unknown-as ignore: a voxel that is unknown for one region may be known for another, which one ignore label "
-    "cannot say. Leave it out and train with nnUNetTrainerABCE."
-)
-
-
 @dataclass(frozen=True)
 class InputDataset:
     """List the files and annotations of one source dataset once.
@@ -219,19 +212,6 @@ class InputDataset:
             files = [path for images, label in self.dataset.listed.values() for path in (*images, label)]
             hashes["dataset"] = hash_listed({str(path): path for path in files})
         return hashes
-
-
-def lacks_a_class(labels: CaseLabels, classes: Sequence[str]) -> bool:
-    """Check whether some class is unknown in the case, so that its background may belong to that class.
-
-    Args:
-        labels: Manifest entry of the case.
-        classes: Names of all foreground classes.
-
-    Returns:
-        True unless every class is annotated, absent or pseudo in the case.
-    """
-    return not labels.known_in_training.issuperset(classes)
 
 
 def find_metadata_problems(source: InputDataset) -> list[str]:

@@ -156,13 +156,17 @@ def test_a_case_that_contradicts_another_dataset(raw: Path) -> None:
     assert "EPI" in said
 
 
-def test_regions_have_no_unknown_background(raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    dataset(raw, "Dataset501_A", *HEART[:1], [1, 2], HEART[1])
-    dataset(raw, "Dataset502_B", *HEART[:1], [1, 2], HEART[1])
-    call = ["merge", "-i", "501", "502", "-d", "510", "--name", "All", "-np", "1", "--unknown-as", "ignore"]
-    assert main(call) == 1
-    assert "nnUNetTrainerABCE" in capsys.readouterr().err
-    assert not (raw / "Dataset510_All").exists()
+def test_where_an_unknown_region_may_be_is_ignored(raw: Path) -> None:
+    a = dataset(raw, "Dataset501_A", *HEART[:1], [1, 2, 0], HEART[1])
+    b = dataset(raw, "Dataset502_B", *HEART[:1], [1, 2, 0], HEART[1], annotated=["EPI"])
+    c = dataset(raw, "Dataset503_C", {"LV": 1}, [1, 0])
+    out, content = merged([a, b, c], unknown_as_ignore=True)
+    assert content["labels"] == {"background": 0, "EPI": [1, 2], "LV": 1, "ignore": 3}
+    assert read_values(out.label_files()["A_1"])[:3] == [1, 2, 0]
+    assert read_values(out.label_files()["B_1"])[:3] == [3, 3, 0]  # no ventricle outside of the epicardium
+    assert read_values(out.label_files()["C_1"])[:2] == [1, 3]
+    # only background that is in no training case is worth a warning
+    assert not [line for line in merge([a, b], "Dataset511_Two", unknown_as_ignore=True).warnings if "ignore" in line]
 
 
 def test_order_of_regions_is_kept_or_asked_for(raw: Path) -> None:

@@ -140,8 +140,21 @@ def test_a_random_part_and_a_merge(raw: Path) -> None:
     assert read_values(merged.label_files()["c1"])[0] == 1
 
 
-def test_regions_have_no_unknown_background(raw: Path) -> None:
+@pytest.mark.parametrize(
+    ("missing", "stored"),
+    [
+        (["LV"], [0, 4, 4, 3]),  # it may be anywhere in the epicardium, and nowhere else
+        (["EPI"], [4, 1, 4, 3]),  # the ventricle lies in it, the atrium does not
+        (["LA"], [4, 1, 2, 4]),
+        (["EPI", "LV"], [4, 4, 4, 3]),
+    ],
+)
+def test_where_an_unknown_region_may_be_is_ignored(raw: Path, missing: list[str], stored: list[int]) -> None:
     source = dataset(raw, HEART, [2, 1, 3])
-    options = ScenarioOptions(("LV",), domain="b", unknown_as_ignore=True)
-    with pytest.raises(DatasetError, match="nnUNetTrainerABCE"):
-        scenario(source.folder, "Dataset601_Hidden", options)
+    options = ScenarioOptions(tuple(missing), domain="b", unknown_as_ignore=True)
+    out = RawDataset(scenario(source.folder, "Dataset601_Hidden", options).folder)
+    assert out.dataset_json["labels"] == {"background": 0, **HEART, "ignore": 4}
+    assert "content of the labels" not in check(out.folder).findings
+    assert read_values(out.label_files()["b1"])[:4] == stored
+    assert read_values(out.label_files()["a1"])[:4] == [0, 1, 2, 3]
+    assert read_values(out.label_files("Tr_full")["b1"])[:4] == [0, 1, 2, 3]
