@@ -109,7 +109,7 @@ def run(args: argparse.Namespace) -> int:
     for model, number in evaluation.not_independent.items():
         text = model_independence_text(model, number)
         print(f"\nNOTE: {text} Compare it with others on cases that none of these saw.")
-    for text in evaluation.leaks:
+    for text in evaluation.cautions:
         print(f"\nNOTE: {text}.")
     print(f"\nAll numbers: {args.output.resolve()}")
     args.document = {
@@ -124,7 +124,7 @@ def run(args: argparse.Namespace) -> int:
         "biomarker_agreement": tables.biomarkers.agreement,
         "interpolated": sorted(reference.interpolated),
         "not_independent": evaluation.not_independent,
-        "leaks": evaluation.leaks,
+        "cautions": evaluation.cautions,
         "findings": evaluation.findings,
     }
     return 1 if evaluation.findings else 0

@@ -90,6 +90,7 @@ def run(args: argparse.Namespace) -> int:
     for model in models:
         seen = cases_seen_behind(model, validation)
         notes += [model_independence_text(model.name, len(seen))] if seen else []
+    notes += best_model.evaluation.cautions
     if dataset.regions:
         notes.append("no post-processing is chosen for regions")
     notes += describe_checkpoints(best_model.models, best_model.best.members, validation.folds)

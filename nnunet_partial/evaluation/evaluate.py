@@ -206,8 +206,8 @@ class Evaluation:
 
     `labels`: the manifest's entry of each case of the reference, also of those without a prediction. `hearts`: the
     measurements that biomarkers are computed from. `not_independent`: by model, the number of cases that a model behind
-    it has seen, by its pseudo-labels or as its start; models without any are left out. `leaks`: where a model may have
-    been trained on the cases, a sentence each.
+    it has seen, by its pseudo-labels or as its start; models without any are left out. `cautions`: where a model may
+    have been trained on the cases, and which cases name no patient, a sentence each.
     """
 
     models: tuple[str, ...]
@@ -219,7 +219,7 @@ class Evaluation:
     labels: Mapping[str, CaseLabels] = field(default_factory=dict)
     calibration: list[CaseCalibration] = field(default_factory=list)
     not_independent: Mapping[str, int] = field(default_factory=dict)
-    leaks: list[str] = field(default_factory=list)
+    cautions: list[str] = field(default_factory=list)
 
 
 def evaluate_folders(
@@ -267,7 +267,7 @@ def evaluate_folders(
         reference.classes,
         labels=named,
         not_independent={model: len(cases) for model, cases in seen.items() if cases},
-        leaks=leaks(reference.folder, reference.manifest, counted),
+        cautions=[*leaks(reference.folder, reference.manifest, counted), *_without_patient(named, counted)],
     )
     for finding in _pairing_problems(reference, predictions):
         _add_finding(evaluation, finding, strict)
@@ -285,6 +285,16 @@ def evaluate_folders(
             "Nothing can be evaluated.\n" + "\n".join([*reasons, *first_lines(evaluation.findings, 20)])
         )
     return evaluation
+
+
+def _without_patient(labels: Mapping[str, CaseLabels], predictions: Predictions) -> list[str]:
+    """Say which cases name no patient; empty where all do."""
+    cases = [case for case in labels if any(case in files for files in predictions.values())]
+    without = [case for case in cases if labels[case].patient is None]
+    return [
+        f"{len(without)} of {len(cases)} cases do not name a patient ({format_names(without, 3)}): intervals and tests "
+        "count each as a patient of its own, and claim too much where one person has several images"
+    ] * bool(without)
 
 
 def _named(text: str) -> tuple[str, Path]:

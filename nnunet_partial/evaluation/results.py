@@ -218,6 +218,6 @@ def _settings(evaluation: Evaluation, reference: Reference, predictions: Predict
         "interval": f"95 %, Student's t over patients (overlaps by logit, distances by log), none below {MIN_PATIENTS}",
         "findings": evaluation.findings,
         **({"not_independent": dict(evaluation.not_independent)} if evaluation.not_independent else {}),
-        **({"leaks": evaluation.leaks} if evaluation.leaks else {}),
+        **({"cautions": evaluation.cautions} if evaluation.cautions else {}),
         "versions": versions(),
     }

@@ -270,7 +270,7 @@ def _overview(results: Results, figures: ReportFigures) -> Section:
         blocks.append(Paragraph("No warning sign for structures that are not annotated.", "good"))
     for model, number in results.about.get("not_independent", {}).items():
         blocks.append(Paragraph(model_independence_text(model, number), "warning"))
-    blocks += [Paragraph(f"{text}.", "warning") for text in results.about.get("leaks", [])]
+    blocks += [Paragraph(f"{text}.", "warning") for text in results.about.get("cautions", [])]
     if results.findings:
         text = f"{len(results.findings)} item(s) could not be evaluated and are in no number; see below."
         blocks.append(Paragraph(text, "warning"))

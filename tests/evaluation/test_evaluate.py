@@ -509,6 +509,19 @@ def test_a_validation_of_other_classes_is_refused(place: Place, capsys: pytest.C
         assert ("the network was trained on LV, LA" in capsys.readouterr().err) == bool(code)
 
 
+def test_cases_that_name_no_patient_are_counted(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    predicted = place.predict("p", {case: rows for case, rows in GOOD.items() if case != "b_p4_ED"})
+    evaluate(place, predicted)
+    assert "cautions" not in json.loads((place.out / "evaluation.json").read_text())
+    for case in ("a_p1_ED", "b_p4_ED"):  # one of them is not predicted
+        change_manifest(place.dataset, case, patient=None)
+    evaluate(place, predicted)
+    (text,) = json.loads((place.out / "evaluation.json").read_text())["cautions"]
+    assert text.startswith("1 of 4 cases")
+    assert "(a_p1_ED)" in text
+    assert f"NOTE: {text}." in capsys.readouterr().out
+
+
 def test_nothing_to_evaluate_is_an_error(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluate(place, place.predict("p", {"z_new": [1]})) == 1
     said = capsys.readouterr().err

@@ -124,7 +124,9 @@ def test_figures_that_are_not_independent_are_called_so(story: Story) -> None:
     assert "not independent" not in (story.results / "report.html").read_text()
     file = story.results / "evaluation.json"
     about = json.loads(file.read_text())
-    file.write_text(json.dumps({**about, "not_independent": {next(iter(about["models"])): 3}, "leaks": ["too good"]}))
+    file.write_text(
+        json.dumps({**about, "not_independent": {next(iter(about["models"])): 3}, "cautions": ["too good"]})
+    )
     assert main(["report", str(story.results)]) == 0
     assert "not independent" in (story.results / "report.html").read_text()
     assert "too good." in (story.results / "report.html").read_text()
