@@ -81,7 +81,11 @@ def write_itk(image: Any, path: Path, compressed: bool = False) -> None:
     try:
         simpleitk().WriteImage(image, itk_name(path), compressed)
     except RuntimeError as problem:
+        path.unlink(missing_ok=True)
         raise DatasetError(f"Cannot write {path}: {str(problem).strip().splitlines()[-1]}") from problem
+    if not is_whole(path):  # in some formats ITK does not notice
+        path.unlink()
+        raise DatasetError(f"Cannot write {path}: it was cut off. Is the disk full?")
 
 
 def is_whole(path: Path) -> bool:
