@@ -35,17 +35,16 @@ def add_parser(subparsers: Any) -> None:
         nargs="+",
         action="append",
         metavar=("PATTERN", "CLASS"),
-        help="cases whose names match are annotated for these classes only; may be given several times, the "
-        "first match "
-        "wins; cases that match none are annotated for everything",
+        help="cases whose names match are annotated for these classes only; may be given several times, the first "
+        "match wins; cases that match none are annotated for everything",
     )
     how.add_argument(
         "--from-masks",
         nargs="*",
         metavar="PATTERN",
-        help="infer it: a class without a voxel in any case of a group is unknown there. A group is the "
-        "cases whose names "
-        "begin alike (siteA_001, siteA_002), or that match a pattern. Shows the result and asks",
+        help="infer it: a class without a voxel in any case of a group is unknown there; what test cases alone show is "
+        "unknown in the training cases. A group is the cases whose names begin alike (siteA_001, siteA_002), or that "
+        "match a pattern. Shows the result and asks",
     )
     parser.add_argument("--yes", action="store_true", help="accept the result of --from-masks without asking")
     parser.add_argument("--overwrite", action="store_true", help="replace partial_labels.json if it exists")

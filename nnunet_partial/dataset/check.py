@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_partial.dataset.images import Geometry, ImageInfo, flat_volumes, inspect_image, without_endings
-from nnunet_partial.dataset.label_check import LabelFile, inspect_label_file
+from nnunet_partial.dataset.label_check import LabelFile, inspect_label_file, never_present
 from nnunet_partial.dataset.mirrored_classes import mirrored_pairs
 from nnunet_partial.dataset.out_of_view import off_as_absent
 from nnunet_partial.dataset.preprocessed import describe_stale_labels, update_command
@@ -22,7 +22,7 @@ from nnunet_partial.dataset.splits import (
     training_cases_for_test,
 )
 from nnunet_partial.dataset.summary import dataset_summary, scale_warning
-from nnunet_partial.dataset_json import channel_names
+from nnunet_partial.dataset_json import channel_names, stored_values
 from nnunet_partial.errors import ManifestError
 from nnunet_partial.labels import MANIFEST_NAME, Manifest, find_shared_patients, unused_cases, unused_groups
 from nnunet_partial.utils.files import byte_order_mark
@@ -90,12 +90,15 @@ def check(folder: Path, processes: int = 1, progress: bool = False) -> CheckRepo
     training = [case.name for case in cases if case.part == "Tr" and case.images]
     test = [case.name for case in cases if case.part == "Ts" and case.images]
     files, labels, geometry = [], [], {}
+    present = {}
     for case, info in zip(cases, infos, strict=True):
         files += _file_findings(case, info, channels)
         if case.part == "Ts" or dataset.listed is None:
             files += _channel_numbers(case)
         if info.label and info.label.problem:
             labels.append(info.label.problem)
+        elif info.label and case.part == "Tr":
+            present[case.name] = info.label.values
         if info.images and info.images[0].geometry:
             geometry[case.name] = info.images[0].geometry
     findings = {
@@ -120,6 +123,7 @@ def check(folder: Path, processes: int = 1, progress: bool = False) -> CheckRepo
             *_older_names(dataset),
             *_same_images(manifest, cases, infos),
             *_remarks(folder, manifest, training, test, geometry),
+            *never_present(manifest, stored_values(classes, dataset.regions), present),
             *(pair.text for pair in mirrored_pairs([case.label for case in cases if case.label], processes)),
         ),
     )

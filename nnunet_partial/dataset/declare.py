@@ -7,13 +7,13 @@ The manifest comes from a table, from patterns over case identifiers, or is infe
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 
 from nnunet_partial.dataset.images import Geometry, ImageInfo, flat_volumes, header, inspect_image
-from nnunet_partial.dataset.label_check import label_file_problem
+from nnunet_partial.dataset.label_check import label_file_problem, never_present
 from nnunet_partial.dataset.preprocessed import describe_stale_labels
 from nnunet_partial.dataset.raw import SUBSETS, RawDataset, manifest_folders
 from nnunet_partial.dataset.splits import patient_warnings, split_findings, training_cases_for_test
@@ -166,11 +166,12 @@ def declare(data: DatasetToDeclare, manifest: Manifest, overwrite: bool = False)
         label_file_problem(case, info, manifest.find(case), data.classes, ignore, regions)
         for case, info in data.label_infos.items()
     ]
-    problems = [line for line in lines if line]
+    problems = {case: line for case, line in zip(data.label_infos, lines, strict=True) if line}
     if problems:
         raise ManifestError(
             f"{len(problems)} label file(s) do not fit what was declared; nothing was written. "
-            "Correct the one or the other.\n" + "\n".join(first_lines(problems))
+            f"Correct the one or the other.{_more_in_test_cases(data, problems)}\n"
+            + "\n".join(first_lines(list(problems.values())))
         )
     missing = manifest.classes_without_annotation(data.training, data.classes)
     if missing:
@@ -181,11 +182,23 @@ def declare(data: DatasetToDeclare, manifest: Manifest, overwrite: bool = False)
     files = write_manifest(manifest, folder)
     geometry = _geometry(data)
     overview = dataset_summary(manifest, data.classes, data.training, data.test, geometry)
+    stored = stored_values(data.classes, regions)
     warnings = [
+        *never_present(manifest, stored, {case: data.label_infos[case].values for case in data.training}),
         *flat_volumes({case: geometry[case] for case in data.training if case in geometry}),
         *leaks(manifest, data.training, data.test, manifest_folders(folder)),
     ]
     return DeclareResult(files, overview, tuple(warnings))
+
+
+def _more_in_test_cases(data: DatasetToDeclare, problems: Iterable[str]) -> str:
+    """Return what to do where test cases alone are annotated for more; "" where others do not fit, too."""
+    if not set(problems) <= set(data.test):
+        return ""
+    return (
+        " All of them are test cases. If these are annotated for more than the training cases, use --csv, or "
+        "--from-masks, which looks at them apart; or give them a --match of their own before the others."
+    )
 
 
 def require_target(raw: Path, overwrite: bool) -> None:

@@ -144,7 +144,8 @@ def manifest_from_patterns(data: DatasetToDeclare, given: Sequence[Sequence[str]
     """Make a manifest from patterns over case identifiers.
 
     The first matching pattern counts. Cases that none matches are declared annotated for every class, provided that
-    the label file of one of them at least shows each class (`DatasetToDeclare.present_classes`).
+    the label file of one of them at least shows each class (`DatasetToDeclare.present_classes`); a training case where
+    there is one, as test cases are often annotated for more.
 
     Args:
         data: The dataset.
@@ -177,13 +178,15 @@ def manifest_from_patterns(data: DatasetToDeclare, given: Sequence[Sequence[str]
     rest = [case for case in rest if case not in data.without_labels]
     if not rest:
         return Manifest(data.without_labels, tuple(groups)), []
-    never = [name for name in data.classes if not any(name in data.present_classes(case) for case in rest)]
+    training = [case for case in rest if case in data.labels["Tr"]]
+    looked_at = training or rest
+    never = [name for name in data.classes if not any(name in data.present_classes(case) for case in looked_at)]
     if never:
         raise ManifestError(
-            f"{len(rest)} case(s) match no pattern, and {format_names(never)} occurs in none of them"
-            f"{' (what lies inside a region does not count)' if data.dataset.regions else ''}: "
-            f"{format_names(rest)}. What were they annotated for? Say it with a further --match; '*' matches all that "
-            "are left."
+            f"{len(looked_at)} {'training ' if training else ''}case(s) match no pattern, and {format_names(never)} "
+            f"occurs in none of them{' (what lies inside a region does not count)' if data.dataset.regions else ''}: "
+            f"{format_names(looked_at)}. What were they annotated for? Say it with a further --match; '*' matches all "
+            "that are left."
         )
     groups.append(("*", CaseLabels(data.classes)))
     remark = f"{len(rest)} case(s) match no pattern and are declared annotated for everything: {format_names(rest, 5)}"
@@ -226,7 +229,8 @@ class InferredAnnotations:
 def infer_annotations(data: DatasetToDeclare, patterns: Sequence[str] = ()) -> InferredAnnotations:
     """Infer what was annotated: a class is annotated in a group of cases if one of them shows it, else unknown.
 
-    What a label file shows is as `DatasetToDeclare.present_classes` says.
+    What a label file shows is as `DatasetToDeclare.present_classes` says. Test cases are often annotated for more: what
+    they alone show is annotated in them, and unknown in the training cases of their group.
 
     Args:
         data: The dataset.
@@ -247,15 +251,28 @@ def infer_annotations(data: DatasetToDeclare, patterns: Sequence[str] = ()) -> I
     groups = _group_by_pattern(labeled, patterns) if patterns else _group_by_prefix(labeled)
     cases, lines = {}, []
     for group, members in sorted(groups.items()):
-        counts = {name: sum(name in data.present_classes(case) for case in members) for name in data.classes}
-        annotated = tuple(name for name in data.classes if counts[name])
         domain = literal_prefix(group) if patterns else group
-        cases.update({case: CaseLabels(annotated, domain=domain) for case in members})
-        listed = ", ".join(f"{name} (in {counts[name]})" for name in annotated) or "nothing"
-        unknown = ", ".join(name for name in data.classes if not counts[name]) or "nothing"
-        lines.append(f"{group or 'all'}: {len(members)} case(s), annotated: {listed}; unknown: {unknown}")
+        for part, some, annotated in _annotated_parts(data, members):
+            cases.update({case: CaseLabels(annotated, domain=domain) for case in some})
+            counts = {name: sum(name in data.present_classes(case) for case in some) for name in annotated}
+            listed = ", ".join(f"{name} (in {count})" for name, count in counts.items()) or "nothing"
+            unknown = ", ".join(name for name in data.classes if name not in annotated) or "nothing"
+            lines.append(f"{group or 'all'}: {len(some)} {part}case(s), annotated: {listed}; unknown: {unknown}")
     entries = {case: cases.get(case) or data.without_labels[case] for case in data.cases}
     return InferredAnnotations(Manifest(entries), "\n".join(lines))
+
+
+def _annotated_parts(
+    data: DatasetToDeclare, members: Sequence[str]
+) -> list[tuple[str, Sequence[str], tuple[str, ...]]]:
+    """Return what a group is annotated for; its training and test cases apart where test cases show more."""
+    training = [case for case in members if case in data.labels["Tr"]]
+    test = [case for case in members if case not in data.labels["Tr"]]
+    shown, more = (
+        tuple(name for name in data.classes if any(name in data.present_classes(case) for case in cases))
+        for cases in (training or test, members)
+    )
+    return [("", members, more)] if shown == more else [("training ", training, shown), ("test ", test, more)]
 
 
 def _group_by_pattern(cases: Sequence[str], patterns: Sequence[str]) -> Mapping[str, list[str]]:

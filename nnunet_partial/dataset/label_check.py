@@ -183,6 +183,39 @@ def find_undeclared_labels(
     return [info.problem for info in infos if info.problem]
 
 
+def never_present(
+    manifest: Manifest, stored: Mapping[str, Sequence[int]], present: Mapping[str, Sequence[float]]
+) -> list[str]:
+    """Find structures that are declared annotated in a domain and have a voxel in no label file of it.
+
+    Perhaps it is truly in none of these images; but a structure that nobody looked for is learned as background.
+
+    Args:
+        manifest: The manifest.
+        stored: Values of each class or region in a label file.
+        present: Values in the label file of each training case.
+
+    Returns:
+        One line per domain and structure; empty where there is none.
+    """
+    counts: dict[tuple[str, str], list[bool]] = {}
+    for case, values in present.items():
+        labels = manifest.find(case)
+        if labels is None:
+            continue
+        for name, of_class in stored.items():
+            if name in labels.annotated:
+                counts.setdefault((labels.domain, name), []).append(not {*of_class}.isdisjoint(values))
+    return [
+        f"{name} is declared annotated in {len(shown)} training case(s) "
+        f"{f'of {domain}' if domain else 'without domain'}, "
+        "but no label file of these has a voxel of it. If nobody looked for it there, correct the declaration: else it "
+        "is learned as background"
+        for (domain, name), shown in counts.items()
+        if not any(shown)
+    ]
+
+
 def check_label_files(
     label_files: Mapping[str, Path],
     manifest: Manifest,

@@ -236,7 +236,7 @@ def test_nobody_is_silently_taken_as_annotated_for_what_was_never_drawn(
     raw: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     said = refused(sites(raw), capsys, "--match", "siteA_*", "liver", "kidney", "left lung")
-    assert said == says("2 case(s)", "left lung, liver", "siteB_001, siteB_002")
+    assert said == says("2 training case(s)", "left lung, liver", "siteB_001, siteB_002")
 
 
 @pytest.mark.parametrize(
@@ -287,6 +287,42 @@ def test_a_guess_is_asked_about(
     shown = capsys.readouterr()
     assert "Continue? [y/N]" in shown.out
     assert ("nothing was written" in shown.err) == (not agreed)
+
+
+COMPLETE_TEST = [Drawn("siteB_003", [1, 2, 3], None, "Ts", VOLUME)]
+
+
+def test_test_cases_are_annotated_for_more(raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Else their liver would make liver "annotated" in the training cases of site B, and background to the network."""
+    dataset = sites(raw, COMPLETE_TEST)
+    assert main(["declare", "-d", "220", "--from-masks", "--yes"]) == 0
+    assert declared(dataset) == {**TWO_SITES, "siteB_003": (ALL, "siteB")}
+    shown = capsys.readouterr().out.splitlines()
+    assert says("siteB: 2 training case(s)", "annotated: kidney (in 2)", "unknown: liver, left lung") in shown
+    assert says("siteB: 1 test case(s)", "liver (in 1), kidney (in 1), left lung (in 1)", "unknown: nothing") in shown
+    assert refused(dataset, capsys, "--match", "siteA_*", *ALL, "--overwrite") == says(
+        "2 training case(s)", "left lung, liver", "siteB_001, siteB_002"
+    )
+    assert refused(dataset, capsys, "--match", "siteB_*", "kidney", "--overwrite") == says("siteB_003", "test cases")
+    match = ["--match", "siteB_003", *ALL, "--match", "siteB_*", "kidney"]
+    assert main(["declare", "-d", "220", *match, "--overwrite"]) == 0
+
+
+def test_what_training_cases_show_is_annotated_in_test_cases(raw: Path) -> None:
+    dataset = sites(raw, [Drawn("siteA_004", [2], None, "Ts", VOLUME)])
+    assert main(["declare", "-d", "220", "--from-masks", "--yes"]) == 0
+    assert declared(dataset) == {**TWO_SITES, "siteA_004": (ALL, "siteA")}
+
+
+def test_annotated_but_nowhere_to_be_seen(raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dataset = sites(raw, COMPLETE_TEST)
+    assert main(["declare", "-d", "220", "--match", "siteB_*", "liver", "kidney", "--match", "*", *ALL]) == 1
+    match = ["--match", "siteB_003", *ALL, "--match", "siteB_*", "liver", "kidney"]
+    assert main(["declare", "-d", "220", *match]) == 0
+    never = says("liver", "2 training case(s) of siteB")
+    assert [line for line in capsys.readouterr().out.splitlines() if "declared annotated in" in line] == [never]
+    report = check(dataset.folder)
+    assert (report.findings, [line for line in report.remarks if "declared annotated in" in line]) == ({}, [never])
 
 
 def test_groups_of_a_guess_can_be_named(raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -394,7 +430,7 @@ def test_regions_by_pattern(raw: Path, capsys: pytest.CaptureFixture[str]) -> No
 @pytest.mark.parametrize(
     ("match", "said"),
     [
-        (["siteA_*", *REGIONS, "--match", "siteB_*", "whole"], says("1 case(s)", "core, whole", "siteC_001")),
+        (["siteA_*", *REGIONS, "--match", "siteB_*", "whole"], says("1 training case(s)", "core, whole", "siteC_001")),
         (["*", "core"], says("3 label file(s)", "siteB_001: holds 1", "declared as annotated: core")),
         (["siteB_*", "edema"], says("names edema", "whole, core, enhancing")),
         (["*", "whole"], says("core, enhancing")),
