@@ -63,6 +63,7 @@ def read(file: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(opened))
 
 
+@pytest.mark.slow
 def test_numbers_are_those_of_a_second_computation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     clips_csv(tmp_path / "mine")
     reference, out = file_list(tmp_path / "FileList.csv"), tmp_path / "out"

@@ -121,6 +121,7 @@ def biplane(root: Path, *clips: dict[str, Any]) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_views_of_two_examinations_are_never_combined(tmp_path: Path) -> None:
     """Whoever is called ANONYMOUS is one patient; a person may come again with another EF."""
     rows = biplane(
@@ -155,6 +156,7 @@ def test_views_that_lack_only_the_examination_are_noted(
     assert [("p1" in note, note in printed.err) for note in notes] == [(True, True)] * noted
 
 
+@pytest.mark.slow
 def test_nothing_biplane_rests_on_a_nominal_depth(tmp_path: Path) -> None:
     """Such a clip has a scale of its own; a measured one of the same view is taken though it is flagged."""
     rows = biplane(
@@ -347,6 +349,7 @@ def test_a_clip_without_a_ventricle_is_flagged(tmp_path: Path) -> None:
     assert all(clip.flags and clip.overlay and clip.thumbnail for clip in done.clips)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("view", ["PLAX", "psax", "3CH", "RV"])
 def test_other_views_are_flagged_and_in_no_mean(tmp_path: Path, view: str) -> None:
     """Volumes by discs are those of an apical view; where the view is not known, it may be one."""

@@ -280,6 +280,7 @@ def test_folds_that_have_only_the_best_checkpoint_are_predicted_with_it(place: P
     assert predict_command(place)[-2:] == ["-chk", BEST]
 
 
+@pytest.mark.slow
 def test_each_model_of_an_ensemble_has_its_own_checkpoint(place: Place) -> None:
     sure = {0: 0.9, 1: 0.9, 2: 0.9}
     place.train("one", {**FINDS, "a1": [1, 1, 0]}, sure, [FINAL])

@@ -70,6 +70,7 @@ def outcomes(dataset: RawDataset) -> dict[str, dict[str, str]]:
         return {row["case"]: row for row in csv.DictReader(lines)}
 
 
+@pytest.mark.slow
 def test_saved_probabilities_fill_the_cases_of_their_folds(
     place: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -93,6 +94,7 @@ def test_saved_probabilities_fill_the_cases_of_their_folds(
     assert "not independent" in capsys.readouterr().out.lower()
 
 
+@pytest.mark.slow
 def test_a_volume_keeps_its_axes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A skew MYO in 5 x 7 x 9 voxels of 3 x 0.8 x 0.5 mm, which nnU-Net exports from transposed, cropped logits."""
     for variable in ("raw", "preprocessed", "results"):
@@ -174,6 +176,7 @@ def export_as_nnunet(stem: Path, place: Place, logits: np.ndarray) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_clean_fold_says_whether_its_validation_is_independent(
     place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -241,6 +244,7 @@ def test_what_is_missing_is_validated_fold_by_fold_and_deleted_after_use(
     assert {case for case, row in outcomes(out).items() if row["outcome"] == "accepted"} == {"b3", "b4"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["did not end", "is of the best checkpoint", "is old", "has old probabilities"])
 def test_a_validation_that_does_not_count_is_run_again(place: Place, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
     model = place.train(MARGINAL, FINDS, SURE)

@@ -90,6 +90,7 @@ def test_it_is_refused_to_us_and_to_nobody_else(
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_every_module_is_imported(windows: System) -> None:
     names = [path.relative_to(ROOT) for path in (ROOT / "nnunet_partial").rglob("*.py") if "trainers" not in path.parts]
     names += ["nnunet_partial" / path.relative_to(ROOT) for path in (ROOT / "dataset_conversion").rglob("*.py")]
@@ -101,6 +102,7 @@ def test_every_module_is_imported(windows: System) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_datasets_are_made_and_checked(windows: System, tmp_path: Path) -> None:
     copies = ("camus", "echonet-dynamic", "hmc-qu")  # images; videos; a reader in a process of its own
     for number, name in enumerate(copies, 501):
@@ -120,6 +122,7 @@ def test_datasets_are_made_and_checked(windows: System, tmp_path: Path) -> None:
         assert check(tmp_path / "raw" / name).findings == {}
 
 
+@pytest.mark.slow
 def test_many_files_are_converted_by_several_processes(windows: System, tmp_path: Path) -> None:
     for number in range(35):  # two views each: more than are converted without further processes
         camus_view(tmp_path / "in", f"patient{number:04d}", "2CH")
@@ -226,6 +229,7 @@ device: cpu
 """
 
 
+@pytest.mark.slow
 def test_a_study_is_looked_at_but_not_run(windows: System, tmp_path: Path) -> None:
     pytest.importorskip("snakemake", reason="Snakemake is not installed")
     known = {"annotated": ["LV", "LA"], "domain": "a"}

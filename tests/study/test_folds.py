@@ -70,6 +70,7 @@ def test_a_fold_for_each_domain(file: Path) -> None:
     assert [step.rpartition("/")[2] for step in trainings] == ["fold0", "fold1", "fold2", "fold0", "fold1"]
 
 
+@pytest.mark.slow
 def test_a_domain_without_which_a_class_has_no_teacher_is_named(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_to = file.parent / "two"
     write(write_to, "ab", "ab")

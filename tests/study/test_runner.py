@@ -97,6 +97,7 @@ def said_by_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return calls
 
 
+@pytest.mark.slow
 def test_a_share_without_symbolic_links(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*given: object, **options: object) -> None:
         raise OSError(errno.EPERM, os.strerror(errno.EPERM))
@@ -248,6 +249,7 @@ def test_a_job_with_gpus_is_one_task_on_one_node(file: Path, sbatch: Path, step:
     assert [word for word in words if word.startswith("--ntasks")] == []  # Slurm then starts one
 
 
+@pytest.mark.slow
 def test_a_profile_that_nobody_asked_for_changes_nothing(
     file: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -378,6 +380,7 @@ def test_what_stands_after_the_dashes_is_for_snakemake(file: Path, capfd: pytest
     assert "study takes nothing after --; got --until prepare" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", ["--dry-run", "--dryrun", "-n", "-np"])
 def test_a_dry_run_asked_of_snakemake_is_no_run(file: Path, option: str, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["study", "run", str(file), "--", option]) == 0
@@ -566,6 +569,7 @@ device: cpu
     assert not (file.parent / "small").exists()
 
 
+@pytest.mark.slow
 def test_regions_want_losses_that_can_learn_them(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     labels = {"EPI": [1, 2], "LV": 1, "LA": 3}
     known = {"annotated": [*labels], "domain": "a"}
