@@ -381,13 +381,18 @@ def test_what_stands_after_the_dashes_is_for_snakemake(file: Path, capfd: pytest
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("option", ["--dry-run", "--dryrun", "-n", "-np"])
+@pytest.mark.parametrize("option", ["--dryrun", "-np"])
 def test_a_dry_run_asked_of_snakemake_is_no_run(file: Path, option: str, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["study", "run", str(file), "--", option]) == 0
     said = capfd.readouterr().out
     assert "rule prepare" in said
     assert "steps are done" not in said
     assert not (Study.read(file).folder / "begun.json").exists()
+
+
+def test_how_snakemake_may_be_asked_for_a_dry_run() -> None:
+    given = ["--dry-run", "--dryrun", "-n", "-np", "-p", "--notemp"]
+    assert list(filter(runner._DRY_RUN.fullmatch, given)) == given[:4]
 
 
 def test_an_option_of_snakemake_without_the_dashes(capsys: pytest.CaptureFixture[str]) -> None:
