@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from nnunet_partial.cli._json import add_json_option
 from nnunet_partial.cli._options import add_processes_option
 from nnunet_partial.dataset.raw import RawDataset, find_dataset, nnunet_folder
+from nnunet_partial.dataset_json import stored_values
 
 if TYPE_CHECKING:
     from nnunet_partial.model_selection.find_best import BestModel
@@ -91,10 +93,9 @@ def run(args: argparse.Namespace) -> int:
         seen = cases_seen_behind(model, validation)
         notes += [model_independence_text(model.name, len(seen))] if seen else []
     notes += best_model.evaluation.cautions
-    if dataset.regions:
-        notes.append("no post-processing is chosen for regions")
     notes += describe_checkpoints(best_model.models, best_model.best.members, validation.folds)
-    _show(best_model)
+    values = stored_values(dataset.structures, dataset.regions)
+    _show(best_model, {stored: name for name, stored in values.items()})
     for note in notes:
         print(f"NOTE: {note}")
     print(
@@ -121,7 +122,7 @@ def fold(text: str) -> int | str:
     return text if text == "all" else int(text)
 
 
-def _show(best_model: BestModel) -> None:
+def _show(best_model: BestModel, names: Mapping[tuple[int, ...], str]) -> None:
     from nnunet_partial.evaluation import console
     from nnunet_partial.utils.text import text_table
 
@@ -144,7 +145,7 @@ def _show(best_model: BestModel) -> None:
         [short[name], f"{score:.4f}", "best" if name == best else ""] for name, score in best_model.scores.items()
     ]
     print(text_table(["candidate", "Dice", ""], scores), end="")
-    print(f"\nPost-processing of the best: {_steps(best_model)} (Dice then {best_model.postprocessed:.4f})")
+    print(f"\nPost-processing of the best: {_steps(best_model, names)} (Dice then {best_model.postprocessed:.4f})")
 
 
 def _short_names(best_model: BestModel) -> dict[str, str]:
@@ -162,12 +163,12 @@ def _short_names(best_model: BestModel) -> dict[str, str]:
     }
 
 
-def _steps(best_model: BestModel) -> str:
-    classes = best_model.evaluation.classes
+def _steps(best_model: BestModel, names: Mapping[tuple[int, ...], str]) -> str:
+    """Describe the chosen steps; the names of classes or regions by their stored values."""
     steps = [
         "the largest component of all structures together"
         if isinstance(labels, list)
-        else f"the largest component of {classes[labels - 1]}"
+        else f"the largest component of {names[labels if isinstance(labels, tuple) else (labels,)]}"
         for labels in best_model.steps.labels
     ]
     return "keep " + ", then ".join(steps) if steps else "none"

@@ -377,13 +377,10 @@ def _postprocess(
 ) -> tuple[postprocessing.PostprocessingSteps, float]:
     """Choose and save the post-processing of the best candidate.
 
-    None is chosen for regions: a component that is removed from one is removed from those in and around it, too.
-
     Returns:
         The steps and the foreground mean Dice after them.
     """
-    none = postprocessing.PostprocessingSteps(())
-    steps = none if reference.regions else postprocessing.choose(files, reference, processes)
+    steps = postprocessing.choose(files, reference, processes)
     changed = {best.name: postprocessing.apply(steps, files, best.folder / "postprocessed", processes)}
     after = _summary(_evaluate(reference, changed, processes, seen), best.name, reference, changed[best.name])
     write_json(best.folder / "postprocessed" / "summary.json", after)

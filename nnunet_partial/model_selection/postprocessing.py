@@ -1,14 +1,14 @@
 """Choose whether to keep only the largest component of structures, judged where they are annotated.
 
 Follows nnU-Net's `determine_postprocessing`: first the largest component of all structures together, if the mean Dice
-rises and no structure gets worse; then of each structure by itself, if its Dice rises. Here each Dice is over the cases
-that are annotated for the structure.
+rises and no structure gets worse; then of each structure or region by itself, after the steps that were chosen before
+it, if its Dice rises. Here each Dice is over the cases that are annotated for the structure.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,15 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnunet_partial.dataset.images import read_array
+from nnunet_partial.dataset_json import stored_values
 from nnunet_partial.evaluation.evaluate import Reference
 from nnunet_partial.evaluation.records import mean
 from nnunet_partial.model_selection.candidates import nnunet_tools
 from nnunet_partial.utils.files import write_json
-from nnunet_partial.utils.masks import Floats
 from nnunet_partial.utils.parallel import parallel_map
 
-#: Variants of a prediction: unchanged, largest component of all structures together, of each by itself, both in turn.
-NONE, TOGETHER, EACH, BOTH = range(4)
+#: Label values whose largest component is kept: of a class or region, or of all structures together (a list).
+Step = int | tuple[int, ...] | list[int]
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class PostprocessingSteps:
     `labels`: for each step, in their order, the label values whose largest component is kept.
     """
 
-    labels: tuple[list[int] | int, ...]
+    labels: tuple[Step, ...]
 
     @property
     def keywords(self) -> list[dict[str, Any]]:
@@ -54,40 +54,54 @@ def choose(predictions: Mapping[str, Path], reference: Reference, processes: int
     Returns:
         The steps; none where nothing improves.
     """
-    tasks = [
-        _CasePaths(
-            path,
-            reference.files[case],
-            tuple(name in reference.manifest.labels_of(case).known for name in reference.classes),
-            reference.ignore_label,
-        )
-        for case, path in predictions.items()
-    ]
-    return decide(np.stack(list(parallel_map(_dice_of_variants, tasks, processes, "post-processing"))))
+    values = stored_values(reference.classes, reference.regions)
+
+    def measure(steps: Sequence[Step]) -> list[float]:
+        tasks = [
+            _Case(
+                path,
+                reference.files[case],
+                [values[name] if name in reference.manifest.labels_of(case).known else None for name in values],
+                reference.ignore_label,
+                PostprocessingSteps(tuple(steps)),
+            )
+            for case, path in predictions.items()
+        ]
+        dice = np.stack(list(parallel_map(_dice_of_case, tasks, processes, "post-processing")))
+        return [mean(column) for column in dice.T]
+
+    return decide(list(values.values()), measure)
 
 
-def decide(dice: Floats) -> PostprocessingSteps:
-    """Choose the steps from the Dice of each variant.
+def decide(
+    structures: Sequence[tuple[int, ...]], measure: Callable[[Sequence[Step]], Sequence[float]]
+) -> PostprocessingSteps:
+    """Choose the steps from the Dice after them.
 
-    A class without any Dice is never changed by itself, and excludes the step of all structures together, which would
-    change it unmeasured.
+    No step is taken that changes a structure without any Dice, unmeasured: the one of all structures together, and
+    that of a region which shares voxels with such a one.
 
     Args:
-        dice: (cases, 4 variants, classes), in the order NONE, TOGETHER, EACH, BOTH; NaN where the class is not
-            annotated, or empty in both reference and prediction.
+        structures: Stored values of each class or region.
+        measure: Gives the mean Dice of each structure after steps; NaN where there is none.
 
     Returns:
         The steps; none where nothing improves.
     """
-    means = [[mean(column) for column in variant.T] for variant in np.moveaxis(dice, 1, 0)]  # (4, classes)
-    better = mean(means[TOGETHER]) > mean(means[NONE])
-    together = better and all(new >= old for new, old in zip(means[TOGETHER], means[NONE], strict=True))
-    values = range(1, dice.shape[2] + 1)
-    labels: list[list[int] | int] = [list(values)] if together else []
-    if len(values) > 1:  # for a single structure this is the same step
-        before, after = (means[TOGETHER], means[BOTH]) if together else (means[NONE], means[EACH])
-        labels += [value for value, old, new in zip(values, before, after, strict=True) if new > old]
-    return PostprocessingSteps(tuple(labels))
+    steps: list[Step] = []
+    dice = measure(steps)
+    together: list[Step] = [sorted({value for values in structures for value in values})]
+    new = measure(together)
+    if mean(new) > mean(dice) and all(after >= before for after, before in zip(new, dice, strict=True)):
+        steps, dice = together, new
+    for index, values in enumerate(structures if len(structures) > 1 else ()):  # of a single one it is the same step
+        touched = [other for other, others in enumerate(structures) if {*values} & {*others}]
+        if not np.isnan([dice[other] for other in touched]).any():
+            tried: list[Step] = [*steps, values if len(values) > 1 else values[0]]
+            new = measure(tried)
+            if new[index] > dice[index]:
+                steps, dice = tried, new
+    return PostprocessingSteps(tuple(steps))
 
 
 def apply(steps: PostprocessingSteps, predictions: Mapping[str, Path], folder: Path, processes: int) -> dict[str, Path]:
@@ -142,42 +156,34 @@ def save(steps: PostprocessingSteps, folder: Path, before: Mapping[str, Any], af
 
 
 @dataclass(frozen=True)
-class _CasePaths:
+class _Case:
+    """Describe a case: its files, the stored values of each structure (None: not annotated), and what is tried."""
+
     prediction: Path
     reference: Path
-    evaluated: tuple[bool, ...]
+    structures: Sequence[tuple[int, ...] | None]
     ignore_label: int | None
+    steps: PostprocessingSteps
 
 
-def _dice_of_variants(task: _CasePaths) -> Floats:
-    """Return the Dice (4, classes) of each variant.
-
-    Removing components of one structure does not change the others, so each is tried by itself.
-    """
-    predicted, truth = (read_array(path)[1] for path in (task.prediction, task.reference))
-    values = list(range(1, len(task.evaluated) + 1))
-    together = _largest(predicted, values)
-    variants = [predicted, together, predicted, together]
-    dice = np.full((len(variants), len(values)), math.nan)
-    for value in [value for value in values if task.evaluated[value - 1]]:
-        for row, variant in enumerate(variants):
-            changed = _largest(variant, value) if row in (EACH, BOTH) else variant
-            dice[row, value - 1] = _dice(changed == value, truth, value, task.ignore_label)
-    return dice
-
-
-def _largest(segmentation: NDArray[Any], labels: list[int] | int) -> NDArray[Any]:
+def _dice_of_case(case: _Case) -> list[float]:
+    """Return the Dice of each structure after the steps; NaN where it is not annotated, or empty in both."""
     from nnunetv2.postprocessing.remove_connected_components import remove_all_but_largest_component_from_segmentation
 
-    changed: NDArray[Any] = remove_all_but_largest_component_from_segmentation(segmentation, labels)
-    return changed
+    predicted, truth = (read_array(path)[1] for path in (case.prediction, case.reference))
+    for keywords in case.steps.keywords:
+        predicted = remove_all_but_largest_component_from_segmentation(predicted, **keywords)
+    if case.ignore_label is not None:
+        predicted = np.where(truth == case.ignore_label, 0, predicted)
+    return [
+        math.nan if values is None else _dice(np.isin(predicted, values), np.isin(truth, values))
+        for values in case.structures
+    ]
 
 
-def _dice(predicted: NDArray[np.bool_], truth: NDArray[Any], value: int, ignore_label: int | None) -> float:
-    if ignore_label is not None:
-        predicted = predicted & (truth != ignore_label)
-    total = np.count_nonzero(predicted) + np.count_nonzero(truth == value)
-    return float(2 * np.count_nonzero(predicted & (truth == value)) / total) if total else math.nan
+def _dice(predicted: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
+    total = np.count_nonzero(predicted) + np.count_nonzero(truth)
+    return float(2 * np.count_nonzero(predicted & truth) / total) if total else math.nan
 
 
 @dataclass(frozen=True)

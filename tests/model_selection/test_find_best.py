@@ -8,7 +8,7 @@ import math
 import multiprocessing.dummy
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -229,24 +229,33 @@ def test_post_processing_that_helps_is_chosen_and_nnunet_can_apply_it(
     assert apply_postprocessing(column, functions, keywords).ravel().tolist() == [0, 0, 1, 1, 0, 0]
 
 
-def dice(plain: list[float], together: list[float], each: list[float], both: list[float]) -> np.ndarray:
-    """One case; (1, 4, classes)."""
-    return np.array([[plain, together, each, both]])
-
-
 @pytest.mark.parametrize(
-    ("values", "chosen"),
+    ("plain", "together", "each", "both", "chosen"),
     [
-        (dice([0.5, 0.5], [0.5, 0.5], [0.5, 0.5], [0.5, 0.5]), ()),
-        (dice([0.5, 0.5], [0.6, 0.5], [0.5, 0.5], [0.6, 0.5]), ([1, 2],)),
-        (dice([0.5, 0.5], [0.9, 0.4], [0.5, 0.6], [0.9, 0.7]), (2,)),  # the second gets worse: not together
-        (dice([0.5, 0.5], [0.6, 0.5], [0.9, 0.5], [0.6, 0.8]), ([1, 2], 2)),
-        (dice([0.5, math.nan], [0.6, math.nan], [0.7, math.nan], [0.7, math.nan]), (1,)),  # the second is not known
-        (dice([0.5], [0.6], [0.6], [0.6]), ([1],)),  # a single structure: one step, as in nnU-Net
+        ([0.5, 0.5], [0.5, 0.5], [0.5, 0.5], [0.5, 0.5], ()),
+        ([0.5, 0.5], [0.6, 0.5], [0.5, 0.5], [0.6, 0.5], ([1, 2],)),
+        ([0.5, 0.5], [0.9, 0.4], [0.5, 0.6], [0.9, 0.7], (2,)),  # the second gets worse: not together
+        ([0.5, 0.5], [0.6, 0.5], [0.9, 0.5], [0.6, 0.8], ([1, 2], 2)),
+        ([0.5, math.nan], [0.6, math.nan], [0.7, math.nan], [0.7, math.nan], (1,)),  # the second is not known
+        ([0.5], [0.6], [0.6], [0.6], ([1],)),  # a single structure: one step, as in nnU-Net
     ],
 )
-def test_steps_are_chosen_as_nnunet_does(values: np.ndarray, chosen: tuple[Any, ...]) -> None:
-    assert decide(values).labels == chosen
+def test_steps_are_chosen_as_nnunet_does(
+    plain: list[float], together: list[float], each: list[float], both: list[float], chosen: tuple[Any, ...]
+) -> None:
+    def measure(steps: Sequence[Any]) -> list[float]:
+        alone, after = (together, both) if any(isinstance(step, list) for step in steps) else (plain, each)
+        return [(after if number + 1 in steps else alone)[number] for number in range(len(plain))]
+
+    assert decide([(number + 1,) for number in range(len(plain))], measure).labels == chosen
+
+
+def test_a_step_that_changes_a_region_unmeasured_is_not_taken() -> None:
+    """Of 1 and 2 (EPI), 1 (LV) and 3 (LA) each step helps what is known; the LV is known in no case."""
+    regions = [(1, 2), (1,), (3,)]
+    known = lambda steps: [0.5 + 0.1 * ((1, 2) in steps), math.nan, 0.5 + 0.1 * (3 in steps)]  # noqa: E731
+    assert decide(regions, known).labels == (3,)
+    assert decide(regions, lambda steps: [0.5, 0.5 + 0.1 * (1 in steps), 0.5]).labels == (1,)
 
 
 # ---- the checkpoint --------------------------------------------------------------------------------------------------

@@ -22,6 +22,8 @@ LABELS, ORDER = {"background": 0, "EPI": [1, 2], "LV": [1]}, [2, 1]
 
 #: The LV is right, but there is a stray row of EPI in b, which a largest component would remove.
 STRAY = {"a1": [1, 1, 2], "a2": [1, 1, 2], "b3": [1, 1, 0, 2], "b4": [1, 1, 0, 2]}
+#: In a, EPI has a stray row apart; in b EPI is too long, and at its end the LV has a stray row.
+PARTS = {"a1": [1, 1, 2, 0, 2], "a2": [1, 1, 2, 0, 2], "b3": [1, 1, 2, 1], "b4": [1, 1, 2, 1]}
 #: EPI is right, but of two rows of LV one is found; in b none, where it is not known.
 SMALL = {"a1": [1, 2, 2], "a2": [1, 2, 2], "b3": [2, 2], "b4": [2, 2]}
 
@@ -69,17 +71,18 @@ def test_the_best_over_the_regions_that_are_known(place: Place, capsys: pytest.C
     assert best["selected_model_or_models"][0]["trainer"] == "stray"
     merged = stray / "crossval_results_folds_0_1"
     assert read(merged / "summary.json")["mean"].keys() == {"(1, 2)", "(1,)"}
-    assert best["result_on_crossval_post_pp"] == best["result_on_crossval_pre_pp"]
-    assert read(merged / "postprocessing.json")["postprocessing_fns"] == []
-    assert read_values(merged / "postprocessed" / "b3.nii.gz")[:4] == [1, 1, 0, 2]
-    said = capsys.readouterr().out
-    assert "NOTE: no post-processing is chosen for regions" in said
-    assert "nnUNetv2_apply_postprocessing" not in said
+    # without the stray row EPI is right in b, too
+    assert best["result_on_crossval_post_pp"] == 1.0
+    assert read(merged / "postprocessing.json")["postprocessing_kwargs"] == [{"labels_or_regions": [1, 2]}]
+    assert read_values(merged / "postprocessed" / "b3.nii.gz")[:4] == [1, 1, 0, 0]
+    assert f"-pp_pkl_file {best['postprocessing_file']}" in capsys.readouterr().out
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Mean of empty slice")
-def test_scores_are_those_of_nnunet_where_everything_is_known(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_is_as_nnunet_does_it_where_everything_is_known(
+    place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     from nnunetv2.evaluation import evaluate_predictions
     from nnunetv2.evaluation.find_best_configuration import find_best_configuration
     from nnunetv2.postprocessing import remove_connected_components
@@ -88,13 +91,23 @@ def test_scores_are_those_of_nnunet_where_everything_is_known(place: Place, monk
     for module in (evaluate_predictions, remove_connected_components):
         monkeypatch.setattr(module, "multiprocessing", threads)
     declare(place, of_b=("EPI", "LV"))
-    for name, rows in (("stray", STRAY), ("small", SMALL)):
+    for name, rows in (("parts", PARTS), ("small", SMALL)):
         place.train(name, rows)
-    models = [{"plans": "nnUNetPlans", "configuration": "2d", "trainer": name} for name in ("stray", "small")]
+    models = [{"plans": "nnUNetPlans", "configuration": "2d", "trainer": name} for name in ("parts", "small")]
     theirs = find_best_configuration(NAME, models, allow_ensembling=False, num_processes=1, folds=(0, 1))
+    merged = place.results / "parts__nnUNetPlans__2d" / "crossval_results_folds_0_1"
+    steps = read(merged / "postprocessing.json")["postprocessing_kwargs"]
+    images = {case: read_values(merged / "postprocessed" / f"{case}.nii.gz") for case in TRUTH}
     assert find_best("--disable-ensembling") == 0
     ours = read(place.results / "inference_information.json")
     assert ours["all_results"] == pytest.approx(theirs["all_results"])
+    score = "result_on_crossval_post_pp"
+    assert ours["best_model_or_ensemble"][score] == pytest.approx(theirs["best_model_or_ensemble"][score])
+    # all together, of which nothing is left to do for EPI; then the LV
+    assert steps == [{"labels_or_regions": [1, 2]}, {"labels_or_regions": [1]}]
+    assert read(merged / "postprocessing.json")["postprocessing_kwargs"] == [steps[0], {"labels_or_regions": 1}]
+    assert {case: read_values(merged / "postprocessed" / f"{case}.nii.gz") for case in TRUTH} == images
+    assert "all structures together, then the largest component of LV" in capsys.readouterr().out
 
 
 @pytest.mark.slow
