@@ -28,6 +28,11 @@ from nnunetv2.configuration import default_num_processes
 from nnunetv2.paths import nnUNet_raw
 from nnunetv2.training.dataloading.nnunet_dataset import infer_dataset_class
 from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
+from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerDA5 import nnUNetTrainerDA5
+from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerNoMirroring import (
+    nnUNetTrainer_onlyMirror01,
+    nnUNetTrainerNoMirroring,
+)
 from torch import Tensor, nn
 
 from nnunet_partial.dataset.domains import domain_probabilities
@@ -152,9 +157,17 @@ class PartialLabelMixin(_Trainer):
         """Check the dataset, apply run length and seed, and build everything as nnU-Net does.
 
         Raises:
-            PartialLabelError: Manifest, labels, split or preprocessed data are wrong.
+            PartialLabelError: Manifest, labels, split or preprocessed data are wrong, or a trainer that must not mirror
+                swaps axes.
             DatasetError: The dataset is region-based, and the loss cannot learn that.
         """
+        if isinstance(self, nnUNetTrainerDA5) and isinstance(
+            self, (nnUNetTrainerNoMirroring, nnUNetTrainer_onlyMirror01)
+        ):
+            raise PartialLabelError(
+                f"{type(self).__name__} joins nnUNetTrainerDA5 with an ending against mirroring; but DA5 swaps axes, "
+                "which mirrors as well. Take the trainer without DA5, or without the ending."
+            )
         if has_regions(self.dataset_json):
             if self.loss_class is not None and self.loss_class not in REGION_LOSSES:
                 raise DatasetError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,10 @@ import torch
 from helpers.nnunet_in_process import InProcess
 from helpers.toy_dataset import TRAINERS, Project
 from helpers.twins import augment_little, dice_after_training, plan_twins
+from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerDA5 import nnUNetTrainerDA5
+from training.test_mixin import trainer_of
 
+from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.trainers.nnUNetTrainerABCE import nnUNetTrainerABCE_onlyMirror01
 from nnunet_partial.trainers.nnUNetTrainerMarginal import nnUNetTrainerMarginalNoMirroring
 from nnunet_partial.training.mixin import PartialLabelMixin
@@ -45,16 +48,30 @@ def test_the_mixin_stands_before_nnunets_class(name: str, ending: str, monkeypat
     assert (trainer.loss_class, trainer.loss_arguments) == (plain.loss_class, plain.loss_arguments)
 
 
+def test_no_ending_goes_with_a_length_or_another_network() -> None:
+    found = {
+        name
+        for file in TRAINERS.glob("*.py")
+        for name in re.findall(r"^class nnUNetTrainer(\w+)", file.read_text(), re.MULTILINE)
+    }
+    assert {name for name in found if "Mirror" in name} == {f"{name}{ending}" for name in NAMES for ending in ENDINGS}
+
+
+@pytest.mark.parametrize("ending", [nnUNetTrainerMarginalNoMirroring, nnUNetTrainerABCE_onlyMirror01])
+def test_an_ending_is_refused_beside_augmentation_that_swaps_axes(project: Project, ending: type[Any]) -> None:
+    """Of DA5: an image whose axes are swapped and that is then turned by 90 degrees is a mirror image."""
+    swapping = type("Swapping", (ending, nnUNetTrainerDA5), {})
+    with pytest.raises(PartialLabelError, match="Swapping"):
+        trainer_of(project, swapping).initialize()
+
+
 @pytest.mark.parametrize(
     ("trainer_class", "axes"), [(nnUNetTrainerMarginalNoMirroring, None), (nnUNetTrainerABCE_onlyMirror01, (0,))]
 )
 def test_the_checkpoint_says_along_which_axes_prediction_may_mirror(
     project: Project, trainer_class: type[Any], axes: tuple[int, ...] | None
 ) -> None:
-    folder = project.preprocessed(DATASET)
-    plans = {**json.loads((folder / "nnUNetPlans.json").read_text()), "continue_training": False}
-    dataset_json = json.loads((folder / "dataset.json").read_text())
-    trainer = trainer_class(plans, "2d", 0, dataset_json, device=torch.device("cpu"))
+    trainer = trainer_of(project, trainer_class)
     trainer.on_train_start()
     trainer.train_step(next(trainer.dataloader_train))
     path = Path(trainer.output_folder) / "checkpoint_latest.pth"
