@@ -15,7 +15,7 @@ from nnunet_partial.dataset.splits import SPLITS_NAME
 from nnunet_partial.errors import DatasetError, SplitError
 from nnunet_partial.evaluation.calibration import SIGMOID, SOFTMAX, structure_probability
 from nnunet_partial.evaluation.independence import cases_seen_at_start
-from nnunet_partial.inference.model import load_model, trainers_can_be_found
+from nnunet_partial.inference.model import load_model
 from nnunet_partial.model_selection.candidates import TrainedModel, find_models
 from nnunet_partial.utils.files import read_json
 from nnunet_partial.utils.masks import Floats
@@ -51,16 +51,12 @@ class FoldPredictor:
     """
 
     def __init__(self, model: TrainedModel, folds: Sequence[Fold], device: str) -> None:
-        from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
-
-        from nnunet_partial.training.mixin import ZeroBackgroundMixin
+        from nnunet_partial.training.trainer_class import has_sigmoids
 
         self._predictor = load_model(model.folder, folds, model.checkpoint, device).predictor
         self._folds = self._predictor.list_of_parameters
         self._reader = self._predictor.plans_manager.image_reader_writer_class()
-        with trainers_can_be_found():
-            trainer = recursive_find_trainer_class_by_name(self._predictor.trainer_name)
-        self._kind = SIGMOID if issubclass(trainer, ZeroBackgroundMixin) else SOFTMAX
+        self._kind = SIGMOID if has_sigmoids(self._predictor.trainer_name) else SOFTMAX
 
     def predict(self, images: Sequence[Path]) -> FoldPredictions:
         """Predict one case.

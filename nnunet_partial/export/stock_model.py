@@ -9,8 +9,6 @@ bit.
 
 from __future__ import annotations
 
-import contextlib
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -114,18 +112,10 @@ def find_stock_trainer(trainer_class: type[Any]) -> type[Any]:
 
 def _find_trainer(model: TrainedModel) -> type[Any]:
     """Return the class of the model's trainer, unless its network is known not to be nnU-Net's."""
-    from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
-
     from nnunet_partial.training.architectures import SwinUNETRMixin
+    from nnunet_partial.training.trainer_class import find_trainer_class
 
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            trainer_class: type[Any] = recursive_find_trainer_class_by_name(model.trainer)
-    except RuntimeError as problem:
-        raise PartialLabelError(
-            f"nnU-Net does not find the trainer {model.trainer}. Name the folder of its file: "
-            'export nnUNet_extTrainer="$(nnunet_partial trainers --path)" for the trainers of this package.'
-        ) from problem
+    trainer_class = find_trainer_class(model.trainer)
     if issubclass(trainer_class, SwinUNETRMixin):
         raise PartialLabelError(_refusal(model, "SwinUNETR is MONAI's network, which stock nnU-Net does not have"))
     return trainer_class

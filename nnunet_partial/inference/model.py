@@ -16,7 +16,7 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.utils.checkpoints import load_checkpoint
 from nnunet_partial.utils.files import read_json
+from nnunet_partial.utils.versions import trainers_can_be_found
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 
 #: The only files that are taken out of a zip, each under this very name: none can lead out of the folder.
 _MEMBER = re.compile(r"(?P<model>.*/)?(?P<file>plans\.json|dataset\.json|fold_(?:[0-9]+|all)/\w[\w.-]*\.pth)")
-_TRAINERS = Path(__file__).resolve().parents[1] / "trainers"
-_TRAINERS_VARIABLE = "nnUNet_extTrainer"
 #: What nnU-Net's readers give a single slice as its distance to the next, in multiples of its larger pixel spacing.
 _SLICE_DISTANCE = 999
 
@@ -292,21 +291,3 @@ def _choose_device(name: str | None) -> Any:
         usable = ", ".join(kind for kind, is_available in available.items() if is_available)
         raise PartialLabelError(f"The device {name!r} is not available here; expected one of {usable}.")
     return torch.device(name)
-
-
-@contextlib.contextmanager
-def trainers_can_be_found() -> Iterator[None]:
-    """Add our trainers to where nnU-Net looks for them, as an editable installation does not by itself.
-
-    Yields:
-        Nothing.
-    """
-    before = os.environ.get(_TRAINERS_VARIABLE)
-    os.environ[_TRAINERS_VARIABLE] = os.pathsep.join([*filter(None, [before]), str(_TRAINERS)])
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[_TRAINERS_VARIABLE]
-        else:
-            os.environ[_TRAINERS_VARIABLE] = before

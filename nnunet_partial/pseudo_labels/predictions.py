@@ -11,7 +11,6 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from nnunet_partial.active_learning.folds import FoldPredictor, trained_cases
 from nnunet_partial.dataset.images import read_array
@@ -20,7 +19,6 @@ from nnunet_partial.dataset.splits import SPLITS_NAME, check_splits
 from nnunet_partial.dataset_conversion.derived.fill import CasePrediction, FillingModel
 from nnunet_partial.errors import DatasetError, SplitError
 from nnunet_partial.evaluation.calibration import SIGMOID, SOFTMAX, read_probabilities, structure_probability
-from nnunet_partial.inference.model import trainers_can_be_found
 from nnunet_partial.model_selection.candidates import TrainedModel, find_models, require_same_data
 from nnunet_partial.model_selection.checkpoints import find_checkpoint
 from nnunet_partial.utils.files import read_json
@@ -82,6 +80,8 @@ class FoldSource:
                 or its image reader has other axes than files.
             SplitError: There is no split, or it is another one than that of the training.
         """
+        from nnunet_partial.training.trainer_class import has_sigmoids
+
         trainer, plans, configuration = model
         (found,) = find_models(results, [trainer], [configuration], [plans])
         require_same_data([found], dataset)
@@ -120,7 +120,7 @@ class FoldSource:
             {str(one): _stamp(found.fold(one) / found.checkpoint) for one in wanted},
             clean_fold,
         )
-        return cls(dataset, found, filling, _kind(trainer), device)
+        return cls(dataset, found, filling, SIGMOID if has_sigmoids(trainer) else SOFTMAX, device)
 
     def predict(self, cases: Mapping[int, Sequence[str]]) -> Iterator[CasePrediction]:
         """Predict cases.
@@ -199,24 +199,10 @@ class FoldSource:
         return CasePrediction(case, fold, labels, stacked)
 
 
-def _kind(trainer: str) -> str:
-    """Return what the probabilities of a trainer's networks are: SOFTMAX, or SIGMOID for each structure."""
-    from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
-
-    from nnunet_partial.training.mixin import ZeroBackgroundMixin
-
-    try:
-        with trainers_can_be_found():
-            found: Any = recursive_find_trainer_class_by_name(trainer)
-    except RuntimeError:
-        raise DatasetError(
-            f"There is no trainer {trainer}, so that what its probabilities mean cannot be told; see nnunet_partial "
-            "trainers."
-        ) from None
-    return SIGMOID if issubclass(found, ZeroBackgroundMixin) else SOFTMAX
-
-
-def _stamp(file: Path) -> str:
-    """Hash size and time of a checkpoint."""
-    stat = file.stat()
-    return hashlib.sha256(f"{stat.st_size} {stat.st_mtime_ns}".encode()).hexdigest()[:16]
+def _stamp(checkpoint: Path) -> str:
+    """Hash size and time of a checkpoint, and the content of what nnU-Net reads beside it to predict."""
+    stat = checkpoint.stat()
+    content = hashlib.sha256(f"{stat.st_size} {stat.st_mtime_ns}".encode())
+    for name in ("plans.json", "dataset.json"):  # written again, as they are, by the training of another fold
+        content.update(checkpoint.parents[1].joinpath(name).read_bytes())
+    return content.hexdigest()[:16]

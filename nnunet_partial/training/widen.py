@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from nnunetv2.run.run_training import get_trainer_from_args
-from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from torch import Tensor
 
 from nnunet_partial.dataset.label_check import hash_names
@@ -28,12 +27,14 @@ from nnunet_partial.errors import DatasetError, PartialLabelError, SplitError
 from nnunet_partial.evaluation.independence import WIDENED_NAME, cases_of_seen, hashed_names
 from nnunet_partial.evaluation.results import FINAL_CHECKPOINT
 from nnunet_partial.labels import MANIFEST_NAME, Manifest
-from nnunet_partial.training.mixin import PartialLabelMixin, ZeroBackgroundMixin
+from nnunet_partial.training.mixin import PartialLabelMixin
 from nnunet_partial.training.run_record import trained_on_of
 from nnunet_partial.training.startup_checks import TrainingData
+from nnunet_partial.training.trainer_class import find_trainer_class, has_sigmoids
 from nnunet_partial.utils.checkpoints import load_checkpoint
 from nnunet_partial.utils.files import read_json, write_json
 from nnunet_partial.utils.text import format_names
+from nnunet_partial.utils.versions import trainers_can_be_found
 
 #: Name of the first channel of a network that learns classes.
 BACKGROUND = "background"
@@ -122,7 +123,8 @@ def widen(model: Path, dataset: str, configuration: str, trainer: str, plans: st
     )
     is_new = not folder.exists()
     try:
-        started = get_trainer_from_args(dataset, configuration, fold, trainer, plans, device=torch.device("cpu"))
+        with trainers_can_be_found():
+            started = get_trainer_from_args(dataset, configuration, fold, trainer, plans, device=torch.device("cpu"))
         started.initialize()
         network = getattr(started.network, "_orig_mod", started.network)
         old_channels, new_channels = _channels(old_dataset_json), _channels(new_dataset_json)
@@ -248,25 +250,18 @@ def _require_same_kind(trainers: tuple[str, str], of_regions: tuple[bool, bool])
     Raises:
         DatasetError: The kinds differ, or a trainer is not there or not of this package.
     """
-    classes, (old_trainer, new_trainer) = [], trainers
-    for name in trainers:
-        try:
-            classes.append(recursive_find_trainer_class_by_name(name))
-        except RuntimeError:
-            raise DatasetError(f"There is no trainer {name}; see nnunet_partial trainers.") from None
-    if not issubclass(classes[1], PartialLabelMixin):
+    old_trainer, new_trainer = trainers
+    sigmoids = [has_sigmoids(trainer) or regions for trainer, regions in zip(trainers, of_regions, strict=True)]
+    if not issubclass(find_trainer_class(new_trainer), PartialLabelMixin):
         raise DatasetError(
             f"{new_trainer} is no trainer of this package; take one of nnunet_partial trainers with -tr."
         )
-    old, new = (
-        regions or issubclass(found, ZeroBackgroundMixin) for found, regions in zip(classes, of_regions, strict=True)
-    )
-    if old != new:
+    if sigmoids[0] != sigmoids[1]:
         raise DatasetError(
             f"{old_trainer} and {new_trainer}: one has a softmax and one a sigmoid per class or region, so that the "
             "weights of a class do not mean the same. Take a trainer of the same kind with -tr."
         )
-    return new
+    return sigmoids[1]
 
 
 def _inputs(plans: Mapping[str, Any], dataset_json: Mapping[str, Any], configuration: str) -> dict[str, Any]:

@@ -442,8 +442,6 @@ class nnUNetTrainerMine(nnUNetTrainer):
     assert reason in refused(project, capsys, "nnUNetTrainerMine", "-f", "0")
 
 
-def test_a_trainer_that_is_not_found_is_named(
-    project: InProcess, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("nnUNet_extTrainer")
-    assert "trainers --path" in refused(project, capsys, "nnUNetTrainerABCE", "-f", "0")
+def test_a_trainer_that_is_not_found_is_named(project: InProcess, capsys: pytest.CaptureFixture[str]) -> None:
+    renamed(project, "nnUNetTrainerNowhere")
+    assert "There is no trainer nnUNetTrainerNowhere" in refused(project, capsys, "nnUNetTrainerNowhere", "-f", "0")

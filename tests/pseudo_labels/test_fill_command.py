@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.labels import CaseLabels
 from nnunet_partial.pseudo_labels import predictions
 from nnunet_partial.pseudo_labels.overlays import select_cases
+from nnunet_partial.pseudo_labels.predictions import FoldSource
 from nnunet_partial.utils.process import Commands
 
 #: Finds the MYO of domain b, too, where nobody annotated it.
@@ -264,6 +265,22 @@ def test_a_validation_that_does_not_count_is_run_again(place: Place, monkeypatch
     monkeypatch.setattr(Commands, "run", validate)
     assert run_fill() == 0
     assert ran == ["0"]
+
+
+@pytest.mark.parametrize("name", ["plans.json", "dataset.json"])
+def test_predictions_made_with_other_plans_are_not_gone_on_with(place: Place, name: str) -> None:
+    """The filling model is told apart by the content, which a further fold writes again, as it was."""
+
+    def checkpoints() -> Mapping[str, str]:
+        results, preprocessed = place.results, place.preprocessed
+        source = FoldSource.find(RawDataset(place.raw), results, preprocessed, (MARGINAL, "nnUNetPlans", "2d"), "cpu")
+        return source.filling.checkpoints
+
+    file, before = place.train(MARGINAL, FINDS, SURE) / name, checkpoints()
+    os.utime(file, (0, 0))
+    assert checkpoints() == before
+    file.write_text(json.dumps({**json.loads(file.read_text()), "changed": True}))
+    assert not set(checkpoints().values()) & set(before.values())
 
 
 def test_what_a_validation_wrote_is_deleted_also_where_it_fails(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
