@@ -6,7 +6,7 @@ import argparse
 import re
 from typing import Any
 
-from nnunet_partial.utils.versions import trainers_folder
+from nnunet_partial.utils.trainers import trainers_folder
 
 #: Trainers of other lengths are not listed one by one.
 _CLASS = re.compile(r"^class (nnUNetTrainer\w+?)(?<!epochs)\(", re.MULTILINE)

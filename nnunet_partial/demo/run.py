@@ -21,7 +21,7 @@ from nnunet_partial.phantom.scanner import SCANNER_A, SCANNER_B, blend
 from nnunet_partial.phantom.writers import write_camus, write_echonet_dynamic
 from nnunet_partial.utils.files import write_text
 from nnunet_partial.utils.process import Command, Commands, Progress, available_cores
-from nnunet_partial.utils.versions import trainers_folder
+from nnunet_partial.utils.trainers import trainers_folder
 
 NAIVE = "nnUNetTrainerNaive"
 TRAINERS = {"marginal": "nnUNetTrainerMarginal", "acce": "nnUNetTrainerACCE", "abce": "nnUNetTrainerABCE"}

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.utils.checkpoints import load_checkpoint
 from nnunet_partial.utils.files import read_json
-from nnunet_partial.utils.versions import trainers_can_be_found
+from nnunet_partial.utils.trainers import trainers_can_be_found
 
 if TYPE_CHECKING:
     import numpy as np

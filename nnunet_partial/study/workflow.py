@@ -27,7 +27,7 @@ from nnunet_partial.study.steps import (
 )
 from nnunet_partial.utils.files import write_json
 from nnunet_partial.utils.text import format_names
-from nnunet_partial.utils.versions import trainers_folder
+from nnunet_partial.utils.trainers import trainers_folder
 
 
 def prepare_workflow(study: Study, file: Path, assign_devices: bool, save: bool) -> StudyFolder:

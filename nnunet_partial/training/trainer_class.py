@@ -10,7 +10,7 @@ from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
 from nnunet_partial.errors import DatasetError
 from nnunet_partial.training.mixin import ZeroBackgroundMixin
-from nnunet_partial.utils.versions import trainers_can_be_found
+from nnunet_partial.utils.trainers import trainers_can_be_found
 
 
 def find_trainer_class(name: str) -> type[Any]:

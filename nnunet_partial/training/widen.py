@@ -34,7 +34,7 @@ from nnunet_partial.training.trainer_class import find_trainer_class, has_sigmoi
 from nnunet_partial.utils.checkpoints import load_checkpoint
 from nnunet_partial.utils.files import read_json, write_json
 from nnunet_partial.utils.text import format_names
-from nnunet_partial.utils.versions import trainers_can_be_found
+from nnunet_partial.utils.trainers import trainers_can_be_found
 
 #: Name of the first channel of a network that learns classes.
 BACKGROUND = "background"
