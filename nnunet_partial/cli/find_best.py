@@ -137,8 +137,8 @@ def _show(best_model: BestModel, names: Mapping[tuple[int, ...], str]) -> None:
     if against:
         print("\nThe best against each other one: Dice, paired by patient (Wilcoxon signed-rank, p corrected for all")
         print("pairs, rank-biserial effect: above 0 where a is better)\n")
-        names = ("model_a", "model_b", "better")
-        rows = [{**row, **{key: short.get(str(row[key]), "") for key in names}} for row in against]
+        columns = ("model_a", "model_b", "better")
+        rows = [{**row, **{key: short.get(str(row[key]), "") for key in columns}} for row in against]
         print(console.comparison_table(rows), end="")
     print("\nForeground mean Dice (mean of the structures' means)\n")
     scores = [
