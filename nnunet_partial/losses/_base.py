@@ -111,12 +111,12 @@ class PartialLoss(nn.Module):
 
     def _combine(self, sums: LossSums, class_mask: Tensor) -> Tensor:
         """Return the weighted sum of the averages. A part of weight 0 stays out, so that no NaN of it can come in."""
-        parts = []
-        if self.weight_ce:
-            parts.append(self.weight_ce * _terms.mean_cross_entropy(sums, self.ddp))
-        if self.weight_dice:
-            parts.append(-self.weight_dice * self.mean_dice(sums, class_mask))
-        return parts[0] if len(parts) == 1 else parts[0] + parts[1]
+        if not self.weight_dice:
+            return self.weight_ce * _terms.mean_cross_entropy(sums, self.ddp)
+        dice = self.mean_dice(sums, class_mask)
+        if not self.weight_ce:
+            return -self.weight_dice * dice
+        return torch.sub(self.weight_ce * _terms.mean_cross_entropy(sums, self.ddp), dice, alpha=self.weight_dice)
 
     def _check(self, logits: Tensor, target: Tensor, class_mask: Tensor) -> None:
         require_tensors(logits, target, class_mask)

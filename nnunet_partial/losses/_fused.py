@@ -1,4 +1,6 @@
-"""Fast versions of the sums in `_terms.py`: the kernels of `_kernels.py` as functions that autograd differentiates.
+"""Fast versions of the sums in `_terms.py`: kernels as functions that autograd differentiates.
+
+On a CPU those of `_kernels.py`, elsewhere those of `_kernels_gpu.py`.
 
 Second derivatives are those of the readable version. Under torch.compile the readable version is used throughout, since
 the compiler fuses it.
@@ -11,25 +13,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nnunet_partial.losses import _kernels, _terms
+from nnunet_partial.losses import _kernels, _kernels_gpu, _terms
 from nnunet_partial.losses._kernels import ClassTotals, SigmoidOptions, SoftmaxOptions
 from nnunet_partial.losses._terms import Batch, LossSums
 
 Options = SoftmaxOptions | SigmoidOptions
 
 
-def softmax_sums(batch: Batch, unknown: str, skip_background: bool = False) -> LossSums:
-    """Return what `_terms.softmax_sums` returns."""
+def softmax_sums(batch: Batch, unknown: str, skip_background: bool = False, do_bg: bool = True) -> LossSums:
+    """Return what `_terms.softmax_sums` returns; without `do_bg` sums of p for the background may be others."""
     if torch.compiler.is_compiling():
         return _terms.softmax_sums(batch, unknown, skip_background)
-    options = SoftmaxOptions(unknown, skip_background, batch.has_ignored)
+    options = SoftmaxOptions(unknown, skip_background, batch.has_ignored, merged_dice=do_bg and unknown == "merge")
     totals = ClassTotals(*_FusedSums.apply(*batch, options))
     target_sum = totals.target_sum.to(totals.cross_entropy.dtype)
     terms = target_sum.sum(dim=1)
     if skip_background:
         terms = terms - target_sum[:, 0] * ~batch.class_mask.all(dim=1)
-    mask = batch.class_mask
-    return LossSums(totals.cross_entropy, terms, totals.intersection * mask, totals.predicted * mask, target_sum)
+    return LossSums(totals.cross_entropy, terms, totals.intersection, totals.predicted, target_sum)
 
 
 def leaf_sums(batch: Batch) -> LossSums:
@@ -50,13 +51,10 @@ def sigmoid_sums(batch: Batch, exclusive: bool = False) -> LossSums:
         return _terms.sigmoid_sums(batch, exclusive)
     totals = ClassTotals(*_FusedSums.apply(*batch, SigmoidOptions(exclusive, batch.has_ignored)))
     target_sum = totals.target_sum.to(totals.cross_entropy.dtype)
-    pairs = _terms.foreground(batch.class_mask)
-    terms = target_sum.sum(dim=1) * pairs.sum(dim=1)
+    terms = target_sum.sum(dim=1) * (batch.class_mask.sum(dim=1) - 1)  # without background
     if exclusive:
         terms = terms + target_sum[:, 1:].sum(dim=1) * (~batch.class_mask).sum(dim=1)
-    return LossSums(
-        totals.cross_entropy, terms, totals.intersection * pairs, totals.predicted * pairs, target_sum * pairs
-    )
+    return LossSums(totals.cross_entropy, terms, totals.intersection, totals.predicted, target_sum)
 
 
 class _FusedSums(torch.autograd.Function):
@@ -84,17 +82,35 @@ class _FusedSums(torch.autograd.Function):
         saved, ctx.saved = ctx.saved, None
         if saved is None:  # a second backward pass through the same graph
             _, saved = _forward(logits, labels, class_mask, ctx.options)
-        if isinstance(ctx.options, SigmoidOptions):
-            gradient = _kernels.sigmoid_backward(saved, labels, class_mask, ctx.options, gradients)
-        else:
-            gradient = _kernels.softmax_backward(saved, labels, class_mask, ctx.options, gradients)
+        gradient = _backward(saved, labels, class_mask, ctx.options, gradients)
         return gradient.to(logits.dtype), None, None, None, None
+
+
+def _on_host(x: Tensor) -> bool:
+    """Return whether values can be read without waiting for a device."""
+    return x.device.type == "cpu"
 
 
 def _forward(logits: Tensor, labels: Tensor, class_mask: Tensor, options: Options) -> tuple[ClassTotals, Any]:
     if isinstance(options, SigmoidOptions):
-        return _kernels.sigmoid_forward(logits, labels, class_mask, options)
-    return _kernels.softmax_forward(logits, labels, class_mask, options)
+        if _on_host(logits):
+            return _kernels.sigmoid_forward(logits, labels, class_mask, options)
+        return _kernels_gpu.sigmoid_forward(logits, labels, class_mask, options)
+    if _on_host(logits):
+        return _kernels.softmax_forward(logits, labels, class_mask, options)
+    return _kernels_gpu.softmax_forward(logits, labels, class_mask, options)
+
+
+def _backward(
+    saved: Any, labels: Tensor, class_mask: Tensor, options: Options, incoming: tuple[Tensor, Tensor, Tensor]
+) -> Tensor:
+    if isinstance(options, SigmoidOptions):
+        if _on_host(labels):
+            return _kernels.sigmoid_backward(saved, labels, class_mask, options, incoming)
+        return _kernels_gpu.sigmoid_backward(saved, class_mask, options, incoming)
+    if _on_host(labels):
+        return _kernels.softmax_backward(saved, labels, class_mask, options, incoming)
+    return _kernels_gpu.softmax_backward(saved, class_mask, options, incoming)
 
 
 def _differentiable_gradient(batch: Batch, options: Options, incoming: tuple[Tensor, ...]) -> Tensor:
@@ -126,7 +142,9 @@ class _FusedRegionSums(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, *masks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         ctx.save_for_backward(logits, *masks)
-        return _kernels.region_forward(logits, *masks)
+        if _on_host(logits):
+            return _kernels.region_forward(logits, *masks)
+        return _kernels_gpu.region_forward(logits, *masks)
 
     @staticmethod
     def backward(ctx: Any, *incoming: Tensor) -> tuple[Tensor | None, ...]:
@@ -136,5 +154,6 @@ class _FusedRegionSums(torch.autograd.Function):
             outputs = (sums.cross_entropy, sums.intersection, sums.predicted)
             (gradient,) = torch.autograd.grad(outputs, logits, incoming, create_graph=True)
         else:
-            gradient = _kernels.region_backward(incoming, logits, *masks).to(logits.dtype)
+            backward = _kernels.region_backward if _on_host(logits) else _kernels_gpu.region_backward
+            gradient = backward(incoming, logits, *masks).to(logits.dtype)
         return gradient, None, None, None, None

@@ -1,4 +1,4 @@
-"""Softmax and sigmoid sums with gradients derived by hand, in few passes over memory, for all devices and all logits.
+"""Softmax and sigmoid sums with gradients derived by hand, in few passes over memory, for a CPU and all logits.
 
 `softmax_sums`, `leaf_sums` and `sigmoid_sums` of `_terms` define what is computed. With A and B the incoming gradients
 of `intersection` and `predicted`, g that of `cross_entropy`, y the label of a voxel and s = sum_c B_c p_c + A_y p_y,
@@ -12,8 +12,8 @@ their shares of it, a softmax over the members. Where these have sums of their o
 no B; s contains the B_c p_c of the members, and each of them gets its B_c p_c besides. Each logit takes one
 exponential: that of a member relative to the largest member, any other relative to the largest class.
 
-On a CPU a batch is processed in chunks that fit into the cache, and values of `class_mask` decide what is computed. On
-a GPU it is one chunk with masks, and no value is read, which would synchronize with the host.
+A batch is processed in chunks that fit into the cache, and values of `class_mask` decide what is computed. What runs on
+a GPU is in `_kernels_gpu`.
 
 B samples, C classes, N voxels; in a chunk b samples and n voxels.
 """
@@ -37,12 +37,13 @@ NEVER = -1e4  # a logit whose probability is exactly 0
 
 
 class SoftmaxOptions(NamedTuple):
-    """Options of `_terms.softmax_sums`, whether labels can be IGNORED, and whether `leaf_sums` is meant."""
+    """Options of `_terms.softmax_sums`, whether labels can be IGNORED, and what the Dice is of."""
 
     unknown: str
     skip_background: bool
     has_ignored: bool
-    leaf: bool = False
+    merged_dice: bool = False  # the Dice of the merged background counts
+    leaf: bool = False  # `leaf_sums` is meant
 
 
 class SigmoidOptions(NamedTuple):
@@ -77,55 +78,40 @@ class SigmoidTensors(NamedTuple):
 
 
 class Channels(NamedTuple):
-    """A set of channels: ranges, the same for all samples, or a mask."""
+    """A set of channels, the same for all samples of a chunk."""
 
     ranges: list[slice]
-    mask: Tensor | None = None  # (b, C, 1) bool
 
     def maximum(self, x: Tensor) -> Tensor:
         """Return the maximum of x (b, C, n) over these channels, (b, 1, n)."""
-        if self.mask is not None:
-            return torch.where(self.mask, x, float("-inf")).amax(dim=1, keepdim=True)
         return reduce(torch.maximum, [x[:, r].amax(dim=1, keepdim=True) for r in self.ranges])
 
     def sum(self, x: Tensor) -> Tensor:
         """Return the sum of x (b, C, n) over these channels, (b, 1, n)."""
-        if self.mask is not None:
-            return torch.where(self.mask, x, 0).sum(dim=1, keepdim=True)
         return reduce(torch.add, [x[:, r].sum(dim=1, keepdim=True) for r in self.ranges])
 
     def subtract(self, x: Tensor, y: Tensor, out: Tensor) -> None:
         """Write x - y to these channels of `out`; x and out (b, C, n), y (b, 1, n)."""
-        if self.mask is not None:
-            out.copy_(torch.where(self.mask, x - y, out))
         for r in self.ranges:
             torch.sub(x[:, r], y, out=out[:, r])
 
     def exp_(self, x: Tensor) -> None:
         """Replace these channels of x (b, C, n) by their exponential."""
-        if self.mask is not None:
-            x.copy_(torch.where(self.mask, x.exp(), x))
         for r in self.ranges:
             x[:, r].exp_()
 
     def add_(self, x: Tensor, y: Tensor) -> None:
         """Add y (b, C, n) to these channels of x (b, C, n)."""
-        if self.mask is not None:
-            x += torch.where(self.mask, y, 0)
         for r in self.ranges:
             x[:, r] += y[:, r]
 
     def multiply_(self, x: Tensor, y: Tensor) -> None:
         """Multiply these channels of x (b, C, n) by y, (b, C, n) or (b, 1, n)."""
-        if self.mask is not None:
-            x *= torch.where(self.mask, y, 1)
         for r in self.ranges:
             x[:, r] *= y if y.shape[1] == 1 else y[:, r]
 
     def zero_(self, x: Tensor) -> None:
         """Set these channels of x (b, C, n) to 0."""
-        if self.mask is not None:
-            x.masked_fill_(self.mask, 0)
         for r in self.ranges:
             x[:, r] = 0
 
@@ -150,7 +136,7 @@ def softmax_forward(
     """Return the sums over logits (B, C, N) with labels (B, N) and class_mask (B, C), and what the gradient needs."""
     totals, saved = _zero_totals(logits), _allocate(logits, options)
     for rows, columns, own, unknown, members, complete in _softmax_chunks(logits, class_mask, options):
-        index, valid = _class_index(labels[rows, columns], options.has_ignored)
+        index, valid = class_index(labels[rows, columns], options.has_ignored)
         z, p = _terms.precise(logits[rows, :, columns]), saved.p[rows, :, columns]
         if members is not None:
             top = members.maximum(z)
@@ -177,8 +163,8 @@ def softmax_forward(
             total *= valid[:, None]
             p_label *= valid
         own.multiply_(p, total)
-        contributing = _contributing(index, valid, complete)
-        totals.cross_entropy[rows] += (terms if contributing is None else terms.mul_(contributing)).sum(dim=1)
+        counted = contributing(index, valid, complete)
+        totals.cross_entropy[rows] += (terms if counted is None else terms.mul_(counted)).sum(dim=1)
         totals.intersection[rows] += _sum_by_class(p_label, index, p.shape[1])
         if options.leaf and members is not None:
             totals.predicted[rows] += _split(p, saved.share[rows, columns], members).sum(dim=2)
@@ -198,7 +184,7 @@ def softmax_backward(
     """Return the gradient with respect to the logits (B, C, N), in the memory of `saved.p`."""
     g, a, b = incoming
     for rows, columns, own, unknown, members, complete in _softmax_chunks(saved.p, class_mask, options):
-        index, valid = _class_index(labels[rows, columns], options.has_ignored)
+        index, valid = class_index(labels[rows, columns], options.has_ignored)
         p, b_chunk = saved.p[rows, :, columns], b[rows, :, None]
         at_label = a[rows].gather(1, index).mul_(saved.p_label[rows, columns])  # A_y p_y
         split = None
@@ -209,8 +195,8 @@ def softmax_backward(
         else:
             buffer, b_own = p * b_chunk, b_chunk
             s = own.sum(buffer)[:, 0].add_(at_label)
-        contributing = _contributing(index, valid, complete)
-        g_chunk = g[rows, None] if contributing is None else contributing * g[rows, None]
+        counted = contributing(index, valid, complete)
+        g_chunk = g[rows, None] if counted is None else counted * g[rows, None]
         at_label -= g_chunk
         own.multiply_(p, torch.add(b_own, torch.sub(g_chunk, s, out=s)[:, None], out=buffer))
         p.scatter_add_(1, index[:, None], at_label[:, None])
@@ -239,27 +225,22 @@ def _allocate(logits: Tensor, options: SoftmaxOptions) -> SavedTensors:
 
 
 def _softmax_chunks(x: Tensor, class_mask: Tensor, options: SoftmaxOptions) -> Iterator[Chunk]:
-    """Cut x (B, C, N) into chunks; on a CPU into such whose samples know the same classes, where this matters."""
+    """Cut x (B, C, N) into chunks, into such whose samples know the same classes where this matters."""
     if options.unknown == "keep":
         every = Channels([slice(0, x.shape[1])])
         complete = class_mask.all(dim=1, keepdim=True) if options.skip_background else None
-        if complete is not None and _on_host(x) and complete.all():
+        if complete is not None and complete.all():
             complete = None
         for rows, columns in _chunks(x):
             yield Chunk(rows, columns, every, None, None, None if complete is None else complete[rows])
-    elif _on_host(x):
-        table = class_mask.tolist()
-        for rows, columns in _chunks(x, one_sample=any(row != table[0] for row in table)):
-            own, unknown = _ranges(table[rows.start])
-            _, members = _ranges([False, *table[rows.start][1:]])
-            others = Channels(unknown) if unknown else None
-            merged = Channels(members) if unknown and options.unknown == "merge" else None
-            yield Chunk(rows, columns, Channels(own), others, merged, None)
-    else:
-        mask, merging = class_mask[:, :, None], ~_terms.foreground(class_mask)[:, :, None]
-        for rows, columns in _chunks(x):
-            merged = Channels([], merging[rows]) if options.unknown == "merge" else None
-            yield Chunk(rows, columns, Channels([], mask[rows]), Channels([], ~mask[rows]), merged, None)
+        return
+    table = class_mask.tolist()
+    for rows, columns in _chunks(x, one_sample=any(row != table[0] for row in table)):
+        own, unknown = _ranges(table[rows.start])
+        _, members = _ranges([False, *table[rows.start][1:]])
+        others = Channels(unknown) if unknown else None
+        merged = Channels(members) if unknown and options.unknown == "merge" else None
+        yield Chunk(rows, columns, Channels(own), others, merged, None)
 
 
 def _ranges(row: list[bool]) -> tuple[list[slice], list[slice]]:
@@ -273,12 +254,12 @@ def _ranges(row: list[bool]) -> tuple[list[slice], list[slice]]:
     return found[True], found[False]
 
 
-def _contributing(index: Tensor, valid: Tensor | None, complete: Tensor | None) -> Tensor | None:
+def contributing(index: Tensor, valid: Tensor | None, complete: Tensor | None) -> Tensor | None:
     """Return which voxels (b, n) contribute to the cross entropy, see `_terms.contributes_to_ce`; None: all do."""
     if complete is None:
         return valid
-    contributing = (index > 0).logical_or_(complete)
-    return contributing if valid is None else contributing.logical_and_(valid)
+    counted = (index > 0).logical_or_(complete)
+    return counted if valid is None else counted.logical_and_(valid)
 
 
 # --- sigmoid ----------------------------------------------------------------------------------------------------------
@@ -291,14 +272,14 @@ def sigmoid_forward(
 
     With the target t, the cross entropy is log(1 + e^z) - t z.
     """
-    table = class_mask.tolist() if options.exclusive and _on_host(logits) else [[True]]
+    table = class_mask.tolist() if options.exclusive else [[True]]
     totals = _zero_totals(logits)
     p_all = torch.empty(logits.shape, dtype=totals.predicted.dtype, device=logits.device)
     p_all[:, 0] = 0
     saved = SigmoidTensors(p_all, torch.empty_like(p_all[:, 0]))
     cross_entropy = torch.zeros_like(totals.predicted)
     for rows, columns in _chunks(logits, one_sample=any(row != table[0] for row in table)):
-        index, valid = _class_index(labels[rows, columns], options.has_ignored)
+        index, valid = class_index(labels[rows, columns], options.has_ignored)
         z, p = _terms.precise(logits[rows, :, columns]), saved.p[rows, 1:, columns]
         z_label = z.gather(1, index[:, None])[:, 0]
         torch.clamp_max(z[:, 1:], MAX_EXPONENT, out=p)
@@ -311,14 +292,9 @@ def sigmoid_forward(
             p_label *= valid
         if options.exclusive:  # an unknown class has no term in background voxels
             background = (index == 0)[:, None]
-            if _on_host(logits):
-                for r in _ranges(table[rows.start][1:])[1]:
-                    buffer[:, r].masked_fill_(background, 0)
-                    p[:, r].masked_fill_(background, NEVER)
-            else:
-                termless = ~class_mask[rows, 1:, None] & background
-                buffer.masked_fill_(termless, 0)
-                p.masked_fill_(termless, NEVER)
+            for r in _ranges(table[rows.start][1:])[1]:
+                buffer[:, r].masked_fill_(background, 0)
+                p[:, r].masked_fill_(background, NEVER)
         cross_entropy[rows, 1:] += buffer.sum(dim=2)
         torch.add(p.exp_(), 1, out=buffer)
         p /= buffer
@@ -327,7 +303,7 @@ def sigmoid_forward(
         totals.predicted[rows, 1:] += p.sum(dim=2)
         totals.intersection[rows] += _sum_by_class(p_label, index, z.shape[1])
         totals.target_sum[rows] += _count_by_class(index, valid, z.shape[1])
-    torch.sum(torch.where(_pairs_with_terms(class_mask, options), cross_entropy, 0), dim=1, out=totals.cross_entropy)
+    torch.sum(torch.where(pairs_with_terms(class_mask, options), cross_entropy, 0), dim=1, out=totals.cross_entropy)
     return totals, saved
 
 
@@ -340,9 +316,9 @@ def sigmoid_backward(
 ) -> Tensor:
     """Return the gradient with respect to the logits (B, C, N), in the memory of `saved.p`."""
     g, a, b = incoming
-    b_and_g = b + g[:, None] * _pairs_with_terms(class_mask, options)
+    b_and_g = b + g[:, None] * pairs_with_terms(class_mask, options)
     for rows, columns in _chunks(saved.p):
-        index, valid = _class_index(labels[rows, columns], options.has_ignored)
+        index, valid = class_index(labels[rows, columns], options.has_ignored)
         p, p_label = saved.p[rows, :, columns], saved.p_label[rows, columns]
         at_label = a[rows].gather(1, index).mul_(p_label).mul_(1 - p_label).sub_(g[rows, None])
         if valid is not None:
@@ -353,7 +329,7 @@ def sigmoid_backward(
     return saved.p
 
 
-def _pairs_with_terms(class_mask: Tensor, options: SigmoidOptions) -> Tensor:
+def pairs_with_terms(class_mask: Tensor, options: SigmoidOptions) -> Tensor:
     """Return which pairs (B, C) have terms in the cross entropy: the known classes, or all, without background."""
     return _terms.foreground(torch.ones_like(class_mask) if options.exclusive else class_mask)
 
@@ -407,11 +383,6 @@ def region_backward(
 # --- both -------------------------------------------------------------------------------------------------------------
 
 
-def _on_host(x: Tensor) -> bool:
-    """Return whether values can be read without waiting for a device."""
-    return x.device.type == "cpu"
-
-
 def _zero_totals(logits: Tensor) -> ClassTotals:
     per_class = torch.zeros(logits.shape[:2], dtype=_terms.precise(logits[:0]).dtype, device=logits.device)
     return ClassTotals(
@@ -420,11 +391,8 @@ def _zero_totals(logits: Tensor) -> ClassTotals:
 
 
 def _chunks(x: Tensor, one_sample: bool = False) -> Iterator[tuple[slice, slice]]:
-    """Cut (B, C, N) into slices of samples and of voxels, three or more to save memory; on a GPU it stays whole."""
+    """Cut (B, C, N) into slices of samples and of voxels, three or more to save memory."""
     samples, classes, voxels = x.shape
-    if not _on_host(x):
-        yield slice(0, samples), slice(0, voxels)
-        return
     size = min(CHUNK * torch.get_num_threads(), max(1, x.numel() // 3))
     columns = max(1, min(voxels, size // classes))
     rows = 1 if one_sample else max(1, size // (classes * columns))
@@ -439,19 +407,14 @@ def _even(total: int, most: int) -> int:
     return -(-total // -(-total // most)) if total else 1
 
 
-def _class_index(labels: Tensor, has_ignored: bool) -> tuple[Tensor, Tensor | None]:
+def class_index(labels: Tensor, has_ignored: bool) -> tuple[Tensor, Tensor | None]:
     """Return classes to gather by, 0 for ignored voxels, and which voxels are valid, both (b, n); None: all are."""
     return (labels.clamp_min(0), labels != IGNORED) if has_ignored else (labels, None)
 
 
 def _sum_by_class(values: Tensor, index: Tensor, classes: int) -> Tensor:
-    """Return the sums (b, classes) of values (b, n) by class index (b, n).
-
-    On a GPU class by class: scatter_add to so few bins is slow there because of atomics.
-    """
-    if _on_host(values):
-        return values.new_zeros(values.shape[0], classes).scatter_add_(1, index, values)
-    return torch.stack([(values * (index == c)).sum(dim=1) for c in range(classes)], dim=1)
+    """Return the sums (b, classes) of values (b, n) by class index (b, n)."""
+    return values.new_zeros(values.shape[0], classes).scatter_add_(1, index, values)
 
 
 def _count_by_class(index: Tensor, valid: Tensor | None, classes: int) -> Tensor:

@@ -27,12 +27,12 @@ class Batch(NamedTuple):
 
 
 class LossSums(NamedTuple):
-    """Sums per sample and class, in float32 or float64."""
+    """Sums per sample and class, in float32 or float64. Those of classes that do not count are to be disregarded."""
 
     cross_entropy: Tensor  # (B,) sum of the cross-entropy terms
     terms: Tensor  # (B,) number of those terms; no gradient
-    intersection: Tensor  # (B, C) sum of p over the voxels of the class, 0 where unknown
-    predicted: Tensor  # (B, C) sum of p over all voxels, 0 where unknown (not so in `leaf_sums`)
+    intersection: Tensor  # (B, C) sum of p over the voxels of the class
+    predicted: Tensor  # (B, C) sum of p over all voxels
     target_sum: Tensor  # (B, C) number of voxels of the class; no gradient
 
 
@@ -59,8 +59,7 @@ def flatten_batch(logits: Tensor, target: Tensor, class_mask: Tensor, ignore_lab
 
 
 def _replace_unknown(values: Tensor, class_mask: Tensor) -> Tensor:
-    classes = torch.arange(class_mask.shape[1], device=class_mask.device)
-    return (classes * class_mask).gather(1, values)
+    return class_mask.gather(1, values) * values
 
 
 def foreground(class_mask: Tensor) -> Tensor:
@@ -253,16 +252,19 @@ def mean_dice(sums: LossSums, counted: Tensor, batch_dice: bool, smooth: float, 
         A scalar; 0 if nothing counts.
     """
     weight = counted.to(sums.target_sum.dtype)
-    numbers = torch.stack([sums.intersection, sums.predicted, sums.target_sum]) * weight  # (3, B, C)
+    intersection, total = sums.intersection * weight, (sums.predicted + sums.target_sum) * weight  # (B, C)
     if batch_dice:
-        numbers = torch.cat([numbers, weight[None]]).sum(dim=1)  # (4, C)
-        if ddp:
-            numbers = sum_over_ranks(numbers)
-        weight = (numbers[3].detach() > 0).to(weight.dtype)  # (C,)
-    intersection, predicted, target_sum = numbers[0], numbers[1], numbers[2]
-    dice = (2 * intersection + smooth) / (predicted + target_sum + smooth).clamp_min(1e-8)
+        numbers = [intersection.sum(dim=0), total.sum(dim=0), weight.sum(dim=0)]  # (C,)
+        intersection, total, samples = sum_over_ranks(torch.stack(numbers)).unbind() if ddp else numbers
+        weight = samples.detach().clamp_max(1)
     # With batch_dice every rank holds the same classes already; otherwise each holds its own pairs.
-    return _ratio((dice * weight).sum(), weight.sum(), ddp and not batch_dice)
+    return _weighted_dice(intersection, total, weight, smooth, ddp and not batch_dice)
+
+
+def _weighted_dice(intersection: Tensor, total: Tensor, weight: Tensor, smooth: float, ddp: bool) -> Tensor:
+    """Return the mean of the soft Dice with weights 0 or 1, all of one shape; `total` is predicted plus target."""
+    dice = (2 * intersection + smooth) / (total + smooth).clamp_min(1e-8)
+    return _ratio(torch.dot(dice.flatten(), weight.flatten()), weight.sum(), ddp)
 
 
 def mean_leaf_dice(sums: LossSums, class_mask: Tensor, do_bg: bool, smooth: float, ddp: bool) -> Tensor:
@@ -287,8 +289,8 @@ def mean_leaf_dice(sums: LossSums, class_mask: Tensor, do_bg: bool, smooth: floa
     intersection, predicted, target_sum, incomplete = numbers
     counted = (target_sum.detach() > 0) | (incomplete.detach() == 0)
     weight = (counted if do_bg else foreground(counted[None])[0]).to(target_sum.dtype)  # (C,)
-    dice = (2 * intersection + smooth) / (predicted + target_sum + smooth).clamp_min(1e-8)
-    return _ratio((dice * weight).sum(), weight.sum(), ddp=False)  # every rank holds the same numbers
+    # every rank holds the same numbers
+    return _weighted_dice(intersection, predicted + target_sum, weight, smooth, ddp=False)
 
 
 def _ratio(total: Tensor, count: Tensor, ddp: bool) -> Tensor:

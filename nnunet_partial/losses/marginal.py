@@ -33,7 +33,7 @@ class MarginalLoss(PartialLoss):
         Returns:
             The sums; 0 where nothing contributes.
         """
-        return _fused.softmax_sums(batch, "merge")
+        return _fused.softmax_sums(batch, "merge", do_bg=self.do_bg)
 
 
 class MarginalLeafDiceLoss(MarginalLoss):

@@ -10,12 +10,16 @@ import warnings
 import pytest
 import torch
 from helpers.dtypes import Float64
-from helpers.loss_batches import VARIANTS, Variant, make_batch, mixed_known
+from helpers.launches import Launches
+from helpers.loss_batches import LEAF_DICE, VARIANTS, Variant, make_batch, mixed_known
+from nnunetv2.training.loss.compound_losses import DC_and_BCE_loss, DC_and_CE_loss
+from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from nnunet_partial.losses import _kernels
+from nnunet_partial.losses import _fused
 
 EACH = pytest.mark.parametrize("variant", VARIANTS, ids=str)
+MOST_LAUNCHES = 1.8  # of nnU-Net's own loss
 IGNORE_LABEL = pytest.mark.parametrize("ignore_label", [None, 3], ids=["no-ignore", "ignore"])
 
 
@@ -48,7 +52,7 @@ def test_forward_and_backward_as_on_a_gpu(
     variant: Variant, ignore_label: int | None, create_graph: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The backward pass of a CUDA tensor needs CUDA, fake or not.
-    monkeypatch.setattr(_kernels, "_on_host", lambda x: False)
+    monkeypatch.setattr(_fused, "_on_host", lambda x: False)
     with FakeTensorMode():
         value, logits = loss_of_fake(variant, ignore_label, "cpu")
         (gradient,) = torch.autograd.grad(value, logits, create_graph=create_graph)
@@ -70,7 +74,7 @@ def test_a_value_that_is_read_would_be_noticed() -> None:
 def test_no_float64_arises(
     variant: Variant, ignore_label: int | None, dtype: torch.dtype, on_host: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_kernels, "_on_host", lambda x: on_host)
+    monkeypatch.setattr(_fused, "_on_host", lambda x: on_host)
     batch = make_batch(7, (5, 4), mixed_known(), ignore_label=4 if ignore_label else None, dtype=dtype)
     logits = batch.logits.detach().requires_grad_()
     loss = variant.build(ignore_label=4 if ignore_label else None)
@@ -85,3 +89,34 @@ def test_float64_would_be_noticed() -> None:
     with Float64() as seen:
         (torch.zeros(2).double() + 1).sum()
     assert "aten::sum" in seen.operations
+
+
+def launches(variant: Variant | None, classes: int, *, binary: bool, do_bg: bool = False) -> int:
+    """Operations of one forward and backward pass as on a GPU; of nnU-Net's own loss without a variant."""
+    logits = torch.randn(2, classes, 4, 4, requires_grad=True)
+    target = torch.randint(0, classes, (2, 1, 4, 4), dtype=torch.int16)
+    known = torch.ones(2, classes, dtype=torch.bool)
+    known[:, classes // 2 :] = False
+    options = {"batch_dice": True, "smooth": 1e-5, "ddp": False}
+    with Launches() as counted:
+        if variant is not None:
+            value = variant.build(do_bg=do_bg)(logits, target, known)
+        elif binary:
+            hot = torch.zeros(logits.shape).scatter_(1, target.long(), 1)[:, 1:]
+            loss = DC_and_BCE_loss({}, {**options, "do_bg": True}, dice_class=MemoryEfficientSoftDiceLoss)
+            value = loss(logits[:, 1:], hot)
+        else:
+            loss = DC_and_CE_loss({**options, "do_bg": do_bg}, {}, dice_class=MemoryEfficientSoftDiceLoss)
+            value = loss(logits, target)
+        value.backward()
+    return counted.total
+
+
+@EACH
+def test_launches_beside_nnunet(variant: Variant, monkeypatch: pytest.MonkeyPatch) -> None:
+    # On a patch a GPU is done with an operation sooner than the host can start the next: their number is the time.
+    monkeypatch.setattr(_fused, "_on_host", lambda x: False)
+    situation = {"binary": not variant.has_background, "do_bg": variant == LEAF_DICE}
+    few, many = (launches(variant, classes, **situation) for classes in (4, 105))
+    assert few == many
+    assert few <= MOST_LAUNCHES * launches(None, 4, **situation)

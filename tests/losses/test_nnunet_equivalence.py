@@ -27,6 +27,8 @@ from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+pytestmark = pytest.mark.usefixtures("kernels")
+
 IGNORE = 4
 SPACE = pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
 BATCH_DICE = pytest.mark.parametrize("batch_dice", [True, False], ids=["batch-dice", "sample-dice"])

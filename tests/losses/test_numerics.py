@@ -25,6 +25,8 @@ from helpers.loss_batches import (
 from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.losses import LOSSES, AdaptiveBCELoss, AdaptiveCCELoss, ExclusiveBCELoss, MarginalLoss
 
+pytestmark = pytest.mark.usefixtures("kernels")
+
 IGNORE = 4
 SPACE = pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
 BATCH_DICE = pytest.mark.parametrize("batch_dice", [True, False], ids=["batch-dice", "sample-dice"])

@@ -28,6 +28,8 @@ from helpers.loss_batches import (
 )
 from torch.nn.functional import cross_entropy
 
+pytestmark = pytest.mark.usefixtures("kernels")
+
 IGNORE = 4
 SPACE = pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
 BATCH_DICE = pytest.mark.parametrize("batch_dice", [True, False], ids=["batch-dice", "sample-dice"])

@@ -35,6 +35,8 @@ from hypothesis import strategies as st
 
 from nnunet_partial.losses import LOSSES
 
+pytestmark = pytest.mark.usefixtures("kernels")
+
 
 def test_every_loss_of_the_table_has_an_oracle() -> None:
     assert set(LOSSES) == set(ORACLES)

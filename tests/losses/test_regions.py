@@ -28,7 +28,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from nnunet_partial.errors import PartialLabelError
-from nnunet_partial.losses import RegionBCELoss, _kernels
+from nnunet_partial.losses import RegionBCELoss, _fused
 
 IGNORE = 4
 SPACE = pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
@@ -192,7 +192,7 @@ def test_the_readable_version_gives_the_same(
     batch = region_batch(20, (5, 4), ignore_label=ignore_label)
     loss = variant.build(batch_dice=batch_dice, ignore_label=ignore_label)
     with monkeypatch.context() as patch:
-        patch.setattr(_kernels, "_on_host", lambda x: on_host)
+        patch.setattr(_fused, "_on_host", lambda x: on_host)
         fast = value_and_gradient(loss, batch)
     with monkeypatch.context() as patch:
         patch.setattr(torch.compiler, "is_compiling", lambda: True)

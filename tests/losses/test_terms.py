@@ -25,7 +25,7 @@ from helpers.loss_batches import (
     value_and_gradient,
 )
 
-from nnunet_partial.losses import _kernels
+from nnunet_partial.losses import _fused, _kernels
 
 KNOWN = {"all": fully_known(), "mixed": mixed_known(), "nothing": known_from([[], []], 4)}
 
@@ -34,7 +34,7 @@ KNOWN = {"all": fully_known(), "mixed": mixed_known(), "nothing": known_from([[]
 def any_device() -> Iterator[None]:
     """As on a GPU."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_kernels, "_on_host", lambda x: False)
+        patch.setattr(_fused, "_on_host", lambda x: False)
         yield
 
 
