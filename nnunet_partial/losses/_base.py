@@ -111,12 +111,14 @@ class PartialLoss(nn.Module):
 
     def _combine(self, sums: LossSums, class_mask: Tensor) -> Tensor:
         """Return the weighted sum of the averages. A part of weight 0 stays out, so that no NaN of it can come in."""
-        if not self.weight_dice:
-            return self.weight_ce * _terms.mean_cross_entropy(sums, self.ddp)
-        dice = self.mean_dice(sums, class_mask)
         if not self.weight_ce:
-            return -self.weight_dice * dice
-        return torch.sub(self.weight_ce * _terms.mean_cross_entropy(sums, self.ddp), dice, alpha=self.weight_dice)
+            return -self.weight_dice * self.mean_dice(sums, class_mask)
+        cross_entropy = _terms.mean_cross_entropy(sums, self.ddp)
+        if self.weight_ce != 1:
+            cross_entropy = self.weight_ce * cross_entropy
+        if not self.weight_dice:
+            return cross_entropy
+        return torch.sub(cross_entropy, self.mean_dice(sums, class_mask), alpha=self.weight_dice)
 
     def _check(self, logits: Tensor, target: Tensor, class_mask: Tensor) -> None:
         require_tensors(logits, target, class_mask)

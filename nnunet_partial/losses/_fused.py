@@ -107,7 +107,7 @@ def _backward(
     if isinstance(options, SigmoidOptions):
         if _on_host(labels):
             return _kernels.sigmoid_backward(saved, labels, class_mask, options, incoming)
-        return _kernels_gpu.sigmoid_backward(saved, class_mask, options, incoming)
+        return _kernels_gpu.sigmoid_backward(saved, incoming)
     if _on_host(labels):
         return _kernels.softmax_backward(saved, labels, class_mask, options, incoming)
     return _kernels_gpu.softmax_backward(saved, class_mask, options, incoming)

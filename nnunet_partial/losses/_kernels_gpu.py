@@ -35,12 +35,21 @@ LINEAR = 40  # above it log(1 + e^z) is z, also in float64
 
 
 class SavedTensors(NamedTuple):
-    """What the backward pass needs."""
+    """What the backward pass of the softmax needs."""
 
     p: Tensor  # (B, C, N) probabilities, 0 at ignored voxels
     positive: Tensor  # (B, C, N) bool, the channels that the label stands for; none at ignored voxels
     share: Tensor | None  # (B, C, N) softmax over these channels; None: there is only one
-    contributing: Tensor | None  # (B, N) or, of sigmoids, (B, C, N) bool, the terms of the cross entropy; None: all
+    contributing: Tensor | None  # (B, N) bool, the terms of the cross entropy; None: all
+
+
+class SigmoidTensors(NamedTuple):
+    """What the backward pass of the sigmoids needs; 0 and False at ignored voxels."""
+
+    p: Tensor  # (B, C, N) probabilities
+    positive: Tensor  # (B, C, N) bool, the label
+    pairs: Tensor  # (B, C) bool, which have terms in the cross entropy
+    terms: Tensor | None  # (B, C, N) or (B, 1, N) bool, which of their voxels have; None: all
 
 
 def softmax_forward(
@@ -54,6 +63,7 @@ def softmax_forward(
     roles = _roles(class_mask, options)
     positive = roles[:, :, None] == index[:, None]
     log_p = z.log_softmax(dim=1)
+    del z
     share = None
     if options.unknown == "merge":
         members = torch.where(positive, log_p, log_p.new_full((), float("-inf")))
@@ -83,14 +93,14 @@ def softmax_forward(
 def softmax_backward(
     saved: SavedTensors, class_mask: Tensor, options: SoftmaxOptions, incoming: tuple[Tensor, ...]
 ) -> Tensor:
-    """Return the gradient with respect to the logits (B, C, N)."""
+    """Return the gradient with respect to the logits (B, C, N); `saved` is used up."""
     g, a, b = incoming
     if options.merged_dice:
         roles = _roles(class_mask, options)
         a, b = a.gather(1, roles), b.gather(1, roles)
     u = torch.where(saved.positive, (a + b)[:, :, None], b[:, :, None]).mul_(saved.p)
     of_terms = (g[:, None] if saved.contributing is None else g[:, None] * saved.contributing)[:, None]
-    u -= (saved.positive if saved.share is None else saved.share) * of_terms
+    u -= saved.positive * of_terms if saved.share is None else saved.share.mul_(of_terms)
     return u.addcmul_(saved.p, u.sum(dim=1, keepdim=True), value=-1)
 
 
@@ -102,7 +112,7 @@ def _roles(class_mask: Tensor, options: SoftmaxOptions) -> Tensor:
 
 def sigmoid_forward(
     logits: Tensor, labels: Tensor, class_mask: Tensor, options: SigmoidOptions
-) -> tuple[ClassTotals, SavedTensors]:
+) -> tuple[ClassTotals, SigmoidTensors]:
     """Return the sums over logits (B, C, N) with labels (B, N) and class_mask (B, C), and what the gradient needs."""
     classes = torch.arange(logits.shape[1], device=logits.device)
     positive = classes[:, None] == labels[:, None]
@@ -116,27 +126,26 @@ def sigmoid_forward(
     losses = F.softplus(z, threshold=LINEAR).sub_(z * positive)
     if terms is not None:
         losses *= terms
-    cross_entropy = (losses.sum(dim=2) * pairs_with_terms(class_mask, options)).sum(dim=1)
+    pairs = pairs_with_terms(class_mask, options)
+    cross_entropy = (losses.sum(dim=2) * pairs).sum(dim=1)
     p = torch.sigmoid(z)
     if options.has_ignored:
         p *= valid
     totals = ClassTotals(
         cross_entropy, torch.mul(p, positive, out=losses).sum(dim=2), p.sum(dim=2), positive.sum(dim=2)
     )
-    return totals, SavedTensors(p, positive, None, terms)
+    return totals, SigmoidTensors(p, positive, pairs, terms)
 
 
-def sigmoid_backward(
-    saved: SavedTensors, class_mask: Tensor, options: SigmoidOptions, incoming: tuple[Tensor, ...]
-) -> Tensor:
-    """Return the gradient with respect to the logits (B, C, N)."""
+def sigmoid_backward(saved: SigmoidTensors, incoming: tuple[Tensor, ...]) -> Tensor:
+    """Return the gradient with respect to the logits (B, C, N); `saved` is used up."""
     g, a, b = incoming
     u = torch.where(saved.positive, (a + b)[:, :, None], b[:, :, None])
     torch.ops.aten.sigmoid_backward.grad_input(u, saved.p, grad_input=u)
-    of_terms = (g[:, None] * pairs_with_terms(class_mask, options))[:, :, None]
-    if saved.contributing is not None:
-        of_terms = of_terms * saved.contributing
-    return u.addcmul_(torch.add(saved.p, saved.positive, alpha=-1), of_terms)
+    difference = saved.p.add_(saved.positive, alpha=-1)
+    if saved.terms is not None:
+        difference *= saved.terms
+    return u.addcmul_(difference, (g[:, None] * saved.pairs)[:, :, None])
 
 
 def region_forward(

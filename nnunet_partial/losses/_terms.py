@@ -263,7 +263,10 @@ def mean_dice(sums: LossSums, counted: Tensor, batch_dice: bool, smooth: float, 
 
 def _weighted_dice(intersection: Tensor, total: Tensor, weight: Tensor, smooth: float, ddp: bool) -> Tensor:
     """Return the mean of the soft Dice with weights 0 or 1, all of one shape; `total` is predicted plus target."""
-    dice = (2 * intersection + smooth) / (total + smooth).clamp_min(1e-8)
+    denominator = total + smooth
+    if smooth < 1e-8:
+        denominator = denominator.clamp_min(1e-8)
+    dice = (2 * intersection + smooth) / denominator
     return _ratio(torch.dot(dice.flatten(), weight.flatten()), weight.sum(), ddp)
 
 

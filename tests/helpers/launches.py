@@ -16,6 +16,8 @@ COMPOSED = {
     "binary_cross_entropy_with_logits": 4,  # log_sigmoid, 1 - target, times the logits, minus; a mean of it is not seen
     "logsumexp": 6,  # maximum, minus, exp, sum, log, plus
     "masked_fill": 2,  # a copy, and the fill
+    "slice_backward": 2,  # zeros, and a copy
+    "select_backward": 2,
 }
 
 
