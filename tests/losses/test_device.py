@@ -6,17 +6,19 @@ Nor do they compute in float64, which Apple's GPUs do not have.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 
 import pytest
 import torch
 from helpers.dtypes import Float64
 from helpers.launches import Launches
-from helpers.loss_batches import LEAF_DICE, VARIANTS, Variant, make_batch, mixed_known
+from helpers.loss_batches import LEAF_DICE, VARIANTS, Variant, known_from, make_batch, mixed_known
 from nnunetv2.training.loss.compound_losses import DC_and_BCE_loss, DC_and_CE_loss
 from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
+from torch import Tensor
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from nnunet_partial.losses import _fused
+from nnunet_partial.losses import RegionBCELoss, _fused
 
 EACH = pytest.mark.parametrize("variant", VARIANTS, ids=str)
 MOST_LAUNCHES = 1.65  # of those of nnU-Net's own loss
@@ -91,35 +93,54 @@ def test_float64_would_be_noticed() -> None:
     assert "aten::sum" in seen.operations
 
 
-def counted(variant: Variant | None, classes: int, *, binary: bool, do_bg: bool) -> Launches:
-    """One forward and backward pass as on a GPU; of nnU-Net's own loss without a variant."""
-    logits = torch.randn(2, classes, 32, 32, requires_grad=True)
-    target = torch.randint(0, classes, (2, 1, 32, 32), dtype=torch.int16)
-    known = torch.ones(2, classes, dtype=torch.bool)
-    known[:, classes // 2 :] = False
-    options = {"batch_dice": True, "smooth": 1e-5, "ddp": False}
+def count(loss: Callable[..., Tensor], logits: Tensor, *arguments: Tensor) -> Launches:
+    """One forward and backward pass."""
+    logits.grad = None
     with Launches() as launches:
-        if variant is not None:
-            value = variant.build(do_bg=do_bg)(logits, target, known)
-        elif binary:
-            hot = torch.zeros(logits.shape).scatter_(1, target.long(), 1)[:, 1:]
-            loss = DC_and_BCE_loss({}, {**options, "do_bg": True}, dice_class=MemoryEfficientSoftDiceLoss)
-            value = loss(logits[:, 1:], hot)
-        else:
-            loss = DC_and_CE_loss({**options, "do_bg": do_bg}, {}, dice_class=MemoryEfficientSoftDiceLoss)
-            value = loss(logits, target)
-        value.backward()
+        loss(logits, *arguments).backward()
     return launches
+
+
+def assert_no_more_than_nnunet(ours: dict[int, Launches], nnunet: dict[int, Launches]) -> None:
+    """By number of classes: the same operations whatever it is, and not many more than nnU-Net's own loss has."""
+    assert len({tuple(sorted(launches.operations.items())) for launches in ours.values()}) == 1
+    for classes, launches in ours.items():
+        assert launches.total <= MOST_LAUNCHES * nnunet[classes].total
+        assert launches.peak_bytes <= nnunet[classes].peak_bytes
+
+
+DICE = {"batch_dice": True, "smooth": 1e-5, "ddp": False}
 
 
 @EACH
 def test_launches_and_memory_beside_nnunet(variant: Variant, monkeypatch: pytest.MonkeyPatch) -> None:
     # On a patch a GPU is done with an operation sooner than the host can start the next: their number is the time.
     monkeypatch.setattr(_fused, "_on_host", lambda x: False)
-    situation = {"binary": not variant.has_background, "do_bg": variant == LEAF_DICE}
-    few, many = (counted(variant, classes, **situation) for classes in (4, 105))
-    assert few.operations == many.operations
-    for classes, ours in ((4, few), (105, many)):
-        nnunet = counted(None, classes, **situation)
-        assert ours.total <= MOST_LAUNCHES * nnunet.total
-        assert ours.peak_bytes <= nnunet.peak_bytes
+    do_bg = variant == LEAF_DICE
+    ce = DC_and_CE_loss({**DICE, "do_bg": do_bg}, {}, dice_class=MemoryEfficientSoftDiceLoss)
+    bce = DC_and_BCE_loss({}, {**DICE, "do_bg": True}, dice_class=MemoryEfficientSoftDiceLoss)
+
+    def bce_of_labels(logits: Tensor, target: Tensor) -> Tensor:
+        value: Tensor = bce(logits[:, 1:], torch.zeros(logits.shape).scatter_(1, target.long(), 1)[:, 1:])
+        return value
+
+    ours, nnunet = {}, {}
+    for classes in (4, 105):
+        logits = torch.randn(2, classes, 32, 32, requires_grad=True)
+        target = torch.randint(0, classes, (2, 1, 32, 32), dtype=torch.int16)
+        known = known_from([[], list(range(1, classes))], classes)
+        ours[classes] = count(variant.build(do_bg=do_bg), logits, target, known)
+        nnunet[classes] = count(ce if variant.has_background else bce_of_labels, logits, target)
+    assert_no_more_than_nnunet(ours, nnunet)
+
+
+def test_launches_and_memory_of_regions_beside_nnunet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_fused, "_on_host", lambda x: False)
+    bce = DC_and_BCE_loss({}, {**DICE, "do_bg": True}, dice_class=MemoryEfficientSoftDiceLoss)
+    ours, nnunet = {}, {}
+    for regions in (4, 105):
+        logits = torch.randn(2, regions, 32, 32, requires_grad=True)
+        target = torch.rand(2, regions, 32, 32) < 0.5
+        ours[regions] = count(RegionBCELoss(), logits, target, torch.rand(2, regions) < 0.5)
+        nnunet[regions] = count(bce, logits, target)
+    assert_no_more_than_nnunet(ours, nnunet)
