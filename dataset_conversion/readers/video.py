@@ -237,25 +237,32 @@ def _decode_wanted(
 def _decode_all(container: Any, stream: Any, wanted: Collection[int], video: Video) -> dict[int, tuple[Any, str]]:
     """Decode up to the last wanted frame, for videos in which a frame builds on earlier ones.
 
-    The decoder may leave out a damaged frame, so that their times tell which is which. Returns frame and problem by
-    number.
+    The decoder may leave out a damaged frame; then the times tell which frame is which. They must not be asked where
+    all frames come: an AVI gives those of H.264 in the order in which the frames are stored, not shown. Returns frame
+    and problem by number.
     """
     import av
 
     numbers = {time: number for number, time in enumerate(video.pts)}
-    missing = {number for number in wanted if number < video.length}
-    decoded: dict[int, tuple[Any, str]] = {}
+    wanted = {number for number in wanted if number < video.length}
+    by_count: dict[int, tuple[Any, str]] = {}
+    by_time: dict[int, tuple[Any, str]] = {}
+    agree = rise = True
+    last, count, failure = -1, 0, "of the video is broken"
     try:
-        for count, frame in enumerate(container.decode(stream) if missing else ()):
+        for frame in container.decode(stream) if wanted else ():
             number = numbers.get(frame.pts, -1) if numbers else count
-            if number in missing:
-                missing.remove(number)
-                decoded[number] = frame, "of the video is broken"
-            if not missing:
-                break
+            agree, rise, last = agree and number == count, rise and number > last, number
+            for found, into in ((count, by_count), (number, by_time)):
+                if found in wanted:
+                    into[found] = frame, "of the video is broken"
+            count += 1
+            if agree and len(by_count) == len(wanted):
+                return by_count
     except av.FFmpegError as problem:
-        decoded |= {number: (None, f"cannot be decoded: {_reason(problem)}") for number in missing}
-    return decoded
+        failure = f"cannot be decoded: {_reason(problem)}"
+    decoded = by_count if agree or count == video.length else by_time if rise else {}
+    return dict.fromkeys(wanted, (None, failure)) | decoded
 
 
 def _aspect_shown(path: Path, aspect: float, frame: Any) -> float:

@@ -127,6 +127,15 @@ def test_frames_after_lost_ones_are_not_read_under_another_number(
     assert all(f"before frame {first}" in frames.why_missing[number] for number in (5, 12) if number not in readable)
 
 
+@pytest.mark.skipif("libx264" not in av.codecs_available, reason="FFmpeg has no encoder of H.264")
+@pytest.mark.parametrize("wanted", [[3], [0, 1, 2, 3, 4, 5, 19]])
+def test_frames_that_build_on_later_ones_in_a_container_without_times(tmp_path: Path, wanted: list[int]) -> None:
+    """The times of an AVI follow the order in which the frames are stored."""
+    write_video(tmp_path / "a.avi", 20, (64, 64), codec="libx264")
+    frames = read_frames(tmp_path / "a.avi", wanted)
+    assert {number: round(image.mean() / 10) for number, image in frames.images.items()} == {n: n for n in wanted}
+
+
 @pytest.mark.parametrize("codec", ["mjpeg", "mpeg4"])
 def test_frames_that_an_edit_list_hides_have_no_number(tmp_path: Path, codec: str) -> None:
     write_video(tmp_path / "a.mov", 20, codec=codec, hidden=12)
