@@ -123,11 +123,11 @@ def sigmoid_forward(
         valid = (labels != IGNORED)[:, None]
         terms = valid if terms is None else terms & valid
     z = _terms.precise(logits)
-    losses = F.softplus(z, threshold=LINEAR).sub_(z * positive)
+    losses = F.softplus(z, threshold=LINEAR).sub_(torch.where(positive, z, 0))
     if terms is not None:
-        losses *= terms
+        losses = torch.where(terms, losses, 0)
     pairs = pairs_with_terms(class_mask, options)
-    cross_entropy = (losses.sum(dim=2) * pairs).sum(dim=1)
+    cross_entropy = torch.where(pairs, losses.sum(dim=2), 0).sum(dim=1)
     p = torch.sigmoid(z)
     if options.has_ignored:
         p *= valid

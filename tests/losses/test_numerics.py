@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from helpers.loss_batches import (
+    ABCE,
     ACCE,
     LEAF_DICE,
     SOFTMAX_VARIANTS,
@@ -56,6 +57,16 @@ def test_extreme_logits_stay_finite_and_right(
     assert torch.isfinite(gradient).all()
     assert gradient.dtype == dtype
     assert value.item() == pytest.approx(variant.oracle(batch, **options), rel=1e-5)
+
+
+@pytest.mark.parametrize("variant", [ABCE, ACCE], ids=str)
+@pytest.mark.parametrize("logit", [float("inf"), float("-inf")])
+def test_an_infinite_logit_of_an_unknown_class_changes_nothing(variant: Variant, logit: float) -> None:
+    batch = make_batch(31, (5, 4), known_from([[1, 3], [1]], classes=4))
+    overflown = Batch(batch.logits.clone(), batch.target, batch.known)
+    overflown.logits[:, 2, 0, 0] = logit
+    loss = variant.build()
+    assert_same(value_and_gradient(loss, overflown), value_and_gradient(loss, batch))
 
 
 @EACH
