@@ -201,10 +201,10 @@ class TrainingData:
         copies, ending = self.preprocessed / GT_SEGMENTATIONS, self.dataset_json["file_ending"]
         pairs = [(copies / f"{case}{ending}", folder / f"{case}.pkl") for case in self.cases]
         newer = [pair for pair in pairs if pair[1].exists() and pair[0].stat().st_mtime > pair[1].stat().st_mtime]
-        newer = newer[:: -(-len(newer) // _MAX_COMPARED) or 1]  # all are newer where somebody copied them since
+        compared = newer[:: -(-len(newer) // _MAX_COMPARED) or 1]  # all are newer where somebody copied them since
         stored = stored_values(self.classes, region_values(self.dataset_json))
         held: dict[str, list[bool]] = {name: [False, False] for name in stored}
-        for label, record in newer:
+        for label, record in compared:
             values = set(inspect_image(label, with_values=True).values)
             sampled = load_pickle(str(record))["class_locations"]  # by value, of regions by their values
             for name, own in stored.items():
@@ -307,6 +307,8 @@ def _refuse_twins(raw: RawDataset, preprocessed: Path) -> None:
     Raises:
         DatasetError: There are such files.
     """
+    if raw.file_ending.lower() != ".nii.gz":
+        return
     twins: list[str] = []
     for folder in (raw.folder / "imagesTr", raw.folder / "labelsTr"):
         names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
