@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import re
 import shlex
@@ -270,8 +271,9 @@ class _Running:
             file.write(f"$ {command.typed}\n")
             file.flush()
             self._process = _start([program, *command.words[1:]], environment, file)
-        self._output = log.open(encoding="utf-8", errors="replace")  # a bar's carriage returns become line breaks
+        self._output = log.open("rb")
         self._output.readline()  # the command
+        self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode  # a look may end within a letter
         self._display: Display = BarDisplay(command.progress) if command.progress else PlainDisplay(tell)
 
     def look(self) -> None:
@@ -279,7 +281,8 @@ class _Running:
         if self.code is not None:
             return
         self.code = self._process.poll()  # before the reading, after which a command that has ended writes no more
-        *lines, self._rest = (self._rest + self._output.read()).split("\n")
+        text = self._decode(self._output.read(), final=self.code is not None)
+        *lines, self._rest = (self._rest + text).replace("\r", "\n").split("\n")  # a bar ends with a carriage return
         if self.code is not None:
             self.seconds = time.monotonic() - self._started
             lines += [self._rest] if self._rest else []
