@@ -216,7 +216,10 @@ class OwnFolder(DataSet):
         if source.same_mask and mask.array.any():  # an empty mask may serve many
             text = f"its mask {source.mask} is that of several images: {source.same_mask}"
             if not source.same_patient:
-                raise ConversionError(f"{text}, of different patients")
+                raise ConversionError(
+                    f"{text}, which are of different patients by the table. Correct it: name the right mask or, where "
+                    "they are one person, say so in the column patient"
+                )
             yield Note(source.name, f"{text}; right only where they show the same")
         if is_dicom(self.root / IMAGE_FOLDER / source.image):
             image, mask, doubts = self._read_dicom(source, mask)
@@ -231,7 +234,8 @@ class OwnFolder(DataSet):
         spacing_mm = image.spacing_mm
         if self.channel == ULTRASOUND and spacing_mm == PLACEHOLDER_MM:
             text = f"{source.image} has pixels of 1 x 1 mm, which most programs write where they know none: "
-            yield Note(source.name, f"{text}the size counts as unknown, the image as {self.depth_mm:g} mm deep")
+            size = f"the size counts as unknown, the image as {self.depth_mm:g} mm deep"
+            yield Note(source.name, f"{text}{size}. If it is true, store it as 1.0001 x 1.0001 mm")
             spacing_mm = None
         classes = self.converted_classes
         values = {name: classes.index(name) + 1 for name in source.labels.annotated}
@@ -358,11 +362,9 @@ def read_cases(path: Path, classes: Sequence[str]) -> list[OwnCase]:
     shared, same_mask = _shared_images(cases.values()), _shared_masks(cases.values())
     result = []
     for case in cases.values():
-        others = same_mask.get(case.name, [])
-        names = format_names([other.name for other in others], 4) if others else ""
-        patients = {other.labels.patient or other.name for other in others}
+        names, of_one_patient = same_mask.get(case.name, ("", True))
         problem = case.problem or shared.get(case.name)
-        result.append(replace(case, problem=problem, same_mask=names, same_patient=len(patients) < 2))
+        result.append(replace(case, problem=problem, same_mask=names, same_patient=of_one_patient))
     return result
 
 
@@ -449,18 +451,19 @@ def _require_one_split(path: Path, cases: Collection[OwnCase]) -> None:
         )
 
 
-def _shared_masks(cases: Collection[OwnCase]) -> dict[str, list[OwnCase]]:
-    """Return the cases that have one mask for different images or frames, by each of their names."""
+def _shared_masks(cases: Collection[OwnCase]) -> dict[str, tuple[str, bool]]:
+    """Return by case the names of those with the same mask for other images or frames, and whether of one patient."""
     owners: dict[str, list[OwnCase]] = {}
     for case in cases:
         if case.problem is None:
             owners.setdefault(str(PurePosixPath(case.mask)), []).append(case)
-    return {
-        case.name: sharing
-        for sharing in owners.values()
-        if len({(str(PurePosixPath(case.image)), case.frame) for case in sharing}) > 1
-        for case in sharing
-    }
+    found = {}
+    for sharing in owners.values():
+        if len({(str(PurePosixPath(case.image)), case.frame) for case in sharing}) > 1:
+            names = format_names([case.name for case in sharing], 4)
+            patients = {case.labels.patient or case.name for case in sharing}
+            found.update({case.name: (names, len(patients) < 2) for case in sharing})
+    return found
 
 
 def _shared_images(cases: Collection[OwnCase]) -> dict[str, str]:

@@ -52,7 +52,8 @@ def read_table(
         raise ConversionError(f"{printable(str(path))} does not exist.") from None
     except csv.Error as problem:
         raise ConversionError(
-            f"{printable(str(path))}, line {reader.line_num}: {problem}. Is a quotation mark missing or too many?"
+            f"{printable(str(path))}, line {reader.line_num}: {problem}. Is a quotation mark missing or too many, or "
+            "a blank between one and the separator?"
         ) from problem
     except (OSError, UnicodeError) as problem:
         raise ConversionError(f"{printable(str(path))} cannot be read as a table: {problem}") from problem
