@@ -451,14 +451,19 @@ def _require_one_split(path: Path, cases: Collection[OwnCase]) -> None:
         )
 
 
-def _shared_masks(cases: Collection[OwnCase]) -> dict[str, tuple[str, bool]]:
-    """Return by case the names of those with the same mask for other images or frames, and whether of one patient."""
+def _by_file(cases: Collection[OwnCase], kind: str) -> dict[str, list[OwnCase]]:
+    """Group the cases without a problem by their "image" or "mask"."""
     owners: dict[str, list[OwnCase]] = {}
     for case in cases:
         if case.problem is None:
-            owners.setdefault(str(PurePosixPath(case.mask)), []).append(case)
+            owners.setdefault(str(PurePosixPath(getattr(case, kind))), []).append(case)
+    return owners
+
+
+def _shared_masks(cases: Collection[OwnCase]) -> dict[str, tuple[str, bool]]:
+    """Return by case the names of those with the same mask for other images or frames, and whether of one patient."""
     found = {}
-    for sharing in owners.values():
+    for sharing in _by_file(cases, "mask").values():
         if len({(str(PurePosixPath(case.image)), case.frame) for case in sharing}) > 1:
             names = format_names([case.name for case in sharing], 4)
             patients = {case.labels.patient or case.name for case in sharing}
@@ -468,12 +473,8 @@ def _shared_masks(cases: Collection[OwnCase]) -> dict[str, tuple[str, bool]]:
 
 def _shared_images(cases: Collection[OwnCase]) -> dict[str, str]:
     """Return a reason by case, for images that belong to more than one patient."""
-    owners: dict[str, list[OwnCase]] = {}
-    for case in cases:
-        if case.problem is None:
-            owners.setdefault(str(PurePosixPath(case.image)), []).append(case)
     problems = {}
-    for image, sharing in owners.items():
+    for image, sharing in _by_file(cases, "image").items():
         if len({case.labels.patient or case.name for case in sharing}) > 1:
             names = format_names([f"{case.name} of {case.labels.patient or 'no patient'}" for case in sharing], 4)
             problems.update(
