@@ -116,7 +116,8 @@ def to_gray(images: NDArray[Any]) -> Gray:
     """Convert the pixels of a clip to 8 bits, all frames alike.
 
     Args:
-        images: (T, rows, cols); values within 0 to 255 are kept, others are stretched from the smallest to the largest.
+        images: (T, rows, cols); integers from 0 to 255 are kept, other values, such as those of images that were scaled
+            to 0 to 1, are stretched from the smallest to the largest.
 
     Returns:
         Of the same shape.
@@ -124,8 +125,8 @@ def to_gray(images: NDArray[Any]) -> Gray:
     if images.dtype == np.uint8:
         return images
     low, high = float(images.min()), float(images.max())
-    if low >= 0 and high <= 255:
-        return np.rint(images).astype(np.uint8)
+    if low >= 0 and high <= 255 and np.array_equal(images, np.rint(images)):
+        return images.astype(np.uint8)
     return np.rint((images - low) * (255 / (high - low) if high > low else 0.0)).astype(np.uint8)
 
 

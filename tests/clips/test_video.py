@@ -87,7 +87,8 @@ def test_the_speed_is_that_of_the_clip() -> None:
 
 
 def test_gray_values_are_kept_or_stretched() -> None:
-    assert video.to_gray(np.array([0.0, 200.4])).tolist() == [0, 200]
+    assert video.to_gray(np.array([0.0, 200.0])).tolist() == [0, 200]
+    assert video.to_gray(np.array([0.0, 0.2, 1.0], np.float32)).tolist() == [0, 51, 255]
     assert video.to_gray(np.array([-100, 0, 410], np.int16)).tolist() == [0, 50, 255]
     assert video.to_gray(np.array([300, 300])).tolist() == [0, 0]
 
