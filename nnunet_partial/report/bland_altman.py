@@ -22,7 +22,8 @@ from nnunet_partial.report.results import Row, number
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-#: Color and marker of each domain, which also differ in black and white.
+#: Color and marker of each domain, which also differ in black and white; after the last the colors begin again, with
+#: the marker of the next.
 _MARKERS = (("#0072B2", "o"), ("#D55E00", "^"), ("#009E73", "s"), ("#CC79A7", "D"), ("#56B4E9", "v"), ("#E69F00", "P"))
 
 
@@ -106,7 +107,8 @@ def _difference(row: Row) -> float:
 
 def _plot_patients(axes: Axes, rows: Sequence[Row], domains: Sequence[str]) -> None:
     for index, domain in enumerate(domains):
-        color, marker = _MARKERS[index % len(_MARKERS)]
+        again, at = divmod(index, len(_MARKERS))
+        color, marker = _MARKERS[at][0], _MARKERS[(at + again) % len(_MARKERS)][1]
         of_domain = [row for row in rows if row["domain"] == domain]
         means = [(number(row, "prediction") + number(row, "reference")) / 2 for row in of_domain]
         axes.scatter(

@@ -46,6 +46,16 @@ def test_a_patient_of_two_domains_is_two_points_and_one_patient(
     assert re.search(said, picture.caption)
 
 
+def test_more_domains_than_colors_are_told_apart() -> None:
+    picture = draw_agreement(["m"], seen([(f"d{number:02d}", str(number)) for number in range(14)]), (), KEY)
+    assert picture is not None
+    look = {
+        (points.get_facecolor().tobytes(), points.get_paths()[0].vertices.tobytes())
+        for points in picture.figure.axes[0].collections
+    }
+    assert len(look) == 14
+
+
 # Names that matplotlib's font lacks
 
 
