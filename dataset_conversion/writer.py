@@ -365,14 +365,18 @@ def _files(folder: Path, identifier: str, labels: CaseLabels) -> tuple[Path, Pat
 
 
 def _cases(outcomes: Sequence[Outcome]) -> dict[str, CaseLabels]:
-    """Collect all cases by identifier, sorted. Raises ConversionError for none, and for duplicate identifiers."""
-    origin: dict[str, str] = {}
+    """Collect all cases by identifier, sorted. Raises ConversionError for none, and for duplicate identifiers.
+
+    Capitals make no difference to disks of Windows and macOS.
+    """
+    origin: dict[str, tuple[str, str]] = {}
     duplicates: list[str] = []
     cases: dict[str, CaseLabels] = {}
     for outcome in outcomes:
         for case, labels in outcome.cases.items():
-            if origin.setdefault(case, outcome.source) != outcome.source:
-                duplicates.append(f"{case} ({origin[case]}, {outcome.source})")
+            first, source = origin.setdefault(case.casefold(), (case, outcome.source))
+            if (first, source) != (case, outcome.source):
+                duplicates.append(f"{' and '.join(dict.fromkeys((first, case)))} ({source}, {outcome.source})")
             cases[case] = labels
     if duplicates:
         raise ConversionError(

@@ -236,6 +236,15 @@ def test_one_identifier_for_two_cases(tmp_path: Path, raw: Path, second: str) ->
         assert not (raw / NAME).exists()
 
 
+@pytest.mark.parametrize("second", ["first", "second"])
+def test_identifiers_that_differ_in_capitals_alone(tmp_path: Path, raw: Path, second: str) -> None:
+    """Disks of Windows and macOS would give both cases the files of one."""
+    STORY[second] = [*STORY[second], case("TOY_1", 0)]
+    with pytest.raises(ConversionError, match="toy_1 and TOY_1"):
+        convert(Toy(tmp_path), NAME)
+    assert not (raw / NAME).exists()
+
+
 @pytest.mark.parametrize("name", ["a", "A-b_1", "0X1", "x" * 120])
 def test_identifiers_that_may_name_a_file(name: str) -> None:
     assert require_identifier(name) == name
