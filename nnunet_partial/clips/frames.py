@@ -428,11 +428,13 @@ def _name_clips(pool: IsolatedPool, plan: FramesPlan, staging: Path, skip: Calla
         except ConversionError as problem:
             skip(file.shown, str(problem))
             continue
-        if name in jobs:
-            skip(file.shown, f"has the name of {jobs[name].file.shown}, {name}: the same clip twice?")
+        same = jobs.get(name.casefold())  # capitals make no difference to disks of Windows and macOS
+        if same is not None:
+            reason = "the same clip twice?" if name == same.name else "they differ in capitals alone; rename one"
+            skip(file.shown, f"has the name of {same.file.shown}, {same.name}: {reason}")
             continue
         rest = (plan.format, options.per_frame, options.keep_whole_frame)
-        jobs[name] = ClipJob(file, name, patient, exam, staging, *rest)
+        jobs[name.casefold()] = ClipJob(file, name, patient, exam, staging, *rest)
     return list(jobs.values())
 
 
@@ -556,8 +558,8 @@ def image_file(folder: Path, case: str, file_ending: str) -> Path:
 
 def _require_own_cases(clips: Mapping[str, Clip]) -> None:
     """Raise ConversionError where the parts of a clip have the name of another."""
-    counts = Counter(case for clip in clips.values() for case in clip.cases)
-    twice = {case for case, count in counts.items() if count > 1}
+    counts = Counter(case.casefold() for clip in clips.values() for case in clip.cases)
+    twice = {case for clip in clips.values() for case in clip.cases if counts[case.casefold()] > 1}
     if twice:
         raise ConversionError(
             f"{format_names(twice)} would stand for two clips. Rename a file, or use no --names keep."

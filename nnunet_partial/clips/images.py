@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from nnunet_partial.dataset.images import itk_name, read_array, simpleitk
@@ -14,7 +15,7 @@ from nnunet_partial.dataset.plans import configuration_settings
 from nnunet_partial.dataset_conversion.base import DEPTH_KEY, DEPTH_MM
 from nnunet_partial.dataset_conversion.readers.images import to_smallest_dtype, write_image
 from nnunet_partial.dataset_json import channel_names
-from nnunet_partial.errors import DatasetError
+from nnunet_partial.errors import ConversionError, DatasetError
 from nnunet_partial.utils.files import read_json
 
 #: nnU-Net's readers that can read frames as they are, and whether they read volumes. Those that turn images into one
@@ -22,6 +23,9 @@ from nnunet_partial.utils.files import read_json
 _READS_VOLUMES = {"SimpleITKIO": True, "NibabelIO": True, "NaturalImage2DIO": False}
 #: The only readers that read a single slice without a third axis.
 _READS_SLICES = ("SimpleITKIO", "NaturalImage2DIO")
+
+#: Formats of integers from 0 to 255.
+_HOLD_BYTES = (".png", ".bmp")
 
 #: Distance of the slices of a volume in multiples of the larger pixel spacing. From 3 on nnU-Net resamples slice by
 #: slice, as it does with single images.
@@ -53,9 +57,15 @@ class ImageFormat:
             spacing_mm: Height and width of a pixel.
 
         Raises:
+            ConversionError: If the format cannot hold the gray values.
             DatasetError: If the disk is full or not writable.
         """
         pixels = to_smallest_dtype(frames)
+        if pixels.dtype != np.uint8 and self.file_ending in _HOLD_BYTES:
+            raise ConversionError(
+                f"holds gray values below 0, above 255 or with fractions, which {self.file_ending} files, as the model "
+                "reads them, cannot hold"
+            )
         if pixels.ndim == 2 and not self.reads_slices:
             pixels = pixels[None]
         spacing = spacing_mm if pixels.ndim == 2 else (_SLICE_DISTANCE * max(spacing_mm), *spacing_mm)

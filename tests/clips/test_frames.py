@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gzip
 import os
+import struct
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -141,6 +142,20 @@ def test_files_are_those_of_the_model(tmp_path: Path, reader: str, ending: str) 
     frames = [written(tmp_path / "in", case, ending)[0].reshape(-1, 8, 12) for case in clip.cases]
     assert np.array_equal(np.concatenate(frames), FRAMES)
     assert clip.spacing_mm == pytest.approx((0.4, 0.3))
+
+
+@pytest.mark.parametrize("slope", [0.01, -1.0, 100.0])
+def test_gray_values_that_png_cannot_hold_cost_that_clip_alone(tmp_path: Path, slope: float) -> None:
+    model = write_model(tmp_path / "m", plans={"image_reader_writer": "NaturalImage2DIO"}, file_ending=".png")
+    for name in "ab":
+        path = write_nifti(tmp_path / "clips" / f"{name}.nii", FRAMES, (0.3, 0.4))
+    content = bytearray(path.read_bytes())
+    struct.pack_into("<f", content, 112, slope)
+    path.write_bytes(content)
+    result = run(tmp_path, model, KEEP)
+    assert list(result.clips) == ["a"]
+    assert [(one.case, one.reason) for one in result.skipped] == [("b.nii", says("gray values", ".png"))]
+    assert len(list((tmp_path / "in").glob("*.png"))) == 3
 
 
 def test_a_reader_of_volumes_gets_single_frames_as_volumes(tmp_path: Path) -> None:
@@ -427,6 +442,15 @@ def test_the_same_clip_twice_is_named(tmp_path: Path, model: Path) -> None:
     result = run(tmp_path, model)
     assert list(result.files) == ["a"]
     assert [(one.case, one.reason) for one in result.skipped] == [("b", says("a"))]
+
+
+def test_names_that_differ_in_capitals_alone_are_named(tmp_path: Path, model: Path) -> None:
+    """Disks of Windows and macOS would give both clips the frames of one."""
+    for file in ("P1/a.nii", "p1/A.nii"):
+        write_nifti(tmp_path / "clips" / file, FRAMES, (1, 1))
+    result = run(tmp_path, model, KEEP)
+    assert result.files == {"P1/a.nii": "P1_a"}
+    assert [(one.case, one.reason) for one in result.skipped] == [("p1/A.nii", says("P1/a.nii"))]
 
 
 def test_parts_that_have_the_name_of_a_clip_are_refused(tmp_path: Path, model: Path) -> None:
