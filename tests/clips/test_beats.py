@@ -309,6 +309,16 @@ def test_ef_outside_what_hearts_have(ef_percent: float, flagged: bool) -> None:
     assert bool(flags) == flagged
 
 
+@pytest.mark.parametrize(("fps", "flagged"), [(8, True), (12, True), (15, False), (25, False)])
+def test_too_few_frames_in_a_beat(fps: int, flagged: bool) -> None:
+    """75 beats per minute: 6.4, 9.6, 12 and 20 frames in a beat, whose extremes the shortest filter of 5 flattens."""
+    rhythm = Rhythm(tuple(np.arange(-0.3, 6.2, 0.8).tolist()))
+    found = find_beats(*clip(rhythm, frames=5 * fps, fps=fps))
+    assert any("frames in a beat" in flag for flag in found.flags) == flagged
+    assert found.median_ef_percent is not None
+    assert (found.median_ef_percent < 57) == flagged  # of 60
+
+
 def test_flags_of_frames() -> None:
     """From 100 to 131 pixels, and back: + 31 % and - 24 %; 100 to 60: - 40 %. A frame without LV is no jump."""
     pixels = np.array([100, 131, 100, 60, 0, 60, 10])
