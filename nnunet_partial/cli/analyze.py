@@ -69,7 +69,8 @@ def run(args: argparse.Namespace) -> int:
     show(analysis.measured)
     print(f"\n{len(analysis.frames.clips) / minutes:.1f} clips per minute, the loading of the model included")
     print("\nThe same, step by step:")
-    for line in three_commands(args.input, args.output, args.model, typed_options(args), analysis, prediction):
+    paths, of_measure = (args.input, args.output, args.model), ["--no-overlays"] if args.no_overlays else []
+    for line in three_commands(*paths, typed_options(args), analysis, prediction, of_measure):
         print(f"  {line}")
     measured = args.output / MEASURED
     print(f"\nAll numbers: {measured.resolve()}; pictures: {(measured / PAGE_NAME).resolve()}")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from nnunet_partial.clips.frames import FramesResult, Options, plan_frames, write_frames
 from nnunet_partial.clips.images import is_whole, read_format, write_itk
-from nnunet_partial.clips.measure import Measured
+from nnunet_partial.clips.measure import Measured, measured_classes
 from nnunet_partial.clips.results import measure_folder
 from nnunet_partial.dataset.images import read_array, simpleitk
 from nnunet_partial.dataset.raw import list_images
@@ -24,7 +24,7 @@ from nnunet_partial.dataset_conversion.base import Skipped
 from nnunet_partial.dataset_conversion.staging import staged_folder
 from nnunet_partial.errors import DatasetError
 from nnunet_partial.inference.model import SegmentationModel, load_model
-from nnunet_partial.utils.files import read_json_lines
+from nnunet_partial.utils.files import read_json, read_json_lines
 from nnunet_partial.utils.parallel import progress_bar
 
 #: Folders in the results: what each of the three commands writes.
@@ -93,8 +93,12 @@ def analyze(
 
     Returns:
         What was done.
+
+    Raises:
+        PartialLabelError: As the three commands; of a model whose segmentations cannot be measured before it predicts.
     """
     plan = plan_frames(source, folder, model, options)
+    measured_classes(model, read_json(model / "dataset.json", DatasetError))
     loaded = load_model(model, prediction.folds, prediction.checkpoint, prediction.device)
     decides = {"read": plan.made_with, "predict": [prediction.checkpoint, *map(str, loaded.folds), *_state(model)]}
     with staged_folder(folder, decides) as staging:
@@ -182,7 +186,13 @@ def _predict_file(model: SegmentationModel, image: Path, target: Path) -> None:
 
 
 def three_commands(
-    source: Path, folder: Path, model: Path, frames_options: Sequence[str], analysis: Analysis, prediction: Prediction
+    source: Path,
+    folder: Path,
+    model: Path,
+    frames_options: Sequence[str],
+    analysis: Analysis,
+    prediction: Prediction,
+    measure_options: Sequence[str] = (),
 ) -> list[str]:
     """Write the commands that do the same.
 
@@ -193,6 +203,7 @@ def three_commands(
         frames_options: Further options of `frames`, as they were typed.
         analysis: What was done.
         prediction: How the model predicted.
+        measure_options: Further options of `measure`.
 
     Returns:
         Three lines for a shell.
@@ -202,5 +213,7 @@ def three_commands(
     return [
         shlex.join(["nnunet_partial", "frames", "-i", str(source), "-o", frames, "-m", str(model), *frames_options]),
         shlex.join(["nnUNetv2_predict_from_modelfolder", "-i", frames, "-o", predictions, "-m", str(model), *how]),
-        shlex.join(["nnunet_partial", "measure", "-i", frames, "--pred", predictions, "-o", measured]),
+        shlex.join(
+            ["nnunet_partial", "measure", "-i", frames, "--pred", predictions, "-o", measured, *measure_options]
+        ),
     ]

@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,7 +79,8 @@ class FrameMeasurements:
         pixels: Number of pixels (T,) by structure; only of those that the model has.
         pixel_area: Area of a pixel.
         discs: Of the ventricle, by frame; None where it could not be measured.
-        problems: Why a frame lacks a value; empty where it lacks none.
+        problems: Why a frame lacks a value, or what to know about one, such as that the ventricle is in two parts;
+            empty where there is nothing to say.
         at_border: Whether the ventricle touches the border (T,).
     """
 
@@ -282,12 +284,7 @@ def plan(images: Path, predictions: Path, output: Path, overlays: bool) -> list[
     ending = content.get("file_ending") if isinstance(content, dict) else None
     if not isinstance(ending, str):
         raise DatasetError(f"{description} has no 'file_ending'; expected that of a trained model.")
-    classes = class_names(content)
-    if LV not in classes:
-        raise DatasetError(
-            f"{predictions}: the model has the classes {format_names(classes)}, but no LV. Beats and ejection fraction "
-            "are measured in the left ventricle; predict with a model that has a class of that name."
-        )
+    classes = measured_classes(predictions, content)
     files = list_images(images, ending)
     return [
         Task(
@@ -301,6 +298,31 @@ def plan(images: Path, predictions: Path, output: Path, overlays: bool) -> list[
         )
         for name, clip in clips.items()
     ]
+
+
+def measured_classes(where: Path, dataset_json: Mapping[str, Any]) -> tuple[str, ...]:
+    """Read the classes of a model, which must have the left ventricle.
+
+    Args:
+        where: What messages speak of.
+        dataset_json: Content of the model's dataset.json.
+
+    Returns:
+        The classes in the order of their values.
+
+    Raises:
+        DatasetError: There is no class LV, or the model has regions.
+    """
+    try:
+        classes = class_names(dataset_json)
+    except DatasetError as problem:
+        raise DatasetError(f"{where}: {problem}") from None
+    if LV not in classes:
+        raise DatasetError(
+            f"{where}: the model has the classes {format_names(classes)}, but no LV. Beats and ejection fraction "
+            "are measured in the left ventricle; predict with a model that has a class of that name."
+        )
+    return classes
 
 
 def measure_clip(task: Task) -> MeasuredClip | FailedClip:
@@ -413,7 +435,7 @@ def measure_frames(
         if ATRIUM in frame.discs:
             la_volume[index] = disc_volume([frame.discs[ATRIUM]]) / 1000
         at_border[index] = CUT_OFF in frame.notes.get(LV, "")
-        problems.append("; ".join(dict.fromkeys(frame.why_not.values())))
+        problems.append("; ".join(dict.fromkeys([*frame.why_not.values(), *frame.notes.values()])))
     counts = np.stack([np.bincount(frame.ravel(), minlength=len(classes) + 1) for frame in labels])
     pixels = {name: counts[:, classes.index(name) + 1] for name in STRUCTURES if name in classes}
     return FrameMeasurements(

@@ -20,17 +20,20 @@ from nnunet_partial.clips.measure import (
     measure_clip,
     plan,
 )
-from nnunet_partial.clips.page import write_page
+from nnunet_partial.clips.page import PAGE_NAME, write_page
 from nnunet_partial.clips.records import CLIPS_NAME
-from nnunet_partial.clips.tables import write_tables
+from nnunet_partial.clips.tables import TABLE_NAMES, write_tables
 from nnunet_partial.errors import DatasetError
 from nnunet_partial.utils.files import sync_to_disk, write_text
 from nnunet_partial.utils.locks import exclusive_lock
 from nnunet_partial.utils.parallel import parallel_map
+from nnunet_partial.utils.text import format_names
 
 #: From this number of clips on, they are measured in several processes.
 MIN_CLIPS_FOR_POOL = 4
 FINGERPRINT_NAME = ".measured"
+#: All that is written into a results folder.
+WRITTEN = (*TABLE_NAMES, PAGE_NAME, OVERLAYS, STILLS, FINGERPRINT_NAME)
 
 
 def measure_folder(
@@ -121,6 +124,14 @@ def _refuse_other_files(output: Path, fingerprint: str) -> None:
     stamp = output / FINGERPRINT_NAME
     if not stamp.is_file():
         raise DatasetError(f"{output} is not empty. Give a new folder with -o.")
+    others = sorted(
+        path.name for path in output.iterdir() if path.name not in WRITTEN and not path.name.startswith(".")
+    )
+    if others:
+        raise DatasetError(
+            f"{output} holds, beside the results of an earlier run, what would be lost: {format_names(others)}. Move "
+            "it, or give a new folder with -o."
+        )
     if stamp.read_text(encoding="utf-8", errors="replace").strip() != fingerprint:
         raise DatasetError(
             f"{output} holds the results of other clips or other predictions. Give a new folder with -o, or remove it."

@@ -30,6 +30,7 @@ CLIP_COLUMNS = (
 BIPLANE_COLUMNS = (
     *("patient", "exam", "method", "clip_4ch", "clip_2ch", "ef_percent", "edv_ml", "esv_ml", "spacing_from", "flags"),
 )
+TABLE_NAMES = ("frames.csv", "beats.csv", "clips.csv", "biplane.csv")
 #: Between the flags of a cell.
 SEPARATOR = "; "
 #: Begins the flag of a clip that could not be measured.
@@ -47,10 +48,14 @@ def write_tables(folder: Path, measured: Measured) -> None:
         OSError: A file cannot be written.
     """
     clips = measured.clips
-    write_csv(folder / "frames.csv", [row for clip in clips for row in frame_rows(clip)], FRAME_COLUMNS)
-    write_csv(folder / "beats.csv", [row for clip in clips for row in beat_rows(clip)], BEAT_COLUMNS)
-    write_csv(folder / "clips.csv", clip_rows(measured), CLIP_COLUMNS)
-    write_csv(folder / "biplane.csv", biplane_rows(measured), BIPLANE_COLUMNS)
+    contents = (
+        ([row for clip in clips for row in frame_rows(clip)], FRAME_COLUMNS),
+        ([row for clip in clips for row in beat_rows(clip)], BEAT_COLUMNS),
+        (clip_rows(measured), CLIP_COLUMNS),
+        (biplane_rows(measured), BIPLANE_COLUMNS),
+    )
+    for name, (rows, columns) in zip(TABLE_NAMES, contents, strict=True):
+        write_csv(folder / name, rows, columns)
 
 
 def frame_rows(clip: MeasuredClip) -> Iterator[Row]:

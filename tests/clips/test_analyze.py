@@ -19,7 +19,7 @@ from nnunet_partial.cli import main
 from nnunet_partial.clips import analyze as module
 from nnunet_partial.clips.analyze import FRAMES, MEASURED, PREDICTIONS, Prediction, analyze
 from nnunet_partial.clips.frames import Options
-from nnunet_partial.errors import ConversionError
+from nnunet_partial.errors import ConversionError, DatasetError
 
 ARCHIVE = Path(__file__).resolve().parents[1] / "data" / "old_checkpoints.tar.xz"
 KEEP = Options(keep_names=True)
@@ -192,6 +192,21 @@ def test_the_key_must_not_lie_in_the_results(tmp_path: Path, network: Brightest)
     assert not (tmp_path / "results").exists()
 
 
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [({"background": 0, "MYO": 1}, "LV"), ({"background": 0, "LV": [1, 2], "MYO": 2}, "region")],
+)
+def test_a_model_that_cannot_be_measured_predicts_nothing(
+    tmp_path: Path, network: Brightest, labels: dict[str, Any], said: str
+) -> None:
+    write_nifti(tmp_path / "clips" / "a.nii", beating(), (1, 1))
+    model = write_model(tmp_path / "m", labels=labels)
+    with pytest.raises(DatasetError, match=said):
+        analyze(tmp_path / "clips", tmp_path / "results", model, KEEP, Prediction())
+    assert network.predicted == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"clips", "m"}
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -231,7 +246,8 @@ def test_it_does_what_its_commands_do(tmp_path: Path, capsys: pytest.CaptureFixt
     results.mkdir()
     assert main(frames[1:]) == 1
     predict(project, "marginal", results / FRAMES, results / PREDICTIONS, "-f", "0")
-    assert main([*measure[1:], "--no-overlays"]) == 0
+    assert measure[-1] == "--no-overlays"
+    assert main(measure[1:]) == 0
     for folder, ending in ((FRAMES, ".json"), (MEASURED, ".csv")):
         for path in (kept / folder).glob(f"*{ending}"):
             assert path.read_bytes() == (results / folder / path.name).read_bytes(), path.name

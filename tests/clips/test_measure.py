@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.facts import says
 from helpers.measured_clips import HEART, ClipFolders, beating, write_nifti
+from helpers.synthetic_hearts import CLASSES
 
 from nnunet_partial.cli import main
-from nnunet_partial.clips.measure import plan, read_labels
+from nnunet_partial.clips.measure import measure_frames, plan, read_labels
 from nnunet_partial.clips.page import mean_rows
 from nnunet_partial.clips.results import measure_folder
 from nnunet_partial.errors import DatasetError
@@ -290,6 +292,11 @@ def test_only_the_same_results_are_replaced(folders: ClipFolders, tmp_path: Path
     (output / "clips.csv").unlink()
     measure_folder(folders.images, folders.predictions, output, overlays=False)
     assert (output / "clips.csv").is_file()
+    (output / "reviewed.csv").write_text("x")
+    with pytest.raises(DatasetError, match=r"reviewed\.csv"):
+        measure_folder(folders.images, folders.predictions, output, overlays=False)
+    assert (output / "reviewed.csv").read_text() == "x"
+    (output / "reviewed.csv").unlink()
     other = tmp_path / "other"
     folders.predictions.rename(other)
     with pytest.raises(DatasetError, match="results"):
@@ -336,6 +343,13 @@ def test_a_lost_image_costs_the_pictures_only(folders: ClipFolders, tmp_path: Pa
     done = measure_folder(folders.images, folders.predictions, tmp_path / "results", overlays=False)
     assert [clip.thumbnail is None for clip in done.clips] == [False, True]
     assert ["b_000" in text for text in done.problems] == [True]
+
+
+def test_what_to_know_about_a_frame_is_said() -> None:
+    (labels,) = beating(frames=1)
+    labels[100:106, 4:10] = 1
+    (problem,) = measure_frames(labels[None], CLASSES, (1.0, 1.0)).problems
+    assert problem == says("LV", "2 parts")
 
 
 def test_a_clip_without_a_ventricle_is_flagged(tmp_path: Path) -> None:
