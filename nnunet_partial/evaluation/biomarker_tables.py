@@ -219,5 +219,5 @@ def _why_none(evaluation: Evaluation) -> str:
     if not patients_of(evaluation.labels):
         return "by the manifest, no case of the reference has 'view' 2CH or 4CH and 'phase' ED or ES"
     if not evaluation.hearts:
-        return "no image of an apical view at ED or ES could be evaluated (volumes are not measured)"
+        return "no image of an apical view at ED or ES could be evaluated (3-D images and regions are not measured)"
     return "no patient has the images and annotations that one of them needs"
