@@ -228,7 +228,8 @@ def _choose_folds(
     if folds is None:
         chosen: list[int | str] = [*numbers] or [name for name in present if name == "all"]
     else:
-        chosen = [fold if fold == "all" else int(fold) for fold in folds]
+        given = [folds] if isinstance(folds, str) else folds
+        chosen = list(dict.fromkeys(int(fold) if str(fold).isdecimal() else fold for fold in given))
     missing = [fold for fold in chosen if str(fold) not in present]
     if missing or not chosen:
         others = sorted({path.name for path in folder.glob("fold_*/*.pth")} - {checkpoint})

@@ -265,11 +265,13 @@ def test_a_folder_that_is_no_model(copied: Path, file: str) -> None:
 def test_folds_and_checkpoints_that_are_not_there_are_named(copied: Path) -> None:
     with pytest.raises(PartialLabelError, match=r"fold 0, 1; asked for: 0, 3\."):
         load_model(copied, [0, 3])
+    with pytest.raises(PartialLabelError, match=r"fold 0, 1; asked for: first\."):
+        load_model(copied, ["first"])
     with pytest.raises(PartialLabelError, match=rf"checkpoint_best\.pth in fold none.*{FINAL}"):
         load_model(copied, checkpoint="checkpoint_best.pth")
     (copied / "fold_1").rename(copied / "fold_all")
     assert load_model(copied, device="cpu").folds == (0,)
-    assert load_model(copied, ["all"], device="cpu").folds == ("all",)
+    assert load_model(copied, ["all"], device="cpu").folds == load_model(copied, "all", device="cpu").folds == ("all",)
     shutil.rmtree(copied / "fold_0")
     assert load_model(copied, device="cpu").folds == ("all",)
 
