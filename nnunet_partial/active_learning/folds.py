@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from nnunet_partial.dataset.images import inspect_image
 from nnunet_partial.dataset.label_check import hash_names
 from nnunet_partial.dataset.raw import RawDataset
 from nnunet_partial.dataset.splits import SPLITS_NAME
@@ -17,7 +18,7 @@ from nnunet_partial.evaluation.calibration import SIGMOID, SOFTMAX, structure_pr
 from nnunet_partial.evaluation.independence import cases_seen_at_start
 from nnunet_partial.inference.model import load_model
 from nnunet_partial.model_selection.candidates import TrainedModel, find_models
-from nnunet_partial.utils.files import read_json
+from nnunet_partial.utils.files import read_json, same_bytes
 from nnunet_partial.utils.masks import Floats
 from nnunet_partial.utils.text import format_names
 
@@ -58,16 +59,23 @@ class FoldPredictor:
         self._reader = self._predictor.plans_manager.image_reader_writer_class()
         self._kind = SIGMOID if has_sigmoids(self._predictor.trainer_name) else SOFTMAX
 
-    def predict(self, images: Sequence[Path]) -> FoldPredictions:
+    def predict(self, images: Sequence[Path]) -> FoldPredictions | str:
         """Predict one case.
 
         Args:
             images: Its files, one per channel.
 
         Returns:
-            The predictions, with the axes of nnU-Net's arrays.
+            The predictions, with the axes of nnU-Net's arrays; or why there is none.
         """
-        array, properties = self._reader.read_images([str(path) for path in images])
+        for path in images:  # nnU-Net would take a file that is cut off, and NaN, without a word
+            problem = inspect_image(path).problem
+            if problem:
+                return f"{path.name} {problem}"
+        try:
+            array, properties = self._reader.read_images([str(path) for path in images])
+        except RuntimeError:  # nnU-Net prints what it found
+            return "its channels differ in size or place"
         labels, mean = [], np.zeros(())
         for weights in self._folds:
             self._predictor.list_of_parameters = [weights]
@@ -164,6 +172,33 @@ def trained_cases(
     trained = {case for training in cases.values() for case in training}
     widened = (cases_seen_at_start(model.fold(fold), dataset.manifest, dataset.image_files()) for fold in folds)
     return frozenset(trained.union(*widened))
+
+
+def require_own_names(images: Mapping[str, Sequence[Path]], dataset: RawDataset) -> None:
+    """Check that an image with the name of a training case is the image of that case.
+
+    It would be taken for trained on, and for annotated as the manifest says of that case.
+
+    Args:
+        images: Files by case.
+        dataset: The raw dataset.
+
+    Raises:
+        DatasetError: Another image has the name of a training case.
+    """
+    training = dataset.image_files()
+    others = [
+        case for case, files in images.items() if case in training and not _same_image(files[0], training[case][0])
+    ]
+    if others:
+        raise DatasetError(
+            f"{len(others)} image(s) have the name of a training case, but other pixels: {format_names(others)}. They "
+            "would be taken for trained on. Give them other names."
+        )
+
+
+def _same_image(first: Path, second: Path) -> bool:
+    return same_bytes(first, second) or inspect_image(first).digest == inspect_image(second).digest
 
 
 def require_channels(images: Mapping[str, Sequence[Path]], n_channels: int, where: Path) -> None:

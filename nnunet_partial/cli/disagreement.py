@@ -25,7 +25,8 @@ def add_parser(subparsers: Any) -> None:
         description="Lets each fold of a trained model predict the same cases and measures per case and structure how "
         "far they disagree: mean pairwise Dice, and mean entropy of the averaged probability. next.csv ranks the "
         "cases, with the structure of each to annotate first; where a fold was trained on a case only structures that "
-        "are unknown in it. per_case.csv and domains.csv have all numbers.",
+        "are unknown in it. per_case.csv and domains.csv have all numbers. Exit code 0: every image was predicted; 1: "
+        "some cannot be read, and are named.",
         epilog="Example: nnunet_partial disagreement -d 510 -tr nnUNetTrainerMarginal -i NEW_IMAGES -o next",
     )
     parser.add_argument("-d", "--dataset", required=True, metavar="DATASET", help="id or name of the dataset")
@@ -60,8 +61,15 @@ def run(args: argparse.Namespace) -> int:
         summarize_domains,
         write_tables,
     )
-    from nnunet_partial.active_learning.folds import FoldPredictor, find_model, require_channels, trained_cases
+    from nnunet_partial.active_learning.folds import (
+        FoldPredictor,
+        find_model,
+        require_channels,
+        require_own_names,
+        trained_cases,
+    )
     from nnunet_partial.dataset_json import channel_names
+    from nnunet_partial.errors import DatasetError
     from nnunet_partial.model_selection.candidates import require_same_data
     from nnunet_partial.utils.parallel import parallel_map
 
@@ -74,20 +82,30 @@ def run(args: argparse.Namespace) -> int:
     require_output_folder(output)
     images = list_images(args.input, dataset.file_ending) if args.input else dataset.image_files()
     require_channels(images, len(channel_names(dataset.dataset_json)), args.input or dataset.folder / "imagesTr")
+    require_own_names(images, dataset)
     trained_on = trained_cases(dataset, preprocessed_folder(name), model, folds)
     predictor = FoldPredictor(model, folds, args.device)
-    disagreements = []
+    disagreements, problems = [], []
     predicted = parallel_map(predictor.predict, list(images.values()), title="predicting")
     for case, predictions in zip(images, predicted, strict=True):
+        if isinstance(predictions, str):
+            problems.append(f"{case}: {predictions}")
+            continue
         disagreements += case_disagreements(
             case, manifest.find(case), case in trained_on, predictions, classes, regions
         )
+    if not disagreements:
+        raise DatasetError(f"None of the {len(problems)} image(s) can be predicted. The first: {problems[0]}.")
     tables = {"domains": summarize_domains(disagreements, classes), "next": rank_cases(disagreements)}
     write_tables(output, disagreements, tables)
     _show(tables["domains"], tables["next"])
+    if problems:
+        print(f"\nNot predicted: {len(problems)}")
+        for line in problems:
+            print(f"  {line}")
     print(f"\nAll numbers: {output.resolve()}")
-    args.document = {"output": output.resolve(), "model": model.name, "folds": folds, **tables}
-    return 0
+    args.document = {"output": output.resolve(), "model": model.name, "folds": folds, **tables, "problems": problems}
+    return 1 if problems else 0
 
 
 def _show(domains: list[Row], ranked: list[Row]) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from helpers.toy_dataset import Project
+from helpers.toy_dataset import Project, write_toy
 
 from nnunet_partial.active_learning.disagreement import (
     Disagreement,
@@ -20,7 +21,13 @@ from nnunet_partial.active_learning.disagreement import (
     rank_cases,
     summarize_domains,
 )
-from nnunet_partial.active_learning.folds import FoldPredictions, find_model, require_channels, trained_cases
+from nnunet_partial.active_learning.folds import (
+    FoldPredictions,
+    find_model,
+    require_channels,
+    require_own_names,
+    trained_cases,
+)
 from nnunet_partial.cli import main
 from nnunet_partial.dataset.raw import RawDataset
 from nnunet_partial.errors import DatasetError, SplitError
@@ -125,6 +132,21 @@ def test_images_that_are_missing_are_named(tmp_path: Path) -> None:
         require_channels({"p6": [tmp_path, tmp_path], "p7": [tmp_path]}, 2, tmp_path)
 
 
+def test_another_image_with_the_name_of_a_training_case_is_refused(tmp_path: Path) -> None:
+    """It would count as trained on, and what a human annotated in that case would not be ranked."""
+    write_toy(tmp_path / DATASET, patients=2)
+    dataset = RawDataset(tmp_path / DATASET)
+    training = dataset.image_files()
+    require_own_names(training, dataset)
+    other = tmp_path / "new" / training["a_p0_0"][0].name
+    other.parent.mkdir()
+    sitk.WriteImage(sitk.ReadImage(str(training["a_p0_0"][0])), str(other), False)  # the same pixels, other bytes
+    require_own_names({"a_p0_0": [other], "new": [other]}, dataset)
+    shutil.copyfile(training["b_p1_0"][0], other)
+    with pytest.raises(DatasetError, match="a_p0_0"):
+        require_own_names({"a_p0_0": [other], "new": [other]}, dataset)
+
+
 @pytest.mark.slow
 def test_two_folds_of_a_training(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
     trained = ("2d", "-tr", "nnUNetTrainerABCE", "-p", "nnUNetPlans")
@@ -145,8 +167,15 @@ def test_two_folds_of_a_training(project: Project, capsys: pytest.CaptureFixture
 
     # new images, against nnU-Net's own commands
     out = project.root / "next"
-    given = ["-i", str(raw / "imagesTs"), "-o", str(out)]
-    assert main(["disagreement", "-d", "701", "-tr", "nnUNetTrainerABCE", "-device", "cpu", *given]) == 0
+    images = Path(shutil.copytree(raw / "imagesTs", project.root / "images"))
+    content = (images / "new_0000.nii.gz").read_bytes()
+    (images / "cut_0000.nii.gz").write_bytes(content[: len(content) // 2])
+    given = ["-i", str(images), "-o", str(out)]
+    assert main(["disagreement", "-d", "701", "-tr", "nnUNetTrainerABCE", "-device", "cpu", *given]) == 1
+    assert "cut_0000.nii.gz" in capsys.readouterr().out
+    (images / "new_0000.nii.gz").unlink()
+    assert main(["disagreement", "-d", "701", "-tr", "nnUNetTrainerABCE", "-device", "cpu", *given]) == 1
+    assert "cut_0000.nii.gz" in capsys.readouterr().err
     predicted, sigmoids = {}, {}
     for folds in (("0",), ("1",), ("0", "1")):
         folder = project.root / "predicted" / "".join(folds)
