@@ -253,8 +253,8 @@ class Manifest:
 
     @property
     def has_pseudo(self) -> bool:
-        """Return whether a model filled a class of any case."""
-        return any(labels.pseudo for labels in self.cases.values())
+        """Return whether a model filled a class of any case, or of those that a pattern matches."""
+        return any(labels.pseudo for labels in (*self.cases.values(), *(labels for _, labels in self.groups)))
 
     def find(self, case: str) -> CaseLabels | None:
         """Look up the entry of a case.
@@ -364,7 +364,8 @@ class Manifest:
         Returns:
             Those of a patient with a case that a filling model saw, in the order given; empty where there is none.
         """
-        seen = self._patients_seen
+        cases = list(cases)
+        seen = self._patients_seen(cases)
         manifests = [self] if reference is None else [self, reference]
         return [
             case
@@ -372,16 +373,18 @@ class Manifest:
             if not seen.isdisjoint({case, *((m.find(case) or CaseLabels(())).patient or case for m in manifests)})
         ]
 
-    @property
-    def _patients_seen(self) -> set[str]:
-        """Return the patients of whom a filling model saw a case; a case without a patient is its own."""
-        entries = {case: labels for case in self.cases if (labels := self.find(case))}
+    def _patients_seen(self, cases: Iterable[str] = ()) -> set[str]:
+        """Return the patients of whom a filling model saw a case; a case without a patient is its own.
+
+        A pattern says it of those of the `cases` that it matches.
+        """
+        entries = {case: labels for case in (*self.cases, *cases) if (labels := self.find(case))}
         return {labels.patient or case for case, labels in entries.items() if labels.seen_by_filling_model}
 
     @property
     def fill_hash(self) -> str:
         """Return a hash of how the dataset was filled and of whom the filling models saw; it tells no name."""
-        content = json.dumps([self.fill, sorted(self._patients_seen)], sort_keys=True)
+        content = json.dumps([self.fill, sorted(self._patients_seen())], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
     def problems(self, cases: Iterable[str], classes: Sequence[str]) -> list[str]:

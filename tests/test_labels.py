@@ -473,3 +473,10 @@ def test_a_patient_was_seen_with_any_of_the_cases() -> None:
         }
     )
     assert manifest.seen_by_filling_model(["p2", "p3", "p1_es", "nowhere"]) == ["p3", "p1_es"]
+
+
+def test_a_pattern_says_that_its_cases_are_filled_and_were_seen() -> None:
+    group = {"match": "A_*", "annotated": ["LV"], "pseudo": ["LA"], "patient": "p1", "seen_by_filling_model": True}
+    manifest = Manifest.from_json({"version": 1, "groups": [group], "cases": {"b": {"annotated": [], "patient": "p1"}}})
+    assert manifest.has_pseudo
+    assert manifest.seen_by_filling_model(iter(["A_1", "b", "c"])) == ["A_1", "b"]
