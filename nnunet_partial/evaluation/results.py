@@ -150,6 +150,8 @@ def write_results(
         OSError: A file cannot be written.
     """
     _remove_other_models(folder, evaluation.models)
+    # written last: until then tables of two evaluations may lie here
+    (folder / "evaluation.json").unlink(missing_ok=True)
     write_csv(folder / "per_case.csv", [record.row() for record in evaluation.records], PER_CASE_COLUMNS)
     write_csv(folder / "summary.csv", tables.summary, SUMMARY_COLUMNS)
     write_csv(folder / "warning_signs.csv", tables.warning_signs, warning_signs.COLUMNS)

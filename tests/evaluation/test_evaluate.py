@@ -6,12 +6,15 @@ Masks that were computed from those of other frames are nobody's annotation: not
 from __future__ import annotations
 
 import csv
+import errno
 import gzip
 import json
 import math
+import os
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +22,10 @@ import SimpleITK as sitk
 from helpers.raw_datasets import write_image
 
 from nnunet_partial.cli import main
+from nnunet_partial.errors import PartialLabelError
+from nnunet_partial.evaluation import results
 from nnunet_partial.labels import CaseLabels, Manifest
+from nnunet_partial.report.results import read_results
 from nnunet_partial.training.validation import mask_unknown
 
 from .conftest import CLASSES, GOOD, POOR, TRUTH, Place, change_manifest
@@ -520,6 +526,24 @@ def test_cases_that_name_no_patient_are_counted(place: Place, capsys: pytest.Cap
     assert text.startswith("1 of 4 cases")
     assert "(a_p1_ED)" in text
     assert f"NOTE: {text}." in capsys.readouterr().out
+
+
+def test_tables_of_two_evaluations_are_no_results(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk is full after the first table of the second one."""
+    evaluate(place, place.predict("good", GOOD))
+    read_results(place.out)
+    write = results.write_csv
+
+    def fail(file: Path, *given: Any) -> None:
+        if file.name != "per_case.csv":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(file))
+        write(file, *given)
+
+    monkeypatch.setattr(results, "write_csv", fail)
+    with pytest.raises(OSError, match=r"summary\.csv"):
+        evaluate(place, place.predict("poor", POOR))
+    with pytest.raises(PartialLabelError, match=r"evaluation\.json"):
+        read_results(place.out)
 
 
 def test_nothing_to_evaluate_is_an_error(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
