@@ -44,7 +44,13 @@ def run(args: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
     from nnunet_partial.dataset.domains import leave_domain_out
     from nnunet_partial.dataset.raw import RawDataset
-    from nnunet_partial.dataset.splits import N_FOLDS, make_splits, require_unfilled, write_splits
+    from nnunet_partial.dataset.splits import (
+        N_FOLDS,
+        make_splits,
+        patient_warnings,
+        require_unfilled,
+        write_splits,
+    )
     from nnunet_partial.dataset.summary import NO_DOMAIN
     from nnunet_partial.errors import SplitError
     from nnunet_partial.model_selection.candidates import cross_validation
@@ -76,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
         for fold, split in enumerate(folds)
     ]
     print(text_table(["fold", "training", "validation", *(["validated on"] if names else [])], rows), end="")
-    for warning in warnings:
+    for warning in [*patient_warnings(manifest, cases), *warnings]:
         print(f"Warning: {warning}")
     for file in files:
         print(f"Written: {file}")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from nnunet_partial.dataset.preprocessed import update_command
 from nnunet_partial.dataset.raw import RawDataset, manifest_folders
-from nnunet_partial.dataset.splits import Split, left_out_cases
+from nnunet_partial.dataset.splits import Split, format_groups, left_out_cases, similar_names
 from nnunet_partial.dataset.summary import NO_DOMAIN
 from nnunet_partial.errors import ManifestError, SplitError
 from nnunet_partial.labels import MANIFEST_NAME, Manifest, find_shared_patients
@@ -142,7 +142,13 @@ def leave_domain_out(manifest: Manifest, cases: Sequence[str], classes: Sequence
             f"All training cases are of one domain ({format_names([domain or NO_DOMAIN for domain in domains])}), "
             "which cannot be left out; nothing was written. Give the cases a 'domain' in partial_labels.json."
         )
-    folds, warnings = {}, []
+    folds: dict[str, Split] = {}
+    alike, warnings = similar_names(domains), []
+    if alike:
+        warnings.append(
+            f"{len(alike)} domain(s) may have several names: {format_groups(alike)}. Where they are one, use one name, "
+            "or a fold trains on the domain that it validates"
+        )
     for domain in domains:
         validation = [case for case in labels if labels[case].domain == domain]
         patients = {manifest.patient_of(case) for case in validation}

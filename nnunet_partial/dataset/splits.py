@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 from nnunet_partial.dataset.preprocessed import update_command
 from nnunet_partial.dataset.raw import manifest_folders
 from nnunet_partial.errors import ManifestError, PartialLabelError, SplitError
-from nnunet_partial.labels import MANIFEST_NAME, Manifest
+from nnunet_partial.labels import MANIFEST_NAME, CaseLabels, Manifest
 from nnunet_partial.utils.files import read_json, write_json
 from nnunet_partial.utils.text import format_names
 
@@ -106,17 +107,50 @@ def similar_patients(names: Iterable[str]) -> list[str]:
     Returns:
         One warning; empty where there are no such names.
     """
+    groups = similar_names(names)
+    if not groups:
+        return []
+    return [
+        f"{len(groups)} patient(s) may have several names and count as several people: {format_groups(groups)}. Where "
+        "they are one person, use one name, or the images land on both sides"
+    ]
+
+
+def similar_names(names: Iterable[str]) -> list[list[str]]:
+    """Group names that differ only in capitals, spaces, zeros before a number or encoding.
+
+    Args:
+        names: The names, also repeated.
+
+    Returns:
+        The groups of two or more different names, each sorted; empty where there are no such names.
+    """
     alike: dict[str, set[str]] = {}
     for name in names:
         plain = "".join(unicodedata.normalize("NFKC", name).casefold().split()).removesuffix(".0")
         alike.setdefault(re.sub(r"(?<!\d)0+(?=\d)", "", plain), set()).add(name)
-    groups = [" = ".join(map(repr, sorted(group))) for group in alike.values() if len(group) > 1]
-    if not groups:
-        return []
+    return [sorted(group) for group in alike.values() if len(group) > 1]
+
+
+def format_groups(groups: Iterable[Sequence[str]]) -> str:
+    """Format what `similar_names` finds: 'P01' = 'p1'."""
+    return format_names([" = ".join(map(repr, group)) for group in groups])
+
+
+def nameless_warning(labels: Mapping[str, CaseLabels]) -> list[str]:
+    """Warn where results would count cases as patients, since they name none.
+
+    Args:
+        labels: Entry of each evaluated case.
+
+    Returns:
+        One sentence without its full stop; empty where every case names its patient.
+    """
+    nameless = [case for case, entry in labels.items() if entry.patient is None]
     return [
-        f"{len(groups)} patient(s) may have several names and count as several people: {format_names(groups)}. Where "
-        "they are one person, use one name, or the images land on both sides"
-    ]
+        f"{len(nameless)} of {len(labels)} cases do not name a patient ({format_names(nameless, 3)}): intervals and "
+        "tests count each as a patient of its own, and claim too much where one person has several images"
+    ] * bool(nameless)
 
 
 def training_cases_for_test(manifest: Manifest, cases: Sequence[str]) -> list[str]:
@@ -188,8 +222,9 @@ def check_splits(splits: Any, manifest: Manifest, cases: Sequence[str]) -> None:
         cases: Training cases of the dataset.
 
     Raises:
-        SplitError: A fold has a patient on both sides, an empty side or cases that are not in the dataset, a case of
-            the dataset is in no fold and not declared left out, or one that is declared so is in a fold.
+        SplitError: A fold has a patient on both sides, an empty side, a case twice or cases that are not in the
+            dataset, a case of the dataset is in no fold and not declared left out, or one that is declared so is in a
+            fold.
     """
     if not isinstance(splits, list) or not all(_is_split(split) for split in splits):
         raise SplitError(f'{SPLITS_NAME} must be a list of {{"train": [cases], "val": [cases]}}. {_FIX_SPLITS}')
@@ -210,6 +245,11 @@ def check_splits(splits: Any, manifest: Manifest, cases: Sequence[str]) -> None:
         for side in ("train", "val"):
             if not split[side]:
                 problems.append(f"fold {index} has no case in {side!r}")
+            repeated = {case for case, number in Counter(split[side]).items() if number > 1}
+            if repeated:
+                problems.append(
+                    f"fold {index} names {len(repeated)} case(s) twice in {side!r}: {format_names(repeated)}"
+                )
     left_out = set(left_out_cases(manifest, cases))
     used = {case for split in splits for case in (*split["train"], *split["val"])}
     missing = existing - used - left_out

@@ -13,6 +13,7 @@ from pathlib import Path
 from nnunet_partial.biomarkers.definitions import patient_key
 from nnunet_partial.biomarkers.measure import CaseMeasurements, view_and_phase_of
 from nnunet_partial.dataset.raw import RawDataset
+from nnunet_partial.dataset.splits import nameless_warning
 from nnunet_partial.dataset_json import metric_keys, region_values, structure_names
 from nnunet_partial.errors import DatasetError, PartialLabelError
 from nnunet_partial.evaluation.calibration import CaseCalibration
@@ -267,7 +268,10 @@ def evaluate_folders(
         reference.classes,
         labels=named,
         not_independent={model: len(cases) for model, cases in seen.items() if cases},
-        cautions=[*leaks(reference.folder, reference.manifest, counted), *_without_patient(named, counted)],
+        cautions=[
+            *leaks(reference.folder, reference.manifest, counted),
+            *nameless_warning({case: named[case] for case in named if any(case in of for of in counted.values())}),
+        ],
     )
     for finding in _pairing_problems(reference, predictions):
         _add_finding(evaluation, finding, strict)
@@ -285,16 +289,6 @@ def evaluate_folders(
             "Nothing can be evaluated.\n" + "\n".join([*reasons, *first_lines(evaluation.findings, 20)])
         )
     return evaluation
-
-
-def _without_patient(labels: Mapping[str, CaseLabels], predictions: Predictions) -> list[str]:
-    """Say which cases name no patient; empty where all do."""
-    cases = [case for case in labels if any(case in files for files in predictions.values())]
-    without = [case for case in cases if labels[case].patient is None]
-    return [
-        f"{len(without)} of {len(cases)} cases do not name a patient ({format_names(without, 3)}): intervals and tests "
-        "count each as a patient of its own, and claim too much where one person has several images"
-    ] * bool(without)
 
 
 def _named(text: str) -> tuple[str, Path]:

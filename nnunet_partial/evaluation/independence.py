@@ -15,6 +15,7 @@ from typing import Any
 
 from nnunet_partial.dataset.label_check import hash_names
 from nnunet_partial.dataset.raw import RawDataset, nnunet_folder
+from nnunet_partial.dataset.splits import format_groups, similar_names
 from nnunet_partial.dataset_json import PSEUDO_LABELS_KEY, WIDENED_KEY, is_filled
 from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.labels import MANIFEST_NAME, Manifest
@@ -227,8 +228,8 @@ def require_comparable(seen: Mapping[str, list[str]]) -> None:
 def leaks(folder: Path, manifest: Manifest, predictions: Mapping[str, Mapping[str, Path]]) -> list[str]:
     """Find predictions of cases that a model may have been trained on, or of whose patients.
 
-    Test cases are so where their patient has a training case, too; training cases where the model was trained on this
-    dataset, unless a fold predicted them in its validation.
+    Test cases are so where their patient has a training case, too, perhaps under a similar name; training cases where
+    the model was trained on this dataset, unless a fold predicted them in its validation.
 
     Args:
         folder: Of the reference: labelsTs or labelsTr of a dataset, with other endings, too; else nothing is found.
@@ -245,10 +246,19 @@ def leaks(folder: Path, manifest: Manifest, predictions: Mapping[str, Mapping[st
         training = {manifest.patient_of(case) for case in RawDataset(home).image_files() if manifest.find(case)}
         cases = {case for files in predictions.values() for case in files if manifest.find(case)}
         shared = [case for case in sorted(cases) if manifest.patient_of(case) in training]
+        tested = {manifest.patient_of(case) for case in cases}
+        alike = [
+            group
+            for group in similar_names({*training, *tested})
+            if {*group} & training and {*group} & tested - training
+        ]
         return [
             f"{len(shared)} of the test case(s) are of patients who have training cases in {home.name}, too, on which "
             f"a model may have been trained: {format_names(shared, 5)}"
-        ] * bool(shared)
+        ] * bool(shared) + [
+            f"{len(alike)} patient(s) of the test cases may have training cases in {home.name} under another name: "
+            f"{format_groups(alike)}"
+        ] * bool(alike)
     return [
         f"{model} was trained on {home.name}, whose training cases these are, and its predictions are not those of a "
         "cross-validation: where a case was predicted by a fold that was trained on it, the figures are too good"

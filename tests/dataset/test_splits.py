@@ -248,6 +248,7 @@ def test_good_splits_are_accepted() -> None:
         ([*GOOD, {"train": ["q_0", "p_0"], "val": ["p_1"]}], r"fold 1 has 1 patient\(s\) on both sides: p\."),
         ([{"train": ["p_0"], "val": ["q_0"]}], r"1 case\(s\) .*in no fold: p_1"),
         ([{"train": ["p_0", "p_1", "x"], "val": ["q_0"]}], r"fold 0 names 1 case\(s\) .*not in the .*: x"),
+        ([{"train": ["p_0", "p_1", "p_0"], "val": ["q_0"]}], r"fold 0 names 1 case\(s\) twice in 'train': p_0"),
         ([{"train": [], "val": ["p_0", "p_1", "q_0"]}], "fold 0 has no case in 'train'"),
         ([{"train": ["p_0", "p_1", "q_0"], "val": []}], "fold 0 has no case in 'val'"),
         ([], r"3 case\(s\) .*in no fold"),
@@ -372,6 +373,20 @@ def test_a_fold_leaves_out_a_domain_unless_a_class_would_have_no_teacher(
     assert folds(folders) == expected
     assert main(["splits", "-d", "520", "--by-patient", "--folds", "2"]) == 0
     assert len(folds(folders)) == 2
+
+
+@pytest.mark.parametrize("how", ["--leave-domain-out", "--by-patient"])
+def test_names_that_differ_in_spelling_are_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], how: str
+) -> None:
+    """The domain a is not left out where A trains, and p01 of domain c may be P1 of a."""
+    patients = {"a0": ("a", "P1"), "a1": ("A", "x"), "c0": ("c", "p01"), "c1": ("c", "y")}
+    entries = {case: entry(domain, "LV", "LA", patient=patient) for case, (domain, patient) in patients.items()}
+    two_places(tmp_path, monkeypatch, **entries)
+    assert main(["splits", "-d", "520", how]) == 0
+    said = capsys.readouterr().out
+    assert "'P1' = 'p01'" in said
+    assert ("'A' = 'a'" in said) == (how == "--leave-domain-out")
 
 
 def test_folds_by_domain_of_regions(

@@ -176,6 +176,10 @@ def test_test_cases_of_patients_in_training_are_named(place: Place) -> None:
     content["cases"]["a1"]["patient"] = "another"
     (place.raw / MANIFEST_NAME).write_text(json.dumps(content))
     assert leaks_of(place, place.root / "predicted", "labelsTs") == []
+    content["cases"]["a1"]["patient"] = "Nobody "
+    (place.raw / MANIFEST_NAME).write_text(json.dumps(content))
+    (text,) = leaks_of(place, place.root / "predicted", "labelsTs")
+    assert text.endswith(": 'Nobody ' = 'nobody'")
 
 
 def test_find_best_says_so_and_ranks_nothing_beside_it(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
