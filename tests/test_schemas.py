@@ -177,7 +177,9 @@ def beyond_the_schema(content: dict[str, Any]) -> bool:
     """What a schema cannot say of a study that it accepts, and the dry run does: see its description."""
     names = list(scenario_names(content))
     unknown = any(str(entry["from"]) not in content["datasets"] for entry in content["scenarios"])
-    return unknown or len(set(names)) < len(names) or str(content.get("folder")).startswith("~")
+    ids = [*content["datasets"].values()]
+    twice = len(set(names)) < len(names) or len({*ids}) < len(ids)
+    return unknown or twice or str(content.get("folder")).startswith("~")
 
 
 def same_answer_for_study(content: Any, file: Path) -> None:

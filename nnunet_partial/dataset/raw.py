@@ -21,7 +21,8 @@ SUBSETS = ("Tr", "Ts")
 #: File endings of nnU-Net's TIFF reader, which keeps the spacing of a volume in CASE.json beside it.
 TIFF = (".tif", ".tiff")
 
-_MAX_NAME_LENGTH = 100  # nnU-Net makes folders of it, and file systems take 255 bytes
+#: Longest name of a dataset: nnU-Net makes folders of it, and file systems take 255 bytes.
+MAX_NAME_LENGTH = 100
 
 
 def nnunet_folder(variable: str) -> Path:
@@ -87,9 +88,9 @@ def dataset_name(dataset_id: int, name: str) -> str:
     if not 1 <= dataset_id <= 999:
         raise DatasetError(f"The dataset id is {dataset_id}; expected 1 to 999.")
     plain = name.isascii() and name.replace("_", "").replace("-", "").isalnum()
-    if not plain or len(name) > _MAX_NAME_LENGTH:
+    if not plain or len(name) > MAX_NAME_LENGTH:
         raise DatasetError(
-            f"The dataset name is {name!r}; expected letters, digits, '_' and '-', at most {_MAX_NAME_LENGTH}."
+            f"The dataset name is {name!r}; expected letters, digits, '_' and '-', at most {MAX_NAME_LENGTH}."
         )
     return f"Dataset{dataset_id:03d}_{name}"
 

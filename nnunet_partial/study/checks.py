@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from nnunet_partial.dataset.raw import SUBSETS, RawDataset, find_dataset
+from nnunet_partial.dataset.raw import MAX_NAME_LENGTH, SUBSETS, RawDataset, find_dataset
 from nnunet_partial.dataset.splits import left_out_cases
 from nnunet_partial.dataset.summary import NO_DOMAIN
 from nnunet_partial.errors import DatasetError, PartialLabelError
 from nnunet_partial.study.config import METHODS, Problem, Scenario, Study
 from nnunet_partial.study.folder import StudyFolder
 from nnunet_partial.study.folds import domain_folds, measured_cases, planned_scenario, tested_domains
-from nnunet_partial.study.steps import derived_datasets, used_sources
+from nnunet_partial.study.steps import derived_datasets, filled_models, used_sources
 from nnunet_partial.utils.text import format_names
 
 
@@ -27,7 +27,7 @@ def data_problems(study: Study) -> list[Problem]:
     Returns:
         Line and text of each problem; empty if the study can run.
     """
-    problems: list[Problem] = []
+    problems = _long_names(study)
     folders: dict[str, Path] = {}
     for name in used_sources(study):
         try:
@@ -41,6 +41,22 @@ def data_problems(study: Study) -> list[Problem]:
         if scenario.source in folders:
             problems += _scenario_problems(study, scenario, complete, folders[scenario.source])
     return problems
+
+
+def _long_names(study: Study) -> list[Problem]:
+    """Find scenarios whose datasets would have too long a name; `fill` would say so after the trainings."""
+    names = [(name, scenario) for name, (scenario, _) in derived_datasets(study).items()]
+    names += [(name, model.scenario) for name, model in filled_models(study).items()]
+    longest = {scenario: name for name, scenario in sorted(names, key=lambda named: len(named[0]))}
+    return [
+        (
+            scenario.line,
+            f"{scenario.name}: the name of its dataset {name} has {len(name)} characters; expected at most "
+            f"{MAX_NAME_LENGTH}. Give the dataset a shorter name under 'datasets', or rename structures",
+        )
+        for scenario, name in longest.items()
+        if len(name) > MAX_NAME_LENGTH
+    ]
 
 
 def _require_test_cases(dataset: RawDataset) -> None:
@@ -92,7 +108,19 @@ def _scenario_problems(study: Study, scenario: Scenario, complete: bool, folder:
     if absent:
         text = f"has {len(plan.splits)} fold(s), counted from 0; 'folds' asks for {', '.join(absent)} too"
         return [(scenario.line, f"{name}: {text}")]
-    return []
+    without = {
+        fold: plan.manifest.classes_without_annotation(plan.splits[fold]["train"], plan.classes, with_pseudo=True)
+        for fold in study.folds
+    }
+    return [
+        (
+            scenario.line,
+            f"{name}: no training case of fold {fold} is annotated for {format_names(names)}, so that it cannot be "
+            "trained. Take other 'folds' or a smaller 'fraction'",
+        )
+        for fold, names in without.items()
+        if names
+    ]
 
 
 def _domain_problems(study: Study, scenario: Scenario, complete: bool, folder: Path) -> list[str]:

@@ -354,7 +354,11 @@ class _Reader:
         if not isinstance(value, dict):
             self.add_problem(("datasets",), "expected names and ids, as in {camus: 501}")
             return {}
-        read_id = self._integer(1)
+        read_id, names = self._integer(1), dict[str, Any]()
+        for name, number in value.items():
+            other = names.setdefault(repr(_whole(number)), name)
+            if other != name:  # its data would be made twice, in one folder
+                self.add_problem(("datasets", name), f"{name} and {other} are one dataset; give it one name")
         return {
             self._plain_name(name, ("datasets", name)): read_id(number, ("datasets", name))
             for name, number in value.items()

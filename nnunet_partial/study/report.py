@@ -121,7 +121,7 @@ def _page(
 
 
 def _facts(study: Study) -> list[tuple[str, str]]:
-    states = step_states(study)
+    states, planned = step_states(study), StudyFolder(study.folder).planned_workflow()
     network = study.network
     small = f", features {network.features}, patch {network.patch}, batch {network.batch}" if network else ""
     devices = " and ".join(sorted(training_devices(study))) or study.device
@@ -132,7 +132,8 @@ def _facts(study: Study) -> list[tuple[str, str]]:
         ("trainings", f"{length}, configuration {study.configuration}{small}, on {devices}"),
         ("seeds", ", ".join(map(str, study.seeds))),
         ("folds", _about_domains(study) if study.by_domain else ", ".join(map(str, study.folds))),
-        *(("not measured", note) for note in StudyFolder(study.folder).planned_workflow().get("test_notes", [])),
+        *(("not measured", note) for note in planned.get("test_notes", [])),
+        *(("patients", note) for note in planned.get("patient_notes", [])),
         *_version_facts(study),
     ]
 

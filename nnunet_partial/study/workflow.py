@@ -11,6 +11,8 @@ from typing import Any
 
 from nnunet_partial.dataset.domains import DomainFolds
 from nnunet_partial.dataset.raw import RawDataset, dataset_id, find_dataset
+from nnunet_partial.dataset.splits import nameless_warning, patient_warnings
+from nnunet_partial.dataset_conversion.derived.scenario_plan import RANDOM
 from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.study.config import PLANNERS, Scenario, Study
 from nnunet_partial.study.folder import StudyFolder
@@ -25,6 +27,7 @@ from nnunet_partial.study.steps import (
     reused_preprocessing,
     used_sources,
 )
+from nnunet_partial.study.tables import is_hidden
 from nnunet_partial.utils.files import write_json
 from nnunet_partial.utils.text import format_names
 from nnunet_partial.utils.trainers import trainers_folder
@@ -61,7 +64,9 @@ def prepare_workflow(study: Study, file: Path, assign_devices: bool, save: bool)
         for name, cases in unlabeled.items()
         if cases
     ]
-    for note in [*notes, *test_notes]:
+    test_notes += [note for s in study.scenarios for note in _unmeasured(s, RawDataset(sources[s.source]), study)]
+    patient_notes = [f"{name}: {note}" for name, path in sources.items() for note in _patient_notes(RawDataset(path))]
+    for note in [*notes, *test_notes, *patient_notes]:
         print(f"NOTE: {note}")
     write_json(
         folder.workflow,
@@ -78,6 +83,7 @@ def prepare_workflow(study: Study, file: Path, assign_devices: bool, save: bool)
             "domains": {name: list(folds.domains) for name, folds in domains.items()},
             "fold_notes": notes,
             "test_notes": test_notes,
+            "patient_notes": patient_notes,
             **_data_steps(study, folder, sources, ids, unlabeled),
             "fills": _fills(study, folder, ids),
             "models": _models(study, folder, sources, ids, domains),
@@ -85,6 +91,27 @@ def prepare_workflow(study: Study, file: Path, assign_devices: bool, save: bool)
         },
     )
     return folder
+
+
+def _unmeasured(scenario: Scenario, dataset: RawDataset, study: Study) -> list[str]:
+    """Say which hidden structures no test case can measure where they are hidden; empty where each is measured."""
+    tested = filter(None, map(dataset.manifest.find, measured_cases(dataset)[0]))
+    measured = {
+        name for labels in tested for name in labels.known if is_hidden(scenario, labels.domain, name, study.by_domain)
+    }
+    names = [n for n in (dataset.structures if RANDOM in scenario.missing else scenario.missing) if n not in measured]
+    where = f" of {scenario.domain}" if scenario.domain and not study.by_domain else ""
+    return [
+        f"{scenario.name}: no test case{where} is annotated for {format_names(names)}, so that nothing is measured of "
+        "what is hidden"
+    ] * bool(names)
+
+
+def _patient_notes(dataset: RawDataset) -> list[str]:
+    """Say where one person may train and test, or be split, under several names, and which cases name no patient."""
+    manifest, cases = dataset.manifest, (dataset.image_files(), measured_cases(dataset)[0])
+    training, tested = ({case: labels for case in of if (labels := manifest.find(case))} for of in cases)
+    return [*patient_warnings(manifest, [*training], [*tested]), *nameless_warning(tested)]
 
 
 def _domain_folds(study: Study, sources: Mapping[str, Path]) -> dict[str, DomainFolds]:

@@ -21,6 +21,7 @@ from helpers.raw_datasets import Drawn, write_dataset
 from nnunet_partial.cli import main
 from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.study import locks, runner, workflow
+from nnunet_partial.study.checks import data_problems
 from nnunet_partial.study.config import Study
 from nnunet_partial.study.folder import StudyFolder
 from nnunet_partial.study.runner import lock_study, run
@@ -593,6 +594,63 @@ def test_a_fold_that_a_scenario_does_not_have(file: Path, capsys: pytest.Capture
     file.write_text(STUDY.replace("[0, 1]", "[0, 3]"))
     assert main(["study", "run", str(file)]) == 1
     assert re.search(f"line 4: {NAME}: has 3 fold.*'folds' asks for 3 ", capsys.readouterr().err)
+
+
+def test_a_fold_in_which_a_hidden_structure_has_no_teacher(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two of three patients lose LA; the third validates one of the folds, in which none is left to learn it from."""
+    file.write_text(STUDY.replace("fraction: 0.5", "fraction: 0.7").replace("[0, 1]", "[0, 1, 2]"))
+    assert main(["study", "run", str(file)]) == 1
+    said = re.findall(r"line 4: toy-without-LA-70: .*fold (\d) .* LA,", capsys.readouterr().err)
+    assert len(said) == 1
+    others = sorted({"0", "1", "2"} - {*said})
+    file.write_text(file.read_text().replace("[0, 1, 2]", f"[{', '.join(others)}]"))
+    assert data_problems(Study.read(file)) == []
+
+
+def test_names_too_long_for_a_dataset_are_told_before_the_trainings(file: Path) -> None:
+    """The filled dataset has 47 characters more than the source: -without-LA-50-marginal-fill-plain-seed0-folds0."""
+    text = PLAIN_ALONE.replace("losses: [marginal]", "losses: [marginal, marginal-fill]")
+    for length, problems in ((100 - 47, []), (101 - 47, [4])):
+        file.write_text(text.replace("toy", "t" * length))
+        assert [line for line, _ in data_problems(Study.read(file))] == problems
+
+
+def test_two_names_of_one_dataset(file: Path) -> None:
+    """Both would be planned and preprocessed in the same folder, at the same time."""
+    file.write_text(STUDY.replace("{toy: 701}", "{toy: 701, other: 702, same: 701.0}"))
+    with pytest.raises(PartialLabelError, match="line 2: same and toy "):
+        Study.read(file)
+
+
+def test_patients_who_may_be_on_both_sides_or_have_no_name_are_named(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = file.parent / "raw" / "Dataset701_Toy" / "partial_labels.json"
+    content = json.loads(manifest.read_text())
+    for case, patient in (("p0", "P01"), ("p1", "P02"), ("p2", "P05"), ("p3", "p1")):  # p3 is a test case
+        content["cases"][case]["patient"] = patient
+    for patient, said in (("p1", "'P01' = 'p1'"), (None, "1 of 1 cases do not .*p3"), ("p4", None)):
+        content["cases"]["p3"]["patient"] = patient
+        manifest.write_text(json.dumps(content))
+        folder = prepare_workflow(Study.read(file), file, assign_devices=False, save=False)
+        notes = json.loads(folder.workflow.read_text())["patient_notes"]
+        assert [bool(re.search(f"toy: .*{said}", note)) for note in notes] == ([True] if said else [])
+        assert all(f"NOTE: {note}" in capsys.readouterr().out for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("tested", "measured"), [({"annotated": ["LV"]}, False), ({"annotated": [], "absent": ["LA"]}, True)]
+)
+def test_a_hidden_structure_that_no_test_case_shows_is_named(
+    file: Path, tested: dict[str, list[str]], measured: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = file.parent / "raw" / "Dataset701_Toy" / "partial_labels.json"
+    content = json.loads(manifest.read_text())
+    content["cases"]["p3"] = {**tested, "domain": "a"}
+    manifest.write_text(json.dumps(content))
+    folder = prepare_workflow(Study.read(file), file, assign_devices=False, save=False)
+    assert (json.loads(folder.workflow.read_text())["test_notes"] == []) == measured
+    assert (f"NOTE: {NAME}: " in capsys.readouterr().out) != measured
 
 
 def test_a_study_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
