@@ -49,7 +49,7 @@ PLAIN_ALONE = STUDY.replace("naive, marginal", "marginal").replace("plain, resen
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("nnUNet_raw", str(tmp_path / "raw"))
     known = {"annotated": ["LV", "LA"], "domain": "a"}
-    cases = [Drawn(f"p{number}", [1, 2], known, part) for number, part in enumerate(["Tr", "Tr", "Tr", "Ts"])]
+    cases = [Drawn(f"p{number}", [1, 2], known, part) for number, part in enumerate(["Tr", "Tr", "Tr", "Ts", "Tr"])]
     write_dataset(tmp_path / "raw", "Dataset701_Toy", {"LV": 1, "LA": 2}, cases)
     (tmp_path / "study.yaml").write_text(STUDY)
     return tmp_path / "study.yaml"
@@ -579,7 +579,7 @@ device: cpu
 def test_regions_want_losses_that_can_learn_them(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     labels = {"EPI": [1, 2], "LV": 1, "LA": 3}
     known = {"annotated": [*labels], "domain": "a"}
-    cases = [Drawn(f"p{number}", [1, 2, 3], known, part) for number, part in enumerate(["Tr", "Tr", "Tr", "Ts"])]
+    cases = [Drawn(f"p{number}", [1, 2, 3], known, part) for number, part in enumerate(["Tr", "Tr", "Tr", "Ts", "Tr"])]
     write_dataset(file.parent / "raw", "Dataset701_Toy", labels, cases, regions_class_order=[2, 1, 3])
     file.write_text(STUDY.replace("naive, marginal", "naive, marginal, abce-exclusive, abce"))
     assert main(["study", "run", str(file), "--dry-run"]) == 1
@@ -590,20 +590,20 @@ def test_regions_want_losses_that_can_learn_them(file: Path, capsys: pytest.Capt
 
 
 def test_a_fold_that_a_scenario_does_not_have(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    # one of the three patients lacks LA, so that each fold keeps another who teaches it
-    file.write_text(STUDY.replace("[0, 1]", "[0, 3]"))
+    # two of the four patients lack LA, so that each fold keeps another who teaches it
+    file.write_text(STUDY.replace("[0, 1]", "[0, 4]"))
     assert main(["study", "run", str(file)]) == 1
-    assert re.search(f"line 4: {NAME}: has 3 fold.*'folds' asks for 3 ", capsys.readouterr().err)
+    assert re.search(f"line 4: {NAME}: has 4 fold.*'folds' asks for 4 ", capsys.readouterr().err)
 
 
 def test_a_fold_in_which_a_hidden_structure_has_no_teacher(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Two of three patients lose LA; the third validates one of the folds, in which none is left to learn it from."""
-    file.write_text(STUDY.replace("fraction: 0.5", "fraction: 0.7").replace("[0, 1]", "[0, 1, 2]"))
+    """Three of four patients lose LA; the last validates one of the folds, in which none is left to learn it from."""
+    file.write_text(STUDY.replace("fraction: 0.5", "fraction: 0.7").replace("[0, 1]", "[0, 1, 2, 3]"))
     assert main(["study", "run", str(file)]) == 1
     said = re.findall(r"line 4: toy-without-LA-70: .*fold (\d) .* LA,", capsys.readouterr().err)
     assert len(said) == 1
-    others = sorted({"0", "1", "2"} - {*said})
-    file.write_text(file.read_text().replace("[0, 1, 2]", f"[{', '.join(others)}]"))
+    others = sorted({"0", "1", "2", "3"} - {*said})
+    file.write_text(file.read_text().replace("[0, 1, 2, 3]", f"[{', '.join(others)}]"))
     assert data_problems(Study.read(file)) == []
 
 
@@ -627,9 +627,13 @@ def test_patients_who_may_be_on_both_sides_or_have_no_name_are_named(
 ) -> None:
     manifest = file.parent / "raw" / "Dataset701_Toy" / "partial_labels.json"
     content = json.loads(manifest.read_text())
-    for case, patient in (("p0", "P01"), ("p1", "P02"), ("p2", "P05"), ("p3", "p1")):  # p3 is a test case
+    for case, patient in (("p0", "P01"), ("p1", "P02"), ("p2", "P05"), ("p4", "P07"), ("p3", "p1")):
         content["cases"][case]["patient"] = patient
-    for patient, said in (("p1", "'P01' = 'p1'"), (None, "1 of 1 cases do not .*p3"), ("p4", None)):
+    for patient, said in (
+        ("p1", "'P01' = 'p1'"),
+        (None, "1 of 1 cases do not .*p3"),
+        ("p9", None),
+    ):  # p3 is a test case
         content["cases"]["p3"]["patient"] = patient
         manifest.write_text(json.dumps(content))
         folder = prepare_workflow(Study.read(file), file, assign_devices=False, save=False)
