@@ -33,7 +33,7 @@ LAYERS = {
     "dataset_json": {"errors", "utils"},
     "inference": {"errors", "utils"},
     "losses": {"errors"},
-    "phantom": {"errors", "utils"},
+    "phantom": {"errors", "utils", "dataset"},
     "dataset": {*_MANIFEST},
     "dataset_conversion": {*_MANIFEST, "dataset", ""},
     "biomarkers": {*_MANIFEST, "dataset"},

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_partial.dataset.images import load_skewed, read_array, simpleitk
+from nnunet_partial.dataset.images import load_skewed, read_array, simpleitk, write_itk
 from nnunet_partial.errors import DatasetError
 from nnunet_partial.utils.files import atomic_path, link_or_copy
 
@@ -26,7 +26,7 @@ def relabel(source: Path, target: Path, new_values: Mapping[int, int]) -> None:
         new_values: New label value by old label value.
 
     Raises:
-        DatasetError: The file holds a value that `new_values` does not have.
+        DatasetError: The file holds a value that `new_values` does not have, or the disk is full or not writable.
         OSError: The file cannot be read.
     """
     geometry, old = read_array(source)
@@ -51,22 +51,15 @@ def write_values(source: Path, target: Path, values: Any, skewed: bool = False) 
         skewed: Whether the file has axes that ITK refuses.
 
     Raises:
-        OSError: The file cannot be written, as on a full disk, which ITK does not notice in every format.
+        DatasetError: The disk is full or not writable.
     """
-    sitk = simpleitk()
     with atomic_path(target) as temporary:
         if skewed:
             _write_skewed(source, temporary, values)
         else:
-            result = sitk.GetImageFromArray(values)
-            result.CopyInformation(sitk.ReadImage(str(source)))
-            try:
-                sitk.WriteImage(result, str(temporary), True)
-            except RuntimeError as problem:
-                raise OSError(f"{target} cannot be written: {str(problem).strip().splitlines()[-1]}") from problem
-        _, written = read_array(temporary)
-        if not np.array_equal(written, values):
-            raise OSError(f"{target} cannot be written: it does not hold what was written")
+            image = simpleitk().GetImageFromArray(values)
+            image.CopyInformation(simpleitk().ReadImage(str(source)))
+            write_itk(image, temporary, compressed=True)
 
 
 def _write_skewed(source: Path, target: Path, values: Any) -> None:
@@ -77,6 +70,8 @@ def _write_skewed(source: Path, target: Path, values: Any) -> None:
     image.header.set_data_dtype(values.dtype)
     nibabel.save(nibabel.Nifti1Image(values.T, image.affine, image.header), target)
 
+    if not np.array_equal(read_array(target)[1], values):
+        raise OSError(f"{target} cannot be written: it does not hold what was written")
 
 def changes(values: Iterable[float], new_values: Mapping[int, int]) -> bool:
     """Tell whether a label file with these values looks different with the new ones."""

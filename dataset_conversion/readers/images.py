@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nnunet_partial.dataset.images import Geometry, itk_name, require_whole_nifti, simpleitk
+from nnunet_partial.dataset.images import Geometry, itk_name, last_line, require_whole_nifti, simpleitk
 from nnunet_partial.errors import ConversionError, DatasetError
 from nnunet_partial.utils.text import format_values, printable
 
@@ -53,7 +53,7 @@ def read_image(path: Path) -> tuple[NDArray[Any], tuple[float, float]]:
         require_whole_nifti(path)  # ITK silently fills a file that is cut off with zeros
         image = sitk.ReadImage(itk_name(path))
     except (OSError, EOFError, ValueError, ArithmeticError, RuntimeError, zlib.error) as problem:
-        raise ConversionError(f"{path.name} cannot be read: {_last_line(problem)}") from problem
+        raise ConversionError(f"{path.name} cannot be read: {last_line(problem)}") from problem
     if image.GetNumberOfComponentsPerPixel() != 1:
         raise ConversionError(
             f"{path.name} has {image.GetNumberOfComponentsPerPixel()} numbers per pixel, expected one"
@@ -88,7 +88,7 @@ def write_image(path: Path, array: NDArray[Any], spacing_mm: tuple[float, ...]) 
     except (OSError, RuntimeError) as problem:
         path.unlink(missing_ok=True)
         raise DatasetError(
-            f"Cannot write {path}: {_last_line(problem)}. Is the disk full or write-protected? "
+            f"Cannot write {path}: {last_line(problem)}. Is the disk full or write-protected? "
             "The same command goes on where it stopped."
         ) from problem
 
@@ -113,12 +113,6 @@ def _nifti_header(folder: Path, shape: tuple[int, ...], kind: str, spacing_mm: t
     if length < _NIFTI_HEADER_BYTES:
         raise OSError("the file is shorter than it should be")  # ITK may not notice that the disk is full
     return content[:length]
-
-
-def _last_line(problem: Exception) -> str:
-    """Return the last line of an ITK error, which says what happened."""
-    lines = str(problem).strip().splitlines()
-    return lines[-1].strip().removeprefix("sitk::ERROR: ") if lines else type(problem).__name__
 
 
 def to_smallest_dtype(image: NDArray[Any]) -> NDArray[Any]:

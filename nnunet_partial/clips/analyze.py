@@ -15,10 +15,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nnunet_partial.clips.frames import FramesResult, Options, plan_frames, write_frames
-from nnunet_partial.clips.images import is_whole, read_format, write_itk
+from nnunet_partial.clips.images import is_whole, read_format
 from nnunet_partial.clips.measure import Measured, measured_classes
 from nnunet_partial.clips.results import measure_folder
-from nnunet_partial.dataset.images import read_array, simpleitk
+from nnunet_partial.dataset.images import read_array, simpleitk, write_itk
 from nnunet_partial.dataset.raw import list_images
 from nnunet_partial.dataset_conversion.base import Skipped
 from nnunet_partial.dataset_conversion.staging import staged_folder

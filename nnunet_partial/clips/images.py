@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nnunet_partial.dataset.images import itk_name, read_array, simpleitk
+from nnunet_partial.dataset.images import read_array, simpleitk, write_itk
 from nnunet_partial.dataset.plans import configuration_settings
 from nnunet_partial.dataset_conversion.base import DEPTH_KEY, DEPTH_MM
 from nnunet_partial.dataset_conversion.readers.images import to_smallest_dtype, write_image
@@ -75,27 +75,6 @@ class ImageFormat:
         image = simpleitk().GetImageFromArray(pixels)
         image.SetSpacing(spacing[::-1])
         write_itk(image, path)
-
-
-def write_itk(image: Any, path: Path, compressed: bool = False) -> None:
-    """Write a SimpleITK image.
-
-    Args:
-        image: The image.
-        path: The file; its ending decides the format.
-        compressed: Whether to compress it.
-
-    Raises:
-        DatasetError: If the disk is full or not writable.
-    """
-    try:
-        simpleitk().WriteImage(image, itk_name(path), compressed)
-    except RuntimeError as problem:
-        path.unlink(missing_ok=True)
-        raise DatasetError(f"Cannot write {path}: {str(problem).strip().splitlines()[-1]}") from problem
-    if not is_whole(path):  # in some formats ITK does not notice
-        path.unlink()
-        raise DatasetError(f"Cannot write {path}: it was cut off. Is the disk full?")
 
 
 def is_whole(path: Path) -> bool:

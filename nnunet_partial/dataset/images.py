@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_partial.dataset.raw import TIFF
-from nnunet_partial.errors import PartialLabelError
+from nnunet_partial.errors import DatasetError, PartialLabelError
 from nnunet_partial.labels import CaseLabels
 from nnunet_partial.utils.files import read_json
 
@@ -220,7 +220,7 @@ def header(path: Path) -> Geometry:
     except RuntimeError as problem:
         if is_skewed(path, problem):
             return _skewed_geometry(load_skewed(path))
-        raise OSError(_reason(problem)) from None
+        raise OSError(last_line(problem)) from None
     return _geometry(path, reader, reader.GetNumberOfComponents())
 
 
@@ -248,9 +248,34 @@ def read_array(path: Path) -> tuple[Geometry, Any]:
         if is_skewed(path, problem):
             skewed = load_skewed(path)
             return _skewed_geometry(skewed), np.ascontiguousarray(np.asarray(skewed.dataobj).T)
-        raise OSError(_reason(problem)) from None
+        raise OSError(last_line(problem)) from None
     geometry = _geometry(path, image, image.GetNumberOfComponentsPerPixel())
     return geometry, sitk.GetArrayFromImage(image)  # a copy: a view would outlive the image that holds its memory
+
+
+def spacing_is_known(labels: CaseLabels, geometry: Geometry | None) -> bool:
+def write_itk(image: Any, path: Path, compressed: bool = False) -> None:
+    """Write a SimpleITK image, and read it again: in some formats ITK does not notice that the disk is full.
+
+    Args:
+        image: The image.
+        path: The file; its ending decides the format.
+        compressed: Whether to compress it.
+
+    Raises:
+        DatasetError: If the disk is full or not writable; nothing is left of the file.
+    """
+    import numpy as np
+
+    sitk = simpleitk()
+    try:
+        sitk.WriteImage(image, itk_name(path), compressed)
+        whole, reason = np.array_equal(read_array(path)[1], sitk.GetArrayViewFromImage(image)), "it was cut off"
+    except (OSError, RuntimeError) as problem:
+        whole, reason = False, last_line(problem)
+    if not whole:
+        path.unlink(missing_ok=True)
+        raise DatasetError(f"Cannot write {path}: {reason}. Is the disk full or write-protected?")
 
 
 def spacing_is_known(labels: CaseLabels, geometry: Geometry | None) -> bool:
@@ -563,10 +588,17 @@ def _pixel_range(start: bytes) -> tuple[int, int, str]:
     return offset + voxels * info.bits // 8, offset, info.byte_order + floats if floats else ""
 
 
-def _reason(problem: RuntimeError) -> str:
-    """Return the last line of an ITK error, the only one that says what happened."""
-    lines = [line.strip() for line in str(problem).splitlines() if line.strip()]
-    return lines[-1].removeprefix("sitk::ERROR: ") if lines else "unknown error"
+def last_line(problem: Exception) -> str:
+    """Return the last line of an ITK error, the only one that says what happened.
+
+    Args:
+        problem: The error.
+
+    Returns:
+        The line; the class of an error without text.
+    """
+    lines = str(problem).strip().splitlines()
+    return lines[-1].strip().removeprefix("sitk::ERROR: ") if lines else type(problem).__name__
 
 
 def _close(left: tuple[float, ...], right: tuple[float, ...], tolerance: float) -> bool:

@@ -13,8 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk
 
+from nnunet_partial.dataset.images import simpleitk, write_itk
 from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.phantom.anatomy import Floats, HeartModel, Line, View, long_axis
 from nnunet_partial.phantom.clips import Rhythm, simulate_clip
@@ -318,9 +318,9 @@ def _write_camus_patient(
 
 def _write_nifti(path: Path, array: Bytes, spacing_mm: float) -> None:
     """Write (rows, cols) or (t, rows, cols) with square pixels; the spacing along t is 1.0."""
-    image = sitk.GetImageFromArray(array)
+    image = simpleitk().GetImageFromArray(array)
     image.SetSpacing((spacing_mm, spacing_mm, 1.0)[: array.ndim])
-    sitk.WriteImage(image, str(path))
+    write_itk(image, path)
 
 
 def _check_video(root: Path, shape: tuple[int, int], frames: int, truth_dir: Path | None) -> None:

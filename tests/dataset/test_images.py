@@ -27,8 +27,10 @@ from nnunet_partial.dataset.images import (
     read_array,
     require_whole_nifti,
     spacing_is_known,
+    write_itk,
 )
 from nnunet_partial.dataset.summary import dataset_summary, scale_warning
+from nnunet_partial.errors import DatasetError
 from nnunet_partial.labels import CaseLabels, Manifest
 
 
@@ -302,3 +304,17 @@ def test_the_warning_signs_of_a_training_on_png_say_no_cm2(tmp_path: Path) -> No
     text = size_warnings_text({"metric_per_case": entries}, manifest, {1: "LV"}, ".png", ["a", "b"], "m")
     assert text.startswith("Mean predicted size (fraction of image)")
     assert re.search("m: in b, LV .* 2 times .*area ", text)
+
+
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz", ".png"])
+def test_a_full_disk_leaves_no_half_image(tmp_path: Path, ending: str) -> None:
+    resource = pytest.importorskip("resource")
+    image = sitk.GetImageFromArray(np.random.default_rng(0).integers(0, 255, (600, 600)).astype(np.uint8))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
+    try:
+        with pytest.raises(DatasetError, match=f"a{ending}"):
+            write_itk(image, tmp_path / f"a{ending}", compressed=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not (tmp_path / f"a{ending}").exists()
