@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 from nnunet_partial.dataset.images import load_skewed, read_array, simpleitk, write_itk
 from nnunet_partial.errors import DatasetError
 from nnunet_partial.utils.files import atomic_path, link_or_copy
+from nnunet_partial.utils.parallel import parallel_map
 
 
 def relabel(source: Path, target: Path, new_values: Mapping[int, int]) -> None:
@@ -69,9 +70,9 @@ def _write_skewed(source: Path, target: Path, values: Any) -> None:
     image = load_skewed(source)
     image.header.set_data_dtype(values.dtype)
     nibabel.save(nibabel.Nifti1Image(values.T, image.affine, image.header), target)
-
     if not np.array_equal(read_array(target)[1], values):
         raise OSError(f"{target} cannot be written: it does not hold what was written")
+
 
 def changes(values: Iterable[float], new_values: Mapping[int, int]) -> bool:
     """Tell whether a label file with these values looks different with the new ones."""
@@ -93,18 +94,25 @@ class FileToWrite:
     new_values: Mapping[int, int] | None = None
 
 
-def link_or_relabel(file: FileToWrite) -> None:
-    """Link (or copy) the file, or rewrite it where its label values change.
+def write_files(files: Sequence[FileToWrite], processes: int = 1, progress: bool = False) -> None:
+    """Link (or copy) files, and rewrite those whose label values change.
 
     A target that exists stays: files left by an interrupted run are complete, and `staged_dataset` has checked that
     they were made from the same sources.
 
     Args:
-        file: The file, its target and its new label values.
+        files: The files, their targets and new label values.
+        processes: Number of processes that write files.
+        progress: Whether to print the progress.
 
     Raises:
-        DatasetError: The file holds a label value that `new_values` does not have.
+        DatasetError: As of `relabel`.
     """
+    for _ in parallel_map(_link_or_relabel, files, processes, "linking and relabeling" if progress else None):
+        pass
+
+
+def _link_or_relabel(file: FileToWrite) -> None:
     if file.target.exists():
         return
     if file.new_values is None:

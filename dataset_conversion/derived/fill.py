@@ -44,7 +44,7 @@ from nnunet_partial.utils.text import first_lines, format_names
 
 from ..base import DEPTH_KEY
 from ..staging import refuse_existing, staged_dataset, write_metadata
-from .files import FileToWrite, link_or_relabel, write_values
+from .files import FileToWrite, write_files, write_values
 from .source import InputDataset, find_case_problems, find_metadata_problems
 
 #: Share of the predicted voxels that must lie where the label is 0, and in the largest component there.
@@ -614,8 +614,7 @@ def _link_rest(
     for subset in ("Ts", FULL_SUBSET):
         for case, path in source.label_files(subset).items():
             files.append(FileToWrite(path, staging / f"labels{subset}" / source.label_name(case)))
-    for _ in parallel_map(link_or_relabel, files, processes, "linking" if progress else None):
-        pass
+    write_files(files, processes, progress)
     for case, labels in entries.items():
         if case in filler.written:
             continue
@@ -694,12 +693,9 @@ def _dataset_json_entries(source: InputDataset, model: FillingModel, name: str) 
         "description": f"{source.name} with pseudo-labels of {model.trainer}; see {MANIFEST_NAME}",
         PSEUDO_LABELS_KEY: {"dataset": name, "source": source.name, "trainer": model.trainer},
     }
-    # nnU-Net's generator of dataset.json takes `license` and writes 'licence'
-    for argument, key in (("license", "licence"), ("reference", "reference"), (DEPTH_KEY, DEPTH_KEY)):
+    for key in ("licence", "reference", DEPTH_KEY, "overwrite_image_reader_writer"):  # as nnU-Net spells it
         if key in content:
-            entries[argument] = content[key]
-    if content.get("overwrite_image_reader_writer"):
-        entries["overwrite_image_reader_writer"] = content["overwrite_image_reader_writer"]
+            entries[key] = content[key]
     return entries
 
 

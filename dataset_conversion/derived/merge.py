@@ -27,7 +27,7 @@ from nnunet_partial.utils.text import first_lines, format_names, format_values, 
 from ..base import DEPTH_KEY, require_identifier
 from ..duplicates import merge_duplicate_patients
 from ..staging import refuse_existing, staged_dataset, write_metadata
-from .files import FileToWrite, changes, link_or_relabel
+from .files import FileToWrite, changes, write_files
 from .label_values import LabelValues, extended, holders_of, joined_values, same_holders
 from .source import (
     NO_BACKGROUND,
@@ -498,8 +498,7 @@ def merge(
     weights, weight_warnings = _domain_weights(plan, balance)
     with staged_dataset(name, _options_record(plan, balance), overwrite) as staging:
         files = [*_files_to_write(plan, staging), *(complete.files(plan, staging) if complete else ())]
-        for _ in parallel_map(link_or_relabel, files, processes, "linking and relabeling" if progress else None):
-            pass
+        write_files(files, processes, progress)
         warnings = write_metadata(
             staging,
             Manifest(plan.manifest.cases, scenario=_scenarios(plan), domain_weights=weights, fill=_fills(plan)),
@@ -581,11 +580,10 @@ def _dataset_json_entries(plan: MergePlan, name: str) -> dict[str, Any]:
         "dataset_name": name.partition("_")[2],
         "description": "Merged from " + ", ".join(map(_named, plan.sources)),
     }
-    # nnU-Net's generator of dataset.json takes `license` and writes 'licence'
-    for argument, key in (("license", "licence"), ("reference", "reference")):
+    for key in ("licence", "reference"):  # as nnU-Net spells it
         each = [f"{s.name}: {s.dataset.dataset_json[key]}" for s in plan.sources if key in s.dataset.dataset_json]
         if each:
-            entries[argument] = "; ".join(each)
+            entries[key] = "; ".join(each)
     if plan.label_values.has_regions:
         entries["regions_class_order"] = plan.label_values.regions_class_order
     filled = [source.name for source in plan.sources if is_filled(source.dataset.dataset_json)]

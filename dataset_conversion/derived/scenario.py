@@ -17,17 +17,16 @@ from nnunet_partial.dataset_json import PSEUDO_LABELS_KEY
 from nnunet_partial.errors import DatasetError
 from nnunet_partial.labels import FULL_MANIFEST_NAME, FULL_SUBSET, MANIFEST_NAME, Manifest
 from nnunet_partial.utils.files import write_json
-from nnunet_partial.utils.parallel import parallel_map
 
 from ..staging import refuse_existing, staged_dataset, write_metadata
-from .files import FileToWrite, link_or_relabel
+from .files import FileToWrite, write_files
 from .scenario_plan import ScenarioOptions, ScenarioPlan, plan_scenario
 
 #: Entries of the source's dataset.json that are not copied: the scenario has its own. 'dataset' lists files of the
 #: source, so that nnU-Net would train on the labels that are to be hidden; nnU-Net's generator writes a wrong
 #: 'citation'.
 _NOT_COPIED = (
-    *("channel_names", "labels", "numTraining", "file_ending", "name", "description", "licence", "converted_by"),
+    *("channel_names", "labels", "numTraining", "file_ending", "name", "description", "converted_by"),
     *("dataset", "modality", "citation", "regions_class_order"),
 )
 
@@ -81,13 +80,7 @@ def scenario(
     refuse_existing(name, overwrite)
     plan = plan_scenario(source, options, processes, progress)
     with staged_dataset(name, _options_record(plan), overwrite) as staging:
-        for _ in parallel_map(
-            link_or_relabel,
-            list(_files_to_write(plan, staging)),
-            processes,
-            "linking and relabeling" if progress else None,
-        ):
-            pass
+        write_files(list(_files_to_write(plan, staging)), processes, progress)
         write_metadata(
             staging,
             Manifest(
@@ -157,9 +150,6 @@ def _dataset_json_entries(plan: ScenarioPlan, name: str) -> dict[str, Any]:
     """Build the entries of dataset.json: those of the source, with the name and description of the scenario."""
     source_json = plan.source.dataset.dataset_json
     entries = {key: value for key, value in source_json.items() if key not in _NOT_COPIED}
-    # nnU-Net's generator of dataset.json takes `license` and writes 'licence'
-    if "licence" in source_json:
-        entries["license"] = source_json["licence"]
     hidden = ", ".join(f"{name} in {number}" for name, number in plan.counts()["hidden"].items())
     what = "left out" if plan.options.keep_only_complete else "hidden"
     if plan.label_values.has_regions:

@@ -17,6 +17,7 @@ import pytest
 import SimpleITK as sitk
 from helpers.facts import says
 from helpers.raw_datasets import Drawn, list_files, read_values, snapshot, write_dataset, write_image
+from nnunet_partial.dataset_conversion.derived import files as files_module
 from nnunet_partial.dataset_conversion.derived import merge as merge_module
 from nnunet_partial.dataset_conversion.derived.files import relabel
 from nnunet_partial.dataset_conversion.derived.merge import merge
@@ -317,7 +318,7 @@ def test_interrupted_and_resumed_gives_the_same_files(raw: Path, monkeypatch: py
     camus(raw), uda(raw)
     whole = snapshot(merged(raw).folder)
     subprocess.run(["rm", "-r", str(raw / "Dataset510_Echo")], check=True)
-    link_or_relabel, written = merge_module.link_or_relabel, []
+    link_or_relabel, written = files_module._link_or_relabel, []
 
     def stop_after_eight(file: Any) -> None:
         if len(written) == 8:
@@ -325,7 +326,7 @@ def test_interrupted_and_resumed_gives_the_same_files(raw: Path, monkeypatch: py
         written.append(file)
         link_or_relabel(file)
 
-    monkeypatch.setattr(merge_module, "link_or_relabel", stop_after_eight)
+    monkeypatch.setattr(files_module, "_link_or_relabel", stop_after_eight)
     with pytest.raises(KeyboardInterrupt):
         merged(raw)
     assert not (raw / "Dataset510_Echo").exists()

@@ -11,7 +11,7 @@ import pytest
 import SimpleITK as sitk
 from helpers.facts import says
 from helpers.raw_datasets import Drawn, list_files, read_values, snapshot, write_dataset, write_image
-from nnunet_partial.dataset_conversion.derived import scenario as scenario_module
+from nnunet_partial.dataset_conversion.derived import files as files_module
 from nnunet_partial.dataset_conversion.derived.scenario import ScenarioResult, scenario
 from nnunet_partial.dataset_conversion.derived.scenario_plan import ScenarioOptions, chosen_patients, hidden_classes
 
@@ -525,7 +525,7 @@ def test_of_a_scenario_the_first_labels_are_kept(raw: Path) -> None:
 def test_interrupted_and_resumed_gives_the_same_files(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = camus(raw)
     whole = {name: content for name, (_, content) in snapshot(made(source, "LA", fraction=0.5).folder).items()}
-    link_or_relabel, written = scenario_module.link_or_relabel, []
+    link_or_relabel, written = files_module._link_or_relabel, []
 
     def stop_after_twelve(file: Any) -> None:
         if len(written) == 12:
@@ -534,7 +534,7 @@ def test_interrupted_and_resumed_gives_the_same_files(raw: Path, monkeypatch: py
         link_or_relabel(file)
 
     with monkeypatch.context() as patched:
-        patched.setattr(scenario_module, "link_or_relabel", stop_after_twelve)
+        patched.setattr(files_module, "_link_or_relabel", stop_after_twelve)
         with pytest.raises(KeyboardInterrupt):
             make(source, "LA", fraction=0.5, overwrite=True)
     resumed = snapshot(made(source, "LA", fraction=0.5, overwrite=True).folder)
