@@ -78,7 +78,7 @@ class LabelValues:
 
     def _is_certain(self, inside: set[str], known: set[str]) -> bool:
         """Tell whether it follows from the known structures around a voxel how it lies to each other one."""
-        outside = [name for name in self.classes if name in known - inside]
+        outside = known.intersection(self.classes) - inside
         return all(
             any(self.relations[around, name] in (_INSIDE, _APART) for around in inside if around in self.classes)
             or any(self.relations[name, other] == _INSIDE for other in outside)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -81,33 +82,36 @@ class MergePlan:
             Label value in the merged dataset by label value in `source`, background 0 included. With
             `unknown_as_ignore` values of a training case map to the ignore label where an unknown class may be.
         """
-        values = self.same_classes(source)
+        values = dict(self.same_classes[source.name])
         if self.unknown_as_ignore and case in source.images["Tr"]:
             known = self.manifest.labels_of(case).known_in_training
-            unknown = self.label_values.uncertain({0: (), **self._holders(source)}, known)
+            unknown = self.label_values.uncertain({0: (), **self._holders[source.name]}, known)
             values |= dict.fromkeys(unknown, self.label_values.ignore)
         return values
 
-    def same_classes(self, source: InputDataset) -> dict[int, int]:
-        """Map the label values of a dataset to those of the merged dataset; background stays background.
-
-        Args:
-            source: One of the datasets to be merged.
+    @cached_property
+    def same_classes(self) -> dict[str, dict[int, int]]:
+        """Map the label values of each dataset to those of the merged dataset, where nothing is ignored.
 
         Returns:
             Label value in the merged dataset by label value in `source`, background 0 and the ignore label included.
         """
-        values = {0: 0}
-        for value, names in self._holders(source).items():
-            values[value] = self.label_values.value_of(names)
-        if source.dataset.ignore_label is not None:
-            values[source.dataset.ignore_label] = self.label_values.ignore
-        return values
+        mapped = {}
+        for source in self.sources:
+            holders = self._holders[source.name].items()
+            mapped[source.name] = {0: 0, **{value: self.label_values.value_of(names) for value, names in holders}}
+            if source.dataset.ignore_label is not None:
+                mapped[source.name][source.dataset.ignore_label] = self.label_values.ignore
+        return mapped
 
-    def _holders(self, source: InputDataset) -> dict[int, frozenset[str]]:
-        """Return which structures of the merged dataset hold each label value of a dataset."""
-        holders = holders_of(source.values).items()
-        return {value: extended(names, self.label_values.relations) for value, names in holders}
+    @cached_property
+    def _holders(self) -> dict[str, dict[int, frozenset[str]]]:
+        """Return which structures of the merged dataset hold each label value of a dataset, by its name."""
+        relations = self.label_values.relations
+        return {
+            source.name: {value: extended(names, relations) for value, names in holders_of(source.values).items()}
+            for source in self.sources
+        }
 
 
 def plan_merge(
@@ -296,7 +300,7 @@ def _problem_when_merged(
     """Find a region that a case declares absent, although what it holds lies inside it by another dataset."""
     if not plan.label_values.has_regions:
         return None
-    new_values = plan.same_classes(source)
+    new_values = plan.same_classes[source.name]
     values = tuple(float(new_values[int(value)]) for value in info.values)
     regions, ignore = plan.label_values.regions, plan.label_values.ignore
     labels = manifest.labels_of(case)
@@ -376,7 +380,7 @@ class CompleteLabels:
         """
         for source in plan.sources:
             for case, path in self.paths[source.name].items():
-                new_values = plan.same_classes(source) if case in self.changing else None
+                new_values = plan.same_classes[source.name] if case in self.changing else None
                 yield FileToWrite(path, staging / f"labels{FULL_SUBSET}" / source.label_name(case), new_values)
 
 
@@ -431,7 +435,7 @@ def _changing(plan: MergePlan, complete: CompleteLabels, processes: int, progres
         problem = info.problem or _problem_when_merged(plan, source, case, info, complete.manifest)
         if problem:
             raise DatasetError(f"{source.name}, {path.parent.name}: {problem}")
-        if changes(info.values, plan.same_classes(source)):
+        if changes(info.values, plan.same_classes[source.name]):
             yield case
 
 
@@ -542,7 +546,7 @@ def _domain_weights(plan: MergePlan, balance: bool) -> tuple[dict[str, float] | 
     training = [plan.manifest.labels_of(case) for source in plan.sources for case in source.images["Tr"]]
     sizes = Counter(labels.domain for labels in training if not labels.left_out)
     if len(sizes) < 2:
-        return None, [f"--balance has no effect: all training cases are of the domain {next(iter(sizes))}"]
+        return None, [f"--balance has no effect: all training cases are of the domain {format_names(sizes)}"]
     return square_root_weights(sizes), []
 
 

@@ -332,15 +332,17 @@ def _shared_case_names(sources: Sequence[InputDataset]) -> list[str]:
     """Find case identifiers that several datasets use; capitals make no difference to disks of Windows and macOS."""
     owners: dict[str, list[tuple[str, str]]] = {}
     for source in sources:
-        for case in dict.fromkeys(source.cases):
+        for case in source.cases:
             owners.setdefault(case.casefold(), []).append((source.name, case))
-    shared: dict[str, list[str]] = {}
+    shared: dict[tuple[str, ...], list[str]] = {}
     for named in owners.values():
-        if len({name for name, _ in named}) > 1:
-            shared.setdefault(" and ".join(name for name, _ in named), []).append(named[0][1])
+        names = tuple(dict.fromkeys(name for name, _ in named))
+        if len(names) > 1:
+            shared.setdefault(names, []).append(" and ".join(dict.fromkeys(case for _, case in named)))
     return [
-        f"{len(cases)} case(s) with the same identifier in {names}: {format_names(cases)}. Give those of one dataset a "
-        f"prefix: --prefix {names.rpartition(' and ')[2].partition('_')[0].removeprefix('Dataset')}:B_; or leave it out"
+        f"{len(cases)} case(s) with the same identifier in {' and '.join(names)}: {format_names(cases)} (capitals do "
+        "not count). Give those of one dataset a prefix: "
+        f"--prefix {names[-1].partition('_')[0].removeprefix('Dataset')}:B_; or leave it out"
         for names, cases in shared.items()
     ]
 
