@@ -152,37 +152,6 @@ def _region_problems(
     ]
 
 
-def find_undeclared_labels(
-    label_files: Mapping[str, Path],
-    manifest: Manifest,
-    classes: Sequence[str],
-    ignore_label: int | None,
-    processes: int = 1,
-    progress: bool = False,
-    regions: tuple[tuple[int, ...], ...] = (),
-) -> list[str]:
-    """Find the label files that do not fit the manifest.
-
-    Args:
-        label_files: File by case identifier.
-        manifest: The manifest.
-        classes: Foreground classes in the order of their values 1, 2, ...
-        ignore_label: Value of the ignore label; None where there is none.
-        processes: How many processes read the files.
-        progress: Whether to show a progress bar.
-        regions: Stored values of each class where these are regions; else empty.
-
-    Returns:
-        One line per file that does not fit, as by `label_file_problem`; empty where all fit.
-    """
-    files = [
-        LabelFile(case, path, manifest.find(case), tuple(classes), ignore_label, regions)
-        for case, path in label_files.items()
-    ]
-    infos = inspect_label_files(files, processes, "reading the labels" if progress else None)
-    return [info.problem for info in infos if info.problem]
-
-
 def never_present(
     manifest: Manifest, stored: Mapping[str, Sequence[int]], present: Mapping[str, Sequence[float]]
 ) -> list[str]:
@@ -216,33 +185,20 @@ def never_present(
     ]
 
 
-def check_label_files(
-    label_files: Mapping[str, Path],
-    manifest: Manifest,
-    classes: Sequence[str],
-    ignore_label: int | None,
-    processes: int = 1,
-    progress: bool = False,
-    regions: tuple[tuple[int, ...], ...] = (),
-) -> None:
-    """Require that all label files fit the manifest.
+def check_label_files(files: Sequence[LabelFile], processes: int = 1) -> None:
+    """Require that all label files fit the manifest; shows a progress bar.
 
     Args:
-        label_files: File by case identifier.
-        manifest: The manifest.
-        classes: Foreground classes in the order of their values 1, 2, ...
-        ignore_label: Value of the ignore label; None where there is none.
-        processes: How many processes read the files.
-        progress: Whether to show a progress bar.
-        regions: Stored values of each class where these are regions; else empty.
+        files: The files.
+        processes: How many processes read them.
 
     Raises:
         ManifestError: A file does not fit; names the first ten.
     """
-    lines = find_undeclared_labels(label_files, manifest, classes, ignore_label, processes, progress, regions)
+    lines = [info.problem for info in inspect_label_files(files, processes, "reading the labels") if info.problem]
     if lines:
         raise ManifestError(
-            f"{len(lines)} of {len(label_files)} label files do not fit {MANIFEST_NAME} and dataset.json:\n"
+            f"{len(lines)} of {len(files)} label files do not fit {MANIFEST_NAME} and dataset.json:\n"
             + "\n".join(first_lines(lines))
             + f"\nAn annotated structure belongs in 'annotated' of {MANIFEST_NAME} (raw and preprocessed folder); or "
             "correct the label files."

@@ -15,7 +15,7 @@ from typing import Any
 from batchgenerators.utilities.file_and_folder_operations import load_pickle
 
 from nnunet_partial.dataset.images import has_twin, inspect_image
-from nnunet_partial.dataset.label_check import CACHE_NAME, LabelCache, check_label_files, hash_names
+from nnunet_partial.dataset.label_check import CACHE_NAME, LabelCache, LabelFile, check_label_files, hash_names
 from nnunet_partial.dataset.out_of_view import off_as_absent
 from nnunet_partial.dataset.preprocessed import GT_SEGMENTATIONS, changed_labels, labels_of_images, read_manifest
 from nnunet_partial.dataset.raw import RawDataset, dataset_id
@@ -178,10 +178,9 @@ class TrainingData:
             return
         if self.raw:
             _check_labels_unchanged(self.preprocessed, self.raw)
-        files = {case: folder / f"{case}{ending}" for case in self.cases}
-        label = ignore_label(self.dataset_json)
-        regions = region_values(self.dataset_json)
-        check_label_files(files, self.manifest, self.classes, label, processes, progress=True, regions=regions)
+        labels = tuple(self.classes), ignore_label(self.dataset_json), region_values(self.dataset_json)
+        files = [LabelFile(case, folder / f"{case}{ending}", self.manifest.find(case), *labels) for case in self.cases]
+        check_label_files(files, processes)
         cache.write()
 
     def check_configuration(self, folder: Path) -> None:

@@ -17,18 +17,31 @@ from helpers.raw_datasets import Drawn, write_dataset, write_image
 from nnunet_partial.dataset.label_check import (
     CACHE_NAME,
     LabelCache,
+    LabelFile,
     check_label_files,
-    find_undeclared_labels,
+    inspect_label_files,
 )
 from nnunet_partial.dataset.raw import RawDataset
 from nnunet_partial.errors import ManifestError
-from nnunet_partial.labels import CaseLabels, Manifest
+from nnunet_partial.labels import CaseLabels
 
 CLASSES = ("LV", "MYO")
 
 
+def label_files(dataset: RawDataset, ignore: int | None = None) -> list[LabelFile]:
+    find = dataset.manifest.find
+    return [LabelFile(case, path, find(case), CLASSES, ignore) for case, path in dataset.label_files().items()]
+
+
 def lines(dataset: RawDataset, ignore: int | None = None, processes: int = 1) -> list[str]:
-    return find_undeclared_labels(dataset.label_files(), dataset.manifest, dataset.classes, ignore, processes)
+    infos = inspect_label_files(label_files(dataset, ignore), processes)
+    return [info.problem for info in infos if info.problem]
+
+
+def problem_of(path: Path, labels: CaseLabels | None = None) -> str | None:
+    """Return what is wrong with the label file of a case "a"."""
+    (info,) = inspect_label_files([LabelFile("a", path, labels or CaseLabels(("LV",)), CLASSES, None)])
+    return info.problem
 
 
 def one_case(tmp_path: Path, values: list[float], annotated: list[str], **entry: list[str]) -> RawDataset:
@@ -67,14 +80,12 @@ def test_the_ignore_label_belongs_to_nobody(tmp_path: Path) -> None:
 def test_numbers_that_are_not_whole(tmp_path: Path, value: float) -> None:
     # .mha: ITK reads NaN in a NIfTI file as 0
     write_image(tmp_path / "a.mha", np.array([[1, value]], np.float32))
-    (line,) = find_undeclared_labels({"a": tmp_path / "a.mha"}, Manifest({"a": CaseLabels(("LV",))}), CLASSES, None)
-    assert line == f"a: the label file holds {value}, expected integers"
+    assert problem_of(tmp_path / "a.mha") == f"a: the label file holds {value}, expected integers"
 
 
 def test_nan_in_a_nifti_file_is_not_taken_for_background(tmp_path: Path) -> None:
     write_image(tmp_path / "a.nii.gz", np.array([[1, float("nan"), float("inf")]], np.float64))
-    (line,) = find_undeclared_labels({"a": tmp_path / "a.nii.gz"}, Manifest({"a": CaseLabels(("LV",))}), CLASSES, None)
-    assert line == says("a:", "cannot be read", "2 pixel(s)", "NaN or infinite")
+    assert problem_of(tmp_path / "a.nii.gz") == says("a:", "cannot be read", "2 pixel(s)", "NaN or infinite")
 
 
 def test_whole_numbers_stored_as_floats_are_fine(tmp_path: Path) -> None:
@@ -84,9 +95,9 @@ def test_whole_numbers_stored_as_floats_are_fine(tmp_path: Path) -> None:
 
 
 def test_a_case_without_entry(tmp_path: Path) -> None:
-    dataset = one_case(tmp_path, [1], ["LV"])
-    found = find_undeclared_labels(dataset.label_files(), Manifest({}), CLASSES, None)
-    assert found == ["a: has no entry in partial_labels.json"]
+    path = one_case(tmp_path, [1], ["LV"]).label_files()["a"]
+    (info,) = inspect_label_files([LabelFile("a", path, None, CLASSES, None)])
+    assert info.problem == "a: has no entry in partial_labels.json"
 
 
 @pytest.mark.parametrize("ending", [".nii.gz", ".nii", ".mha", ".png"])
@@ -95,11 +106,9 @@ def test_half_a_file_is_noticed(tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"a{ending}"
     noise = np.random.default_rng(0).integers(0, 2, (64, 64), np.uint8)
     write_image(path, noise)
-    manifest = Manifest({"a": CaseLabels(("LV",))})
-    assert find_undeclared_labels({"a": path}, manifest, CLASSES, None) == []
+    assert problem_of(path) is None
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    (line,) = find_undeclared_labels({"a": path}, manifest, CLASSES, None)
-    assert line.startswith("a: the label file cannot be read: ")
+    assert str(problem_of(path)).startswith("a: the label file cannot be read: ")
 
 
 def test_a_flipped_bit_is_noticed(tmp_path: Path) -> None:
@@ -108,21 +117,18 @@ def test_a_flipped_bit_is_noticed(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[-6] ^= 1  # in the checksum at the end
     path.write_bytes(content)
-    (line,) = find_undeclared_labels({"a": path}, Manifest({"a": CaseLabels(("LV",))}), CLASSES, None)
-    assert line == says("a:", "cannot be read", "CRC check failed")
+    assert problem_of(path) == says("a:", "cannot be read", "CRC check failed")
 
 
 @pytest.mark.parametrize("content", [b"", b"not an image"])
 def test_no_image_at_all(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "a.nii.gz"
     path.write_bytes(content)
-    (line,) = find_undeclared_labels({"a": path}, Manifest({"a": CaseLabels(("LV",))}), CLASSES, None)
-    assert line.startswith("a: the label file cannot be read: ")
+    assert str(problem_of(path)).startswith("a: the label file cannot be read: ")
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    (line,) = find_undeclared_labels({"a": tmp_path / "a.nii.gz"}, Manifest({"a": CaseLabels(())}), CLASSES, None)
-    assert line.startswith("a: the label file cannot be read: ")
+    assert str(problem_of(tmp_path / "a.nii.gz")).startswith("a: the label file cannot be read: ")
 
 
 def test_a_colour_picture(tmp_path: Path) -> None:
@@ -130,8 +136,7 @@ def test_a_colour_picture(tmp_path: Path) -> None:
 
     path = tmp_path / "a.png"
     sitk.WriteImage(sitk.GetImageFromArray(np.zeros((8, 6, 3), np.uint8), isVector=True), str(path))
-    (line,) = find_undeclared_labels({"a": path}, Manifest({"a": CaseLabels(())}), CLASSES, None)
-    assert line == says("a:", "3 values per pixel", "not one")
+    assert problem_of(path) == says("a:", "3 values per pixel", "not one")
 
 
 def test_three_dimensions(tmp_path: Path) -> None:
@@ -154,12 +159,11 @@ def test_require_declared_names_the_first_ten_and_counts_the_rest(tmp_path: Path
     cases = [Drawn(f"c{i:02d}", [2], {"annotated": ["LV"]}) for i in range(12)]
     dataset = write_dataset(tmp_path, "Dataset001_A", {"LV": 1, "MYO": 2}, cases)
     with pytest.raises(ManifestError, match=r"12 of 12 label files(.|\n)*c00: MYO(.|\n)*c09: MYO(.|\n)*and 2 more"):
-        check_label_files(dataset.label_files(), dataset.manifest, dataset.classes, None)
+        check_label_files(label_files(dataset))
 
 
 def test_require_declared_is_silent_where_all_is_well(tmp_path: Path) -> None:
-    dataset = one_case(tmp_path, [1], ["LV"])
-    check_label_files(dataset.label_files(), dataset.manifest, dataset.classes, None)
+    check_label_files(label_files(one_case(tmp_path, [1], ["LV"])))
 
 
 @pytest.fixture

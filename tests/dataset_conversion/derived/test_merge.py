@@ -26,7 +26,6 @@ from nnunet_partial.dataset_conversion.derived.scenario_plan import ScenarioOpti
 
 from nnunet_partial.cli import main
 from nnunet_partial.dataset.check import check
-from nnunet_partial.dataset.label_check import find_undeclared_labels
 from nnunet_partial.dataset.raw import RawDataset
 from nnunet_partial.errors import DatasetError, PartialLabelError
 from nnunet_partial.labels import Manifest, common_order
@@ -233,13 +232,9 @@ def test_the_nominal_depth_is_kept_where_there_is_one(raw: Path, own: int | None
 
 
 def test_the_merged_data_set_is_sound(raw: Path) -> None:
-    from nnunet_partial.dataset.check import check
-
     camus(raw), uda(raw)
     out = merged(raw)
     assert check(out.folder).findings == {}
-    for part in ("Tr", "Ts"):
-        assert find_undeclared_labels(out.label_files(part), out.manifest, out.classes, None) == []
 
 
 def test_splits_go_by_patient_and_lie_in_both_folders(raw: Path, tmp_path: Path) -> None:
@@ -798,7 +793,7 @@ def test_unknown_as_ignore_marks_the_background_of_partially_labelled_training_c
     assert read_values(out.label_files("Ts")["uda_3"]) == [5, 4, 3, 1, 0, 0, 0, 0]
     assert read_values(out.label_files("Ts")["camus_p3_4CH"]) == [3, 2, 1, 0, 0, 0, 0, 0]
     assert out.manifest.labels_of("uda_1").annotated == tuple(FOUR_CHAMBERS)
-    assert find_undeclared_labels(out.label_files(), out.manifest, out.classes, out.ignore_label) == []
+    assert check(out.folder).findings == {}
 
 
 def test_unknown_as_ignore_says_when_no_background_is_left(raw: Path) -> None:
