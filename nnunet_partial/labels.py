@@ -17,14 +17,15 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from nnunet_partial.errors import ManifestError
 from nnunet_partial.utils.files import read_json, write_json
-from nnunet_partial.utils.text import ALL, first_lines, format_names, short_repr
+from nnunet_partial.utils.text import ALL, NO_DOMAIN, first_lines, format_names, short_repr
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 MANIFEST_NAME = "partial_labels.json"
 VERSION = 1
@@ -321,6 +322,8 @@ class Manifest:
         Returns:
             Bool array of shape (len(classes) + 1,); background, 0, is True.
         """
+        import numpy as np
+
         labels = self.labels_of(case)
         known = labels.known_in_training if in_training else labels.known
         return np.array([True, *(name in known for name in classes)], dtype=bool)

@@ -147,6 +147,11 @@ def test_the_light_packages_can_be_imported_without_torch_and_nnunet() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_a_command_whose_options_need_no_numbers_starts_without_numpy() -> None:
+    done = python("-c", IMPORT, "nnunet_partial.cli.check", "numpy")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_the_check_itself_notices_an_import() -> None:
     done = python("-c", IMPORT, "json", "decimal", "torch,decimal")
     assert done.returncode == 1
