@@ -28,6 +28,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from nnunet_partial.dataset.images import NIFTI_ENDINGS
 from nnunet_partial.errors import ConversionError
 from nnunet_partial.labels import FRAME_HASH, CaseLabels
 from nnunet_partial.utils.text import format_names, format_values, printable
@@ -63,7 +64,6 @@ MIN_ANNOTATED_PIXELS = 100
 
 #: A spacing in a header is true where it is not the placeholder 1 x 1 mm and lies between these.
 MIN_SPACING_MM, MAX_SPACING_MM = 0.05, 1.5
-NIFTI_ENDINGS = (".nii.gz", ".nii")
 
 
 @dataclass(frozen=True)

@@ -675,7 +675,7 @@ def _weights(content: dict[str, Any], domains: set[str]) -> dict[str, float] | N
     if unknown:
         raise ManifestError(
             f"has weights for {format_names(unknown)} under 'domain_weights', of which there is no case; its domains "
-            f"are {format_names({domain or '(no domain)' for domain in domains})}."
+            f"are {format_names({domain or NO_DOMAIN for domain in domains})}."
         )
     return {domain: float(weight) for domain, weight in weights.items()} or None
 

@@ -25,7 +25,6 @@ from nnunet_partial.dataset.images import Geometry, read_array, spacing_is_known
 from nnunet_partial.dataset.label_check import inspect_label_files
 from nnunet_partial.dataset.raw import RawDataset, nnunet_folder
 from nnunet_partial.dataset.splits import SPLITS_NAME, Split, check_splits
-from nnunet_partial.dataset.summary import NO_DOMAIN
 from nnunet_partial.dataset_json import PSEUDO_LABELS_KEY, has_regions
 from nnunet_partial.errors import DatasetError
 from nnunet_partial.labels import (
@@ -40,7 +39,7 @@ from nnunet_partial.utils.files import link_or_copy, write_json
 from nnunet_partial.utils.masks import Floats, Mask
 from nnunet_partial.utils.parallel import parallel_map
 from nnunet_partial.utils.tables import write_csv
-from nnunet_partial.utils.text import first_lines, format_names
+from nnunet_partial.utils.text import NO_DOMAIN, first_lines, format_names
 
 from ..base import DEPTH_KEY
 from ..staging import refuse_existing, staged_dataset, write_metadata

@@ -94,7 +94,8 @@ class MergePlan:
         """Map the label values of each dataset to those of the merged dataset, where nothing is ignored.
 
         Returns:
-            Label value in the merged dataset by label value in `source`, background 0 and the ignore label included.
+            Label value in the merged dataset by label value in the dataset, background 0 and the ignore label included,
+            by the name of the dataset.
         """
         mapped = {}
         for source in self.sources:

@@ -20,12 +20,10 @@ from typing import Any
 
 from nnunet_partial.dataset.label_check import inspect_label_files
 from nnunet_partial.dataset.raw import RawDataset, nnunet_folder
-from nnunet_partial.dataset.splits import SPLITS_NAME, Split, check_splits, make_splits
-from nnunet_partial.dataset.summary import NO_DOMAIN
+from nnunet_partial.dataset.splits import SPLITS_NAME, Split, check_splits, make_splits, read_splits
 from nnunet_partial.errors import DatasetError, SplitError
 from nnunet_partial.labels import FULL_MANIFEST_NAME, FULL_SUBSET, CaseLabels, Manifest
-from nnunet_partial.utils.files import read_json
-from nnunet_partial.utils.text import first_lines, format_names
+from nnunet_partial.utils.text import NO_DOMAIN, first_lines, format_names
 
 from .files import changes
 from .label_values import LabelValues, holders_of, selected_values
@@ -617,18 +615,18 @@ def source_splits(
     Raises:
         SplitError: The folds share a patient between training and validation, or do not fit the cases.
     """
-    places = [source / SPLITS_NAME]
+    folders = [source]
     if preprocessed is None and os.environ.get("nnUNet_preprocessed"):
         preprocessed = nnunet_folder("nnUNet_preprocessed")
     if preprocessed is not None:
-        places.insert(0, preprocessed / source.name / SPLITS_NAME)
-    for place in places:
-        if place.exists():
-            splits: list[Split] = read_json(place, SplitError)
+        folders.insert(0, preprocessed / source.name)
+    for folder in folders:
+        if (folder / SPLITS_NAME).exists():
+            splits = read_splits(folder)
             try:
                 check_splits(splits, manifest, cases)
             except SplitError as problem:
-                raise SplitError(f"{place.parent}: {problem}") from None
+                raise SplitError(f"{folder}: {problem}") from None
             return splits
     return make_splits(manifest, cases)[0]
 

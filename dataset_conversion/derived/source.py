@@ -14,7 +14,7 @@ from pathlib import Path
 
 from nnunet_partial.dataset.label_check import LabelFile, hash_files, hash_listed
 from nnunet_partial.dataset.out_of_view import off_as_absent
-from nnunet_partial.dataset.raw import SUBSETS, TIFF, RawDataset
+from nnunet_partial.dataset.raw import SUBSETS, TIFF, RawDataset, short_name
 from nnunet_partial.dataset.splits import test_split_message, training_cases_for_test
 from nnunet_partial.dataset_json import channel_names, stored_values
 from nnunet_partial.errors import DatasetError, PartialLabelError
@@ -140,7 +140,7 @@ class InputDataset:
         Raises:
             ManifestError: The manifest cannot be read, or a case has no entry in it.
         """
-        domain = self.name.partition("_")[2] or self.name
+        domain = short_name(self.name)
         entries = {case: self.labels_of(case, self.dataset.manifest) for case in self.cases}
         return {case: labels if labels.domain else replace(labels, domain=domain) for case, labels in entries.items()}
 

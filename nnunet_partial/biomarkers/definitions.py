@@ -22,8 +22,8 @@ from nnunet_partial.biomarkers.measure import (
     ImageMeasurements,
     view_and_phase_of,
 )
-from nnunet_partial.dataset.summary import NO_DOMAIN
 from nnunet_partial.labels import CaseLabels
+from nnunet_partial.utils.text import NO_DOMAIN
 
 #: Density of heart muscle (Lang et al. 2015).
 MYOCARDIAL_DENSITY_G_PER_ML = 1.05

@@ -44,6 +44,11 @@ def above_zero(text: str) -> int:
     return int(text)
 
 
+def fold(text: str) -> int | str:
+    """Parse the number of a fold, or "all", for argparse."""
+    return text if text == "all" else int(text)
+
+
 def add_writing_options(parser: argparse.ArgumentParser) -> None:
     """Add `--unknown-as`, `--overwrite` and `-np`."""
     parser.add_argument(

@@ -35,13 +35,13 @@ def add_parser(subparsers: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
     from nnunet_partial.dataset.domains import balance, parse_weights
-    from nnunet_partial.utils.text import text_table
+    from nnunet_partial.utils.text import NO_DOMAIN, text_table
 
     weights = parse_weights(args.weights) if args.weights else None
     balanced = balance(find_dataset(args.dataset), weights, args.off)
     rows = [
         [
-            domain or "(no domain)",
+            domain or NO_DOMAIN,
             str(cases),
             f"{balanced.weights[domain]:g}" if balanced.weights else "-",
             f"{share:.3f}",

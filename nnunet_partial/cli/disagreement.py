@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -125,6 +124,6 @@ def _show(domains: list[Row], ranked: list[Row]) -> None:
 
 
 def _text(value: str | float) -> str:
-    if isinstance(value, float):
-        return "-" if math.isnan(value) else f"{value:.3f}"
-    return str(value)
+    from nnunet_partial.evaluation.console import number_text
+
+    return number_text(value, 3) if isinstance(value, float) else str(value)

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nnunet_partial.cli._options import add_processes_option, require_output_file
-from nnunet_partial.cli.find_best import fold
+from nnunet_partial.cli._options import add_processes_option, fold, require_output_file
 from nnunet_partial.dataset.raw import find_dataset
 from nnunet_partial.errors import PartialLabelError
 

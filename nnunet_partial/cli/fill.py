@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import re
 from typing import TYPE_CHECKING, Any
 
 from nnunet_partial.cli._json import add_json_option
 from nnunet_partial.cli._options import add_processes_option
-from nnunet_partial.dataset.raw import RawDataset, dataset_name, find_dataset, nnunet_folder
+from nnunet_partial.dataset.raw import RawDataset, dataset_name, find_dataset, nnunet_folder, plain_name, short_name
 from nnunet_partial.dataset.splits import SPLITS_NAME
 from nnunet_partial.utils.files import read_json
 
@@ -85,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
 
     options = FillOptions(args.min_confidence, tuple(args.size))
     source = open_source(find_dataset(args.input)).dataset
-    name = dataset_name(args.dataset_id, args.name or _name(source.folder.name))
+    name = dataset_name(args.dataset_id, args.name or plain_name(f"{short_name(source.folder.name)}_filled"))
     refuse_existing(name, args.overwrite)
     results, preprocessed = (
         nnunet_folder(variable) / source.folder.name for variable in ("nnUNet_results", "nnUNet_preprocessed")
@@ -135,8 +134,3 @@ def _show(made: FillResult) -> None:
     print(text_table(["domain", "class", "outcome", "cases"], rows))
     for warning in made.warnings:
         print(f"Warning: {warning}")
-
-
-def _name(source: str) -> str:
-    """Return a name such as Echo_filled."""
-    return re.sub(r"[^A-Za-z0-9_-]", "-", f"{source.partition('_')[2] or source}_filled")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from nnunet_partial.cli._json import add_json_option
-from nnunet_partial.cli._options import add_processes_option
+from nnunet_partial.cli._options import add_processes_option, fold
 from nnunet_partial.dataset.raw import RawDataset, find_dataset, nnunet_folder
 from nnunet_partial.dataset_json import stored_values
 
@@ -98,10 +98,7 @@ def run(args: argparse.Namespace) -> int:
     _show(best_model, {stored: name for name, stored in values.items()})
     for note in notes:
         print(f"NOTE: {note}")
-    print(
-        f"\n{best_model.instructions}\nThe same: {results / 'inference_instructions.txt'}; all numbers: "
-        f"{results / TABLES}"
-    )
+    print(f"\n{best_model.instructions}\nThe same: {results / INSTRUCTIONS[0]}; all numbers: {results / TABLES}")
     args.document = {
         "best": best_model.best.name,
         "scores": best_model.scores,
@@ -115,11 +112,6 @@ def run(args: argparse.Namespace) -> int:
         "tables": results / TABLES,
     }
     return 0
-
-
-def fold(text: str) -> int | str:
-    """Parse the number of a fold, or "all"."""
-    return text if text == "all" else int(text)
 
 
 def _show(best_model: BestModel, names: Mapping[tuple[int, ...], str]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,15 +72,16 @@ def document(measured: Measured, folder: Path) -> dict[str, Any]:
 def show(measured: Measured) -> None:
     """Print the first clips, the means and what could not be done."""
     from nnunet_partial.clips.page import mean_rows
+    from nnunet_partial.evaluation.console import number_text
     from nnunet_partial.utils.text import first_lines, text_table
 
     rows = [
         [
             clip.name,
             clip.view or "-",
-            _text(clip.ef_percent, 1),
+            number_text(clip.ef_percent, 1),
             "part of one" if clip.beats.partial else str(len(clip.beats.beats)),
-            _text(clip.rate_bpm, 0),
+            number_text(clip.rate_bpm, 0),
             str(len(clip.flags)),
         ]
         for clip in measured.clips
@@ -91,14 +91,10 @@ def show(measured: Measured) -> None:
         print(f"... and {len(rows) - _SHOWN} more")
     print()
     for name, unit, value, count in mean_rows(measured):
-        print(f"mean {name}: {_text(value, 1)} {unit} over {count} clip(s) without flags")
+        print(f"mean {name}: {number_text(value, 1)} {unit} over {count} clip(s) without flags")
     for note in measured.notes:
         print(f"NOTE: {note}")
     if measured.problems:
         print(f"\nNot done: {len(measured.problems)}")
         for line in first_lines(measured.problems, _SHOWN):
             print(f"  {line}")
-
-
-def _text(value: float, digits: int) -> str:
-    return "-" if math.isnan(value) else f"{value:.{digits}f}"

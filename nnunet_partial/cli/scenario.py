@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import re
 from typing import Any
 
 from nnunet_partial.cli._options import add_writing_options
-from nnunet_partial.dataset.raw import dataset_name, find_dataset
+from nnunet_partial.dataset.raw import dataset_name, find_dataset, plain_name, short_name
 
 
 def add_parser(subparsers: Any) -> None:
@@ -59,9 +58,10 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_partial.dataset_conversion.derived.scenario_plan import ScenarioOptions
 
     source = find_dataset(args.input)
+    default_name = plain_name("_".join([short_name(source.name), "without", *args.missing]))
     made = scenario(
         source,
-        dataset_name(args.dataset_id, args.name or _name(source.name, args.missing)),
+        dataset_name(args.dataset_id, args.name or default_name),
         ScenarioOptions(
             tuple(args.missing),
             args.fraction,
@@ -80,9 +80,3 @@ def run(args: argparse.Namespace) -> int:
     for warning in made.warnings:
         print(f"Warning: {warning}")
     return 0
-
-
-def _name(source: str, missing: list[str]) -> str:
-    """Return a name such as CAMUS_without_LA; characters that nnU-Net's names cannot hold become '-'."""
-    text = "_".join([source.partition("_")[2] or source, "without", *missing])
-    return re.sub(r"[^A-Za-z0-9_-]", "-", text)

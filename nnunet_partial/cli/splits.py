@@ -51,10 +51,9 @@ def run(args: argparse.Namespace) -> int:
         require_unfilled,
         write_splits,
     )
-    from nnunet_partial.dataset.summary import NO_DOMAIN
     from nnunet_partial.errors import SplitError
     from nnunet_partial.model_selection.candidates import cross_validation
-    from nnunet_partial.utils.text import text_table
+    from nnunet_partial.utils.text import NO_DOMAIN, text_table
 
     if args.folds is not None and (args.leave_domain_out or args.folds < 2):
         raise SplitError(

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from nnunet_partial.cli._options import fold
 from nnunet_partial.dataset.raw import find_dataset
 
 
@@ -36,13 +37,8 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("-c", "--configuration", default="2d", help="configuration (default: %(default)s)")
     parser.add_argument("-tr", "--trainer", required=True, help="trainer, of the kind of the old one (softmax or aBCE)")
     parser.add_argument("-p", "--plans", default="nnUNetPlans", help="plans identifier (default: %(default)s)")
-    parser.add_argument("-f", "--fold", type=_fold, required=True, help="fold to train: a number, or all")
+    parser.add_argument("-f", "--fold", type=fold, required=True, help="fold to train: a number, or all")
     parser.set_defaults(run=run)
-
-
-def _fold(text: str) -> int | str:
-    """Parse the number of a fold, or "all"."""
-    return text if text == "all" else int(text)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -26,8 +26,8 @@ from nnunet_partial import __version__
 from nnunet_partial.clips.beats import longest_step
 from nnunet_partial.clips.images import ImageFormat, is_whole, read_format
 from nnunet_partial.clips.names import clip_name, default_key_file, exam_name, keyed_hash, patient_name, read_key
-from nnunet_partial.clips.records import NOMINAL_DEPTH, Clip, normal_view, write_clips_json
-from nnunet_partial.dataset.images import without_endings
+from nnunet_partial.clips.records import NOMINAL_DEPTH, SOURCES, Clip, normal_view, write_clips_json
+from nnunet_partial.dataset.images import NIFTI_ENDINGS, without_endings
 from nnunet_partial.dataset_conversion.base import Skipped, nominal_spacing_mm, require_depth, require_identifier
 from nnunet_partial.dataset_conversion.echonet import VIDEO_ENDINGS
 from nnunet_partial.dataset_conversion.readers.dicom import is_dicom, read_dicom_header, read_identity
@@ -43,8 +43,7 @@ from nnunet_partial.utils.text import format_names, printable
 
 LOG_NAME = ".written.jsonl"
 
-DICOM, VIDEO, NIFTI = "DICOM", "video", "NIfTI"
-_NIFTI_ENDINGS = (".nii", ".nii.gz")
+DICOM, VIDEO, NIFTI = SOURCES
 _VIDEO_ENDINGS = (*VIDEO_ENDINGS, ".m4v", ".wmv")
 #: Index of a DICOM disk; it holds no image.
 _DICOMDIR = "DICOMDIR"
@@ -311,7 +310,7 @@ def _kind(path: Path) -> str | None:
     name = path.name.lower()
     if name.endswith(_VIDEO_ENDINGS):
         return VIDEO
-    if name.endswith(_NIFTI_ENDINGS):
+    if name.endswith(NIFTI_ENDINGS):
         return NIFTI
     return DICOM if is_dicom(path) else None
 

@@ -7,7 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunet_partial.dataset.images import Geometry, ImageInfo, flat_volumes, inspect_image, without_endings
+from nnunet_partial.dataset.images import (
+    NIFTI_ENDINGS,
+    Geometry,
+    ImageInfo,
+    flat_volumes,
+    inspect_image,
+    without_endings,
+)
 from nnunet_partial.dataset.label_check import LabelFile, inspect_label_file, never_present
 from nnunet_partial.dataset.mirrored_classes import mirrored_pairs
 from nnunet_partial.dataset.out_of_view import off_as_absent
@@ -176,7 +183,7 @@ def _pairing(dataset: RawDataset, cases: Sequence[_CasePaths]) -> list[str]:
 
 def _reader_findings(dataset: RawDataset, cases: Sequence[_CasePaths], infos: Sequence[_ImageInfo]) -> list[str]:
     """Find cases that nnU-Net's reader of this dataset refuses: each of its two readers of NIfTI refuses some."""
-    if not dataset.file_ending.endswith((".nii", ".nii.gz")):
+    if not dataset.file_ending.endswith(NIFTI_ENDINGS):
         return []
     reader = str(dataset.dataset_json.get("overwrite_image_reader_writer", "None"))
     nibabel = reader.startswith("Nibabel") or (reader == "None" and dataset.file_ending == ".nii")

@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 from nnunet_partial.dataset.preprocessed import update_command
 from nnunet_partial.dataset.raw import RawDataset, manifest_folders
 from nnunet_partial.dataset.splits import Split, format_groups, left_out_cases, similar_names
-from nnunet_partial.dataset.summary import NO_DOMAIN
 from nnunet_partial.errors import ManifestError, SplitError
 from nnunet_partial.labels import MANIFEST_NAME, Manifest, find_shared_patients
-from nnunet_partial.utils.text import format_names
+from nnunet_partial.utils.text import NO_DOMAIN, format_names
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,8 @@ _IMAGE_ENDINGS = (".nii", ".gz", ".nrrd", ".mha", ".gipl", *WITHOUT_SPACING)
 TOLERANCE = 1e-3
 
 NIFTI_HEADER_BYTES = 348
-_NIFTI_ENDINGS = (".nii", ".nii.gz")
+#: File endings of NIfTI.
+NIFTI_ENDINGS = (".nii", ".nii.gz")
 
 _BLOCK_BYTES = 1 << 20
 _VOLUME_AXES = 3
@@ -253,7 +254,6 @@ def read_array(path: Path) -> tuple[Geometry, Any]:
     return geometry, sitk.GetArrayFromImage(image)  # a copy: a view would outlive the image that holds its memory
 
 
-def spacing_is_known(labels: CaseLabels, geometry: Geometry | None) -> bool:
 def write_itk(image: Any, path: Path, compressed: bool = False) -> None:
     """Write a SimpleITK image, and read it again: in some formats ITK does not notice that the disk is full.
 
@@ -404,7 +404,7 @@ def require_whole_nifti(path: Path) -> None:
             in its place. Broken compression raises what gzip and zlib raise.
     """
     name = path.name.lower()
-    if not name.endswith(_NIFTI_ENDINGS):
+    if not name.endswith(NIFTI_ENDINGS):
         return
     _require_no_twin(path)
     with gzip.open(path) if name.endswith(".gz") else path.open("rb") as file:
@@ -463,7 +463,7 @@ def is_skewed(path: Path, problem: RuntimeError) -> bool:
     Returns:
         Whether this is the reason.
     """
-    return path.name.lower().endswith(_NIFTI_ENDINGS) and "orthonormal" in str(problem)
+    return path.name.lower().endswith(NIFTI_ENDINGS) and "orthonormal" in str(problem)
 
 
 def load_skewed(path: Path) -> Any:

@@ -60,7 +60,7 @@ class _Pair:
 
 
 @dataclass(frozen=True)
-class _CasePaths:
+class _CaseToPreprocess:
     """Hold the files of one case, for worker processes.
 
     `files`: images, then labels; `target`, `source`: preprocessed, without their endings.
@@ -154,7 +154,9 @@ def _share(
         link_or_copy(origin / name, target / name)
     plans = pair.target / f"{plans_name}.json"
     changed = [
-        _CasePaths([str(path) for path in files], target / case, origin / case, plans, configuration, pair.dataset_json)
+        _CaseToPreprocess(
+            [str(path) for path in files], target / case, origin / case, plans, configuration, pair.dataset_json
+        )
         for case, files in pair.files.items()
         if case not in pair.same
     ]
@@ -241,7 +243,7 @@ def _same_content(folder: Path, other: Path) -> bool:
     )
 
 
-def _preprocess(case: _CasePaths) -> None:
+def _preprocess(case: _CaseToPreprocess) -> None:
     """Run nnU-Net's own preprocessing; an image that comes out as in the source becomes a link to that."""
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 

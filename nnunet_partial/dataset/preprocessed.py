@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,7 +11,7 @@ from pathlib import Path
 from nnunet_partial.dataset.raw import SUBSETS, RawDataset, dataset_id
 from nnunet_partial.errors import DatasetError, ManifestError
 from nnunet_partial.labels import MANIFEST_NAME, CaseLabels, Manifest
-from nnunet_partial.utils.files import atomic_path, same_bytes
+from nnunet_partial.utils.files import copy_file, same_bytes
 from nnunet_partial.utils.text import format_names
 
 #: The folder of the copies, in the preprocessed folder of a dataset.
@@ -38,7 +37,7 @@ def read_manifest(preprocessed: Path, raw: Path | None) -> Manifest:
         return Manifest.read(copy)
     manifest = Manifest.read(source)
     if not copy.exists():
-        _copy(source, copy)
+        copy_file(source, copy)
     elif Manifest.read(copy) != manifest:
         raise ManifestError(
             f"{source} and {copy} differ, so it is not clear what was annotated. If the raw one is right: "
@@ -90,16 +89,11 @@ def update_manifest(raw: Path, preprocessed: Path) -> str:
     stale = describe_stale_labels(raw, preprocessed)
     if stale:
         raise DatasetError(f"The manifest was not copied: {stale}; after that, run this again.")
-    _copy(source, copy)
+    copy_file(source, copy)
     if old is None:
         return f"{source} was copied to {copy}."
     cases = [case for subset in SUBSETS for case in dataset.image_files(subset)]
     return f"{source} was copied over {copy}. {_describe_changes(old, manifest, cases, dataset.structures)}"
-
-
-def _copy(source: Path, target: Path) -> None:
-    with atomic_path(target) as temporary:
-        shutil.copyfile(source, temporary)
 
 
 def _time(file: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -93,6 +94,30 @@ def dataset_name(dataset_id: int, name: str) -> str:
             f"The dataset name is {name!r}; expected letters, digits, '_' and '-', at most {MAX_NAME_LENGTH}."
         )
     return f"Dataset{dataset_id:03d}_{name}"
+
+
+def plain_name(name: str) -> str:
+    """Replace what `dataset_name` refuses.
+
+    Args:
+        name: Any text.
+
+    Returns:
+        The text with '-' for all but letters, digits, '_' and '-'.
+    """
+    return re.sub(r"[^A-Za-z0-9_-]", "-", name)
+
+
+def short_name(dataset: str) -> str:
+    """Take the id off the name of a dataset.
+
+    Args:
+        dataset: Full name, such as Dataset501_CAMUS.
+
+    Returns:
+        CAMUS; the full name where nothing stands behind the id.
+    """
+    return dataset.partition("_")[2] or dataset
 
 
 def dataset_id(folder: Path) -> int:

@@ -264,6 +264,25 @@ def check_splits(splits: Any, manifest: Manifest, cases: Sequence[str]) -> None:
         raise SplitError(f"{SPLITS_NAME}: " + "; ".join(problems) + f". {_FIX_SPLITS}")
 
 
+def read_splits(folder: Path) -> list[Split]:
+    """Read splits_final.json, whose content is not checked.
+
+    Args:
+        folder: The preprocessed or the raw folder of the dataset.
+
+    Returns:
+        The folds.
+
+    Raises:
+        SplitError: The file is missing or broken.
+    """
+    file = folder / SPLITS_NAME
+    if not file.exists():
+        raise SplitError(f"{file} does not exist: it says which fold validated which case. Train first.")
+    splits: list[Split] = read_json(file, SplitError)
+    return splits
+
+
 def split_findings(folders: Sequence[Path], manifest: Manifest, cases: Sequence[str]) -> list[str]:
     """Check the splits_final.json in each folder that has one.
 
@@ -279,7 +298,7 @@ def split_findings(folders: Sequence[Path], manifest: Manifest, cases: Sequence[
     for folder in folders:
         if (folder / SPLITS_NAME).exists():
             try:
-                check_splits(read_json(folder / SPLITS_NAME, SplitError), manifest, cases)
+                check_splits(read_splits(folder), manifest, cases)
             except PartialLabelError as problem:
                 messages.append(f"{folder}: {problem}")
     return messages

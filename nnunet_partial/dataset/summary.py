@@ -10,9 +10,7 @@ from typing import TypeAlias
 
 from nnunet_partial.dataset.images import Geometry, spacing_is_known
 from nnunet_partial.labels import Manifest
-from nnunet_partial.utils.text import text_table
-
-NO_DOMAIN = "(no domain)"
+from nnunet_partial.utils.text import NO_DOMAIN, text_table
 
 
 def dataset_summary(

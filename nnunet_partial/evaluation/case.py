@@ -13,14 +13,13 @@ from numpy.typing import NDArray
 from nnunet_partial.biomarkers.measure import CaseMeasurements
 from nnunet_partial.dataset.images import Geometry, ImageInfo, read_array, spacing_is_known
 from nnunet_partial.dataset.label_check import label_file_problem
-from nnunet_partial.dataset.summary import NO_DOMAIN
 from nnunet_partial.dataset_json import stored_values
 from nnunet_partial.evaluation.calibration import Bins, CaseCalibration, read_probabilities, structure_probability
 from nnunet_partial.evaluation.metrics import measure, without_thin_axes
 from nnunet_partial.evaluation.records import PredictedSize, Record, Subject
 from nnunet_partial.labels import CaseLabels
 from nnunet_partial.utils.masks import Scale
-from nnunet_partial.utils.text import format_values
+from nnunet_partial.utils.text import NO_DOMAIN, format_values
 
 
 @dataclass(frozen=True)

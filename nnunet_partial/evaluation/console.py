@@ -123,11 +123,11 @@ def biomarker_table(agreement: Sequence[Row]) -> str:
         [
             [
                 *(str(row[key]) for key in ("model", "domain", "biomarker", "method", "n")),
-                *(_number(row["mean_" + side]) for side in ("reference", "prediction")),
+                *(number_text(row["mean_" + side]) for side in ("reference", "prediction")),
                 str(row["unit"]),
-                _number(row["bias"]) + _between(_number(row["loa_low"]), _number(row["loa_high"])),
-                _number(row["mae"]),
-                _number(row["pearson_r"], 2),
+                number_text(row["bias"]) + _between(number_text(row["loa_low"]), number_text(row["loa_high"])),
+                number_text(row["mae"]),
+                number_text(row["pearson_r"], 2),
                 str(row["n_no_prediction"]),
             ]
             for row in [row for row in agreement if row["unit"] in _MAIN_UNITS] or agreement
@@ -140,8 +140,17 @@ def biomarker_table(agreement: Sequence[Row]) -> str:
 _SAME_KEYS, _MAIN_UNITS = ("model", "biomarker", "unit", "method"), ("mL", "%", "g")
 
 
-def _number(value: str | float, digits: int = 1) -> str:
-    return "-" if math.isnan(float(value)) else f"{round(float(value), digits) + 0.0:.{digits}f}"  # no "-0.0"
+def number_text(value: str | float, digits: int = 1) -> str:
+    """Format a number for the terminal.
+
+    Args:
+        value: The number, perhaps as text.
+        digits: Decimals.
+
+    Returns:
+        The number, never "-0.0"; "-" for NaN.
+    """
+    return "-" if math.isnan(float(value)) else f"{round(float(value), digits) + 0.0:.{digits}f}"
 
 
 def p_text(p: float) -> str:
@@ -228,7 +237,7 @@ def false_positives(records: Sequence[Record]) -> list[str]:
 
 
 def _with_interval(row: Row) -> str:
-    return _mean(row) + _between(*(_number(row["ci95_" + end], 3) for end in ("low", "high")))
+    return _mean(row) + _between(*(number_text(row["ci95_" + end], 3) for end in ("low", "high")))
 
 
 def _between(low: str, high: str) -> str:
@@ -237,4 +246,4 @@ def _between(low: str, high: str) -> str:
 
 def _mean(row: Row) -> str:
     metric = str(row["metric"])
-    return with_unit(_number(row["mean"], 3 if metric in OVERLAPS else 2), metric, str(row["unit"]))
+    return with_unit(number_text(row["mean"], 3 if metric in OVERLAPS else 2), metric, str(row["unit"]))

@@ -19,7 +19,7 @@ from nnunet_partial.dataset.splits import format_groups, similar_names
 from nnunet_partial.dataset_json import PSEUDO_LABELS_KEY, WIDENED_KEY, is_filled
 from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.labels import MANIFEST_NAME, Manifest
-from nnunet_partial.utils.files import read_json
+from nnunet_partial.utils.files import read_object
 from nnunet_partial.utils.text import format_names
 
 #: The words that stand wherever a figure is not independent.
@@ -113,8 +113,7 @@ def cases_seen_at_start(fold: Path, manifest: Manifest, cases: Iterable[str]) ->
     cases = list(cases)
     if not (fold / WIDENED_NAME).is_file():
         return []
-    content = read_json(fold / WIDENED_NAME)
-    seen = content.get("seen") if isinstance(content, dict) else None
+    seen = read_object(fold / WIDENED_NAME).get("seen")
     return cases_of_seen(manifest, cases, {*map(str, seen)}) if isinstance(seen, list) else cases
 
 
@@ -275,16 +274,14 @@ def _was_trained_on(dataset: str, predictions: Path) -> bool:
         return folder.parent.name == "fold_all"
     if any(part.startswith(("crossval_results_folds_", "ensemble___")) for part in folder.parts):
         return False
-    plans = read_json(folder / "plans.json") if (folder / "plans.json").is_file() else {}
-    return isinstance(plans, dict) and plans.get("dataset_name") == dataset
+    return read_object(folder / "plans.json").get("dataset_name") == dataset
 
 
 def _dataset_json(predictions: Path) -> Mapping[str, Any]:
     """Return the dataset.json beside predictions, or of the model whose validation they are; empty without one."""
     for folder in (predictions, *predictions.resolve().parents[:2]):
         if (folder / "dataset.json").is_file():
-            content = read_json(folder / "dataset.json")
-            return content if isinstance(content, dict) else {}
+            return read_object(folder / "dataset.json")
     return {}
 
 

@@ -37,7 +37,7 @@ from nnunet_partial.report.results import read_results
 from nnunet_partial.report.tables import Table, one_line, to_markdown
 from nnunet_partial.report.training_info import TrainingInfo, training_info
 from nnunet_partial.training.run_record import RECORD_NAME, TRAINED_ON_NAME, read_record
-from nnunet_partial.utils.files import read_json
+from nnunet_partial.utils.files import read_json, read_object
 from nnunet_partial.utils.versions import versions
 
 CARD_NAME = "MODEL_CARD.md"
@@ -178,7 +178,7 @@ def _training_data(selected: Sequence[SelectedModel], info: TrainingInfo) -> Ite
 def _start(selected: Sequence[SelectedModel]) -> Iterator[str]:
     """Say that a training started from another model, and whether it is known on which cases that was trained."""
     files = [one.model.fold(fold) / WIDENED_NAME for one in selected for fold in one.folds]
-    records = [_object(file) for file in files if file.is_file()]
+    records = [read_object(file) for file in files if file.is_file()]
     if not records:
         return
     known = all(isinstance(record.get("seen"), list) for record in records)
@@ -191,7 +191,7 @@ def _start(selected: Sequence[SelectedModel]) -> Iterator[str]:
 
 def _manifest_hash(model: TrainedModel, fold: int | str) -> str | None:
     """Return the hash of the manifest that a fold was trained under; None where it is not on record."""
-    entry = _object(model.fold(fold) / TRAINED_ON_NAME).get(model.checkpoint)
+    entry = read_object(model.fold(fold) / TRAINED_ON_NAME).get(model.checkpoint)
     return entry.get("manifest") if isinstance(entry, dict) else None
 
 
@@ -335,7 +335,7 @@ def _run(model: TrainedModel, fold: int | str) -> list[str]:
     log = "\n".join(file.read_text(errors="replace") for file in sorted(folder.glob("training_log_*.txt")))
     seconds = [float(value) for value in re.findall(r"Epoch time: ([\d.]+) s", log)]
     peaks = [float(value) for value in re.findall(r"Peak memory of the GPU: ([\d.]+) GiB", log)]
-    debug = _object(folder / "debug.json")
+    debug = read_object(folder / "debug.json")
     device = str(debug.get("device", ""))
     return [
         str(fold),
@@ -348,9 +348,3 @@ def _run(model: TrainedModel, fold: int | str) -> list[str]:
         f"{max(peaks):.2f}" if peaks else unknown,
         one_line(str(debug.get("torch_version", unknown))),
     ]
-
-
-def _object(file: Path) -> dict[str, Any]:
-    """Return the content of a JSON file; empty where there is none."""
-    content = read_json(file) if file.is_file() else {}
-    return content if isinstance(content, dict) else {}

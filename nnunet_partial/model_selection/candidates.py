@@ -17,10 +17,10 @@ from typing import Any
 
 from nnunet_partial.dataset.preprocessed import read_manifest
 from nnunet_partial.dataset.raw import TIFF, RawDataset
-from nnunet_partial.dataset.splits import SPLITS_NAME, Split, check_splits
+from nnunet_partial.dataset.splits import Split, check_splits, read_splits
 from nnunet_partial.errors import DatasetError, PartialLabelError, SplitError
 from nnunet_partial.evaluation.results import BEST_CHECKPOINT, FINAL_CHECKPOINT
-from nnunet_partial.utils.files import atomic_path, read_json
+from nnunet_partial.utils.files import copy_file, read_json
 from nnunet_partial.utils.parallel import parallel_map
 from nnunet_partial.utils.text import first_lines, format_names
 
@@ -446,12 +446,8 @@ def validated_cases(dataset: RawDataset, preprocessed: Path, folds: Sequence[int
         SplitError: The split is missing, leaks a patient, does not fit the dataset or validates a case twice.
         ManifestError: The raw and the preprocessed manifest differ.
     """
-    file = preprocessed / SPLITS_NAME
-    if not file.exists():
-        raise SplitError(f"{file} does not exist: it says which fold validated which case. Train first.")
-    manifest = read_manifest(preprocessed, dataset.folder)
-    splits = read_json(file, SplitError)
-    check_splits(splits, manifest, list(dataset.label_files()))
+    splits = read_splits(preprocessed)
+    check_splits(splits, read_manifest(preprocessed, dataset.folder), list(dataset.label_files()))
     return Validation.from_splits(dataset, splits, cross_validation(splits) if folds is None else folds)
 
 
@@ -519,7 +515,7 @@ def write_predictions(candidate: Candidate, validation: Validation, processes: i
         shutil.rmtree(candidate.folder)
     candidate.folder.mkdir(parents=True, exist_ok=True)
     for name in ("plans.json", "dataset.json"):
-        _copy(candidate.members[0].folder / name, candidate.folder / name)
+        copy_file(candidate.members[0].folder / name, candidate.folder / name)
     if len(candidate.members) == 1:
         for case, target in candidate.files(validation).items():
             _copy_prediction(validation.prediction(candidate.members[0], case), target)
@@ -569,16 +565,13 @@ def _joined(folds: Sequence[int]) -> str:
 
 
 def _copy_prediction(source: Path, target: Path) -> None:
-    """Copy a prediction, and the CASE.json in which nnU-Net keeps the spacing of a TIFF volume."""
-    _copy(source, target)
+    """Copy a prediction, and the CASE.json in which nnU-Net keeps the spacing of a TIFF volume.
+
+    No hard link: a later validation writes into the same file.
+    """
+    copy_file(source, target)
     if source.suffix in TIFF and source.with_suffix(".json").is_file():
-        _copy(source.with_suffix(".json"), target.with_suffix(".json"))
-
-
-def _copy(source: Path, target: Path) -> None:
-    # no hard link: a later validation writes into the same file
-    with atomic_path(target) as temporary:
-        shutil.copyfile(source, temporary)
+        copy_file(source.with_suffix(".json"), target.with_suffix(".json"))
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from dataclasses import replace
 from nnunet_partial.errors import DatasetError
 from nnunet_partial.evaluation.results import BEST_CHECKPOINT, CHECKPOINT_KEY, FINAL_CHECKPOINT
 from nnunet_partial.model_selection.candidates import TrainedModel, numbers
-from nnunet_partial.utils.files import read_json
+from nnunet_partial.utils.files import read_object
 
 
 def with_checkpoints(
@@ -79,9 +79,7 @@ def find_checkpoint(model: TrainedModel, fold: int | str, checkpoint: str | None
     Returns:
         File name; None where nothing tells.
     """
-    summary = model.validation(fold) / "summary.json"
-    content = read_json(summary, DatasetError) if summary.is_file() else {}
-    recorded = content.get(CHECKPOINT_KEY) if isinstance(content, dict) else None
+    recorded = read_object(model.validation(fold) / "summary.json", DatasetError).get(CHECKPOINT_KEY)
     if isinstance(recorded, str):
         return recorded
     present = [name for name in (FINAL_CHECKPOINT, BEST_CHECKPOINT) if (model.fold(fold) / name).is_file()]

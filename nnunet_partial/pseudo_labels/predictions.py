@@ -15,9 +15,9 @@ from pathlib import Path
 from nnunet_partial.active_learning.folds import FoldPredictor, trained_cases
 from nnunet_partial.dataset.images import read_array
 from nnunet_partial.dataset.raw import RawDataset
-from nnunet_partial.dataset.splits import SPLITS_NAME, check_splits
+from nnunet_partial.dataset.splits import check_splits, read_splits
 from nnunet_partial.dataset_conversion.derived.fill import CasePrediction, FillingModel
-from nnunet_partial.errors import DatasetError, SplitError
+from nnunet_partial.errors import DatasetError
 from nnunet_partial.evaluation.calibration import SIGMOID, SOFTMAX, read_probabilities, structure_probability
 from nnunet_partial.model_selection.candidates import TrainedModel, find_models, require_same_data
 from nnunet_partial.model_selection.checkpoints import find_checkpoint
@@ -104,10 +104,7 @@ class FoldSource:
                 f"{found.folder} reads images by {_REORIENTING}, whose probabilities have other axes than the label "
                 "files. Use NibabelIO or SimpleITKIO, and train again."
             )
-        file = preprocessed / SPLITS_NAME
-        if not file.exists():
-            raise SplitError(f"{file} does not exist: it says which fold validated which case. Train first.")
-        splits = read_json(file, SplitError)
+        splits = read_splits(preprocessed)
         check_splits(splits, dataset.manifest, list(dataset.label_files()))
         seen = trained_cases(dataset, preprocessed, found, wanted)
         filling = FillingModel(

@@ -7,13 +7,12 @@ from pathlib import Path
 
 from nnunet_partial.dataset.raw import MAX_NAME_LENGTH, SUBSETS, RawDataset, find_dataset
 from nnunet_partial.dataset.splits import left_out_cases
-from nnunet_partial.dataset.summary import NO_DOMAIN
 from nnunet_partial.errors import DatasetError, PartialLabelError
 from nnunet_partial.study.config import METHODS, Problem, Scenario, Study
 from nnunet_partial.study.folder import StudyFolder
 from nnunet_partial.study.folds import domain_folds, measured_cases, planned_scenario, tested_domains
 from nnunet_partial.study.steps import derived_datasets, filled_models, used_sources
-from nnunet_partial.utils.text import format_names
+from nnunet_partial.utils.text import NO_DOMAIN, format_names
 
 
 def data_problems(study: Study) -> list[Problem]:

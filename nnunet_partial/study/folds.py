@@ -20,8 +20,7 @@ from typing import Any
 
 from nnunet_partial.dataset.domains import DomainFolds, leave_domain_out
 from nnunet_partial.dataset.raw import RawDataset
-from nnunet_partial.dataset.splits import SPLITS_NAME, Split, check_splits, require_unfilled
-from nnunet_partial.dataset.summary import NO_DOMAIN
+from nnunet_partial.dataset.splits import SPLITS_NAME, Split, check_splits, read_splits, require_unfilled
 from nnunet_partial.dataset_conversion.derived.scenario_plan import (
     ScenarioOptions,
     ScenarioPlan,
@@ -31,8 +30,8 @@ from nnunet_partial.dataset_conversion.derived.scenario_plan import (
 from nnunet_partial.errors import PartialLabelError, SplitError
 from nnunet_partial.labels import MANIFEST_NAME, Manifest
 from nnunet_partial.study.config import Scenario
-from nnunet_partial.utils.files import link_or_copy, read_json
-from nnunet_partial.utils.text import format_names
+from nnunet_partial.utils.files import link_or_copy
+from nnunet_partial.utils.text import NO_DOMAIN, format_names
 
 
 def planned_scenario(scenario: Scenario, complete: bool, source: Path, preprocessed: Path) -> ScenarioPlan:
@@ -144,8 +143,9 @@ def link_test_cases(tested: Path, output: Path, trained: Path | None = None) -> 
 
 def _folders_of_domains(trained: Path) -> dict[str, str]:
     manifest = RawDataset(trained).manifest
-    splits: list[Split] = read_json(trained / SPLITS_NAME, SplitError)
-    return {_left_out_domain(split, index, manifest): f"fold{index}" for index, split in enumerate(splits)}
+    return {
+        _left_out_domain(split, index, manifest): f"fold{index}" for index, split in enumerate(read_splits(trained))
+    }
 
 
 def _left_out_domain(split: Split, index: int, manifest: Manifest) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_partial.dataset.domains import DomainFolds
-from nnunet_partial.dataset.raw import RawDataset, dataset_id, find_dataset
+from nnunet_partial.dataset.raw import RawDataset, dataset_id, find_dataset, plain_name
 from nnunet_partial.dataset.splits import nameless_warning, patient_warnings
 from nnunet_partial.dataset_conversion.derived.scenario_plan import RANDOM
 from nnunet_partial.errors import PartialLabelError
@@ -200,21 +199,16 @@ def _fills(study: Study, folder: StudyFolder, ids: Mapping[str, int]) -> dict[st
         by = model.filled_by
         assert by is not None
         source, plans = str(ids[by.dataset]), by.architecture.plans
-        fill = ["nnunet_partial", "fill", "-i", source, "-d", str(ids[name]), "--name", _plain_name(name)]
+        fill = ["nnunet_partial", "fill", "-i", source, "-d", str(ids[name]), "--name", plain_name(name)]
         fill += ["--overwrite", "-tr", by.trainer, "-c", configuration, "-p", plans, "-device", study.device]
         # other folds may lie there, of an earlier version of the file
         fill += ["--fold" if len(study.folds) == 1 else "-f", *map(str, study.folds)]
-        like = ["nnunet_partial", "preprocess", "-d", str(ids[name]), "--like", source, "-c", study.configuration]
         result[name] = {
             "trained": [f"done/{by.train_step(fold)}" for fold in study.folds],
             "seed": model.seed,
-            "commands": f"{shlex.join(fill)}; {shlex.join([*like, '-p', plans])}",
+            "commands": f"{shlex.join(fill)}; {_preprocess_like(study, source, ids[name], [plans])}",
         }
     return result
-
-
-def _plain_name(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_-]", "-", name)
 
 
 # The steps that make data
@@ -258,18 +252,17 @@ def _dataset(
 ) -> dict[str, Any]:
     """Return the commands that make a derived dataset, and its test images."""
     raw = _raw_folder(folder, number, name)
-    plain_name = raw.name.partition("_")[2]
     return {
         "id": number,
         "source": scenario.source,
-        "commands": _scenario_command(study, scenario, complete, number, plain_name, folder.prepared_plans()),
+        "commands": _scenario_command(study, scenario, complete, number, plain_name(name), folder.prepared_plans()),
         "raw": shlex.quote(str(raw)),
         "images": shlex.quote(str(raw / "imagesTs")),
     }
 
 
 def _raw_folder(folder: StudyFolder, number: int, name: str) -> Path:
-    return folder.raw / f"Dataset{number:03d}_{_plain_name(name)}"
+    return folder.raw / f"Dataset{number:03d}_{plain_name(name)}"
 
 
 def _prepare_command(study: Study, source: Path, plans: Sequence[str]) -> str:
@@ -297,14 +290,14 @@ def _scenario_command(
     hide += ["--keep-only-complete"] if complete else []
     splits = ["nnunet_partial", "splits", "-d", str(number), "--leave-domain-out"]
     commands = [shlex.join(hide), *([shlex.join(splits)] if study.by_domain else [])]
-    return "; ".join([*commands, _preprocess_like(study, scenario, number, plans)])
+    return "; ".join([*commands, _preprocess_like(study, source, number, plans)])
 
 
 def _reuse_command(study: Study, scenario: Scenario, number: int, plans: str) -> str:
     """Take over further plans for a scenario; preprocessed data only where these plans have their own."""
-    if not _shares_data(study):
-        return _preprocess_like(study, scenario, number, [plans])
     source = str(study.datasets[scenario.source])
+    if not _shares_data(study):
+        return _preprocess_like(study, source, number, [plans])
     return shlex.join(["nnUNetv2_move_plans_between_datasets", "-s", source, "-t", str(number), "-sp", plans])
 
 
@@ -331,7 +324,6 @@ def _shrink(study: Study) -> list[str]:
     return ["-c", study.configuration, *options]
 
 
-def _preprocess_like(study: Study, scenario: Scenario, number: int, plans: Sequence[str]) -> str:
-    source = str(study.datasets[scenario.source])
+def _preprocess_like(study: Study, source: str, number: int, plans: Sequence[str]) -> str:
     like = ["nnunet_partial", "preprocess", "-d", str(number), "--like", source, "-c", study.configuration]
     return shlex.join([*like, "-p", *plans])

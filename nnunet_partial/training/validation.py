@@ -17,14 +17,13 @@ import numpy as np
 import torch
 
 from nnunet_partial.dataset.images import header, spacing_is_known
-from nnunet_partial.dataset.summary import NO_DOMAIN
 from nnunet_partial.evaluation.case import subject_of
 from nnunet_partial.evaluation.metrics import without_thin_axes
-from nnunet_partial.evaluation.records import PredictedSize, Row
+from nnunet_partial.evaluation.records import PredictedSize, Row, mean
 from nnunet_partial.evaluation.warning_signs import MAX_EMPTY_FRACTION, MAX_SIZE_RATIO, MIN_SIZE_RATIO, warning_signs
 from nnunet_partial.labels import CaseLabels, Manifest
 from nnunet_partial.utils.masks import Floats, Scale
-from nnunet_partial.utils.text import text_table
+from nnunet_partial.utils.text import NO_DOMAIN, text_table
 
 
 def size_warnings_text(
@@ -153,14 +152,9 @@ def mask_unknown(
     summary["metric_per_case"] = kept
     for label, metrics in summary["mean"].items():
         for name in metrics:
-            metrics[name] = _mean([entry["metrics"][label][name] for entry in kept])
+            metrics[name] = mean(entry["metrics"][label][name] for entry in kept)
     for name in summary["foreground_mean"]:
-        summary["foreground_mean"][name] = _mean([metrics[name] for metrics in summary["mean"].values()])
-
-
-def _mean(values: Sequence[float]) -> float:
-    present = [value for value in values if not math.isnan(value)]
-    return sum(present) / len(present) if present else math.nan
+        summary["foreground_mean"][name] = mean(metrics[name] for metrics in summary["mean"].values())
 
 
 #: Epochs between two looks at the sizes: one epoch holds too few patches of a small domain.

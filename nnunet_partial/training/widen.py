@@ -21,7 +21,7 @@ from nnunet_partial.dataset.label_check import hash_names
 from nnunet_partial.dataset.plans import configuration_settings
 from nnunet_partial.dataset.preprocessed import GT_SEGMENTATIONS
 from nnunet_partial.dataset.raw import nnunet_folder, preprocessed_folder
-from nnunet_partial.dataset.splits import SPLITS_NAME
+from nnunet_partial.dataset.splits import SPLITS_NAME, read_splits
 from nnunet_partial.dataset_json import channel_names, has_regions, structure_names
 from nnunet_partial.errors import DatasetError, PartialLabelError, SplitError
 from nnunet_partial.evaluation.independence import WIDENED_NAME, cases_of_seen, hashed_names
@@ -339,7 +339,7 @@ def _names_seen(checkpoint: Path, dataset: str) -> set[str] | None:
             ending = read_json(checkpoint.parents[1] / "dataset.json")["file_ending"]
             cases = [path.name.removesuffix(ending) for path in (preprocessed / GT_SEGMENTATIONS).iterdir()]
         else:
-            cases = read_json(preprocessed / SPLITS_NAME, SplitError)[int(fold)]["train"]
+            cases = read_splits(preprocessed)[int(fold)]["train"]
         recorded = trained_on_of(checkpoint)
         manifest = Manifest.read(preprocessed / MANIFEST_NAME)
         before = {*read_json(record)["seen"]} if record.exists() else set()

@@ -161,6 +161,23 @@ def read_json(path: Path, error: type[PartialLabelError] = PartialLabelError) ->
         raise error(f"{path} is not valid JSON: {problem}. Fix or recreate the file.") from problem
 
 
+def read_object(path: Path, error: type[PartialLabelError] = PartialLabelError) -> dict[str, Any]:
+    """Read a JSON file that may be missing.
+
+    Args:
+        path: The file.
+        error: Class of the error to raise.
+
+    Returns:
+        The object in it; empty where there is no file, or something else in it.
+
+    Raises:
+        PartialLabelError: As of `read_json`.
+    """
+    content = read_json(path, error) if path.is_file() else {}
+    return content if isinstance(content, dict) else {}
+
+
 def read_json_lines(path: Path) -> Iterator[Any]:
     """Read a log with a JSON value per line, as far as a killed run has written it.
 
@@ -230,6 +247,17 @@ def same_bytes(path: Path, other: Path) -> bool:
     return path.samefile(other) or filecmp.cmp(path, other, shallow=False)
 
 
+def copy_file(source: Path, target: Path) -> None:
+    """Copy the content of a file, whole or not at all.
+
+    Args:
+        source: The existing file.
+        target: The new file; replaced where it exists, its folder is created.
+    """
+    with atomic_path(target) as temporary:
+        shutil.copyfile(source, temporary)
+
+
 def link_or_copy(source: Path, target: Path) -> None:
     """Hard-link a file where the file system can, else copy it, atomically.
 
@@ -247,5 +275,4 @@ def link_or_copy(source: Path, target: Path) -> None:
     except OSError as problem:
         if problem.errno not in _NO_LINKS:
             raise
-        with atomic_path(target) as temporary:
-            shutil.copyfile(source, temporary)
+        copy_file(source, target)

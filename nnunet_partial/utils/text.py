@@ -6,6 +6,8 @@ from collections.abc import Collection, Sequence
 
 #: In tables: all domains, or all structures, together; none may be called so.
 ALL = "(all)"
+#: In tables: cases without a domain.
+NO_DOMAIN = "(no domain)"
 
 
 def printable(text: str) -> str:
