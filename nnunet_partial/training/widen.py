@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,12 +93,7 @@ def widen(model: Path, dataset: str, configuration: str, trainer: str, plans: st
     old_dataset_json, old_plans = (
         read_json(old_checkpoint.parents[1] / name, DatasetError) for name in ("dataset.json", "plans.json")
     )
-    preprocessed = nnunet_folder("nnUNet_preprocessed") / dataset
-    for file in (preprocessed / f"{plans}.json", preprocessed / "dataset.json"):
-        if not file.is_file():
-            raise DatasetError(f"{file} does not exist. First plan and preprocess {dataset}.")
-    new_plans = read_json(preprocessed / f"{plans}.json", DatasetError)
-    new_dataset_json = read_json(preprocessed / "dataset.json", DatasetError)
+    new_dataset_json, new_plans = _read_preprocessed(dataset, plans, configuration)
     old_classes, new_classes = structure_names(old_dataset_json), structure_names(new_dataset_json)
     copied = tuple(name for name in new_classes if name in old_classes)
     if not copied:
@@ -107,22 +102,12 @@ def widen(model: Path, dataset: str, configuration: str, trainer: str, plans: st
         )
     name = f"{trainer}__{new_plans['plans_name']}__{configuration}"
     folder = nnunet_folder("nnUNet_results") / dataset / name / f"fold_{fold}"
-    present = sorted(path.name for path in folder.glob("checkpoint_*.pth"))
-    if present:
-        raise DatasetError(
-            f"{folder} has {format_names(present)}, a training that has begun; nothing was written. Move it elsewhere, "
-            "or take another trainer or fold."
-        )
-    if configuration not in new_plans["configurations"]:
-        raise DatasetError(
-            f"{plans} has no configuration {configuration}; it has {format_names(new_plans['configurations'])}."
-        )
+    _require_no_training(folder)
     content = load_checkpoint(old_checkpoint, old_checkpoint)
     independent = _require_same_kind(
         (content["trainer_name"], trainer), (has_regions(old_dataset_json), has_regions(new_dataset_json))
     )
-    is_new = not folder.exists()
-    try:
+    with _removed_on_error(folder):
         with trainers_can_be_found():
             started = get_trainer_from_args(dataset, configuration, fold, trainer, plans, device=torch.device("cpu"))
         started.initialize()
@@ -136,13 +121,6 @@ def widen(model: Path, dataset: str, configuration: str, trainer: str, plans: st
         warnings += _differences(
             _inputs(old_plans, old_dataset_json, old_configuration), _inputs(new_plans, new_dataset_json, configuration)
         )
-    except BaseException:
-        if is_new:
-            shutil.rmtree(folder, ignore_errors=True)
-            with contextlib.suppress(OSError):  # of other folds or trainers
-                folder.parent.rmdir()
-                folder.parent.parent.rmdir()
-        raise
     network.load_state_dict(state)
     result = Widened(
         folder / "checkpoint_latest.pth",
@@ -229,6 +207,44 @@ def _find_checkpoint(model: Path, fold: int | str) -> Path:
             f"trained model; there: {format_names(there)}."
         )
     return checkpoint.resolve()
+
+
+def _read_preprocessed(dataset: str, plans: str, configuration: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Read dataset.json and the plans of the new dataset; raise DatasetError where they lack something."""
+    folder = nnunet_folder("nnUNet_preprocessed") / dataset
+    for file in (folder / f"{plans}.json", folder / "dataset.json"):
+        if not file.is_file():
+            raise DatasetError(f"{file} does not exist. First plan and preprocess {dataset}.")
+    dataset_json, content = (read_json(folder / name, DatasetError) for name in ("dataset.json", f"{plans}.json"))
+    if configuration not in content["configurations"]:
+        raise DatasetError(
+            f"{plans} has no configuration {configuration}; it has {format_names(content['configurations'])}."
+        )
+    return dataset_json, content
+
+
+def _require_no_training(folder: Path) -> None:
+    present = sorted(path.name for path in folder.glob("checkpoint_*.pth"))
+    if present:
+        raise DatasetError(
+            f"{folder} has {format_names(present)}, a training that has begun; nothing was written. Move it elsewhere, "
+            "or take another trainer or fold."
+        )
+
+
+@contextlib.contextmanager
+def _removed_on_error(folder: Path) -> Iterator[None]:
+    """Remove the folder of a fold, and those above it that are empty then, if it is new and the block fails."""
+    is_new = not folder.exists()
+    try:
+        yield
+    except BaseException:
+        if is_new:
+            shutil.rmtree(folder, ignore_errors=True)
+            with contextlib.suppress(OSError):  # of other folds or trainers
+                folder.parent.rmdir()
+                folder.parent.parent.rmdir()
+        raise
 
 
 def _channels(dataset_json: Mapping[str, Any]) -> tuple[str, ...]:
