@@ -354,8 +354,8 @@ class Manifest:
         Returns:
             The class names, in the order of `classes`; empty where each is annotated in some case.
         """
-        taught = self.annotated_classes(cases, with_pseudo)
-        return [name for name in classes if name not in taught]
+        annotated = self.annotated_classes(cases, with_pseudo)
+        return [name for name in classes if name not in annotated]
 
     def seen_by_filling_model(self, cases: Iterable[str], reference: Manifest | None = None) -> list[str]:
         """Find the cases of which no figure is independent: a model that filled others was trained on their patients.

@@ -378,11 +378,11 @@ def _remarks(plan: ScenarioPlan) -> list[str]:
             f"the model that filled classes in {plan.source.name} was trained on labels that are hidden now; for a "
             "fair comparison hide labels first, and fill the scenario"
         )
-        annotated, taught = (
+        annotated, written = (
             plan.manifest.annotated_classes(plan.training, with_pseudo) for with_pseudo in (False, True)
         )
         lines += [
-            f"{name} has no other labels than pseudo-labels" for name in plan.classes if name in taught - annotated
+            f"{name} has no other labels than pseudo-labels" for name in plan.classes if name in written - annotated
         ]
     if plan.removed:
         lines.append(

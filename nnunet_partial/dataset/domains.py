@@ -116,8 +116,8 @@ class DomainFolds:
 def leave_domain_out(manifest: Manifest, cases: Sequence[str], classes: Sequence[str]) -> DomainFolds:
     """Make a fold per domain, which trains on all others and is validated on it.
 
-    A fold in which a class would have no teacher is not made. Where a patient has cases in several domains, a fold
-    that validates one of them does not train on the others. Cases that are declared left out are in no fold.
+    A fold in which no training case is annotated for a class is not made. Where a patient has cases in several domains,
+    a fold that validates one of them does not train on the others. Cases that are declared left out are in no fold.
 
     Args:
         manifest: The manifest.

@@ -1,1 +1,1 @@
-"""Teach nnU-Net trainers about partial labels: mixins, checks, validation and the record of a run."""
+"""Train nnU-Net on partial labels: mixins, checks, validation and the record of a run."""
