@@ -59,23 +59,26 @@ class FoldPredictor:
         self._reader = self._predictor.plans_manager.image_reader_writer_class()
         self._kind = SIGMOID if has_sigmoids(self._predictor.trainer_name) else SOFTMAX
 
-    def predict(self, images: Sequence[Path]) -> FoldPredictions | str:
+    def predict(self, images: Sequence[Path]) -> FoldPredictions:
         """Predict one case.
 
         Args:
             images: Its files, one per channel.
 
         Returns:
-            The predictions, with the axes of nnU-Net's arrays; or why there is none.
+            The predictions, with the axes of nnU-Net's arrays.
+
+        Raises:
+            DatasetError: A file cannot be read, or the channels differ in size or place.
         """
         for path in images:  # nnU-Net would take a file that is cut off, and NaN, without a word
             problem = inspect_image(path).problem
             if problem:
-                return f"{path.name} {problem}"
+                raise DatasetError(f"{path.name} {problem}")
         try:
             array, properties = self._reader.read_images([str(path) for path in images])
-        except RuntimeError:  # nnU-Net prints what it found
-            return "its channels differ in size or place"
+        except RuntimeError as problem:  # nnU-Net prints what it found
+            raise DatasetError(f"{images[0].name}: the channels of the case differ in size or place") from problem
         labels, mean = [], np.zeros(())
         for weights in self._folds:
             self._predictor.list_of_parameters = [weights]

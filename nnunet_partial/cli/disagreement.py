@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from nnunet_partial.cli._options import require_output_folder
 from nnunet_partial.dataset.raw import RawDataset, find_dataset, list_images, nnunet_folder, preprocessed_folder
 
 if TYPE_CHECKING:
+    from nnunet_partial.active_learning.folds import FoldPredictions
     from nnunet_partial.evaluation.records import Row
 
 _SHOWN = 10
@@ -85,7 +87,14 @@ def run(args: argparse.Namespace) -> int:
     trained_on = trained_cases(dataset, preprocessed_folder(name), model, folds)
     predictor = FoldPredictor(model, folds, args.device)
     disagreements, problems = [], []
-    predicted = parallel_map(predictor.predict, list(images.values()), title="predicting")
+
+    def predict(files: Sequence[Path]) -> FoldPredictions | str:
+        try:
+            return predictor.predict(files)
+        except DatasetError as problem:
+            return str(problem)
+
+    predicted = parallel_map(predict, list(images.values()), title="predicting")
     for case, predictions in zip(images, predicted, strict=True):
         if isinstance(predictions, str):
             problems.append(f"{case}: {predictions}")
