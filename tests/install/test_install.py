@@ -17,11 +17,10 @@ from helpers.virtual_environment import SmallVenv
 
 pytestmark = pytest.mark.install
 DATASET = "Dataset701_Toy"
-OURS = ("Marginal", "ACCE", "ABCE", "Naive")
-
-NNUNETS = ("nnUNetTrainer", "nnUNetTrainer_5epochs", "nnUNetTrainerDA5")
+OURS = ("nnUNetTrainerMarginal", "nnUNetTrainerNaive_5epochs")
+NNUNETS = ("nnUNetTrainer", "nnUNetTrainer_5epochs")
 USERS = "nnUNetTrainerOfMine"
-NAMES = (*(f"nnUNetTrainer{kind}{ending}" for kind in OURS for ending in ("", "_5epochs")), *NNUNETS, USERS)
+NAMES = (*OURS, *NNUNETS, USERS)
 FIND = str(Path(__file__).parents[1] / "helpers" / "find_trainers.py")
 
 
@@ -33,7 +32,7 @@ def check_search(output: str, trainers: Path, nnunet: Path, package: Path, conve
         "nnunet_partial": str(package / "__init__.py"),
         "nnunet_partial.dataset_conversion": str(converters / "__init__.py"),
     }
-    for name in NAMES[: 2 * len(OURS)]:
+    for name in OURS:
         assert f"Using trainer '{name}' from: {trainers}\n" in output
         assert "nnunet_partial.training.mixin" in found["bases"][name]
     for name in NNUNETS:
