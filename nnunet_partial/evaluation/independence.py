@@ -19,7 +19,7 @@ from nnunet_partial.dataset.splits import format_groups, similar_names
 from nnunet_partial.dataset_json import PSEUDO_LABELS_KEY, WIDENED_KEY, is_filled
 from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.labels import MANIFEST_NAME, Manifest
-from nnunet_partial.utils.files import read_object
+from nnunet_partial.utils.files import read_object, same_bytes
 from nnunet_partial.utils.text import format_names
 
 #: The words that stand wherever a figure is not independent.
@@ -28,6 +28,12 @@ NOT_INDEPENDENT = "not independent"
 #: Beside the checkpoints of a widened fold: from which model it started, which of its classes were new, and whom that
 #: model has seen (`seen`: hashes of what `Manifest.names_of` gives; null where it is not known).
 WIDENED_NAME = "partial_label_widened.json"
+
+
+_NO_CROSS_VALIDATION = (
+    "its predictions are not those of a cross-validation: where a case was predicted by a fold that was trained on it, "
+    "the figures are too good"
+)
 
 
 def cases_seen_in_training(manifest: Manifest, cases: Iterable[str], fold: Path | None = None) -> list[str]:
@@ -228,7 +234,8 @@ def leaks(folder: Path, manifest: Manifest, predictions: Mapping[str, Mapping[st
     """Find predictions of cases that a model may have been trained on, or of whose patients.
 
     Test cases are so where their patient has a training case, too, perhaps under a similar name; training cases where
-    the model was trained on this dataset, unless a fold predicted them in its validation.
+    the model was trained on this dataset, unless a fold predicted them in its validation; both where it was trained on
+    another dataset with the same images, such as a merge or a scenario.
 
     Args:
         folder: Of the reference: labelsTs or labelsTr of a dataset, with other endings, too; else nothing is found.
@@ -241,40 +248,65 @@ def leaks(folder: Path, manifest: Manifest, predictions: Mapping[str, Mapping[st
     home, part = folder.resolve().parent, folder.name.removeprefix("labels")[:2]
     if part not in ("Ts", "Tr") or not (home / "dataset.json").is_file():
         return []
-    if part == "Ts":
-        training = {manifest.patient_of(case) for case in RawDataset(home).image_files() if manifest.find(case)}
-        cases = {case for files in predictions.values() for case in files if manifest.find(case)}
-        shared = [case for case in sorted(cases) if manifest.patient_of(case) in training]
-        tested = {manifest.patient_of(case) for case in cases}
-        alike = [
-            group
-            for group in similar_names({*training, *tested})
-            if {*group} & training and {*group} & tested - training
-        ]
-        return [
+    texts = _patients_in_training(home, manifest, predictions) if part == "Ts" else []
+    for model, files in predictions.items():
+        dataset = _training_dataset(next(iter(files.values())).parent) if files else ""
+        same = _shared_images(home, part, dataset, files) if dataset != home.name else []
+        if dataset == home.name and part == "Tr":
+            texts.append(
+                f"{model} was trained on {dataset}, whose training cases these are, and {_NO_CROSS_VALIDATION}"
+            )
+        elif same:
+            texts.append(
+                f"{model} was trained on {dataset}, of which {len(same)} of these cases are training cases, too "
+                f"({format_names(same, 5)}), and {_NO_CROSS_VALIDATION}"
+            )
+    return texts
+
+
+def _patients_in_training(home: Path, manifest: Manifest, predictions: Mapping[str, Mapping[str, Path]]) -> list[str]:
+    """Say which test cases are of patients who have training cases, and who may have some under a similar name."""
+    training = {manifest.patient_of(case) for case in RawDataset(home).image_files() if manifest.find(case)}
+    cases = {case for files in predictions.values() for case in files if manifest.find(case)}
+    shared = [case for case in sorted(cases) if manifest.patient_of(case) in training]
+    tested = {manifest.patient_of(case) for case in cases} - training
+    alike = [group for group in similar_names({*training, *tested}) if {*group} & training and {*group} & tested]
+    return [
+        *[
             f"{len(shared)} of the test case(s) are of patients who have training cases in {home.name}, too, on which "
             f"a model may have been trained: {format_names(shared, 5)}"
-        ] * bool(shared) + [
+        ]
+        * bool(shared),
+        *[
             f"{len(alike)} patient(s) of the test cases may have training cases in {home.name} under another name: "
             f"{format_groups(alike)}"
-        ] * bool(alike)
-    return [
-        f"{model} was trained on {home.name}, whose training cases these are, and its predictions are not those of a "
-        "cross-validation: where a case was predicted by a fold that was trained on it, the figures are too good"
-        for model, files in predictions.items()
-        if files and _was_trained_on(home.name, next(iter(files.values())).parent)
+        ]
+        * bool(alike),
     ]
 
 
-def _was_trained_on(dataset: str, predictions: Path) -> bool:
-    """Tell whether predictions are of a model of this dataset, and not known to be of its cross-validation."""
+def _training_dataset(predictions: Path) -> str:
+    """Name the dataset of the model behind predictions; "" without one, and for those of its cross-validation."""
     folder = predictions.resolve()
     is_validation = folder.name == "validation" and folder.parent.name.startswith("fold_")
-    if is_validation:
-        return folder.parent.name == "fold_all"
+    if is_validation and folder.parent.name != "fold_all":
+        return ""
     if any(part.startswith(("crossval_results_folds_", "ensemble___")) for part in folder.parts):
-        return False
-    return read_object(folder / "plans.json").get("dataset_name") == dataset
+        return ""
+    file = (folder.parents[1] if is_validation else folder) / "plans.json"
+    return str(read_object(file).get("dataset_name", ""))
+
+
+def _shared_images(home: Path, part: str, dataset: str, cases: Iterable[str]) -> list[str]:
+    """Find the cases whose first image is that of the training case of this name in another dataset."""
+    if not dataset.startswith("Dataset") or Path(dataset).name != dataset or not os.environ.get("nnUNet_raw"):
+        return []
+    other = nnunet_folder("nnUNet_raw") / dataset
+    if not (other / "dataset.json").is_file():
+        return []
+    own, theirs = RawDataset(home).image_files(part), RawDataset(other).image_files()
+    both = [case for case in cases if case in own and case in theirs]
+    return [case for case in both if same_bytes(own[case][0], theirs[case][0])]
 
 
 def _dataset_json(predictions: Path) -> Mapping[str, Any]:

@@ -158,6 +158,26 @@ def test_predictions_of_training_cases_are_called_so(place: Place, capsys: pytes
         assert f"NOTE: {text}." in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("part", ["Tr", "Ts"])
+def test_cases_that_are_training_cases_of_another_dataset_are_named(place: Place, part: str) -> None:
+    """The model was trained on a dataset that was made from this one; a1 is in it, b3 is another image there."""
+    predicted = place.root / "predicted"
+    shutil.copytree(place.results / f"{PLAIN}__nnUNetPlans__2d" / "fold_0" / "validation", predicted)
+    other = place.raw.with_name("Dataset601_Scenario")
+    shutil.copytree(place.raw, other)
+    if part == "Ts":
+        for name in ("images", "labels"):
+            (place.raw / f"{name}Tr").rename(place.raw / f"{name}Ts")
+    image = next((other / "imagesTr").glob("b3_0000*"))
+    image.write_bytes(image.read_bytes() + b"another")
+    assert leaks_of(place, predicted, f"labels{part}") == []
+    (predicted / "plans.json").write_text(json.dumps({"dataset_name": other.name}))
+    (text,) = leaks_of(place, predicted, f"labels{part}")
+    assert text.startswith(f"m was trained on {other.name}")
+    assert "a1" in text
+    assert "b3" not in text
+
+
 def test_test_cases_of_patients_in_training_are_named(place: Place) -> None:
     """t1 is of the patient of a1, a training case, and t2 of nobody else."""
     content = json.loads((place.raw / MANIFEST_NAME).read_text())
