@@ -8,9 +8,9 @@ BIN := $(VENV)/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 demo: $(VENV)/installed
 	$(BIN)/nnunet_partial demo
 
-# Three processes for two cores: at any time one of them waits for a program that it has started.
+# Four processes for two cores: some of them always wait for a program that they have started.
 test: lint
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pytest -n 3 --dist loadscope --no-loadscope-reorder --cov --cov-report=term:skip-covered
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pytest -n 4 --dist loadscope --no-loadscope-reorder --cov --cov-report=term:skip-covered
 
 test-fast: $(VENV)/installed
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pytest -n 2 --dist loadscope --no-loadscope-reorder -m "not (slow or install or browser or slurm)"
