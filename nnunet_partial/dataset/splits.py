@@ -133,7 +133,14 @@ def similar_names(names: Iterable[str]) -> list[list[str]]:
 
 
 def format_groups(groups: Iterable[Sequence[str]]) -> str:
-    """Format what `similar_names` finds: 'P01' = 'p1'."""
+    """Format groups of names as text.
+
+    Args:
+        groups: As `similar_names` finds them.
+
+    Returns:
+        Such as "'P01' = 'p1'".
+    """
     return format_names([" = ".join(map(repr, group)) for group in groups])
 
 
