@@ -211,7 +211,10 @@ def test_a_model_that_cannot_be_measured_predicts_nothing(
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_it_does_what_its_commands_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """With nnU-Net's own command in the middle: the same voxels, the same tables."""
+    """With nnU-Net's own command in the middle: the same voxels, the same tables.
+
+    Pixels of 1.2 mm are resampled to the model's 1 mm: 38 rows and columns, four patches of 32 to a frame.
+    """
     from helpers.nnunet_in_process import InProcess, one_thread
     from helpers.predicting_models import SLICES, predict
 
@@ -220,7 +223,7 @@ def test_it_does_what_its_commands_do(tmp_path: Path, capsys: pytest.CaptureFixt
         archive.extractall(project.root / "results" / SLICES, filter="data")
     (project.root / "raw" / SLICES).mkdir(parents=True)
     model = project.root / "results" / SLICES / "nnUNetTrainerMarginal__nnUNetPlans__2d"
-    write_nifti(tmp_path / "clips" / "a.nii", beating(), (1, 1), 0.06, axis=4)
+    write_nifti(tmp_path / "clips" / "a.nii", beating(25), (1.2, 1.2), 0.06, axis=4)
     (tmp_path / "clips" / "broken.avi").write_bytes(b"RIFF")
     results = tmp_path / "results"
     with one_thread():
@@ -255,6 +258,7 @@ def test_it_does_what_its_commands_do(tmp_path: Path, capsys: pytest.CaptureFixt
     assert pixels[0].GetSpacing() == pixels[1].GetSpacing()
     labels = [sitk.GetArrayFromImage(image) for image in pixels]
     assert np.array_equal(*labels)
+    assert pixels[0].GetSpacing()[:2] == pytest.approx((1.2, 1.2))
     assert {1, 2} <= set(np.unique(labels[0]))
 
     # a file per frame is segmented the same way, but for the gray values that nnU-Net normalizes by

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 from helpers.evaluated_dataset import Story, draw, evaluate
+from PIL import Image
 
 from nnunet_partial.cli import main
+from nnunet_partial.report import figure_style
 
 
 @pytest.fixture(scope="session")
@@ -33,3 +35,15 @@ def story(reported: Story, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> S
     about.write_text(about.read_text().replace(str(reported.root), str(copy.root)))
     monkeypatch.setenv("nnUNet_raw", str(copy.dataset.parent))
     return copy
+
+
+@pytest.fixture
+def empty_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Save four gray pixels in place of each figure, for tests of what stands around them: drawing takes 20 s."""
+    import matplotlib.figure
+
+    file = tmp_path / "empty.png"
+    Image.new("L", (2, 2)).save(file)
+    content = file.read_bytes()
+    monkeypatch.setattr(matplotlib.figure.Figure, "draw_without_rendering", lambda _: None)
+    monkeypatch.setattr(figure_style, "_figure_bytes", lambda *_: content)

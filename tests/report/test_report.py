@@ -120,6 +120,7 @@ def test_false_positives_are_counted_where_a_structure_is_known_absent(story: St
     assert f"{ABSENT} LA {OURS} 6 1 ted_0_ED" in text
 
 
+@pytest.mark.usefixtures("empty_figures")
 def test_figures_that_are_not_independent_are_called_so(story: Story) -> None:
     assert "not independent" not in (story.results / "report.html").read_text()
     file = story.results / "evaluation.json"
@@ -219,6 +220,7 @@ def test_of_a_volume_the_slice_with_most_of_the_structure(tmp_path: Path, monkey
 # ---- what is missing -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("empty_figures")
 def test_images_and_predictions_that_are_gone_are_named(story: Story, capsys: pytest.CaptureFixture[str]) -> None:
     pictures = story.results / "figures"
     for name in ("overlay_old_LV.png", "mine.png"):
@@ -239,6 +241,7 @@ def test_images_and_predictions_that_are_gone_are_named(story: Story, capsys: py
     assert (pictures / "mine.png").exists()
 
 
+@pytest.mark.usefixtures("empty_figures")
 def test_without_reference_and_manifest_the_numbers_are_reported(story: Story) -> None:
     shutil.rmtree(story.dataset)
     assert main(["report", str(story.results)]) == 1
