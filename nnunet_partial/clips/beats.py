@@ -50,6 +50,9 @@ MIN_PROMINENCE, MIN_INTERVAL, REFINE = 0.28, 0.6, 0.1
 #: this many SD of the noise left in the smooth curve (mirrored at the ends, which leaves more noise there).
 #: Its systole is at least this fraction of that of the other beats.
 ED_TOLERANCE, EDGE_NOISE, MIN_SYSTOLE = 0.1, 2.2, 0.7
+#: Where no other end-diastole tells, the ventricle fills again by at least this fraction of what it ejected since the
+#: first frame. In a clip that ends before, that frame may lie in the middle of a systole.
+MIN_FILLING = 0.6
 #: The smooth curve swings by more than this many SD of the noise left in it; of the variance a cubic Savitzky-Golay
 #: filter over n frames leaves 9 / (4 n).
 MIN_SWING, NOISE_LEFT = 4.0, 9 / 4
@@ -136,8 +139,8 @@ def find_beats(volumes_ml: ArrayLike, times_s: ArrayLike | None = None) -> ClipB
 
     A whole beat has its end-diastole in the clip, its end-systole, and filling after it. Where the clip begins at an
     end-diastole, its first frame counts as that: the volume there is within a tenth of the stroke of that of the
-    other end-diastoles. Without a whole beat, ED and ES are the largest and the smallest smoothed volume, end frames
-    included.
+    other end-diastoles; where there is no other, the ventricle must fill again to more than half. Without a whole beat,
+    ED and ES are the largest and the smallest smoothed volume, end frames included.
 
     Gaps between measured frames (`longest_step`) cut the clip and flag it: each piece is searched alone, so that no
     beat spans what was not seen. Cycle and noise are those of the longest piece, the stroke that of all pieces. Pieces
@@ -379,12 +382,13 @@ def _whole_beats(
     systole = median(systoles) if systoles else 0.0
     whole: list[list[tuple[int, int]]] = []
     intervals: list[float] = []
-    for run, wide, beats in zip(runs, wides, found, strict=True):
+    for run, narrow, wide, beats in zip(runs, curves, wides, found, strict=True):
         of_run = beats
         if beats:
             ed, es = beats[0]
             high = wide[ed] >= level - ED_TOLERANCE * wave.stroke - EDGE_NOISE * wave.noise_left(run.curve)
-            if ed <= wave.reach and not (high and es >= MIN_SYSTOLE * systole):
+            filled = levels or narrow[es:].max() - narrow[es] >= MIN_FILLING * (narrow[ed] - narrow[es])
+            if ed <= wave.reach and not (high and filled and es >= MIN_SYSTOLE * systole):
                 of_run = beats[1:]
         whole.append(of_run)
         eds, ess = [ed for ed, _ in of_run], [es for _, es in beats]

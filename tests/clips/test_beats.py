@@ -120,6 +120,14 @@ def test_a_loop_of_one_beat_from_ed_to_ed_is_a_whole_beat() -> None:
     assert (found.partial, found.rate_bpm) == (False, None)
 
 
+@pytest.mark.parametrize(("seconds", "partial"), [(0.5, True), (1.35, False)])
+def test_half_a_beat_from_the_middle_of_systole_is_part_of_a_beat(seconds: float, partial: bool) -> None:
+    """40 beats per minute, from 0.15 of 0.39 s of systole on, or from ED: the filling ends at 0.39 + 0.45 x 1.11 s."""
+    start = 0.15 if partial else 0.0
+    found = find_beats(*clip(Rhythm((-start, 1.5 - start)), frames=int(50 * seconds)))
+    assert (found.partial, NO_WHOLE_BEAT in found.flags) == (partial, partial)
+
+
 def test_a_beat_that_begins_in_systole_is_not_whole() -> None:
     """0.12 of 0.8 s have passed: a third of systole."""
     found = find_beats(*clip(Rhythm((-0.12, 0.68, 1.48)), frames=60))
