@@ -69,7 +69,7 @@ class FoldPredictor:
             The predictions, with the axes of nnU-Net's arrays.
 
         Raises:
-            DatasetError: A file cannot be read, or the channels differ in size or place.
+            DatasetError: A file cannot be read as a whole or holds NaN, or the channels do not lie on each other.
         """
         for path in images:  # nnU-Net would take a file that is cut off, and NaN, without a word
             problem = inspect_image(path).problem
@@ -77,8 +77,8 @@ class FoldPredictor:
                 raise DatasetError(f"{path.name} {problem}")
         try:
             array, properties = self._reader.read_images([str(path) for path in images])
-        except RuntimeError as problem:  # nnU-Net prints what it found
-            raise DatasetError(f"{images[0].name}: the channels of the case differ in size or place") from problem
+        except RuntimeError:  # nnU-Net prints what it found
+            raise DatasetError(f"{images[0].name} and its other channels differ in size or place") from None
         labels, mean = [], np.zeros(())
         for weights in self._folds:
             self._predictor.list_of_parameters = [weights]

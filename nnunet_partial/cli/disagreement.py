@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,6 @@ from nnunet_partial.cli._options import require_output_folder
 from nnunet_partial.dataset.raw import RawDataset, find_dataset, list_images, nnunet_folder, preprocessed_folder
 
 if TYPE_CHECKING:
-    from nnunet_partial.active_learning.folds import FoldPredictions
     from nnunet_partial.evaluation.records import Row
 
 _SHOWN = 10
@@ -72,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_partial.dataset_json import channel_names
     from nnunet_partial.errors import DatasetError
     from nnunet_partial.model_selection.candidates import require_same_data
-    from nnunet_partial.utils.parallel import parallel_map
+    from nnunet_partial.utils.parallel import progress_bar
 
     dataset = RawDataset(find_dataset(args.dataset))
     name, manifest = dataset.folder.name, dataset.manifest
@@ -87,17 +86,11 @@ def run(args: argparse.Namespace) -> int:
     trained_on = trained_cases(dataset, preprocessed_folder(name), model, folds)
     predictor = FoldPredictor(model, folds, args.device)
     disagreements, problems = [], []
-
-    def predict(files: Sequence[Path]) -> FoldPredictions | str:
+    for case, files in progress_bar(images.items(), len(images), "predicting"):
         try:
-            return predictor.predict(files)
+            predictions = predictor.predict(files)
         except DatasetError as problem:
-            return str(problem)
-
-    predicted = parallel_map(predict, list(images.values()), title="predicting")
-    for case, predictions in zip(images, predicted, strict=True):
-        if isinstance(predictions, str):
-            problems.append(f"{case}: {predictions}")
+            problems.append(f"{case}: {problem}")
             continue
         disagreements += case_disagreements(
             case, manifest.find(case), case in trained_on, predictions, classes, regions
@@ -133,6 +126,6 @@ def _show(domains: list[Row], ranked: list[Row]) -> None:
 
 
 def _text(value: str | float) -> str:
-    from nnunet_partial.evaluation.console import number_text
-
-    return number_text(value, 3) if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return "-" if math.isnan(value) else f"{value:.3f}"
+    return str(value)
