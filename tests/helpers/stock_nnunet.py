@@ -27,6 +27,9 @@ from importlib.metadata import entry_points
 import torch
 torch.set_num_threads(1)
 torch.set_num_threads = lambda number: None  # as in the other process, to the last bit
+from multiprocessing.pool import ThreadPool
+from nnunetv2.utilities import utils
+utils.Pool = lambda processes: ThreadPool(1)  # twelve processes, to match names of files
 for command in json.loads(sys.argv[1]):
     (script,) = entry_points(group="console_scripts", name=command[0])
     sys.argv = command
