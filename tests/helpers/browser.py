@@ -28,6 +28,11 @@ def find_browser() -> str | None:
 def visit(browser: Any, file: Path, width: int = 1280, scheme: str = "light", offline: bool = False) -> Visit:
     """Open a file."""
     page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme, offline=offline)
+    return visit_in(page, file)
+
+
+def visit_in(page: Any, file: Path) -> Visit:
+    """Open a file in a tab that nobody listens to yet."""
     seen = Visit(page)
     page.on("console", lambda message: seen.said.append(message.text))
     page.on("pageerror", lambda error: seen.said.append(str(error)))
