@@ -152,6 +152,7 @@ def case_labels(draw: st.DrawFn) -> CaseLabels:
 
 
 @pytest.mark.slow
+@pytest.mark.no_cover
 @CALM
 @given(st.dictionaries(texts, case_labels(), max_size=4), st.lists(st.tuples(texts.filter(bool), case_labels())))
 def test_any_manifest_survives_the_file(

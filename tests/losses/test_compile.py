@@ -25,6 +25,8 @@ from helpers.loss_batches import (
     without_unknown,
 )
 
+pytestmark = pytest.mark.no_cover  # tracing the compiler takes as long as compiling
+
 IGNORE = 4
 EACH = pytest.mark.parametrize("variant", VARIANTS, ids=str)
 

@@ -26,7 +26,7 @@ from helpers.loss_batches import (
 from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.losses import LOSSES, AdaptiveBCELoss, AdaptiveCCELoss, ExclusiveBCELoss, MarginalLoss
 
-pytestmark = pytest.mark.usefixtures("kernels")
+pytestmark = [pytest.mark.usefixtures("kernels"), pytest.mark.no_cover]
 
 IGNORE = 4
 SPACE = pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
