@@ -32,7 +32,6 @@ from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_partial.utils import process
 
-
 _lies_in = find_class_by_name._module_originates_from_path
 
 
