@@ -264,6 +264,7 @@ def places(content: Any) -> list[tuple[Any, Any]]:
     return [(content, key) for key, _ in items] + below
 
 
+@pytest.mark.no_cover
 @pytest.mark.slow
 @settings(CALM)
 @given(st.data())
@@ -291,6 +292,7 @@ def test_a_mutated_manifest_is_read_or_refused_but_never_crashes(tmp_path: Path,
         manifest.problems([case], CLASSES)
 
 
+@pytest.mark.no_cover
 @pytest.mark.slow
 @settings(CALM)
 @given(st.data())

@@ -44,6 +44,7 @@ def test_the_closed_form_itself() -> None:
     assert cut_ellipsoid_ml(40, 20, 0) == pytest.approx(2 / 3 * math.pi * 4 * 2 * 2)
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(
     ("spacing", "shape"), [(FINE, SHAPE), ((0.4, 0.7), (325, 186)), ((0.9, 0.45), (145, 289))], ids=str
 )
@@ -152,6 +153,7 @@ def cut_bullet(ratio: float, cut: float, tilt: int) -> Bullet:
 RATIOS = [0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6]
 
 
+@pytest.mark.no_cover
 @pytest.mark.slow
 @pytest.mark.parametrize(("spacing", "shape"), [((0.7, 0.7), (220, 220)), ((1.3, 1.3), (120, 120))], ids=str)
 @pytest.mark.parametrize("cut", [0.0, 0.3, 0.5, 0.7, 0.85], ids="cut at {}".format)

@@ -63,6 +63,7 @@ def test_perfect_masks() -> None:
     assert max(late) <= 1
 
 
+@pytest.mark.no_cover
 @pytest.mark.slow
 def test_rough_masks() -> None:
     """Six hearts, and 300 clips of them in three sets; a set of 100 needs 95 right."""

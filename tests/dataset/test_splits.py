@@ -104,6 +104,7 @@ def test_what_holds_for_any_data_set(manifest: Manifest) -> None:
         assert any("only fold 'all' can be trained" in warning for warning in warnings)
 
 
+@pytest.mark.no_cover
 @pytest.mark.slow
 @CALM
 @given(manifests(), st.randoms(use_true_random=False))
@@ -114,6 +115,7 @@ def test_the_order_of_the_cases_does_not_matter(manifest: Manifest, shuffler: An
     assert make_splits(manifest, cases) == expected
 
 
+@pytest.mark.no_cover
 @pytest.mark.slow
 @CALM
 @given(manifests(), st.data())

@@ -84,6 +84,7 @@ def test_evaluate(raw: Path, tmp_path: Path) -> None:
     assert json.loads((output / "evaluation.json").read_text())["regions"] == [[1, 2], [1]]
 
 
+@pytest.mark.slow
 def test_report(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     output, file = tmp_path / "out", tmp_path / "report.html"
     given = ["--pred", f"m={tmp_path / 'predicted'}", "--ref", "labelsTr", "-o", str(output), "-np", "1"]

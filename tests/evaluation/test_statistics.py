@@ -105,6 +105,7 @@ def test_equal_values_give_an_interval_without_width(limits: tuple[float, float]
     assert mean_interval(np.full(5, value), list("abcde"), limits) == (value, value)
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(("n", "at_least"), [(5, 0.9), (10, 0.92), (20, 0.92)])
 def test_about_95_of_100_intervals_hold_the_true_mean(n: int, at_least: float) -> None:
     """Patients' Dice from a Beta distribution of mean 0.85, SD 0.13; the percentile bootstrap: 0.78, 0.87, 0.90."""
@@ -247,6 +248,7 @@ def test_models_that_err_alike_in_other_cases_of_a_patient_do_not_differ() -> No
 four_cases = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=4, max_size=4)
 
 
+@pytest.mark.no_cover
 @given(st.lists(four_cases, min_size=1, max_size=7), st.data())
 def test_the_order_of_cases_within_a_patient_changes_nothing(
     patients: list[list[tuple[int, int]]], data: st.DataObject

@@ -65,6 +65,7 @@ def batches(draw: st.DrawFn, ignore: bool) -> Batch:
     return batch
 
 
+@pytest.mark.no_cover
 @pytest.mark.slow
 @pytest.mark.parametrize("ignore", [False, True], ids=["no-ignore", "ignore"])
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)
