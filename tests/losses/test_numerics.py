@@ -26,7 +26,7 @@ from helpers.loss_batches import (
 from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.losses import LOSSES, AdaptiveBCELoss, AdaptiveCCELoss, ExclusiveBCELoss, MarginalLoss
 
-pytestmark = [pytest.mark.usefixtures("kernels"), pytest.mark.no_cover]
+pytestmark = pytest.mark.usefixtures("kernels")
 
 IGNORE = 4
 SPACE = pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
@@ -44,6 +44,7 @@ def extreme_batch(dtype: torch.dtype, space: tuple[int, ...] = (5, 4)) -> Batch:
     return Batch((1e4 * batch.logits.sign()).to(dtype), batch.target, batch.known)
 
 
+@pytest.mark.no_cover
 @SPACE
 @BATCH_DICE
 @EACH
@@ -82,6 +83,7 @@ def test_one_huge_logit_against_all_others(variant: Variant) -> None:
             assert value.item() == pytest.approx(variant.oracle(batch), rel=1e-5, abs=1e-6)
 
 
+@pytest.mark.no_cover
 @pytest.mark.slow
 @pytest.mark.parametrize("compiled", [False, True], ids=["plain", "compiled"])
 @pytest.mark.parametrize("variant", [*SOFTMAX_VARIANTS, LEAF_DICE], ids=str)
@@ -260,6 +262,7 @@ def test_backward_twice_through_one_graph(variant: Variant) -> None:
     assert torch.equal(first, kept)
 
 
+@pytest.mark.no_cover
 @pytest.mark.slow
 @EACH
 @pytest.mark.parametrize("batch_dice", [True, False], ids=["batch-dice", "sample-dice"])
