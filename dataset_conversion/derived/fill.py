@@ -126,10 +126,13 @@ class FillingModel:
         """
         if self.clean_fold is not None:
             return self.clean_fold if case in self.splits[self.clean_fold]["train"] else HELD_OUT
-        folds = [index for index, split in enumerate(self.splits) if case in split["val"]]
-        if len(folds) != 1:
-            return SEVERAL_FOLDS if folds else NO_FOLD
-        return folds[0] if folds[0] in self.folds else NOT_FILLING
+        validating = [index for index, split in enumerate(self.splits) if case in split["val"]]
+        folds = [index for index in validating if index in self.folds]
+        if len(folds) == 1:
+            return folds[0]
+        if folds:
+            return SEVERAL_FOLDS
+        return NOT_FILLING if validating else NO_FOLD
 
 
 @dataclass(frozen=True)

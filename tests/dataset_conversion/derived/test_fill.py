@@ -261,11 +261,12 @@ def test_tables_count_by_reason_domain_and_class(raw: Path) -> None:
 def test_cases_that_no_fold_can_fill_are_named(raw: Path) -> None:
     cases = [*CASES, Drawn("b3", [1], LV), Drawn("b4", [1], LV)]
     splits = (
-        {"train": ["a2", "b2", "b3"], "val": ["a1", "b1", "b4"]},
-        {"train": ["a1", "b1", "b3"], "val": ["a2", "b2", "b4"]},
+        {"train": ["b2", "b3"], "val": ["a1", "b1", "b4"]},
+        {"train": ["b1", "b2", "b3"], "val": ["a2", "b4"]},
+        {"train": ["a1", "a2", "b3", "b4"], "val": ["b1", "b2"]},  # does not fill
     )
     predictor = Predictor({"b1": [1, 0, 3]})
-    made = fill(echo(raw, cases).folder, "Dataset611_F", model(splits=splits, folds=(0,)), predictor, FillOptions())
+    made = fill(echo(raw, cases).folder, "Dataset611_F", model(splits=splits), predictor, FillOptions())
     assert predictor.asked == {0: ["b1"]}
     reasons = {one.case: one.outcome for one in made.outcomes if one.structure == "LA"}
     assert reasons == {"b1": ACCEPTED, "b2": NOT_FILLING, "b3": NO_FOLD, "b4": SEVERAL_FOLDS}
