@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -274,8 +275,13 @@ def hash_files(folder: Path, file_ending: str) -> str:
     Returns:
         The hash, hexadecimal.
     """
-    files = (path for path in folder.iterdir() if path.name.endswith(file_ending) and not path.name.startswith("."))
-    return hash_listed({path.name: path for path in files})
+    stamps = []
+    with os.scandir(folder) as entries:  # half the time of paths, which counts with 20,000 files
+        for entry in entries:
+            if entry.name.endswith(file_ending) and not entry.name.startswith("."):
+                stat = entry.stat()
+                stamps.append(f"{entry.name}\0{stat.st_size}\0{stat.st_mtime_ns}")
+    return hash_names(stamps)
 
 
 def hash_listed(files: Mapping[str, Path]) -> str:
