@@ -306,6 +306,17 @@ def test_the_warning_signs_of_a_training_on_png_say_no_cm2(tmp_path: Path) -> No
     assert re.search("m: in b, LV .* 2 times .*area ", text)
 
 
+@pytest.mark.parametrize(("ending", "shape"), [(".bmp", (9, 7)), (".gipl", (9, 7)), (".tif", (1, 9, 7))])
+def test_formats_that_change_axes_or_colors_are_no_full_disk(
+    tmp_path: Path, ending: str, shape: tuple[int, ...]
+) -> None:
+    """ITK reads gray BMP as red, green and blue, GIPL with a third axis, and TIFF of one slice without."""
+    values = np.random.default_rng(0).integers(0, 255, shape).astype(np.uint8)
+    write_itk(sitk.GetImageFromArray(values), tmp_path / f"a{ending}")
+    written = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / f"a{ending}")))
+    assert np.array_equal(np.unique(written), np.unique(values))
+
+
 @pytest.mark.parametrize("ending", [".nii", ".nii.gz", ".png"])
 def test_a_full_disk_leaves_no_half_image(tmp_path: Path, ending: str) -> None:
     resource = pytest.importorskip("resource")
