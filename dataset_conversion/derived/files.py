@@ -69,9 +69,13 @@ def _write_skewed(source: Path, target: Path, values: Any) -> None:
 
     image = load_skewed(source)
     image.header.set_data_dtype(values.dtype)
-    nibabel.save(nibabel.Nifti1Image(values.T, image.affine, image.header), target)
-    if not np.array_equal(read_array(target)[1], values):
-        raise OSError(f"{target} cannot be written: it does not hold what was written")
+    try:
+        nibabel.save(nibabel.Nifti1Image(values.T, image.affine, image.header), target)
+        whole, reason = np.array_equal(read_array(target)[1], values), "it was cut off"
+    except OSError as problem:
+        whole, reason = False, str(problem)
+    if not whole:
+        raise DatasetError(f"Cannot write {target}: {reason}. Is the disk full or write-protected?")
 
 
 def changes(values: Iterable[float], new_values: Mapping[int, int]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -605,6 +606,19 @@ def test_axes_that_are_not_orthonormal_are_relabeled(skewed: RawDataset, tmp_pat
     relabel(source, target, {0: 0, 1: 2})
     assert read_array(target)[0] == read_array(source)[0]
     assert [int(plane.max()) for plane in read_array(target)[1]] == [2, 0, 2, 0]
+
+
+def test_a_full_disk_leaves_no_file_with_such_axes(
+    skewed: RawDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: Any, file: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(file))
+
+    monkeypatch.setattr(nibabel, "save", fail)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(DatasetError, match=r"new\.nii\.gz"):
+        relabel(skewed.label_files()["a"], tmp_path / "new.nii.gz", {0: 0, 1: 2})
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def test_flat_images_that_nnunet_cannot_read(tmp_path: Path) -> None:
