@@ -304,9 +304,12 @@ def _shared_images(home: Path, part: str, dataset: str, cases: Iterable[str]) ->
     other = nnunet_folder("nnUNet_raw") / dataset
     if not (other / "dataset.json").is_file():
         return []
-    own, theirs = RawDataset(home).image_files(part), RawDataset(other).image_files()
-    both = [case for case in cases if case in own and case in theirs]
-    return [case for case in both if same_bytes(own[case][0], theirs[case][0])]
+    try:
+        own, theirs = RawDataset(home).image_files(part), RawDataset(other).image_files()
+    except PartialLabelError:  # what is wrong there does not stop this evaluation; nor do images that are gone
+        return []
+    pairs = {case: (own[case][0], theirs[case][0]) for case in cases if case in own and case in theirs}
+    return [case for case, pair in pairs.items() if all(path.is_file() for path in pair) and same_bytes(*pair)]
 
 
 def _dataset_json(predictions: Path) -> Mapping[str, Any]:

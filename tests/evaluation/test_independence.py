@@ -176,6 +176,11 @@ def test_cases_that_are_training_cases_of_another_dataset_are_named(place: Place
     assert text.startswith(f"m was trained on {other.name}")
     assert "a1" in text
     assert "b3" not in text
+    content = json.loads((other / "dataset.json").read_text())
+    moved = {"a1": {"images": ["moved.nii.gz"], "label": "labelsTr/a1.nii.gz"}}
+    for broken in ({**content, "dataset": moved}, {}):
+        (other / "dataset.json").write_text(json.dumps(broken))
+        assert leaks_of(place, predicted, f"labels{part}") == []
 
 
 def test_test_cases_of_patients_in_training_are_named(place: Place) -> None:
