@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from nnunet_partial.dataset.images import inspect_image
+from nnunet_partial.dataset.images import inspect_image, last_line
 from nnunet_partial.dataset.label_check import hash_names
 from nnunet_partial.dataset.raw import RawDataset
 from nnunet_partial.dataset.splits import SPLITS_NAME
@@ -69,7 +69,8 @@ class FoldPredictor:
             The predictions, with the axes of nnU-Net's arrays.
 
         Raises:
-            DatasetError: A file cannot be read as a whole or holds NaN, or the channels do not lie on each other.
+            DatasetError: A file cannot be read as a whole or holds NaN, nnU-Net's reader refuses it, or the channels do
+                not lie on each other.
         """
         for path in images:  # nnU-Net would take a file that is cut off, and NaN, without a word
             problem = inspect_image(path).problem
@@ -77,7 +78,10 @@ class FoldPredictor:
                 raise DatasetError(f"{path.name} {problem}")
         try:
             array, properties = self._reader.read_images([str(path) for path in images])
-        except RuntimeError:  # nnU-Net prints what it found
+        except (AssertionError, RuntimeError) as problem:
+            if str(problem):
+                raise DatasetError(f"{images[0].name} cannot be read by nnU-Net: {last_line(problem)}") from None
+            # nnU-Net prints what it found
             raise DatasetError(f"{images[0].name} and its other channels differ in size or place") from None
         labels, mean = [], np.zeros(())
         for weights in self._folds:
@@ -201,7 +205,10 @@ def require_own_names(images: Mapping[str, Sequence[Path]], dataset: RawDataset)
 
 
 def _same_image(first: Path, second: Path) -> bool:
-    return same_bytes(first, second) or inspect_image(first).digest == inspect_image(second).digest
+    if same_bytes(first, second):
+        return True
+    info = inspect_image(first)
+    return info.problem is not None or info.digest == inspect_image(second).digest  # a broken one is told later
 
 
 def require_channels(images: Mapping[str, Sequence[Path]], n_channels: int, where: Path) -> None:

@@ -7,11 +7,15 @@ import json
 import math
 import shutil
 from pathlib import Path
+from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
 from helpers.toy_dataset import Project, write_toy
+from nnunetv2.imageio.nibabel_reader_writer import NibabelIO
+from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 
 from nnunet_partial.active_learning.disagreement import (
     Disagreement,
@@ -23,6 +27,7 @@ from nnunet_partial.active_learning.disagreement import (
 )
 from nnunet_partial.active_learning.folds import (
     FoldPredictions,
+    FoldPredictor,
     find_model,
     require_channels,
     require_own_names,
@@ -145,6 +150,24 @@ def test_another_image_with_the_name_of_a_training_case_is_refused(tmp_path: Pat
     shutil.copyfile(training["b_p1_0"][0], other)
     with pytest.raises(DatasetError, match="a_p0_0"):
         require_own_names({"a_p0_0": [other], "new": [other]}, dataset)
+    other.write_bytes(other.read_bytes()[:400])  # half of a copy is named, and left out, when it is to be predicted
+    require_own_names({"a_p0_0": [other]}, dataset)
+
+
+@pytest.mark.parametrize(
+    ("reader", "shape", "skew", "said"), [(SimpleITKIO, (6, 5, 4), 0.01, "orthonormal"), (NibabelIO, (6, 5), 0, "3d")]
+)
+def test_an_image_that_nnunet_refuses_is_named_with_the_reason(
+    tmp_path: Path, reader: Any, shape: tuple[int, ...], skew: float, said: str
+) -> None:
+    """Axes that are not at right angles, and a 2-D image: neither has another channel."""
+    file, affine = tmp_path / "a_0000.nii.gz", np.eye(4)
+    affine[0, 2] = skew
+    nibabel.save(nibabel.Nifti1Image(np.ones(shape, np.uint8), affine), file)
+    predictor = FoldPredictor.__new__(FoldPredictor)
+    predictor._reader = reader()
+    with pytest.raises(DatasetError, match=rf"a_0000\.nii\.gz .*{said}"):
+        predictor.predict([file])
 
 
 @pytest.mark.slow
