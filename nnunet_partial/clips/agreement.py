@@ -162,6 +162,7 @@ def write_agreement(folder: Path, models: Mapping[str, Path], reference: Path, r
     from nnunet_partial.report.figure_style import remove_old_figures
     from nnunet_partial.report.results import read_biomarkers
 
+    (folder / "evaluation.json").unlink(missing_ok=True)  # written last: until then tables of two may lie here
     result.biomarkers.write(folder)
     content = {
         "nnunet_partial": nnunet_partial.__version__,

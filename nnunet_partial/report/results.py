@@ -160,6 +160,11 @@ def number(row: Row, column: str) -> float:
 
 
 def _about(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        raise PartialLabelError(
+            f"{file} does not exist. It is written last: an evaluation was interrupted, and the tables may be of two. "
+            "Run `nnunet_partial evaluate` again."
+        )
     content = read_json(file)
     expected = {
         "reference": str,

@@ -542,7 +542,7 @@ def test_tables_of_two_evaluations_are_no_results(place: Place, monkeypatch: pyt
     monkeypatch.setattr(results, "write_csv", fail)
     with pytest.raises(OSError, match=r"summary\.csv"):
         evaluate(place, place.predict("poor", POOR))
-    with pytest.raises(PartialLabelError, match=r"evaluation\.json"):
+    with pytest.raises(PartialLabelError, match=r"evaluation\.json .*`nnunet_partial evaluate`"):
         read_results(place.out)
 
 
