@@ -380,7 +380,8 @@ def _cases(outcomes: Sequence[Outcome]) -> dict[str, CaseLabels]:
             cases[case] = labels
     if duplicates:
         raise ConversionError(
-            f"{len(duplicates)} identifier(s) stand for more than one case: {format_names(duplicates)}."
+            f"{len(duplicates)} identifier(s) stand for more than one case: {format_names(duplicates)}. "
+            "Capitals do not count."
         )
     if not cases:
         reasons = [f"{s.case}: {s.reason}" for outcome in outcomes for s in outcome.skipped]
