@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import math
+import os
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -13,9 +15,10 @@ import pytest
 from scipy.stats import t
 
 from nnunet_partial.cli import main
-from nnunet_partial.clips.agreement import compare_with_table, read_ef_table
+from nnunet_partial.clips.agreement import compare_with_table, read_ef_table, write_agreement
 from nnunet_partial.clips.tables import BIPLANE_COLUMNS, CLIP_COLUMNS
 from nnunet_partial.errors import ConversionError, DatasetError, PartialLabelError
+from nnunet_partial.evaluation.biomarker_tables import Biomarkers
 from nnunet_partial.evaluation.evaluate import named_paths
 from nnunet_partial.utils.tables import write_csv
 
@@ -218,6 +221,21 @@ def test_tables_and_label_files_do_not_mix(tmp_path: Path, capsys: pytest.Captur
     with pytest.raises(SystemExit) as problem:
         main(["evaluate", "--pred", str(tmp_path), "-o", str(out)])
     assert problem.value.code == 2
+
+
+def test_tables_of_two_comparisons_are_not_described(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk is full while the tables of the second one are written."""
+    models, reference, out = {"m": clips_csv(tmp_path / "m")}, file_list(tmp_path / "ref.csv"), tmp_path / "out"
+    out.mkdir()
+    (out / "evaluation.json").write_text("of the first one")
+
+    def fail(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Biomarkers, "write", fail)
+    with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+        write_agreement(out, models, reference, compare_with_table(models, reference))
+    assert list(out.iterdir()) == []
 
 
 def test_what_measure_writes_can_be_compared(measured: Any, tmp_path: Path) -> None:
