@@ -56,8 +56,8 @@ MIN_FILLING = 0.6
 #: The smooth curve swings by more than this many SD of the noise left in it; of the variance a cubic Savitzky-Golay
 #: filter over n frames leaves 9 / (4 n).
 MIN_SWING, NOISE_LEFT = 4.0, 9 / 4
-#: With fewer frames in a beat the shortest filter flattens its extremes: of true masks an EF of 60 reads 1 point too
-#: low at 15 frames, 3 at 11, 5.5 at 9 and 10 at 7.
+#: With fewer frames in a beat the shortest filter flattens its extremes: of true masks an EF of 60 reads on average 1
+#: point too low at 15 frames, 3 at 11, 5.5 at 9 and 10 at 7.
 MIN_FRAMES_PER_BEAT = 11
 #: Beats are searched in at least this many measured frames: fewer cannot be smoothed.
 MIN_BEAT_FRAMES = 5
