@@ -379,10 +379,11 @@ class Manifest:
     def _patients_seen(self, cases: Iterable[str] = ()) -> set[str]:
         """Return the patients of whom a filling model saw a case; a case without a patient is its own.
 
-        A pattern says it of those of the `cases` that it matches.
+        A pattern says it of the patient that it names, else of those of the `cases` that it matches.
         """
-        entries = {case: labels for case in (*self.cases, *cases) if (labels := self.find(case))}
-        return {labels.patient or case for case, labels in entries.items() if labels.seen_by_filling_model}
+        entries = [(case, labels) for case in (*self.cases, *cases) if (labels := self.find(case))]
+        entries += [(labels.patient, labels) for _, labels in self.groups if labels.patient]
+        return {labels.patient or case for case, labels in entries if labels.seen_by_filling_model}
 
     @property
     def fill_hash(self) -> str:

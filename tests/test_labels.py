@@ -483,3 +483,4 @@ def test_a_pattern_says_that_its_cases_are_filled_and_were_seen() -> None:
     manifest = Manifest.from_json({"version": 1, "groups": [group], "cases": {"b": {"annotated": [], "patient": "p1"}}})
     assert manifest.has_pseudo
     assert manifest.seen_by_filling_model(iter(["A_1", "b", "c"])) == ["A_1", "b"]
+    assert manifest.seen_by_filling_model(["b", "c"]) == ["b"]
