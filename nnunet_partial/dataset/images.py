@@ -35,6 +35,8 @@ NIFTI_HEADER_BYTES = 348
 NIFTI_ENDINGS = (".nii", ".nii.gz")
 
 _BLOCK_BYTES = 1 << 20
+#: Of BMP: the longest header, of 14 + 124 bytes, and 256 colors of four.
+_BMP_PALETTE_END = 14 + 124 + 4 * 256
 _VOLUME_AXES = 3
 _SEGMENT = re.compile(r"Segment\d+_Name")
 
@@ -251,7 +253,8 @@ def read_array(path: Path) -> tuple[Geometry, Any]:
             return _skewed_geometry(skewed), np.ascontiguousarray(np.asarray(skewed.dataobj).T)
         raise OSError(last_line(problem)) from None
     geometry = _geometry(path, image, image.GetNumberOfComponentsPerPixel())
-    return geometry, sitk.GetArrayFromImage(image)  # a copy: a view would outlive the image that holds its memory
+    array = sitk.GetArrayFromImage(image)  # a copy: a view would outlive the image that holds its memory
+    return geometry, array if geometry.components == image.GetNumberOfComponentsPerPixel() else array[..., 0].copy()
 
 
 def write_itk(image: Any, path: Path, compressed: bool = False) -> None:
@@ -270,9 +273,8 @@ def write_itk(image: Any, path: Path, compressed: bool = False) -> None:
     sitk = simpleitk()
     try:
         sitk.WriteImage(image, itk_name(path), compressed)
-        values, written = sitk.GetArrayViewFromImage(image), read_array(path)[1].ravel()
-        # gray BMP comes back as red, green and blue; GIPL and TIFF with an axis of one slice more or less
-        whole = np.array_equal(written, np.repeat(values, max(written.size // values.size, 1)))
+        # GIPL and TIFF come back with an axis of one slice more or less
+        whole = np.array_equal(read_array(path)[1].ravel(), sitk.GetArrayViewFromImage(image).ravel())
         reason = "it was cut off"
     except (OSError, RuntimeError) as problem:
         whole, reason = False, last_line(problem)
@@ -526,6 +528,8 @@ def _is_length(value: Any) -> bool:
 def _geometry(path: Path, source: Any, components: int) -> Geometry:
     """Read the geometry off SimpleITK's image, or a reader of its header."""
     volume_spacing = volume_spacing_mm(path, len(source.GetSize()))
+    if _is_gray_bmp(path):
+        components = 1
     return Geometry(
         source.GetSize(),
         volume_spacing or source.GetSpacing(),
@@ -535,6 +539,17 @@ def _geometry(path: Path, source: Any, components: int) -> Geometry:
         sized=volume_spacing is not None or not path.name.lower().endswith(WITHOUT_SPACING),
         segments=tuple(source.GetMetaData(key) for key in sorted(source.GetMetaDataKeys()) if _SEGMENT.fullmatch(key)),
     )
+
+
+def _is_gray_bmp(path: Path) -> bool:
+    """Tell whether the colors of a BMP file are the gray values 0, 1, 2, ...; ITK makes red, green and blue of them."""
+    if not path.name.lower().endswith(".bmp"):
+        return False
+    with path.open("rb") as file:
+        start = file.read(_BMP_PALETTE_END)
+    info, bits, colors = (int.from_bytes(start[at:end], "little") for at, end in ((14, 18), (28, 30), (46, 50)))
+    palette = start[14 + info :]
+    return bits == 8 and all(palette[4 * n : 4 * n + 3] == bytes([n] * 3) for n in range(min(colors or 256, 256)))
 
 
 def _values(array: Any) -> tuple[float, ...]:

@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from helpers.raw_datasets import write_image
+from nnunetv2.imageio.natural_image_reader_writer import NaturalImage2DIO
+from PIL import Image
 
 from nnunet_partial.cli import main
 from nnunet_partial.dataset.images import (
@@ -311,10 +313,23 @@ def test_formats_that_change_axes_or_colors_are_no_full_disk(
     tmp_path: Path, ending: str, shape: tuple[int, ...]
 ) -> None:
     """ITK reads gray BMP as red, green and blue, GIPL with a third axis, and TIFF of one slice without."""
-    values = np.random.default_rng(0).integers(0, 255, shape).astype(np.uint8)
+    values = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
     write_itk(sitk.GetImageFromArray(values), tmp_path / f"a{ending}")
-    written = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / f"a{ending}")))
-    assert np.array_equal(np.unique(written), np.unique(values))
+    assert np.array_equal(np.squeeze(read_array(tmp_path / f"a{ending}")[1]), np.squeeze(values))
+
+
+@pytest.mark.parametrize(("mode", "components"), [("L", 1), ("P", 3), ("RGB", 3)])
+def test_bmp_has_a_number_per_pixel_where_nnunet_reads_one(tmp_path: Path, mode: str, components: int) -> None:
+    """In the second the values are the numbers of colors."""
+    values = np.arange(63, dtype=np.uint8).reshape(9, 7)
+    picture = Image.fromarray(values).convert(mode)
+    if mode == "P":
+        picture.putpalette([200, 0, 0] * 256)
+    picture.save(tmp_path / "a.bmp")
+    (array, _) = NaturalImage2DIO().read_images([str(tmp_path / "a.bmp")])
+    geometry, read = read_array(tmp_path / "a.bmp")
+    assert geometry.components == header(tmp_path / "a.bmp").components == components == len(array)
+    assert np.array_equal(read, array[0, 0] if components == 1 else np.moveaxis(array[:, 0], 0, -1))
 
 
 @pytest.mark.parametrize("ending", [".nii", ".nii.gz", ".png"])
