@@ -69,8 +69,8 @@ class FoldPredictor:
             The predictions, with the axes of nnU-Net's arrays.
 
         Raises:
-            DatasetError: A file cannot be read as a whole or holds NaN, nnU-Net's reader refuses it, or the channels do
-                not lie on each other.
+            DatasetError: A file cannot be read as a whole or holds NaN, nnU-Net's reader refuses it, the channels do
+                not lie on each other, or there are more or fewer than the model reads.
         """
         for path in images:  # nnU-Net would take a file that is cut off, and NaN, without a word
             problem = inspect_image(path).problem
@@ -83,6 +83,12 @@ class FoldPredictor:
                 raise DatasetError(f"{images[0].name} cannot be read by nnU-Net: {last_line(problem)}") from None
             # nnU-Net prints what it found
             raise DatasetError(f"{images[0].name} and its other channels differ in size or place") from None
+        n_channels = len(self._predictor.configuration_manager.normalization_schemes)
+        if len(array) != n_channels:
+            raise DatasetError(
+                f"{images[0].name} and its other files hold {len(array)} channel(s) (colors, or a fourth axis?), the "
+                f"model reads {n_channels}"
+            )
         labels, mean = [], np.zeros(())
         for weights in self._folds:
             self._predictor.list_of_parameters = [weights]

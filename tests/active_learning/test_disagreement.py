@@ -7,6 +7,7 @@ import json
 import math
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import nibabel
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from helpers.toy_dataset import Project, write_toy
+from nnunetv2.imageio.natural_image_reader_writer import NaturalImage2DIO
 from nnunetv2.imageio.nibabel_reader_writer import NibabelIO
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 
@@ -167,6 +169,17 @@ def test_an_image_that_nnunet_refuses_is_named_with_the_reason(
     predictor = FoldPredictor.__new__(FoldPredictor)
     predictor._reader = reader()
     with pytest.raises(DatasetError, match=rf"a_0000\.nii\.gz .*{said}"):
+        predictor.predict([file])
+
+
+def test_a_color_image_for_a_model_of_gray_ones_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "a_0000.png"
+    sitk.WriteImage(sitk.GetImageFromArray(np.zeros((6, 5, 3), np.uint8), isVector=True), str(file))
+    predictor = FoldPredictor.__new__(FoldPredictor)
+    predictor._reader = NaturalImage2DIO()
+    predictor._predictor = SimpleNamespace(configuration_manager=SimpleNamespace(normalization_schemes=["ZScore"]))
+    predictor._folds = []
+    with pytest.raises(DatasetError, match=r"a_0000\.png .*3 channel.* 1$"):
         predictor.predict([file])
 
 
