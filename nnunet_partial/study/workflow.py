@@ -94,9 +94,12 @@ def prepare_workflow(study: Study, file: Path, assign_devices: bool, save: bool)
 
 def _unmeasured(scenario: Scenario, dataset: RawDataset, study: Study) -> list[str]:
     """Say which hidden structures no test case can measure where they are hidden; empty where each is measured."""
-    tested = filter(None, map(dataset.manifest.find, measured_cases(dataset)[0]))
     measured = {
-        name for labels in tested for name in labels.known if is_hidden(scenario, labels.domain, name, study.by_domain)
+        name
+        for labels in map(dataset.manifest.find, measured_cases(dataset)[0])
+        if labels and not labels.interpolated
+        for name in labels.known
+        if is_hidden(scenario, labels.domain, name, study.by_domain)
     }
     names = [n for n in (dataset.structures if RANDOM in scenario.missing else scenario.missing) if n not in measured]
     where = f" of {scenario.domain}" if scenario.domain and not study.by_domain else ""

@@ -643,7 +643,12 @@ def test_patients_who_may_be_on_both_sides_or_have_no_name_are_named(
 
 
 @pytest.mark.parametrize(
-    ("tested", "measured"), [({"annotated": ["LV"]}, False), ({"annotated": [], "absent": ["LA"]}, True)]
+    ("tested", "measured"),
+    [
+        ({"annotated": ["LV"]}, False),
+        ({"annotated": ["LV", "LA"], "interpolated": True}, False),
+        ({"annotated": [], "absent": ["LA"]}, True),
+    ],
 )
 def test_a_hidden_structure_that_no_test_case_shows_is_named(
     file: Path, tested: dict[str, list[str]], measured: bool, capsys: pytest.CaptureFixture[str]
