@@ -25,6 +25,7 @@ def test_the_parser_takes_each_command(words: list[str]) -> None:
     assert build_parser().parse_args(words[1:]).command == words[1]
 
 
+@pytest.mark.slow
 def test_the_losses_run_as_shown_and_import_nothing_of_nnunet() -> None:
     (code,) = readme.blocks("python")
     assert "from nnunet_partial.losses import MarginalLoss" in code

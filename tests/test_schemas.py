@@ -196,6 +196,7 @@ def test_a_sound_study(sound: dict[str, Any], tmp_path: Path) -> None:
     assert not beyond_the_schema(sound)
 
 
+@pytest.mark.slow
 @often
 @given(st.sampled_from([PLAIN, PRIMUS]).flatmap(altered))
 def test_an_altered_study(tmp_path: Path, content: Any) -> None:

@@ -238,6 +238,7 @@ def test_tables_of_two_comparisons_are_not_described(tmp_path: Path, monkeypatch
     assert list(out.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_what_measure_writes_can_be_compared(measured: Any, tmp_path: Path) -> None:
     """Four-chamber clips: two without flags, whose EF is 50; one is flagged, one could not be measured."""
     names = [row["clip"] for row in measured.rows("clips.csv")]

@@ -70,6 +70,7 @@ def network(monkeypatch: pytest.MonkeyPatch) -> Brightest:
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("here")
 def test_an_interrupted_analysis_keeps_its_predictions(tmp_path: Path, model: Path, network: Brightest) -> None:
     for name in "abc":
@@ -107,6 +108,7 @@ def test_json_has_the_results_and_who_is_who(tmp_path: Path, model: Path, capsys
     assert document["output"] == str(tmp_path / "results" / MEASURED)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("here")
 def test_a_prediction_of_another_image_is_made_again(tmp_path: Path, model: Path, network: Brightest) -> None:
     write_nifti(tmp_path / "clips" / "a.nii", beating(), (1, 1))
@@ -129,6 +131,7 @@ def interrupt_measuring(monkeypatch: pytest.MonkeyPatch, arguments: tuple[Any, .
             analyze(*arguments, overlays=False)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("here")
 def test_interrupted_while_measuring_nothing_is_predicted_again(
     tmp_path: Path, model: Path, network: Brightest, monkeypatch: pytest.MonkeyPatch

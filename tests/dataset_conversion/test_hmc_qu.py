@@ -328,6 +328,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in sorted(folder.iterdir())}
 
 
+@pytest.mark.slow
 @settings(max_examples=100, deadline=None)
 @given(changes=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=6))
 def test_whatever_bytes_only_conversion_errors_come_out(

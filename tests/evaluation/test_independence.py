@@ -104,6 +104,7 @@ def test_evaluate_says_so_and_ranks_nothing_beside_it(place: Place, capsys: pyte
     assert "not_independent" not in json.loads((out / "evaluation.json").read_text())
 
 
+@pytest.mark.slow
 def test_cases_that_no_filling_model_saw_are_compared(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     see(place, "a2", "b4")  # fold 0 validates a1 and b3
     mark(place)
@@ -112,6 +113,7 @@ def test_cases_that_no_filling_model_saw_are_compared(place: Place, capsys: pyte
     assert (place.root / "out" / "ranks.csv").exists()
 
 
+@pytest.mark.slow
 def test_without_the_manifest_of_the_filled_dataset_all_training_cases_count_as_seen(
     place: Place, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -207,6 +209,7 @@ def test_test_cases_of_patients_in_training_are_named(place: Place) -> None:
     assert text.endswith(": 'Nobody ' = 'nobody'")
 
 
+@pytest.mark.slow
 def test_find_best_says_so_and_ranks_nothing_beside_it(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     before = snapshot(place.root)
     assert main(["find-best", "-d", "510", "-np", "1", "--disable-ensembling"]) == 1
@@ -266,6 +269,7 @@ def counted(place: Place) -> dict[str, int]:
     return dict(content.get("not_independent", {}))
 
 
+@pytest.mark.slow
 def test_evaluate_says_what_the_start_of_a_widened_model_has_seen(
     place: Place, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -321,6 +325,7 @@ def test_what_the_start_of_a_filling_model_has_seen_counts_as_its_training(place
     assert trained_cases(dataset, place.preprocessed, model, [0]) == {"a2", "b4", "b3"}
 
 
+@pytest.mark.slow
 def test_find_best_says_what_the_start_of_a_widened_model_has_seen(
     place: Place, capsys: pytest.CaptureFixture[str]
 ) -> None:

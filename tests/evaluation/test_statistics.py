@@ -248,6 +248,7 @@ def test_models_that_err_alike_in_other_cases_of_a_patient_do_not_differ() -> No
 four_cases = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=4, max_size=4)
 
 
+@pytest.mark.slow
 @pytest.mark.no_cover
 @given(st.lists(four_cases, min_size=1, max_size=7), st.data())
 def test_the_order_of_cases_within_a_patient_changes_nothing(

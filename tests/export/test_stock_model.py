@@ -340,6 +340,7 @@ def refused(project: InProcess, capsys: pytest.CaptureFixture[str], trainer: str
     return capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_zip_is_loaded_by_name_of_no_trainer_of_ours(project: InProcess) -> None:
     """From the zip and from the folder a model predicts the same."""
     file = project.root / "model.zip"
@@ -351,6 +352,7 @@ def test_the_zip_is_loaded_by_name_of_no_trainer_of_ours(project: InProcess) -> 
     assert len(np.unique(own)) > 1
 
 
+@pytest.mark.slow
 def test_as_onnx_each_fold_is_a_file_beside_a_description(
     project: InProcess, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -41,6 +41,7 @@ def run(root: Path, *command: str, **variables: str) -> subprocess.CompletedProc
     return subprocess.run([program, *command], env=environment, capture_output=True, text=True, check=False, **options)
 
 
+@pytest.mark.slow
 def test_commands_read_and_write_such_names(root: Path) -> None:
     commands: list[tuple[str, ...]] = [
         ("check", "-d", "501"),
