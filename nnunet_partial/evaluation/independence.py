@@ -249,9 +249,11 @@ def leaks(folder: Path, manifest: Manifest, predictions: Mapping[str, Mapping[st
     if part not in ("Ts", "Tr") or not (home / "dataset.json").is_file():
         return []
     texts = _patients_in_training(home, manifest, predictions) if part == "Ts" else []
-    for model, files in predictions.items():
-        dataset = _training_dataset(next(iter(files.values())).parent) if files else ""
-        same = _shared_images(home, part, dataset, files) if dataset != home.name else []
+    trained_on = {m: _training_dataset(next(iter(files.values())).parent) for m, files in predictions.items() if files}
+    cases = {case for files in predictions.values() for case in files}
+    shared = {name: _shared_images(home, part, name, cases) for name in {*trained_on.values()} - {home.name}}
+    for model, dataset in trained_on.items():
+        same = [case for case in predictions[model] if case in shared.get(dataset, ())]
         if dataset == home.name and part == "Tr":
             texts.append(
                 f"{model} was trained on {dataset}, whose training cases these are, and {_NO_CROSS_VALIDATION}"
@@ -297,19 +299,19 @@ def _training_dataset(predictions: Path) -> str:
     return str(read_object(file).get("dataset_name", ""))
 
 
-def _shared_images(home: Path, part: str, dataset: str, cases: Iterable[str]) -> list[str]:
+def _shared_images(home: Path, part: str, dataset: str, cases: Iterable[str]) -> set[str]:
     """Find the cases whose first image is that of the training case of this name in another dataset."""
     if not dataset.startswith("Dataset") or Path(dataset).name != dataset or not os.environ.get("nnUNet_raw"):
-        return []
+        return set()
     other = nnunet_folder("nnUNet_raw") / dataset
     if not (other / "dataset.json").is_file():
-        return []
+        return set()
     try:
         own, theirs = RawDataset(home).image_files(part), RawDataset(other).image_files()
     except PartialLabelError:  # what is wrong there does not stop this evaluation; nor do images that are gone
-        return []
+        return set()
     pairs = {case: (own[case][0], theirs[case][0]) for case in cases if case in own and case in theirs}
-    return [case for case, pair in pairs.items() if all(path.is_file() for path in pair) and same_bytes(*pair)]
+    return {case for case, pair in pairs.items() if all(path.is_file() for path in pair) and same_bytes(*pair)}
 
 
 def _dataset_json(predictions: Path) -> Mapping[str, Any]:
