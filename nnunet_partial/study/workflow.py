@@ -57,14 +57,15 @@ def prepare_workflow(study: Study, file: Path, assign_devices: bool, save: bool)
     ids = folder.assign_ids([*derived_datasets(study), *filled_models(study)], set(study.datasets.values()))
     domains = _domain_folds(study, sources)
     notes = [f"{name}: {warning}" for name, folds in domains.items() for warning in folds.warnings]
-    unlabeled = {name: measured_cases(RawDataset(path))[1] for name, path in sources.items()}
+    datasets = {name: RawDataset(path) for name, path in sources.items()}
+    unlabeled = {name: measured_cases(dataset)[1] for name, dataset in datasets.items()}
     test_notes = [
         f"{name}: {len(cases)} test case(s) without a label, on which nothing is measured: {format_names(cases)}"
         for name, cases in unlabeled.items()
         if cases
     ]
-    test_notes += [note for s in study.scenarios for note in _unmeasured(s, RawDataset(sources[s.source]), study)]
-    patient_notes = [f"{name}: {note}" for name, path in sources.items() for note in _patient_notes(RawDataset(path))]
+    test_notes += [note for s in study.scenarios for note in _unmeasured(s, datasets[s.source], study)]
+    patient_notes = [f"{name}: {note}" for name, dataset in datasets.items() for note in _patient_notes(dataset)]
     for note in [*notes, *test_notes, *patient_notes]:
         print(f"NOTE: {note}")
     write_json(
