@@ -82,7 +82,8 @@ def run(args: argparse.Namespace) -> int:
     require_output_folder(output)
     images = list_images(args.input, dataset.file_ending) if args.input else dataset.image_files()
     require_channels(images, len(channel_names(dataset.dataset_json)), args.input or dataset.folder / "imagesTr")
-    require_own_names(images, dataset)
+    if args.input:
+        require_own_names(images, dataset)
     trained_on = trained_cases(dataset, preprocessed_folder(name), model, folds)
     predictor = FoldPredictor(model, folds, args.device)
     disagreements, problems = [], []
