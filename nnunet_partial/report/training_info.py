@@ -13,7 +13,7 @@ from nnunet_partial.dataset.summary import AnnotationCounts, annotation_counts
 from nnunet_partial.dataset_json import structure_names
 from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.labels import MANIFEST_NAME, Manifest
-from nnunet_partial.utils.files import read_json
+from nnunet_partial.utils.files import read_json, read_object
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,6 @@ def _training_cases(manifest_file: Path) -> list[str]:
 def _read_object(file: Path) -> Mapping[str, Any]:
     """Return the content of a JSON file; empty if it cannot be read."""
     try:
-        content = read_json(file)
+        return read_object(file)
     except PartialLabelError:
         return {}
-    return content if isinstance(content, dict) else {}
