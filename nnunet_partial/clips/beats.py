@@ -139,8 +139,8 @@ def find_beats(volumes_ml: ArrayLike, times_s: ArrayLike | None = None) -> ClipB
 
     A whole beat has its end-diastole in the clip, its end-systole, and filling after it. Where the clip begins at an
     end-diastole, its first frame counts as that: the volume there is within a tenth of the stroke of that of the
-    other end-diastoles; where there is no other, the ventricle must fill again to more than half. Without a whole beat,
-    ED and ES are the largest and the smallest smoothed volume, end frames included.
+    other end-diastoles; where there is no other, the ventricle must fill again by `MIN_FILLING` of what it ejected.
+    Without a whole beat, ED and ES are the largest and the smallest smoothed volume, end frames included.
 
     Gaps between measured frames (`longest_step`) cut the clip and flag it: each piece is searched alone, so that no
     beat spans what was not seen. Cycle and noise are those of the longest piece, the stroke that of all pieces. Pieces
