@@ -590,14 +590,16 @@ def test_regions_want_losses_that_can_learn_them(file: Path, capsys: pytest.Capt
 
 
 def test_a_fold_that_a_scenario_does_not_have(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    # two of the four patients lack LA, so that each fold keeps another who teaches it
+    # two of the four patients lack LA, so that each fold keeps another who is annotated for it
     file.write_text(STUDY.replace("[0, 1]", "[0, 4]"))
     assert main(["study", "run", str(file)]) == 1
     assert re.search(f"line 4: {NAME}: has 4 fold.*'folds' asks for 4 ", capsys.readouterr().err)
 
 
-def test_a_fold_in_which_a_hidden_structure_has_no_teacher(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Three of four patients lose LA; the last validates one of the folds, in which none is left to learn it from."""
+def test_a_fold_in_which_no_case_is_annotated_for_a_hidden_structure(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Three of four patients lose LA; the last validates one of the folds, which then trains on no LA."""
     file.write_text(STUDY.replace("fraction: 0.5", "fraction: 0.7").replace("[0, 1]", "[0, 1, 2, 3]"))
     assert main(["study", "run", str(file)]) == 1
     said = re.findall(r"line 4: toy-without-LA-70: .*fold (\d) .* LA,", capsys.readouterr().err)
