@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from nnunet_partial.dataset.images import Geometry, read_array, spacing_is_known
 from nnunet_partial.dataset.label_check import inspect_label_files
-from nnunet_partial.dataset.raw import RawDataset, nnunet_folder
+from nnunet_partial.dataset.raw import RawDataset, nnunet_folder, short_name
 from nnunet_partial.dataset.splits import SPLITS_NAME, Split, check_splits
 from nnunet_partial.dataset_json import PSEUDO_LABELS_KEY, has_regions
 from nnunet_partial.errors import DatasetError
@@ -691,7 +691,7 @@ def _dataset_json_entries(source: InputDataset, model: FillingModel, name: str) 
     """Build the entries of dataset.json: who filled what is seen beside every model and prediction."""
     content = source.dataset.dataset_json
     entries: dict[str, Any] = {
-        "dataset_name": name.partition("_")[2],
+        "dataset_name": short_name(name),
         "description": f"{source.name} with pseudo-labels of {model.trainer}; see {MANIFEST_NAME}",
         PSEUDO_LABELS_KEY: {"dataset": name, "source": source.name, "trainer": model.trainer},
     }

@@ -16,7 +16,7 @@ from typing import Any
 from nnunet_partial.dataset.domains import square_root_weights
 from nnunet_partial.dataset.images import Geometry, ImageInfo, header
 from nnunet_partial.dataset.label_check import inspect_label_files, label_file_problem
-from nnunet_partial.dataset.raw import SUBSETS, RawDataset, nnunet_folder
+from nnunet_partial.dataset.raw import SUBSETS, RawDataset, nnunet_folder, short_name
 from nnunet_partial.dataset.splits import similar_patients
 from nnunet_partial.dataset.summary import dataset_summary, scale_warning
 from nnunet_partial.dataset_json import PSEUDO_LABELS_KEY, is_filled
@@ -582,7 +582,7 @@ def _named(source: InputDataset) -> str:
 def _dataset_json_entries(plan: MergePlan, name: str) -> dict[str, Any]:
     """Build the entries of dataset.json that name the sources, their licenses and their references."""
     entries: dict[str, Any] = {
-        "dataset_name": name.partition("_")[2],
+        "dataset_name": short_name(name),
         "description": "Merged from " + ", ".join(map(_named, plan.sources)),
     }
     for key in ("licence", "reference"):  # as nnU-Net spells it

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from nnunet_partial.dataset.raw import SUBSETS, nnunet_folder
+from nnunet_partial.dataset.raw import SUBSETS, nnunet_folder, short_name
 from nnunet_partial.dataset.splits import SPLITS_NAME, check_splits
 from nnunet_partial.dataset.summary import annotation_states, annotation_table
 from nnunet_partial.dataset_json import PSEUDO_LABELS_KEY
@@ -156,7 +156,7 @@ def _dataset_json_entries(plan: ScenarioPlan, name: str) -> dict[str, Any]:
         entries["regions_class_order"] = plan.label_values.regions_class_order
     if PSEUDO_LABELS_KEY in source_json:
         entries[PSEUDO_LABELS_KEY] = {**source_json[PSEUDO_LABELS_KEY], "dataset": name}
-    entries["dataset_name"] = name.partition("_")[2]
+    entries["dataset_name"] = short_name(name)
     entries["description"] = f"{plan.source.name} with labels {what} on purpose ({hidden} cases); see {MANIFEST_NAME}"
     return entries
 
