@@ -237,8 +237,11 @@ def test_uneven_frames_are_not_a_gap() -> None:
 
 def test_without_times_the_beats_are_the_same_and_the_rate_is_not_known() -> None:
     volumes, times = clip(REGULAR, frames=128)
-    assert find_beats(volumes).beats == find_beats(volumes, times).beats
-    assert find_beats(volumes).rate_bpm is None
+    without, found = find_beats(volumes), find_beats(volumes, times)
+    assert [(beat.ed, beat.es) for beat in without.beats] == [(beat.ed, beat.es) for beat in found.beats]
+    assert [beat.edv_ml for beat in without.beats] == pytest.approx([beat.edv_ml for beat in found.beats])
+    assert [beat.esv_ml for beat in without.beats] == pytest.approx([beat.esv_ml for beat in found.beats])
+    assert without.rate_bpm is None
 
 
 def test_frames_at_uneven_distances() -> None:
