@@ -184,7 +184,7 @@ def main() -> None:
     for threads in arguments.threads:
         where = f"{threads} thread(s)" if arguments.device == "cpu" else torch.cuda.get_device_name()
         print(f"float32, {where}, {arguments.pairs} pairs")
-        print(f"{'loss':16s}{'logits':19s}{'':14s}{'ms':>8s}{'nnU-Net':>9s}{'ratio':>7s}{'MiB':>9s}{'ratio':>7s}")
+        print(f"{'loss':16s}{'logits':21s}{'':14s}{'ms':>8s}{'nnU-Net':>9s}{'ratio':>7s}{'MiB':>9s}{'ratio':>7s}")
         for name in names:
             results = []
             for shape in shapes:
@@ -194,7 +194,7 @@ def main() -> None:
                     memory = result.ours_bytes / result.nnunet_bytes
                     results.append((result.ratio, memory))
                     print(
-                        f"{name:16s}{' x '.join(map(str, shape)):19s}{situation:14s}{result.ours_ms:8.2f}"
+                        f"{name:16s}{' x '.join(map(str, shape)):21s}{situation:14s}{result.ours_ms:8.2f}"
                         f"{result.nnunet_ms:9.2f}{result.ratio:7.2f}{result.ours_bytes / MIB:9.1f}{memory:7.2f}",
                         flush=True,
                     )

@@ -318,6 +318,8 @@ class PartialLabelMixin(_Trainer):
     def _build_loss(self) -> nn.Module:
         """Put the partial loss where nnU-Net has its own; the weights of deep supervision stay nnU-Net's.
 
+        It is compiled where nnU-Net compiles, but not over several processes, where that was never tried.
+
         Returns:
             The loss, called with logits and target, or lists of them under deep supervision.
 
@@ -326,9 +328,10 @@ class PartialLabelMixin(_Trainer):
         """
         built: nn.Module = super()._build_loss()
         default_loss = built.loss if isinstance(built, DeepSupervisionWrapper) else built
-        self.partial_loss = PartialLabelLoss(
-            self.build_partial_loss(default_loss), self.label_manager.ignore_label, self.label_manager.has_regions
-        )
+        loss = self.build_partial_loss(default_loss)
+        if self.loss_class is not None and self._do_i_compile() and not self.is_ddp:
+            loss.compile()
+        self.partial_loss = PartialLabelLoss(loss, self.label_manager.ignore_label, self.label_manager.has_regions)
         if not isinstance(built, DeepSupervisionWrapper):
             return self.partial_loss
         if not all(map(math.isfinite, built.weight_factors)):

@@ -149,3 +149,52 @@ def test_no_float64_arises_in_training_and_validation(project: Project, trainer_
         counted = trainer.validation_step(validation)
     assert seen.operations == set()
     assert counted["tp_hard"].dtype == "int64"
+
+
+@pytest.mark.no_cover
+@pytest.mark.filterwarnings(
+    "ignore:The .grad attribute of a Tensor that is not a leaf"
+)  # PyTorch's compiler looks at it
+@pytest.mark.parametrize("trainer_class", TRAINERS)
+def test_the_loss_is_compiled_where_nnunet_compiles(
+    project: Project, trainer_class: type[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the same values; nnU-Net's own loss, of Naive, stays as it is. Here nothing follows the graphs."""
+    graphs, compile_function = [], torch.compile
+
+    def compile_to_graphs(what: Any) -> Any:
+        def keep(graph: torch.fx.GraphModule, _: list[torch.Tensor]) -> Any:
+            graphs.append(graph)
+            return graph.forward
+
+        # modules: nnU-Net's network and Dice
+        return what if isinstance(what, torch.nn.Module) else compile_function(what, backend=keep, fullgraph=True)
+
+    def losses(compiles: bool) -> list[float]:
+        monkeypatch.setattr(trainer_class, "_do_i_compile", lambda self: compiles)
+        torch.manual_seed(0)
+        trainer = ready(project, trainer_class)
+        trainer.network.train()
+        values = [float(trainer.train_step(training)["loss"])]
+        with torch.no_grad():
+            return [*values, float(trainer.validation_step(validation)["loss"])]
+
+    loaders = ready(project, trainer_class)
+    training, validation = next(loaders.dataloader_train), next(loaders.dataloader_val)
+    expected = losses(compiles=False)
+    monkeypatch.setattr(torch, "compile", compile_to_graphs)
+    assert losses(compiles=True) == pytest.approx(expected, rel=1e-5)
+    assert bool(graphs) == (trainer_class.loss_class is not None)
+    torch.compiler.reset()
+
+
+def test_the_loss_is_not_compiled_over_several_processes(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = ready(project, TRAINERS[0])
+    compiled: list[torch.nn.Module] = []
+    monkeypatch.setattr(type(trainer), "_do_i_compile", lambda self: True)
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compiled.append(self))
+    trainer._build_loss()
+    assert compiled == [trainer.partial_loss.loss]
+    trainer.is_ddp = True
+    trainer._build_loss()
+    assert len(compiled) == 1
