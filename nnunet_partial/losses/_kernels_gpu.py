@@ -116,6 +116,7 @@ def sigmoid_forward(
     """Return the sums over logits (B, C, N) with labels (B, N) and class_mask (B, C), and what the gradient needs."""
     classes = torch.arange(logits.shape[1], device=logits.device)
     positive = classes[:, None] == labels[:, None]
+    target_sum = positive.sum(dim=2)  # first, while nothing else is held: a GPU makes int64 of all of it to count
     terms = None
     if options.exclusive:  # an unknown class has terms in the voxels of known classes
         terms = class_mask[:, :, None] | (labels > 0)[:, None]
@@ -131,9 +132,7 @@ def sigmoid_forward(
     p = torch.sigmoid(z)
     if options.has_ignored:
         p *= valid
-    totals = ClassTotals(
-        cross_entropy, torch.mul(p, positive, out=losses).sum(dim=2), p.sum(dim=2), positive.sum(dim=2)
-    )
+    totals = ClassTotals(cross_entropy, torch.mul(p, positive, out=losses).sum(dim=2), p.sum(dim=2), target_sum)
     return totals, SigmoidTensors(p, positive, pairs, terms)
 
 
