@@ -270,6 +270,17 @@ class Manifest:
             return self.cases[case]
         return next((labels for pattern, labels in self.groups if fnmatch.fnmatchcase(case, pattern)), None)
 
+    def entries_of(self, cases: Iterable[str]) -> dict[str, CaseLabels]:
+        """Look up the entries of cases.
+
+        Args:
+            cases: Case identifiers; those that the manifest does not name are left out.
+
+        Returns:
+            Entry by case, in the order given; empty where there is none.
+        """
+        return {case: labels for case in cases if (labels := self.find(case)) is not None}
+
     def labels_of(self, case: str) -> CaseLabels:
         """Look up the entry of a case that must have one.
 
@@ -338,7 +349,7 @@ class Manifest:
         Returns:
             The class names; empty where there is no case.
         """
-        entries = [labels for case in cases if (labels := self.find(case))]
+        entries = self.entries_of(cases).values()
         return frozenset(name for labels in entries for name in (labels.written if with_pseudo else labels.annotated))
 
     def classes_without_annotation(
@@ -381,7 +392,7 @@ class Manifest:
 
         A pattern says it of the patient that it names, else of those of the `cases` that it matches.
         """
-        entries = [(case, labels) for case in (*self.cases, *cases) if (labels := self.find(case))]
+        entries = [*self.entries_of((*self.cases, *cases)).items()]
         entries += [(labels.patient, labels) for _, labels in self.groups if labels.patient]
         return {labels.patient or case for case, labels in entries if labels.seen_by_filling_model}
 

@@ -96,6 +96,12 @@ def test_the_first_matching_group_wins() -> None:
     assert manifest.labels_of("A_1").annotated == ("LA",)  # upper and lower case differ
 
 
+def test_entries_of_cases_come_in_the_order_given_without_cases_that_nobody_names() -> None:
+    manifest = Manifest.from_json(EXAMPLE)
+    found = manifest.entries_of(["echonet_1", "nobody", "camus_1"])
+    assert list(found.items()) == [(case, manifest.labels_of(case)) for case in ("echonet_1", "camus_1")]
+
+
 def test_the_patient_is_the_case_where_none_is_given() -> None:
     manifest = Manifest.from_json(EXAMPLE)
     assert manifest.patient_of("camus_1") == "camus_patient1"

@@ -278,7 +278,7 @@ def find_case_problems(source: InputDataset) -> list[str]:
     if for_test:
         problems.append(test_split_message(for_test))
     problems += manifest.problems(source.cases, source.dataset.structures)
-    problems += off_as_absent({case: entry for case in source.cases if (entry := manifest.find(case))})
+    problems += off_as_absent(manifest.entries_of(source.cases))
     return [f"{source.name}: {problem}" for problem in problems]
 
 

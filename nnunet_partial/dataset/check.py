@@ -313,7 +313,7 @@ def _manifest_findings(
     lines += unused_groups(manifest, cases)
     for_test = training_cases_for_test(manifest, training)
     lines += [test_split_message(for_test)] if for_test else []
-    entries = {case: labels for case in cases if (labels := manifest.find(case))}
+    entries = manifest.entries_of(cases)
     lines += [*find_shared_patients(entries), *off_as_absent(entries)]
     sides = [{manifest.patient_of(case) for case in part if manifest.find(case)} for part in (training, test)]
     lines += [f"patient {patient}: in training and in test" for patient in sorted(sides[0] & sides[1])]
@@ -373,11 +373,11 @@ def _remarks(
     geometry: Mapping[str, Geometry],
 ) -> tuple[str, ...]:
     """Collect what is not wrong but worth knowing."""
-    remarks = patient_warnings(manifest, *([case for case in part if manifest.find(case)] for part in (training, test)))
+    remarks = patient_warnings(manifest, *([*manifest.entries_of(part)] for part in (training, test)))
     if not any((place / SPLITS_NAME).exists() for place in manifest_folders(folder)):
         remarks.append(
             f"there is no {SPLITS_NAME}. The trainers of this package make one by patient; nnU-Net's own would split "
             "at random over cases"
         )
-    scale = scale_warning(manifest, [case for case in [*training, *test] if manifest.find(case)], geometry)
+    scale = scale_warning(manifest, manifest.entries_of([*training, *test]), geometry)
     return (*remarks, *([scale] if scale else []))

@@ -170,7 +170,7 @@ def training_cases_for_test(manifest: Manifest, cases: Sequence[str]) -> list[st
     Returns:
         Those cases; empty where there is none.
     """
-    return [case for case in cases if (labels := manifest.find(case)) and labels.split == "test"]
+    return [case for case, labels in manifest.entries_of(cases).items() if labels.split == "test"]
 
 
 def test_split_message(cases: Sequence[str]) -> str:
@@ -198,7 +198,7 @@ def left_out_cases(manifest: Manifest, cases: Sequence[str]) -> list[str]:
     Returns:
         Those that the manifest declares left out; empty where there is none.
     """
-    return [case for case in cases if (labels := manifest.find(case)) and labels.left_out]
+    return [case for case, labels in manifest.entries_of(cases).items() if labels.left_out]
 
 
 def require_unfilled(manifest: Manifest, dataset: str) -> None:
@@ -236,7 +236,7 @@ def check_splits(splits: Any, manifest: Manifest, cases: Sequence[str]) -> None:
     if not isinstance(splits, list) or not all(_is_split(split) for split in splits):
         raise SplitError(f'{SPLITS_NAME} must be a list of {{"train": [cases], "val": [cases]}}. {_FIX_SPLITS}')
     existing, problems = set(cases), []
-    named = {case for case in existing if manifest.find(case)}
+    named = manifest.entries_of(existing)
     for index, split in enumerate(splits):
         unknown = (set(split["train"]) | set(split["val"])) - existing
         if unknown:

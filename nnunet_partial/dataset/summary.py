@@ -32,7 +32,7 @@ def dataset_summary(
     Returns:
         The tables as plain text.
     """
-    training, test = ([case for case in cases if manifest.find(case)] for cases in (training, test))
+    training, test = ([*manifest.entries_of(cases)] for cases in (training, test))
     text = text_table(
         ["domain", "training", "test", "patients", "official train / val / test", "spacing (mm)", "image (mm)"],
         [
@@ -100,10 +100,7 @@ def annotation_counts(manifest: Manifest, classes: Sequence[str], cases: Iterabl
         The counts by domain (sorted by name), then by class; empty without cases.
     """
     counts: dict[str, dict[str, Counter[str]]] = {}
-    for case in cases:
-        labels = manifest.find(case)
-        if labels is None:
-            continue
+    for labels in manifest.entries_of(cases).values():
         of_domain = counts.setdefault(labels.domain or NO_DOMAIN, {name: Counter() for name in classes})
         for name in classes:
             of_domain[name][labels.state(name)] += 1
@@ -145,7 +142,7 @@ def annotation_table(manifest: Manifest, classes: Sequence[str], cases: Sequence
 
 
 def _states(manifest: Manifest, cases: Iterable[str]) -> tuple[str, ...]:
-    has_pseudo = any(labels.pseudo for case in cases if (labels := manifest.find(case)))
+    has_pseudo = any(labels.pseudo for labels in manifest.entries_of(cases).values())
     return ("annotated", "absent", *(["pseudo"] if has_pseudo else []), "unknown")
 
 

@@ -91,7 +91,7 @@ def find_reference(dataset_folder: Path, reference: str = "labelsTs") -> Referen
         )
     manifest_file = _manifest_file(folder.name, home, dataset_folder)
     manifest = Manifest.read(manifest_file)
-    interpolated = frozenset(case for case in files if (labels := manifest.find(case)) and labels.interpolated)
+    interpolated = frozenset(case for case, labels in manifest.entries_of(files).items() if labels.interpolated)
     return Reference(
         folder,
         {case: path for case, path in files.items() if case not in interpolated},
@@ -258,7 +258,7 @@ def evaluate_folders(
     """
     if not 0 <= tolerance < float("inf"):
         raise PartialLabelError(f"The tolerance is {tolerance} mm; expected a number from 0.")
-    named = {case: labels for case in reference.files if (labels := reference.manifest.find(case)) is not None}
+    named = reference.manifest.entries_of(reference.files)
     counted = {model: {case: files[case] for case in files if case in named} for model, files in predictions.items()}
     if seen is None:
         seen = seen_predictions(counted, reference.manifest, reference.folder.name == "labelsTs")

@@ -268,8 +268,8 @@ def leaks(folder: Path, manifest: Manifest, predictions: Mapping[str, Mapping[st
 
 def _patients_in_training(home: Path, manifest: Manifest, predictions: Mapping[str, Mapping[str, Path]]) -> list[str]:
     """Say which test cases are of patients who have training cases, and who may have some under a similar name."""
-    training = {manifest.patient_of(case) for case in RawDataset(home).image_files() if manifest.find(case)}
-    cases = {case for files in predictions.values() for case in files if manifest.find(case)}
+    training = {manifest.patient_of(case) for case in manifest.entries_of(RawDataset(home).image_files())}
+    cases = manifest.entries_of(case for files in predictions.values() for case in files)
     shared = [case for case in sorted(cases) if manifest.patient_of(case) in training]
     tested = {manifest.patient_of(case) for case in cases} - training
     alike = [group for group in similar_names({*training, *tested}) if {*group} & training and {*group} & tested]

@@ -97,8 +97,8 @@ def _unmeasured(scenario: Scenario, dataset: RawDataset, study: Study) -> list[s
     """Say which hidden structures no test case can measure where they are hidden; empty where each is measured."""
     measured = {
         name
-        for labels in map(dataset.manifest.find, measured_cases(dataset)[0])
-        if labels and not labels.interpolated
+        for labels in dataset.manifest.entries_of(measured_cases(dataset)[0]).values()
+        if not labels.interpolated
         for name in labels.known
         if is_hidden(scenario, labels.domain, name, study.by_domain)
     }
@@ -113,7 +113,7 @@ def _unmeasured(scenario: Scenario, dataset: RawDataset, study: Study) -> list[s
 def _patient_notes(dataset: RawDataset) -> list[str]:
     """Say where one person may train and test, or be split, under several names, and which cases name no patient."""
     manifest, cases = dataset.manifest, (dataset.image_files(), measured_cases(dataset)[0])
-    training, tested = ({case: labels for case in of if (labels := manifest.find(case))} for of in cases)
+    training, tested = map(manifest.entries_of, cases)
     return [*patient_warnings(manifest, [*training], [*tested]), *nameless_warning(tested)]
 
 

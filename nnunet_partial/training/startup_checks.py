@@ -132,8 +132,7 @@ class TrainingData:
             ManifestError: A pattern or an entry names no case, as a mistyped one does, or cases of Unity were converted
                 by an earlier version, which took unlabeled structures for absent.
         """
-        entries = {case: labels for case in self.cases if (labels := self.manifest.find(case))}
-        wrong = off_as_absent(entries)
+        wrong = off_as_absent(self.manifest.entries_of(self.cases))
         if wrong:
             raise ManifestError(f"{MANIFEST_NAME}: {'; '.join(wrong)}.")
         warnings = _unused_entries(self.manifest, self.cases)
