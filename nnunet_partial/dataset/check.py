@@ -24,6 +24,7 @@ from nnunet_partial.dataset.splits import (
     SPLITS_NAME,
     left_out_cases,
     patient_warnings,
+    patients_on_both_sides,
     split_findings,
     test_split_message,
     training_cases_for_test,
@@ -315,8 +316,8 @@ def _manifest_findings(
     lines += [test_split_message(for_test)] if for_test else []
     entries = manifest.entries_of(cases)
     lines += [*find_shared_patients(entries), *off_as_absent(entries)]
-    sides = [{manifest.patient_of(case) for case in part if manifest.find(case)} for part in (training, test)]
-    lines += [f"patient {patient}: in training and in test" for patient in sorted(sides[0] & sides[1])]
+    both = patients_on_both_sides(manifest, training, test)
+    lines += [f"patient {patient}: in training and in test" for patient in sorted(both)]
     preprocessed = preprocessed_folder(dataset.folder.name)
     if preprocessed and (preprocessed / MANIFEST_NAME).exists():
         lines += _compare(manifest, preprocessed / MANIFEST_NAME)

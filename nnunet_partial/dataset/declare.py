@@ -16,7 +16,12 @@ from nnunet_partial.dataset.images import Geometry, ImageInfo, flat_volumes, hea
 from nnunet_partial.dataset.label_check import label_file_problem, never_present
 from nnunet_partial.dataset.preprocessed import describe_stale_labels
 from nnunet_partial.dataset.raw import SUBSETS, RawDataset, manifest_folders
-from nnunet_partial.dataset.splits import patient_warnings, split_findings, training_cases_for_test
+from nnunet_partial.dataset.splits import (
+    patient_warnings,
+    patients_on_both_sides,
+    split_findings,
+    training_cases_for_test,
+)
 from nnunet_partial.dataset.summary import dataset_summary
 from nnunet_partial.dataset_json import is_filled, stored_values
 from nnunet_partial.errors import DatasetError, ManifestError
@@ -297,7 +302,7 @@ def leaks(manifest: Manifest, training: Sequence[str], test: Sequence[str], fold
         several; empty where there is none.
     """
     warnings = []
-    both = {manifest.patient_of(case) for case in training} & {manifest.patient_of(case) for case in test}
+    both = patients_on_both_sides(manifest, training, test)
     if both:
         warnings.append(
             f"{len(both)} patient(s) have images in imagesTr and in imagesTs: {format_names(both)}. Results on the "

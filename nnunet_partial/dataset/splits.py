@@ -160,6 +160,23 @@ def nameless_warning(labels: Mapping[str, CaseLabels]) -> list[str]:
     ] * bool(nameless)
 
 
+def patients_on_both_sides(manifest: Manifest, training: Iterable[str], test: Iterable[str]) -> set[str]:
+    """Find the patients who have cases on both sides of a split, so that results on one of them are too good.
+
+    Args:
+        manifest: The manifest.
+        training: Cases of one side; those that it does not name are left out.
+        test: Cases of the other; likewise.
+
+    Returns:
+        Those patients; empty where there is none.
+    """
+    sides = [
+        {labels.patient or case for case, labels in manifest.entries_of(cases).items()} for cases in (training, test)
+    ]
+    return sides[0] & sides[1]
+
+
 def training_cases_for_test(manifest: Manifest, cases: Sequence[str]) -> list[str]:
     """Find training cases whose entry says that they are for testing (split "test").
 
@@ -236,17 +253,13 @@ def check_splits(splits: Any, manifest: Manifest, cases: Sequence[str]) -> None:
     if not isinstance(splits, list) or not all(_is_split(split) for split in splits):
         raise SplitError(f'{SPLITS_NAME} must be a list of {{"train": [cases], "val": [cases]}}. {_FIX_SPLITS}')
     existing, problems = set(cases), []
-    named = manifest.entries_of(existing)
     for index, split in enumerate(splits):
         unknown = (set(split["train"]) | set(split["val"])) - existing
         if unknown:
             problems.append(
                 f"fold {index} names {len(unknown)} case(s) that are not in the dataset: {format_names(unknown)}"
             )
-        training, validation = (
-            {manifest.patient_of(case) for case in split[side] if case in named} for side in ("train", "val")
-        )
-        both = training & validation
+        both = patients_on_both_sides(manifest, *(existing.intersection(split[side]) for side in ("train", "val")))
         if both:
             problems.append(f"fold {index} has {len(both)} patient(s) on both sides: {format_names(both)}")
         for side in ("train", "val"):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nnunet_partial.dataset.raw import MAX_NAME_LENGTH, SUBSETS, RawDataset, find_dataset
-from nnunet_partial.dataset.splits import left_out_cases
+from nnunet_partial.dataset.splits import left_out_cases, patients_on_both_sides
 from nnunet_partial.errors import DatasetError, PartialLabelError
 from nnunet_partial.study.config import METHODS, Problem, Scenario, Study
 from nnunet_partial.study.folder import StudyFolder
@@ -70,9 +70,7 @@ def _require_other_patients(dataset: RawDataset) -> None:
     """Raise DatasetError where a patient is on both sides; who has no entry in the manifest is told elsewhere."""
     manifest = dataset.manifest
     trained, tested = ([*dataset.image_files(part)] for part in SUBSETS)
-    in_splits = {*trained} - {*left_out_cases(manifest, trained)}
-    sides = [{manifest.patient_of(case) for case in part if manifest.find(case)} for part in (in_splits, tested)]
-    both = sides[0] & sides[1]
+    both = patients_on_both_sides(manifest, {*trained} - {*left_out_cases(manifest, trained)}, tested)
     if both:
         raise DatasetError(
             f"{len(both)} patient(s) have cases in imagesTr and in imagesTs: {format_names(both)}; a study measures on "
