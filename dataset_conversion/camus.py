@@ -407,12 +407,12 @@ def find_patients(root: Path, fold: int | None = None) -> CamusPatients:
         folders = _patient_folders(root / place)
         if folders:
             files = _split_files(_split_folder(root, (root / place).resolve(), fold), fold)
-            return CamusPatients(folders, NIFTI, files, read_splits(files))
+            return CamusPatients(folders, NIFTI, files, read_split_lists(files))
     folders = _patient_folders(root / "training")
     if folders:
         lists = None if fold is None else _split_folder(root, root.resolve() / "training", fold)
         files = _split_files(lists, fold)
-        return CamusPatients(folders, MHD, files, read_splits(files))
+        return CamusPatients(folders, MHD, files, read_split_lists(files))
     raise not_found(root, "folders patient0001, patient0002, ... of CAMUS, in it or in its database_nifti")
 
 
@@ -420,7 +420,7 @@ def find_patients(root: Path, fold: int | None = None) -> CamusPatients:
 SPLIT_BY_LIST = {"training": "train", "validation": "val", "testing": "test"}
 
 
-def read_splits(files: Mapping[str, Path]) -> dict[str, str]:
+def read_split_lists(files: Mapping[str, Path]) -> dict[str, str]:
     """Read the lists of patients.
 
     Args:

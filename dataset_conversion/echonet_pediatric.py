@@ -20,7 +20,7 @@ import numpy as np
 
 from nnunet_partial.errors import ConversionError
 from nnunet_partial.labels import CaseLabels
-from nnunet_partial.utils.tables import Row, parse_int, parse_number, read_table
+from nnunet_partial.utils.tables import TextRow, parse_int, parse_number, read_table
 from nnunet_partial.utils.text import format_names, printable
 
 from .base import (
@@ -439,7 +439,7 @@ def read_contours(path: Path) -> dict[str, TracedClip]:
     return tracings
 
 
-def _problem(row: Row, frame: int | None) -> str | None:
+def _problem(row: TextRow, frame: int | None) -> str | None:
     """Check a row; None for a vertex, and for a row that says that there is nothing to trace."""
     if frame is None:
         if not _NO_FRAME.fullmatch(row["Frame"]):

@@ -16,7 +16,7 @@ from nnunet_partial.dataset.images import Geometry
 from nnunet_partial.dataset.splits import similar_patients
 from nnunet_partial.errors import ConversionError
 from nnunet_partial.labels import COMMON_CLASSES, CaseLabels, common_order
-from nnunet_partial.utils.tables import Row, read_table
+from nnunet_partial.utils.tables import TextRow, read_table
 from nnunet_partial.utils.text import format_names, printable
 
 from .base import (
@@ -35,7 +35,7 @@ from .base import (
     require_folder,
     require_identifier,
 )
-from .readers.dicom import DICOM_ENDINGS, Region, is_dicom, read_dicom_still
+from .readers.dicom import DICOM_ENDINGS, TissueRegion, is_dicom, read_dicom_still
 from .readers.images import IMAGE_ENDINGS, OwnImage, compare_geometry, read_own_image, relabel_mask
 from .readers.isolated import Crashed, run_isolated
 from .readers.nifti_video import PLACEHOLDER_MM
@@ -286,7 +286,7 @@ class OwnFolder(DataSet):
         return OwnImage(array, geometry, False), mask, doubts
 
 
-def _cut_mask(mask: OwnImage, region: Region) -> OwnImage:
+def _cut_mask(mask: OwnImage, region: TissueRegion) -> OwnImage:
     """Cut the region out of a mask drawn on whole frames. Raises ConversionError where it has pixels outside."""
     array = region.cut(mask.array)
     lost = int((mask.array != 0).sum() - (array != 0).sum())
@@ -368,7 +368,7 @@ def read_cases(path: Path, classes: Sequence[str]) -> list[OwnCase]:
     return result
 
 
-def _case(line: int, row: Row, table: str, classes: Sequence[str]) -> OwnCase:
+def _case(line: int, row: TextRow, table: str, classes: Sequence[str]) -> OwnCase:
     name = row["case"] or f"(line {line} of {table})"
     try:
         _require_cells(row)
@@ -385,7 +385,7 @@ def _case(line: int, row: Row, table: str, classes: Sequence[str]) -> OwnCase:
         return OwnCase(printable(name), row["image"], row["mask"], problem=f"line {line} of {table}: {problem}")
 
 
-def _require_cells(row: Row) -> None:
+def _require_cells(row: TextRow) -> None:
     for column in ("case", "image", "mask", "patient"):
         if row.get(column) == "":
             advice = ": which images must stay together? If every case is another patient, repeat the case name"
@@ -428,7 +428,7 @@ def _frame(text: str) -> int | None:
     return int(text)
 
 
-def _info(row: Row) -> dict[str, str]:
+def _info(row: TextRow) -> dict[str, str]:
     """Return the split and the columns that are copied."""
     info = {name: row[name] for name in INFO_COLUMNS if row.get(name)}
     split = row.get("split", "").lower()

@@ -135,9 +135,9 @@ class Unity(DataSet):
     def scan(self) -> SourceScan:
         """Scan the folder once; see `DataSet.scan`."""
         folder = find_unity_folder(self.root)
-        labels = {part: read_labels(path) for part, path in folder.label_files.items()}
+        labels = {part: read_unity_labels(path) for part, path in folder.label_files.items()}
         parts = folder.read_parts(labels)
-        entries = list_images(labels, parts)
+        entries = list_labeled_images(labels, parts)
         stills = self._stills(folder, entries)
         annotated = {chamber for still in stills for chamber in still.entry.labels.curves}
         missing = [name for name in self.converted_classes if name not in annotated]
@@ -472,7 +472,9 @@ class UnityImage:
         return int(self.code[-4:])
 
 
-def list_images(labels: Mapping[str, Mapping[str, UnityLabels]], parts: Mapping[str, set[str]]) -> list[UnityImage]:
+def list_labeled_images(
+    labels: Mapping[str, Mapping[str, UnityLabels]], parts: Mapping[str, set[str]]
+) -> list[UnityImage]:
     """List all labeled images.
 
     Args:
@@ -606,7 +608,7 @@ def code_of(name: str) -> str:
     return _UPLOAD_MARK.sub("", name.rsplit("/", 1)[-1].removesuffix(".png"))
 
 
-def read_labels(path: Path) -> dict[str, UnityLabels]:
+def read_unity_labels(path: Path) -> dict[str, UnityLabels]:
     """Read a label file.
 
     Args:

@@ -135,7 +135,7 @@ def convert(
 
 
 @dataclass(frozen=True)
-class Outcome:
+class SourceOutcome:
     """Record what became of one source.
 
     Attributes:
@@ -169,7 +169,7 @@ class Outcome:
         return json.dumps(content) + "\n"
 
     @classmethod
-    def from_line(cls, line: str) -> Outcome:
+    def from_line(cls, line: str) -> SourceOutcome:
         """Parse a line of the log.
 
         Args:
@@ -193,7 +193,7 @@ class Outcome:
         )
 
 
-def read_log(log: Path, sources: Iterable[str]) -> dict[str, Outcome]:
+def read_log(log: Path, sources: Iterable[str]) -> dict[str, SourceOutcome]:
     """Read what an interrupted run had completed without a failure; a line that was cut off does not count.
 
     Args:
@@ -203,13 +203,13 @@ def read_log(log: Path, sources: Iterable[str]) -> dict[str, Outcome]:
     Returns:
         Outcomes by source; empty if there is nothing to continue.
     """
-    result: dict[str, Outcome] = {}
+    result: dict[str, SourceOutcome] = {}
     wanted = set(sources)
     if not log.exists():
         return result
     for line in log.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            outcome = Outcome.from_line(line)
+            outcome = SourceOutcome.from_line(line)
         except (ValueError, KeyError, TypeError, AttributeError):
             continue
         if outcome.source in wanted and not outcome.failed:
@@ -231,7 +231,7 @@ def _outcomes(
     strict: bool,
     progress: bool,
     log: Callable[[Skipped], None] | None,
-) -> list[Outcome]:
+) -> list[SourceOutcome]:
     """Convert the sources that an earlier run has not completed; return all outcomes in the order of the sources."""
     log_file, by_name = folder / LOG_NAME, {source.name: source for source in sources}
     done = {
@@ -243,7 +243,7 @@ def _outcomes(
     todo = [source for source in sources if source.name not in done]
     work = functools.partial(convert_source, dataset, folder)
     title = "converting" if progress else None
-    results = cast("Generator[Outcome, None, None]", parallel_map(work, todo, processes, title))
+    results = cast("Generator[SourceOutcome, None, None]", parallel_map(work, todo, processes, title))
     with log_file.open("a", encoding="utf-8") as file, closing(results):
         file.write("\n")  # ends a line that a killed run may have left unfinished
         for outcome in results:
@@ -291,7 +291,7 @@ def _is_whole(path: Path) -> bool:
     return True
 
 
-def convert_source(dataset: DataSet, folder: Path, source: SourceItem) -> Outcome:
+def convert_source(dataset: DataSet, folder: Path, source: SourceItem) -> SourceOutcome:
     """Read one source and write its cases; runs in a worker process.
 
     Whatever goes wrong in reading becomes a named skip; only a disk that refuses a file raises (DatasetError).
@@ -323,7 +323,7 @@ def convert_source(dataset: DataSet, folder: Path, source: SourceItem) -> Outcom
                 continue
             _write_case(folder, item)
             cases[item.identifier] = item.labels
-    return Outcome(source.name, stamp, cases, tuple(skipped), tuple(notes))
+    return SourceOutcome(source.name, stamp, cases, tuple(skipped), tuple(notes))
 
 
 def _read_items(dataset: DataSet, source: SourceItem) -> Iterator[ConvertedCase | Skipped | Note]:
@@ -364,7 +364,7 @@ def _files(folder: Path, identifier: str, labels: CaseLabels) -> tuple[Path, Pat
     )
 
 
-def _cases(outcomes: Sequence[Outcome]) -> dict[str, CaseLabels]:
+def _cases(outcomes: Sequence[SourceOutcome]) -> dict[str, CaseLabels]:
     """Collect all cases by identifier, sorted. Raises ConversionError for none, and for duplicate identifiers.
 
     Capitals make no difference to disks of Windows and macOS.

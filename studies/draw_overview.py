@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from nnunet_partial.dataset.raw import RawDataset
 from nnunet_partial.demo.folder import DemoFolder
-from nnunet_partial.demo.results import Labels, draw_labels, median_case, read_labels, score_models
+from nnunet_partial.demo.results import Labels, median_case, overlay_labels, read_labels, score_models
 from nnunet_partial.demo.run import NAIVE, TRAINERS
 from nnunet_partial.report.figure_style import add_legend, legend_patch, new_figure, style
 from nnunet_partial.utils.colors import class_colors
@@ -87,7 +87,7 @@ def draw_panel(axis: Axes, image: Path, labels: Labels, colors: list[str]) -> No
         colors: of the classes, in the order of their labels.
     """
     axis.imshow(read_labels(image), cmap="gray", vmin=0, vmax=255)
-    draw_labels(axis, labels, colors)
+    overlay_labels(axis, labels, colors)
     axis.set_xticks([])
     axis.set_yticks([])
     axis.spines[:].set_visible(False)

@@ -1,4 +1,7 @@
-"""Tests pin facts (a class, a file, a number), not sentences: few long strings stand in assertions."""
+"""Tests pin facts (a class, a file, a number), not sentences: few long strings stand in assertions.
+
+In the package, one name has one meaning.
+"""
 
 import ast
 import re
@@ -8,6 +11,8 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parent
+ROOT = TESTS.resolve().parent
+PACKAGES = ("nnunet_partial", "dataset_conversion")
 WORDS = 8  # a string of so many words, each of two letters or more, is a sentence
 MOST = 30  # sentences that are the product itself: help texts and pages that the documentation prints
 
@@ -67,3 +72,28 @@ EIGHT = "one two three four five six seven eight"
 )
 def test_what_a_sentence_is(source: str, lines: list[int]) -> None:
     assert sentences(source) == lines
+
+
+#: What each command of the command line, or each file that is run on its own, calls the same.
+ENTRY_POINTS = {"add_parser", "run", "main"}
+
+
+def public_names(source: str) -> set[str]:
+    """Return the public classes and functions that a module defines, other than entry points."""
+    kinds = (ast.ClassDef, ast.FunctionDef)
+    names = {node.name for node in ast.parse(source).body if isinstance(node, kinds)}
+    return {name for name in names - ENTRY_POINTS if not name.startswith("_")}
+
+
+def test_no_public_name_is_defined_twice() -> None:
+    """Private modules are left out: one CPU kernel and one GPU kernel, or readable and fused sums, are named alike."""
+    defined: dict[str, list[str]] = {}
+    for path in sorted(path for package in PACKAGES for path in (ROOT / package).rglob("[!_]*.py")):
+        for name in public_names(path.read_text(encoding="utf-8")):
+            defined.setdefault(name, []).append(str(path.relative_to(ROOT)))
+    assert {name: paths for name, paths in defined.items() if len(paths) > 1} == {}
+
+
+def test_what_a_public_name_is() -> None:
+    source = "class A: pass\nclass _B: pass\ndef c(): pass\ndef main(): pass\nif x:\n    def d(): pass\n"
+    assert public_names(source) == {"A", "c"}

@@ -206,7 +206,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Size:
+class MaskSize:
     """Hold the size of a mask.
 
     Attributes:
@@ -218,7 +218,7 @@ class Size:
     physical: float | None
 
     @classmethod
-    def of(cls, voxels: int, geometry: Geometry, labels: CaseLabels) -> Size:
+    def of(cls, voxels: int, geometry: Geometry, labels: CaseLabels) -> MaskSize:
         """Measure a mask.
 
         Args:
@@ -240,9 +240,9 @@ class Size:
 class UsualSizes:
     """Hold the sizes of each class where it is annotated and not empty, by domain."""
 
-    sizes: Mapping[tuple[str, str], Sequence[Size]]
+    sizes: Mapping[tuple[str, str], Sequence[MaskSize]]
 
-    def ratio(self, size: Size, structure: str, domain: str) -> tuple[float, str]:
+    def ratio(self, size: MaskSize, structure: str, domain: str) -> tuple[float, str]:
         """Compare a size with the usual one: the median in the same domain where there is any, else in all.
 
         Args:
@@ -511,7 +511,7 @@ class _Filler:
         labels = self.entries[prediction.case]
         verdict, confidence, share, component = judge(predicted, writable, probability, self.options.min_confidence)
         voxels = int(np.count_nonzero(component))
-        size = Size.of(voxels, geometry, labels)
+        size = MaskSize.of(voxels, geometry, labels)
         ratio, where = self.usual.ratio(size, structure, labels.domain or NO_DOMAIN)
         if verdict == ACCEPTED:
             low, high = self.options.size
@@ -581,7 +581,7 @@ def _usual_sizes(
     source: InputDataset, entries: Mapping[str, CaseLabels], seen: frozenset[str], processes: int
 ) -> UsualSizes:
     """Measure each class where it is annotated, in cases that the model saw: others may be to be evaluated on."""
-    measured: dict[tuple[str, str], list[Size]] = {}
+    measured: dict[tuple[str, str], list[MaskSize]] = {}
     tasks = [
         (source.labels["Tr"][case], labels, tuple(source.classes))
         for case, labels in entries.items()
@@ -593,12 +593,12 @@ def _usual_sizes(
     return UsualSizes(measured)
 
 
-def _sizes(task: tuple[Path, CaseLabels, tuple[str, ...]]) -> dict[str, Size]:
+def _sizes(task: tuple[Path, CaseLabels, tuple[str, ...]]) -> dict[str, MaskSize]:
     """Measure the annotated classes of a case; empty ones are left out."""
     path, labels, classes = task
     geometry, values = read_array(path)
     counts = {name: int(np.count_nonzero(values == classes.index(name) + 1)) for name in labels.annotated}
-    return {name: Size.of(count, geometry, labels) for name, count in counts.items() if count}
+    return {name: MaskSize.of(count, geometry, labels) for name, count in counts.items() if count}
 
 
 def _link_rest(

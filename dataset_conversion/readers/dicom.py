@@ -50,7 +50,7 @@ _MAX_PIXELS, _MAX_FRAMES = 1 << 24, 100_000
 
 
 @dataclass(frozen=True)
-class Region:
+class TissueRegion:
     """Locate the 2-D tissue image in a frame.
 
     Attributes:
@@ -97,7 +97,7 @@ class DicomClip:
     path: Path
     length: int
     shape: tuple[int, int]
-    region: Region | None
+    region: TissueRegion | None
     region_problem: str
     burned_in: bool
     frame_times_ms: tuple[float, ...] | None
@@ -347,7 +347,7 @@ def _to_gray(frame: NDArray[Any], header: Any) -> NDArray[np.uint8]:
     return np.rint(frame @ (np.array(LUMA_WEIGHTS) * 255 / np.iinfo(frame.dtype).max)).astype(np.uint8)
 
 
-def _find_region(header: Any, shape: tuple[int, int]) -> tuple[Region | None, str]:
+def _find_region(header: Any, shape: tuple[int, int]) -> tuple[TissueRegion | None, str]:
     """Return the region of tissue, or None and the reason."""
     regions = set()
     for item in header.get("SequenceOfUltrasoundRegions") or ():
@@ -371,11 +371,11 @@ def _find_region(header: Any, shape: tuple[int, int]) -> tuple[Region | None, st
     return region, ""
 
 
-def _read_region(item: Any) -> Region | None:
+def _read_region(item: Any) -> TissueRegion | None:
     """Read an item of the sequence; None if its pixel size is in other units than cm."""
     if (item.PhysicalUnitsXDirection, item.PhysicalUnitsYDirection) != (_CM, _CM):
         return None
-    return Region(
+    return TissueRegion(
         int(item.RegionLocationMinY0),
         int(item.RegionLocationMaxY1) + 1,
         int(item.RegionLocationMinX0),

@@ -182,7 +182,7 @@ def _show(evaluation: Evaluation, tables: Tables) -> None:
             "\nDice, paired by patient (Wilcoxon signed-rank; better: where p (Holm) < 0.05, by effect and means; "
             "rank-biserial effect: above 0 where a is better)\n"
         )
-        print(console.comparison_table(tables.comparisons), end="")
+        print(console.format_comparisons(tables.comparisons), end="")
     if tables.calibration:
         print("\nCalibration: expected calibration error over the voxels of cases that know the class\n")
         print(console.calibration_table(tables.calibration), end="")

@@ -131,7 +131,7 @@ def _show(best_model: BestModel, names: Mapping[tuple[int, ...], str]) -> None:
         print("pairs, rank-biserial effect: above 0 where a is better)\n")
         columns = ("model_a", "model_b", "better")
         rows = [{**row, **{key: short.get(str(row[key]), "") for key in columns}} for row in against]
-        print(console.comparison_table(rows), end="")
+        print(console.format_comparisons(rows), end="")
     print("\nForeground mean Dice (mean of the structures' means)\n")
     scores = [
         [short[name], f"{score:.4f}", "best" if name == best else ""] for name, score in best_model.scores.items()

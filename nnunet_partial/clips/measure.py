@@ -44,7 +44,7 @@ OVERLAYS, STILLS = "overlays", "stills"
 
 
 @dataclass(frozen=True)
-class Task:
+class ClipTask:
     """Describe the measurement of one clip.
 
     Attributes:
@@ -256,7 +256,7 @@ class Measured:
         return [f"no biplane volumes of both views of {format_names(patients)}: their examination is not known"]
 
 
-def plan(images: Path, predictions: Path, output: Path, overlays: bool) -> list[Task]:
+def plan(images: Path, predictions: Path, output: Path, overlays: bool) -> list[ClipTask]:
     """Find the files of all clips.
 
     Args:
@@ -287,7 +287,7 @@ def plan(images: Path, predictions: Path, output: Path, overlays: bool) -> list[
     classes = measured_classes(predictions, content)
     files = list_images(images, ending)
     return [
-        Task(
+        ClipTask(
             name,
             clip,
             tuple(files[case][0] if case in files else None for case in clip.cases),
@@ -325,7 +325,7 @@ def measured_classes(where: Path, dataset_json: Mapping[str, Any]) -> tuple[str,
     return classes
 
 
-def measure_clip(task: Task) -> MeasuredClip | FailedClip:
+def measure_clip(task: ClipTask) -> MeasuredClip | FailedClip:
     """Measure a clip and draw it. Problems with its files are returned, not raised.
 
     Args:
@@ -335,7 +335,7 @@ def measure_clip(task: Task) -> MeasuredClip | FailedClip:
         What was measured, or why nothing could be.
     """
     try:
-        labels = read_labels(task)
+        labels = read_clip_labels(task)
     except OSError as problem:
         return FailedClip(task.name, task.clip, str(problem))
     frames = measure_frames(labels, task.classes, task.clip.spacing_mm)
@@ -352,7 +352,7 @@ def _view_flags(view: str) -> list[str]:
     return [f"volumes by discs hold for {' and '.join(VIEW_ORDER)}, not for {view}"]
 
 
-def read_labels(task: Task) -> NDArray[np.uint8]:
+def read_clip_labels(task: ClipTask) -> NDArray[np.uint8]:
     """Read the predictions of a clip.
 
     Args:
@@ -382,7 +382,7 @@ def _read_part(case: str, image: Path | None, prediction: Path, classes: int) ->
     """Return the label values (frames, rows, cols) of a case.
 
     Raises:
-        OSError: As `read_labels`.
+        OSError: As `read_clip_labels`.
     """
     if not prediction.is_file():
         raise OSError(f"the prediction {prediction.name} is missing")
@@ -481,7 +481,7 @@ def _number(value: float | None) -> float:
     return math.nan if value is None else value
 
 
-def _drawn(task: Task, labels: NDArray[np.uint8], measured: MeasuredClip) -> MeasuredClip:
+def _drawn(task: ClipTask, labels: NDArray[np.uint8], measured: MeasuredClip) -> MeasuredClip:
     """Draw stills, thumbnail and, where asked for, the video; what could not be drawn is added as a problem."""
     beat = measured.beats.reference_beat
     stills = {"ED": beat.ed, "ES": beat.es} if beat else {}
@@ -512,7 +512,7 @@ def _drawn(task: Task, labels: NDArray[np.uint8], measured: MeasuredClip) -> Mea
     return replace(measured, thumbnail=thumbnail, overlay=overlay)
 
 
-def _read_images(task: Task, wanted: Sequence[int], shape: tuple[int, ...]) -> NDArray[np.uint8]:
+def _read_images(task: ClipTask, wanted: Sequence[int], shape: tuple[int, ...]) -> NDArray[np.uint8]:
     """Read frames of a clip, of the first channel where the model has several.
 
     Returns:

@@ -22,7 +22,7 @@ from nnunet_partial.clips.measure import (
 )
 from nnunet_partial.clips.page import PAGE_NAME, write_page
 from nnunet_partial.clips.records import CLIPS_NAME
-from nnunet_partial.clips.tables import TABLE_NAMES, write_tables
+from nnunet_partial.clips.tables import TABLE_NAMES, write_clip_tables
 from nnunet_partial.errors import DatasetError
 from nnunet_partial.utils.files import sync_to_disk, write_text
 from nnunet_partial.utils.locks import exclusive_lock
@@ -70,7 +70,7 @@ def measure_folder(
                 f"The first: {failed[0].name}: {failed[0].problem}."
             )
         measured = Measured(clips, failed, biplane_pairs(clips))
-        write_tables(staging, measured)
+        write_clip_tables(staging, measured)
         write_page(staging, measured)
     return measured
 

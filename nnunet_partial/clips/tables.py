@@ -37,7 +37,7 @@ SEPARATOR = "; "
 NOT_MEASURED = "not measured: "
 
 
-def write_tables(folder: Path, measured: Measured) -> None:
+def write_clip_tables(folder: Path, measured: Measured) -> None:
     """Write the four tables.
 
     Args:

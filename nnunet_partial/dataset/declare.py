@@ -191,7 +191,7 @@ def declare(data: DatasetToDeclare, manifest: Manifest, overwrite: bool = False)
     warnings = [
         *never_present(manifest, stored, {case: data.label_infos[case].values for case in data.training}),
         *flat_volumes({case: geometry[case] for case in data.training if case in geometry}),
-        *leaks(manifest, data.training, data.test, manifest_folders(folder)),
+        *_patient_leaks(manifest, data.training, data.test, manifest_folders(folder)),
     ]
     return DeclareResult(files, overview, tuple(warnings))
 
@@ -288,7 +288,9 @@ def require_declared_sides(manifest: Manifest, training: Sequence[str], test: Se
         )
 
 
-def leaks(manifest: Manifest, training: Sequence[str], test: Sequence[str], folders: Sequence[Path]) -> list[str]:
+def _patient_leaks(
+    manifest: Manifest, training: Sequence[str], test: Sequence[str], folders: Sequence[Path]
+) -> list[str]:
     """Find patients who are on both sides.
 
     Args:

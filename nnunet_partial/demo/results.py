@@ -334,7 +334,7 @@ def _draw_figure_row(row: FigureRow, axes: Sequence[Axes], colors: Sequence[str]
     for axis, (labels, caption) in zip(axes, [(None, ""), *row.labels], strict=True):
         axis.imshow(row.image, cmap="gray", vmin=0, vmax=255)
         if labels is not None:
-            draw_labels(axis, labels, colors)
+            overlay_labels(axis, labels, colors)
         axis.set_xlabel(caption, fontsize=9)
         axis.set_xticks([])
         axis.set_yticks([])
@@ -342,7 +342,7 @@ def _draw_figure_row(row: FigureRow, axes: Sequence[Axes], colors: Sequence[str]
     axes[0].set_ylabel(row.title, fontsize=10)
 
 
-def draw_labels(axis: Axes, labels: Labels, colors: Sequence[str]) -> None:
+def overlay_labels(axis: Axes, labels: Labels, colors: Sequence[str]) -> None:
     """Draw each structure as a tinted area within its contour.
 
     Args:

@@ -237,7 +237,7 @@ def structure_probability(probabilities: Floats, value: int, kind: str) -> Float
     return np.divide(of_structure, both, out=np.full_like(both, np.nan), where=both >= _TINY)
 
 
-def calibration_table(cases: Sequence[CaseCalibration], classes: Sequence[str]) -> list[Row]:
+def calibration_rows(cases: Sequence[CaseCalibration], classes: Sequence[str]) -> list[Row]:
     """Compute the calibration of each model, domain and class over the cases that know the class.
 
     Columns:

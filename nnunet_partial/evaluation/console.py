@@ -76,7 +76,7 @@ def calibration_table(rows: Sequence[Row]) -> str:
     )
 
 
-def comparison_table(comparisons: Sequence[Row], metric: str = "dice") -> str:
+def format_comparisons(comparisons: Sequence[Row], metric: str = "dice") -> str:
     """Format comparisons of models for one metric, a line per pair of models, domain and class.
 
     Args:

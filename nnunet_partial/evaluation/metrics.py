@@ -57,7 +57,7 @@ class Counts:
 
 
 @dataclass(frozen=True)
-class Measured:
+class StructureMetrics:
     """Hold all metrics of one structure in one case, in the units of the `Scale` it was measured with."""
 
     counts: Counts
@@ -78,7 +78,9 @@ class Measured:
         return self.predicted_size - self.reference_size
 
 
-def measure(predicted: Mask, truth: Mask, scale: Scale, tolerance: float, counted: Mask | None = None) -> Measured:
+def measure(
+    predicted: Mask, truth: Mask, scale: Scale, tolerance: float, counted: Mask | None = None
+) -> StructureMetrics:
     """Compute all metrics of one structure.
 
     Definitions: Dice 2 TP / (2 TP + FP + FN), IoU TP / (TP + FP + FN), precision TP / (TP + FP), recall TP / (TP + FN);
@@ -110,7 +112,7 @@ def measure(predicted: Mask, truth: Mask, scale: Scale, tolerance: float, counte
     both = int(np.count_nonzero(predicted & truth))
     counts = Counts(both, n_predicted - both, n_truth - both, voxels - n_predicted - n_truth + both)
     surface_dice, hausdorff, hd95, assd = contour_agreement(predicted, truth, scale.spacing, tolerance)
-    return Measured(
+    return StructureMetrics(
         counts,
         dice=_ratio(2 * both, n_predicted + n_truth),
         iou=_ratio(both, n_predicted + n_truth - both),

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from nnunet_partial.evaluation.metrics import DISTANCES, METRICS, Measured
+from nnunet_partial.evaluation.metrics import DISTANCES, METRICS, StructureMetrics
 from nnunet_partial.utils.masks import Scale
 from nnunet_partial.utils.text import ALL as ALL
 
@@ -36,7 +36,7 @@ class Record:
     subject: Subject
     structure: str
     state: str
-    measured: Measured
+    measured: StructureMetrics
     scale: Scale
     tolerance: float
 

@@ -97,7 +97,7 @@ class Tables:
     """Hold the rows of all tables of an evaluation.
 
     They are described by `tables.summarize`, `tables.compare_models`, `tables.rank_models`,
-    `warning_signs.warning_signs`, `calibration.calibration_table` and `biomarker_tables.Biomarkers`.
+    `warning_signs.warning_signs`, `calibration.calibration_rows` and `biomarker_tables.Biomarkers`.
     """
 
     summary: Sequence[Row]
@@ -124,7 +124,7 @@ class Tables:
             compare_models(records, classes) if several else [],
             rank_models(records, classes) if several else [],
             warning_signs.warning_signs(evaluation.sizes, classes),
-            calibration.calibration_table(evaluation.calibration, classes),
+            calibration.calibration_rows(evaluation.calibration, classes),
             Biomarkers.from_evaluation(evaluation),
         )
 

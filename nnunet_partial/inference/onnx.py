@@ -63,12 +63,12 @@ def export_onnx(
         folder.mkdir()
         names = [f"fold_{fold}.onnx" for fold in model.folds]
         background_logit_is_zero = _write_networks(model, [folder / name for name in names])
-        write_json(folder / DESCRIPTION_NAME, {"networks": names, **describe(model, background_logit_is_zero)})
+        write_json(folder / DESCRIPTION_NAME, {"networks": names, **describe_model(model, background_logit_is_zero)})
         folder.rename(output)
     return sorted(output.iterdir())
 
 
-def describe(model: SegmentationModel, background_logit_is_zero: bool) -> dict[str, Any]:
+def describe_model(model: SegmentationModel, background_logit_is_zero: bool) -> dict[str, Any]:
     """Describe what a program needs to know to predict with a network.
 
     Args:

@@ -91,7 +91,7 @@ class HeartModel:
         return 100.0 * (1.0 - (1.0 - self.shortening) * (1.0 - self.narrowing) ** 2)
 
 
-def long_axis(anatomy: HeartModel, view: View, contraction: float, shape: tuple[int, int]) -> Line:
+def lv_long_axis(anatomy: HeartModel, view: View, contraction: float, shape: tuple[int, int]) -> Line:
     """Compute the long axis of the LV: the apex and the center of the mitral valve plane.
 
     Args:

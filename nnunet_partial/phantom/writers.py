@@ -16,7 +16,7 @@ import numpy as np
 
 from nnunet_partial.dataset.images import simpleitk, write_itk
 from nnunet_partial.errors import PartialLabelError
-from nnunet_partial.phantom.anatomy import Floats, HeartModel, Line, View, long_axis
+from nnunet_partial.phantom.anatomy import Floats, HeartModel, Line, View, lv_long_axis
 from nnunet_partial.phantom.clips import Rhythm, simulate_clip
 from nnunet_partial.phantom.scanner import LV, SCANNER_A, SCANNER_B, Bytes, Scanner, draw_heart, draw_labels
 
@@ -224,7 +224,7 @@ def _single_plane_ml(
 ) -> float:
     """Compute the volume of the LV in one view at a depth of 150 mm."""
     labels = draw_labels(anatomy=heart, scanner=scanner, shape=shape, view=view, contraction=contraction)
-    rows = trace_ventricle(labels, long_axis(heart, view, contraction, shape))
+    rows = trace_ventricle(labels, lv_long_axis(heart, view, contraction, shape))
     return _volume_ml(rows, rows, 150.0 / shape[0])
 
 
@@ -303,7 +303,7 @@ def _write_camus_patient(
         for phase, (image, labels) in (("ED", simulated[0]), ("ES", simulated[-1])):
             _write_nifti(folder / f"{stem}_{phase}.nii.gz", image, spacing_mm)
             _write_nifti(folder / f"{stem}_{phase}_gt.nii.gz", labels, spacing_mm)
-            axis = long_axis(heart, view, float(phase == "ES"), shape)
+            axis = lv_long_axis(heart, view, float(phase == "ES"), shape)
             tracings[view, phase] = trace_ventricle(labels, axis)
         if sequence:
             for suffix, stack in zip(("", "_gt"), zip(*simulated, strict=True), strict=True):
@@ -352,7 +352,7 @@ def _beating_heart(
     ]
     labels = {frame: simulated[frame][1] for frame in (first, first + half_beat)}
     lines = {
-        frame: trace_ventricle(truth, long_axis(heart, "4CH", float(contractions[frame]), shape))
+        frame: trace_ventricle(truth, lv_long_axis(heart, "4CH", float(contractions[frame]), shape))
         for frame, truth in labels.items()
     }
     return np.stack([image for image, _ in simulated]), lines, labels

@@ -32,7 +32,7 @@ _COLUMNS = 5
 _NAME = "overlays"
 
 
-def select_cases(accepted: Sequence[Outcome], number: int = N_CASES) -> list[str]:
+def select_by_confidence(accepted: Sequence[Outcome], number: int = N_CASES) -> list[str]:
     """Select cases from the least to the most confident.
 
     Args:
@@ -64,7 +64,7 @@ def draw_overlays(dataset: RawDataset, accepted: Sequence[Outcome], folder: Path
     """
     for ending in ("png", "pdf"):
         (folder / f"{_NAME}.{ending}").unlink(missing_ok=True)
-    cases = select_cases(accepted)
+    cases = select_by_confidence(accepted)
     if not cases:
         return []
     confidence = {(one.case, one.structure): one.confidence for one in accepted}

@@ -17,7 +17,8 @@ from nnunet_partial.report.figure_style import (
     style,
 )
 from nnunet_partial.report.formatting import Biomarker, biomarker_name, decimal, pretty_unit
-from nnunet_partial.report.results import Row, number
+from nnunet_partial.report.results import number
+from nnunet_partial.utils.tables import TextRow
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,7 +29,7 @@ _MARKERS = (("#0072B2", "o"), ("#D55E00", "^"), ("#009E73", "s"), ("#CC79A7", "D
 
 
 def agreement_figures(
-    models: Sequence[str], biomarkers: Sequence[Row], agreement: Sequence[Row]
+    models: Sequence[str], biomarkers: Sequence[TextRow], agreement: Sequence[TextRow]
 ) -> Iterator[tuple[Biomarker, SavedFigure]]:
     """Draw the Bland-Altman plots of all biomarkers.
 
@@ -47,7 +48,7 @@ def agreement_figures(
 
 
 def draw_agreement(
-    models: Sequence[str], biomarkers: Sequence[Row], agreement: Sequence[Row], key: Biomarker
+    models: Sequence[str], biomarkers: Sequence[TextRow], agreement: Sequence[TextRow], key: Biomarker
 ) -> SavedFigure | None:
     """Draw the Bland-Altman plot of a biomarker, a panel per model.
 
@@ -101,11 +102,11 @@ def draw_agreement(
     )
 
 
-def _difference(row: Row) -> float:
+def _difference(row: TextRow) -> float:
     return number(row, "prediction") - number(row, "reference")
 
 
-def _plot_patients(axes: Axes, rows: Sequence[Row], domains: Sequence[str]) -> None:
+def _plot_patients(axes: Axes, rows: Sequence[TextRow], domains: Sequence[str]) -> None:
     for index, domain in enumerate(domains):
         again, at = divmod(index, len(_MARKERS))
         color, marker = _MARKERS[at][0], _MARKERS[(at + again) % len(_MARKERS)][1]
@@ -126,13 +127,13 @@ def _plot_patients(axes: Axes, rows: Sequence[Row], domains: Sequence[str]) -> N
     axes.axhline(0, color="#b0b0b0", linewidth=0.8)
 
 
-def _agreement(agreement: Sequence[Row], model: str, key: Biomarker, domains: Sequence[str]) -> Row | None:
+def _agreement(agreement: Sequence[TextRow], model: str, key: Biomarker, domains: Sequence[str]) -> TextRow | None:
     rows = [row for row in agreement if row["model"] == model and (row["biomarker"], row["unit"], row["method"]) == key]
     by_domain = {row["domain"]: row for row in rows}
     return by_domain.get("(all)") or (by_domain.get(domains[0]) if len(domains) == 1 else None)
 
 
-def _plot_limits(axes: Axes, row: Row | None) -> None:
+def _plot_limits(axes: Axes, row: TextRow | None) -> None:
     if row is None:
         return
     for name, line_style, position in (
@@ -154,7 +155,7 @@ def _plot_limits(axes: Axes, row: Row | None) -> None:
             )
 
 
-def _agreement_text(agreement: Sequence[Row], model: str, key: Biomarker, domains: Sequence[str]) -> str:
+def _agreement_text(agreement: Sequence[TextRow], model: str, key: Biomarker, domains: Sequence[str]) -> str:
     row = _agreement(agreement, model, key, domains)
     if row is None:
         return model

@@ -19,8 +19,9 @@ from nnunet_partial.report.formatting import (
     metric_name,
     pretty_unit,
 )
-from nnunet_partial.report.results import Results, Row, number
+from nnunet_partial.report.results import Results, number
 from nnunet_partial.report.tables import Cell, Table, rules_between
+from nnunet_partial.utils.tables import TextRow
 from nnunet_partial.utils.text import format_names
 
 #: Number of cases in the table of the hardest ones.
@@ -41,7 +42,7 @@ def comparison_table(results: Results, metric: str, digits: int) -> Table:
     chosen = [row for row in results.comparisons if row["metric"] == metric]
     units = {row["unit"] for row in chosen}
 
-    def mean(row: Row, of: str) -> Cell:
+    def mean(row: TextRow, of: str) -> Cell:
         text = decimal(number(row, f"mean_{of}"), digits)
         unit = pretty_unit(row["unit"]) if len(units) > 1 else ""
         return Cell(with_unit(text, metric, unit), row["better"] == row[f"model_{of}"])
@@ -93,7 +94,7 @@ def rank_table(results: Results, metric: str) -> Table:
     Returns:
         The table; without rows where nothing was ranked.
     """
-    cells: dict[tuple[str, str, str], dict[str, Row]] = {}
+    cells: dict[tuple[str, str, str], dict[str, TextRow]] = {}
     for row in results.ranks:
         if row["metric"] == metric:
             cells.setdefault((row["domain"], row["class"], row["unit"]), {})[row["model"]] = row
@@ -127,13 +128,13 @@ def biomarker_tables(results: Results) -> dict[Biomarker, Table]:
     Returns:
         A table per biomarker, unit and method; none where no biomarker was computed.
     """
-    by_biomarker: dict[Biomarker, list[Row]] = {}
+    by_biomarker: dict[Biomarker, list[TextRow]] = {}
     for row in results.agreement:
         by_biomarker.setdefault((row["biomarker"], row["unit"], row["method"]), []).append(row)
     return {key: _biomarker_table(key, rows) for key, rows in by_biomarker.items()}
 
 
-def _biomarker_table(key: Biomarker, of_biomarker: Sequence[Row]) -> Table:
+def _biomarker_table(key: Biomarker, of_biomarker: Sequence[TextRow]) -> Table:
     domains = sorted({row["domain"] for row in of_biomarker} - {ALL})
     rows: list[list[Cell | str]] = [
         [
@@ -166,7 +167,7 @@ def _biomarker_table(key: Biomarker, of_biomarker: Sequence[Row]) -> Table:
     )
 
 
-def _with_interval(row: Row, column: str, digits: int) -> Cell:
+def _with_interval(row: TextRow, column: str, digits: int) -> Cell:
     low, high = (number(row, f"{column}_ci95_{end}") for end in ("low", "high"))
     return Cell(decimal(number(row, column), digits), more=interval(low, high, digits, number(row, "n")))
 
@@ -181,7 +182,7 @@ def false_positive_table(results: Results, by_name: bool = True) -> Table:
     Returns:
         The table; without rows where no structure is known to be absent.
     """
-    empty: dict[tuple[str, str, str], list[Row]] = {}
+    empty: dict[tuple[str, str, str], list[TextRow]] = {}
     for row in results.per_case:
         if row["outcome"] in (FALSE_POSITIVE, CORRECTLY_EMPTY):
             empty.setdefault((row["domain"], row["class"], row["model"]), []).append(row)
@@ -242,7 +243,7 @@ def hardest_table(results: Results) -> Table:
     Returns:
         The table; only structures that are in the reference have a row.
     """
-    groups: dict[tuple[str, str, str], list[Row]] = {}
+    groups: dict[tuple[str, str, str], list[TextRow]] = {}
     for row in results.per_case:
         if row["outcome"] in (FOUND, MISSED):
             groups.setdefault((row["domain"], row["class"], row["model"]), []).append(row)
@@ -260,7 +261,7 @@ def hardest_table(results: Results) -> Table:
     )
 
 
-def _size(row: Row, column: str) -> str:
+def _size(row: TextRow, column: str) -> str:
     value = number(row, column)
     if row["unit"] == FRACTION_OF_IMAGE:
         return f"{100 * value:.1f} %" if value == value else "\N{EN DASH}"
@@ -272,7 +273,7 @@ AGREEMENT_METRICS = {"dice": 3, "surface_dice": 3, "hd95": 2, "assd": 2}
 #: Name of the mean over every pair of case and structure, which is not the mean of the rows above.
 ALL_PAIRS = "(all pairs)"
 #: One (domain, structure): by model and metric the rows of summary.csv, one for each unit.
-_Cell = Mapping[str, Mapping[str, Sequence[Row]]]
+_Cell = Mapping[str, Mapping[str, Sequence[TextRow]]]
 
 
 def agreement_tables(results: Results) -> list[Table]:
@@ -291,9 +292,9 @@ def agreement_tables(results: Results) -> list[Table]:
     ]
 
 
-def _summary_cells(results: Results) -> dict[tuple[str, str], dict[str, dict[str, list[Row]]]]:
+def _summary_cells(results: Results) -> dict[tuple[str, str], dict[str, dict[str, list[TextRow]]]]:
     """Group summary.csv by (domain, structure); an "(all)" that equals one of its parts is left out."""
-    cells: dict[tuple[str, str], dict[str, dict[str, list[Row]]]] = {}
+    cells: dict[tuple[str, str], dict[str, dict[str, list[TextRow]]]] = {}
     for row in results.summary:
         of_model = cells.setdefault((row["domain"], row["class"]), {}).setdefault(row["model"], {})
         of_model.setdefault(row["metric"], []).append(row)
@@ -346,7 +347,7 @@ def _agreement_row(results: Results, structure: str, model: str, cell: _Cell) ->
     return [*values, dice["n_missed"], dice["n_false_positive"]]
 
 
-def _interval_and_n(row: Row, dice: Row, digits: int, between: str) -> str:
+def _interval_and_n(row: TextRow, dice: TextRow, digits: int, between: str) -> str:
     """Return the interval, followed by n if the mean has another number of values than Dice."""
     text = interval(number(row, "ci95_low"), number(row, "ci95_high"), digits, number(row, "n_patients"))
     return text if row["n_values"] == dice["n_values"] else f"{text}{between}(n = {row['n_values']})".strip()

@@ -29,9 +29,10 @@ from nnunet_partial.report.figure_style import (
     shorten,
     style,
 )
-from nnunet_partial.report.results import Results, Row, number
+from nnunet_partial.report.results import Results, number
 from nnunet_partial.report.training_info import source_folder
 from nnunet_partial.utils.colors import class_colors
+from nnunet_partial.utils.tables import TextRow
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -301,7 +302,7 @@ def _select(domain: str, structure: str, dice: Mapping[tuple[str, str], float], 
     )
 
 
-def _dice_of_common_cases(rows: Sequence[Row], models: Sequence[str]) -> dict[tuple[str, str], float]:
+def _dice_of_common_cases(rows: Sequence[TextRow], models: Sequence[str]) -> dict[tuple[str, str], float]:
     """Return Dice by (model, case), for cases that all models have."""
     dice = {(row["model"], row["case"]): number(row, "dice") for row in rows}
     return {key: value for key, value in dice.items() if all((model, key[1]) in dice for model in models)}

@@ -8,16 +8,15 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from nnunet_partial.dataset_json import stored_values
 from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.evaluation import biomarker_agreement, biomarker_tables, tables, warning_signs
 from nnunet_partial.evaluation.results import PER_CASE_COLUMNS
 from nnunet_partial.utils.files import read_json
+from nnunet_partial.utils.tables import TextRow
 from nnunet_partial.utils.text import format_names
-
-Row: TypeAlias = Mapping[str, str]
 
 #: Columns of text; every other column that is read holds numbers.
 _TEXT = {
@@ -54,13 +53,13 @@ class Results:
     classes: Sequence[str]
     findings: Sequence[str]
     about: Mapping[str, Any]
-    per_case: Sequence[Row]
-    summary: Sequence[Row]
-    warning_signs: Sequence[Row]
-    comparisons: Sequence[Row]
-    ranks: Sequence[Row]
-    biomarkers: Sequence[Row]
-    agreement: Sequence[Row]
+    per_case: Sequence[TextRow]
+    summary: Sequence[TextRow]
+    warning_signs: Sequence[TextRow]
+    comparisons: Sequence[TextRow]
+    ranks: Sequence[TextRow]
+    biomarkers: Sequence[TextRow]
+    agreement: Sequence[TextRow]
 
     @property
     def values(self) -> dict[str, tuple[int, ...]]:
@@ -72,7 +71,7 @@ class Results:
         """Return the names of the domains, sorted, without "(all)"."""
         return sorted({row["domain"] for row in self.per_case})
 
-    def beats_all(self, where: Row, model: str) -> bool:
+    def beats_all(self, where: TextRow, model: str) -> bool:
         """Tell whether a model is better than every other one by the statistical tests.
 
         Args:
@@ -128,7 +127,7 @@ def read_results(folder: Path) -> Results:
     )
 
 
-def read_biomarkers(folder: Path) -> tuple[list[Row], list[Row]]:
+def read_biomarkers(folder: Path) -> tuple[list[TextRow], list[TextRow]]:
     """Read the tables of biomarkers.
 
     Args:
@@ -146,7 +145,7 @@ def read_biomarkers(folder: Path) -> tuple[list[Row], list[Row]]:
     )
 
 
-def number(row: Row, column: str) -> float:
+def number(row: TextRow, column: str) -> float:
     """Convert a field to a number.
 
     Args:
@@ -193,7 +192,7 @@ def _is_regions(regions: Any, n_classes: int) -> bool:
     return len(regions) in (0, n_classes) and all(type(value) is int for values in regions for value in values)
 
 
-def _rows(file: Path, columns: Sequence[str], optional: bool = False) -> list[Row]:
+def _rows(file: Path, columns: Sequence[str], optional: bool = False) -> list[TextRow]:
     if not file.is_file():
         if optional:
             return []
@@ -216,7 +215,7 @@ def _rows(file: Path, columns: Sequence[str], optional: bool = False) -> list[Ro
         raise PartialLabelError(f"{file}, line {reader.line_num}: {problem}. Run `evaluate` again.") from None
 
 
-def _checked(row: dict[Any, Any], numeric: Sequence[str]) -> Row:
+def _checked(row: dict[Any, Any], numeric: Sequence[str]) -> TextRow:
     if None in row or None in row.values():
         raise ValueError("has more or fewer fields than the head")
     for name in numeric:

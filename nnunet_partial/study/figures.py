@@ -8,7 +8,7 @@ from typing import Any
 
 from nnunet_partial.report.figure_style import SavedFigure, add_legend, file_name, new_figure, style
 from nnunet_partial.study.config import METHODS, Scenario, Study
-from nnunet_partial.study.results import Value, learning_curves, mean_dice
+from nnunet_partial.study.results import Value, describe_dice, learning_curves
 from nnunet_partial.study.tables import is_hidden
 
 #: Color (after Okabe and Ito), line style and marker of each method: distinct in black and white too.
@@ -127,7 +127,7 @@ def _proportions(
                     ]
                     for scenario in scenarios
                 }
-                points = {s: (_kept(s), mean_dice(group).mean) for s, group in values_of.items() if group}
+                points = {s: (_kept(s), describe_dice(group).mean) for s, group in values_of.items() if group}
                 if points:
                     axis.plot(*zip(*points.values(), strict=True), **_line_style(method), markersize=4)
                 for scenario, point in points.items():

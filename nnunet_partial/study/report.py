@@ -33,7 +33,7 @@ from nnunet_partial.study.state import (
     unfinished_models,
 )
 from nnunet_partial.study.steps import models
-from nnunet_partial.study.tables import false_positive_table, scenario_tables, table_note
+from nnunet_partial.study.tables import false_positives_by_method, scenario_tables, table_note
 from nnunet_partial.utils.files import write_text
 from nnunet_partial.utils.text import format_names
 from nnunet_partial.utils.versions import versions
@@ -55,7 +55,7 @@ def write_report(study: Study, file: Path, output: Path, form: str) -> None:
     """
     gone = check_results(study)
     values = read_values(study)
-    false_positives = false_positive_table(study, values)
+    false_positives = false_positives_by_method(study, values)
     tables = [*scenario_tables(study, values, _classes(study, values)), *filter(None, [false_positives])]
     sources = {name: path for name, path in linked_sources(study).items() if path is not None}
     note = table_note(*count_complete(values, sources))

@@ -140,7 +140,7 @@ def count_complete(values: Iterable[Value], sources: Mapping[str, Path]) -> tupl
     return sum(complete), len(complete)
 
 
-def mean_dice(values: Sequence[Value]) -> Described:
+def describe_dice(values: Sequence[Value]) -> Described:
     """Average the Dice over cases and seeds.
 
     Args:

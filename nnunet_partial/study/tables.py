@@ -12,7 +12,7 @@ from nnunet_partial.evaluation.statistics import LEVEL, holm
 from nnunet_partial.report.formatting import ABOUT_INTERVALS, interval
 from nnunet_partial.report.tables import Cell, Table
 from nnunet_partial.study.config import METHODS, Scenario, Study
-from nnunet_partial.study.results import Value, compare, mean_dice, seed_means
+from nnunet_partial.study.results import Value, compare, describe_dice, seed_means
 
 _NUMBERS = (
     "Each number is the mean Dice over test cases and seeds, with its 95 % interval (over patients) and, in round "
@@ -66,7 +66,7 @@ def scenario_tables(study: Study, values: Sequence[Value], classes: Sequence[str
     return tables
 
 
-def false_positive_table(study: Study, values: Sequence[Value]) -> Table | None:
+def false_positives_by_method(study: Study, values: Sequence[Value]) -> Table | None:
     """Count the test cases in which a structure is predicted though it is known not to be there.
 
     Args:
@@ -196,7 +196,7 @@ def _best_method(groups: Mapping[str, Sequence[Value]]) -> str | None:
 
     The last rightly predicted nothing, which no mean exceeds (as in `report.evaluation_tables`).
     """
-    means = {method: mean_dice(values).mean for method, values in groups.items()}
+    means = {method: describe_dice(values).mean for method, values in groups.items()}
     if len(means) < 2 or any(math.isnan(mean) for mean in means.values()):
         return None
     highest = [method for method, mean in means.items() if mean == max(means.values())]
@@ -204,7 +204,7 @@ def _best_method(groups: Mapping[str, Sequence[Value]]) -> str | None:
 
 
 def _cell(values: Sequence[Value], best: bool, worse: bool) -> Cell:
-    mean, seeds = mean_dice(values), seed_means(values)
+    mean, seeds = describe_dice(values), seed_means(values)
     if not mean.n_values:
         return Cell("-")
     more = [interval(mean.ci_low, mean.ci_high, 3, mean.n_patients)]

@@ -12,12 +12,12 @@ from nnunet_partial.errors import ConversionError
 from nnunet_partial.utils.files import write_text
 from nnunet_partial.utils.text import format_names, printable
 
-Row = dict[str, str]
+TextRow = dict[str, str]
 
 
 def read_table(
     path: Path, required: Sequence[str], optional: Sequence[str] = (), advice: str = ""
-) -> Iterator[tuple[int, Row]]:
+) -> Iterator[tuple[int, TextRow]]:
     """Read the rows of a table that are not empty.
 
     Columns are found by name, whatever their case and order. Separator (comma, semicolon, tab) and encoding (UTF-8,

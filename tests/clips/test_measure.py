@@ -16,7 +16,7 @@ from helpers.measured_clips import HEART, ClipFolders, beating, write_nifti
 from helpers.synthetic_hearts import CLASSES
 
 from nnunet_partial.cli import main
-from nnunet_partial.clips.measure import measure_frames, plan, read_labels
+from nnunet_partial.clips.measure import measure_frames, plan, read_clip_labels
 from nnunet_partial.clips.page import mean_rows
 from nnunet_partial.clips.results import measure_folder
 from nnunet_partial.errors import DatasetError
@@ -242,16 +242,16 @@ def broken(folders: ClipFolders) -> None:
 def test_a_prediction_that_does_not_fit_is_named(folders: ClipFolders, spoil: Callable[[ClipFolders], None]) -> None:
     spoil(folders)
     good, bad = plan(folders.images, folders.predictions, Path(), False)
-    assert read_labels(good).shape == (4, 112, 112)
+    assert read_clip_labels(good).shape == (4, 112, 112)
     with pytest.raises(OSError, match=r"b_000\.nii\.gz"):
-        read_labels(bad)
+        read_clip_labels(bad)
 
 
 def test_frames_must_be_as_many_as_the_clip_has(folders: ClipFolders) -> None:
     for folder, name in ((folders.predictions, "b_000"), (folders.images, "b_000_0000")):
         write_nifti(folder / f"{name}.nii.gz", beating(frames=3), (1.0, 1.0))
     with pytest.raises(OSError, match="3 frames; expected 4"):
-        read_labels(plan(folders.images, folders.predictions, Path(), False)[1])
+        read_clip_labels(plan(folders.images, folders.predictions, Path(), False)[1])
 
 
 @pytest.mark.parametrize(

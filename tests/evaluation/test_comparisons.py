@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nnunet_partial.evaluation.console import comparison_table, p_text, stars
-from nnunet_partial.evaluation.metrics import Counts, Measured
+from nnunet_partial.evaluation.console import format_comparisons, p_text, stars
+from nnunet_partial.evaluation.metrics import Counts, StructureMetrics
 from nnunet_partial.evaluation.records import Record, Row, Subject
 from nnunet_partial.evaluation.tables import compare_models
 from nnunet_partial.utils.masks import Scale
@@ -22,7 +22,7 @@ def compared(a: Sequence[float], b: Sequence[float], metric: str = "dice") -> Ro
     for model, values in (("a", a), ("b", b)):
         for patient, value in enumerate(values):
             dice, distance = (value, 1.0) if metric == "dice" else (1.0, value)
-            measured = Measured(Counts(1, 0, 0, 9), dice, 1, 1, 1, 1, distance, distance, distance, 1, 1)
+            measured = StructureMetrics(Counts(1, 0, 0, 9), dice, 1, 1, 1, 1, distance, distance, distance, 1, 1)
             subject = Subject(f"p{patient}", "x", f"p{patient}")
             records.append(Record(model, subject, "LV", "annotated", measured, Scale.from_spacing((1.0, 1.0)), 2))
     (row,) = [row for row in compare_models(records, ["LV"]) if row["metric"] == metric]
@@ -44,7 +44,7 @@ def test_the_lower_mean_is_not_called_better_for_its_ranks() -> None:
     assert (row["rank_biserial"], row["p_holm"]) == (pytest.approx(0.2), 14 / 16)
     assert (row["mean_a"], row["mean_b"]) == pytest.approx((0.69, 0.8))
     assert row["better"] == ""
-    line = comparison_table([row]).splitlines()[-1].split()
+    line = format_comparisons([row]).splitlines()[-1].split()
     assert line == ["a", "-", "b", "x", "LV", "0.690", "0.800", "-", "+0.20", "0.875", "4"]
 
 

@@ -20,7 +20,7 @@ from nnunet_partial.evaluation.metrics import (
     FOUND,
     METRICS,
     MISSED,
-    Measured,
+    StructureMetrics,
     contour_agreement,
     measure,
     without_thin_axes,
@@ -329,4 +329,4 @@ def test_what_must_hold_for_any_masks(seed: int, axes: int, step: float) -> None
 
 def test_nearest_and_measured_are_exact() -> None:
     assert nearest(np.array([[0.0, 0.0], [3.0, 0.0]]), np.array([[0.0, 4.0]])).tolist() == [4.0, 5.0]
-    assert "size_difference" not in Measured.__dataclass_fields__  # always the difference of the two sizes
+    assert "size_difference" not in StructureMetrics.__dataclass_fields__  # always the difference of the two sizes

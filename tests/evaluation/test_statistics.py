@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from nnunet_partial.evaluation.metrics import Counts, Measured
+from nnunet_partial.evaluation.metrics import Counts, StructureMetrics
 from nnunet_partial.evaluation.records import Record, Subject
 from nnunet_partial.evaluation.statistics import (
     DIFFERENCE,
@@ -224,7 +224,7 @@ def records(model: str, hd95: dict[str, list[float]]) -> list[Record]:
     found = []
     for patient, values in hd95.items():
         for number, value in enumerate(values):
-            measured = Measured(Counts(1, 0, 0, 9), 1, 1, 1, 1, 1, value, value, value, 1, 1)
+            measured = StructureMetrics(Counts(1, 0, 0, 9), 1, 1, 1, 1, 1, value, value, value, 1, 1)
             subject = Subject(f"{patient}_{number}", "a", patient)
             found.append(Record(model, subject, "LV", "annotated", measured, Scale.from_spacing((1.0, 1.0)), 1))
     return found

@@ -37,7 +37,7 @@ from nnunet_partial.dataset.raw import RawDataset
 from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.labels import CaseLabels
 from nnunet_partial.pseudo_labels import predictions
-from nnunet_partial.pseudo_labels.overlays import select_cases
+from nnunet_partial.pseudo_labels.overlays import select_by_confidence
 from nnunet_partial.pseudo_labels.predictions import FoldSource
 from nnunet_partial.utils.process import Commands
 
@@ -375,9 +375,9 @@ def test_probabilities_of_another_prediction_are_refused(place: Place, capsys: p
 
 def test_ten_cases_from_the_least_to_the_most_confident_are_drawn() -> None:
     accepted = [Outcome(f"c{n:02}", CaseLabels(()), "LA", "0", "accepted", 0.9 + n / 1000) for n in range(28)]
-    assert select_cases(accepted) == [f"c{n:02}" for n in range(0, 28, 3)]
-    assert select_cases(accepted[:3]) == ["c00", "c01", "c02"]
-    assert select_cases([]) == []
+    assert select_by_confidence(accepted) == [f"c{n:02}" for n in range(0, 28, 3)]
+    assert select_by_confidence(accepted[:3]) == ["c00", "c01", "c02"]
+    assert select_by_confidence([]) == []
 
 
 # nnU-Net does not close the images that it preprocesses in this process

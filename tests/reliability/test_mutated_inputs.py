@@ -20,13 +20,13 @@ from helpers.mutated import broken
 from helpers.source_datasets import CFG, CUP, OFF, chords, name_of, tracing_text
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from nnunet_partial.dataset_conversion.camus import SPLIT_BY_LIST, read_cfg, read_splits
+from nnunet_partial.dataset_conversion.camus import SPLIT_BY_LIST, read_cfg, read_split_lists
 from nnunet_partial.dataset_conversion.echonet import read_file_list, read_tracings
 from nnunet_partial.dataset_conversion.echonet_pediatric import read_clips, read_contours
 from nnunet_partial.dataset_conversion.folder import read_cases
 from nnunet_partial.dataset_conversion.readers.images import require_whole_mhd
-from nnunet_partial.dataset_conversion.unity import UnityFolder, chambers, read_labels
-from nnunet_partial.dataset_conversion.writer import Outcome, read_log
+from nnunet_partial.dataset_conversion.unity import UnityFolder, chambers, read_unity_labels
+from nnunet_partial.dataset_conversion.writer import SourceOutcome, read_log
 
 from nnunet_partial.dataset.declare import DatasetToDeclare
 from nnunet_partial.dataset.declare_sources import manifest_from_table
@@ -118,7 +118,7 @@ def read_traced_children(path: Path) -> None:
 
 
 def read_unity(path: Path) -> None:
-    for labels in read_labels(path).values():
+    for labels in read_unity_labels(path).values():
         masks, _ = chambers(labels.curves, (40, 40))
         assert all(mask.any() for mask in masks.values())
         assert not set(masks) & set(labels.off)
@@ -134,7 +134,7 @@ def read_lists(path: Path) -> None:
     for part in ("validation", "testing"):
         (path.parent / f"subgroup_{part}.txt").write_bytes(b"")
     lists = {split: path.parent / f"subgroup_{part}.txt" for part, split in SPLIT_BY_LIST.items()}
-    for patient, split in read_splits(lists).items():
+    for patient, split in read_split_lists(lists).items():
         assert split == "train"
         assert patient.split() == [patient]
     for part in ("validation", "testing"):
@@ -178,7 +178,7 @@ UNITY = {
     name_of("two"): {"labels": {"curve-rv-endo": [CUP], "lv-apex-endo": {"type": "point", "x": "3", "y": "4"}}},
 }
 SIZES = f"FileHash,PhysicalDeltaX,PhysicalDeltaY\n{name_of('one')[:67]},0.03,0.04\n{name_of('two')[:67]},,\n"
-LINES = [Outcome(name, "stamp", {f"{name}_1": CaseLabels(("LV",))}) for name in ("one", "two")]
+LINES = [SourceOutcome(name, "stamp", {f"{name}_1": CaseLabels(("LV",))}) for name in ("one", "two")]
 CLIPS = "CR32a7555-CR32a7582-000039"
 OUTLINE = f"FileName,X,Y,Frame\n{CLIPS}.avi,1,2,0\n{CLIPS}.avi,5,2,0\n{CLIPS}.avi,5,9,0\n{CLIPS}.avi,,,No Systolic\n"
 OWN = (

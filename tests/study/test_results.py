@@ -16,11 +16,11 @@ from nnunet_partial.report.tables import Cell
 from nnunet_partial.study.config import Study
 from nnunet_partial.study.figures import proportion_figures
 from nnunet_partial.study.folder import StudyFolder
-from nnunet_partial.study.results import compare, cost_table, learning_curves, mean_dice, read_values, seed_means
+from nnunet_partial.study.results import compare, cost_table, describe_dice, learning_curves, read_values, seed_means
 from nnunet_partial.study.runner import _reset_incomplete_models
 from nnunet_partial.study.state import step_state
 from nnunet_partial.study.steps import models
-from nnunet_partial.study.tables import false_positive_table, scenario_tables
+from nnunet_partial.study.tables import false_positives_by_method, scenario_tables
 
 STUDY = """\
 name: small
@@ -160,7 +160,7 @@ def test_an_evaluation_without_a_fold_that_was_added_counts_nowhere(study: Study
 
 def test_an_undefined_value_counts_nowhere(study: Study) -> None:
     marginal = [value for value in read_values(study) if value.model.method_name == "marginal"]
-    assert mean_dice(marginal).n_values == 2 * 9
+    assert describe_dice(marginal).n_values == 2 * 9
     assert seed_means(marginal) == pytest.approx({0: 0.6, 1: 0.8})
 
 
@@ -282,10 +282,10 @@ def test_each_fold_has_its_learning_curve(tmp_path: Path) -> None:
 
 def test_false_positives_are_counted_beside_the_dice(study: Study) -> None:
     values = read_values(study)
-    assert false_positive_table(study, values) is None  # these evaluations know of no empty structure
+    assert false_positives_by_method(study, values) is None  # these evaluations know of no empty structure
     outcomes = [FALSE_POSITIVE, CORRECTLY_EMPTY, FOUND, FALSE_POSITIVE]
     counted = [replace(value, outcome=outcomes[place % 4]) for place, value in enumerate(values)]
-    table = false_positive_table(study, counted)
+    table = false_positives_by_method(study, counted)
     assert table is not None
     naive = [value.outcome for value in counted if value.model.method_name == "naive"]
     assert len(naive) == 20

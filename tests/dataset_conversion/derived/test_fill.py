@@ -29,7 +29,7 @@ from nnunet_partial.dataset_conversion.derived.fill import (
     FillingModel,
     FillOptions,
     FillResult,
-    Size,
+    MaskSize,
     UsualSizes,
     fill,
     judge,
@@ -147,16 +147,16 @@ def test_a_sigmoid_that_cannot_be_told_is_left_out_of_the_mean() -> None:
 def test_the_usual_size_is_the_median_of_the_domain_else_of_all() -> None:
     usual = UsualSizes(
         {
-            ("a", "LA"): [Size(0.1, 10.0), Size(0.2, 20.0), Size(0.9, 90.0)],
-            ("b", "LA"): [Size(0.4, 40.0)],
-            ("c", "LV"): [Size(0.3, None), Size(0.5, 5.0)],
+            ("a", "LA"): [MaskSize(0.1, 10.0), MaskSize(0.2, 20.0), MaskSize(0.9, 90.0)],
+            ("b", "LA"): [MaskSize(0.4, 40.0)],
+            ("c", "LV"): [MaskSize(0.3, None), MaskSize(0.5, 5.0)],
         }
     )
-    assert usual.ratio(Size(0.5, 10.0), "LA", "a") == (0.5, "a")  # 10 / 20
-    assert usual.ratio(Size(0.5, 60.0), "LA", "c") == (2.0, "(all)")  # of 10, 20, 40, 90 the median is 30
-    assert usual.ratio(Size(0.6, None), "LA", "b") == (pytest.approx(1.5), "b")  # 0.6 / 0.4 of the image
-    assert usual.ratio(Size(0.8, 8.0), "LV", "c") == (pytest.approx(2.0), "c")  # one spacing is not known
-    assert usual.ratio(Size(0.8, 8.0), "MYO", "c")[1] == ""
+    assert usual.ratio(MaskSize(0.5, 10.0), "LA", "a") == (0.5, "a")  # 10 / 20
+    assert usual.ratio(MaskSize(0.5, 60.0), "LA", "c") == (2.0, "(all)")  # of 10, 20, 40, 90 the median is 30
+    assert usual.ratio(MaskSize(0.6, None), "LA", "b") == (pytest.approx(1.5), "b")  # 0.6 / 0.4 of the image
+    assert usual.ratio(MaskSize(0.8, 8.0), "LV", "c") == (pytest.approx(2.0), "c")  # one spacing is not known
+    assert usual.ratio(MaskSize(0.8, 8.0), "MYO", "c")[1] == ""
 
 
 @pytest.mark.parametrize("bad", [{"min_confidence": 1.2}, {"min_confidence": -0.1}, {"size": (2.0, 0.5)}])
