@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from helpers.nnunet_warnings import WARNINGS_OF_NNUNET
 from helpers.raw_datasets import snapshot
 from helpers.trained_models import NAME, TRUTH, Place, draw
 
@@ -25,10 +26,7 @@ from nnunet_partial.evaluation.independence import (
 from nnunet_partial.labels import MANIFEST_NAME, CaseLabels, Manifest
 from nnunet_partial.model_selection.candidates import TrainedModel
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-]
+pytestmark = WARNINGS_OF_NNUNET
 FILLED, PLAIN = "nnUNetTrainerMarginal", "nnUNetTrainerACCE"
 
 

@@ -20,6 +20,7 @@ import torch
 from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
 from helpers.exported_models import CASE, DATASET, HOST, PLACE, USER, write_untrained
 from helpers.nnunet_in_process import InProcess
+from helpers.nnunet_warnings import WARNINGS_OF_NNUNET
 from helpers.stock_nnunet import run_stock
 from helpers.toy_dataset import write_toy
 from nnunetv2.model_sharing.model_export import export_pretrained_model
@@ -34,11 +35,7 @@ VOLUMES = "Dataset703_Volumes"
 SHAPE = (8, 16, 20)  # two patches
 INSTALL = "nnUNetv2_install_pretrained_model_from_zip"
 
-# nnU-Net's own modules warn of what their libraries are about to drop
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-]
+pytestmark = WARNINGS_OF_NNUNET
 
 
 def export(trainer: str, file: Path, *more: str, dataset: str = "701", configuration: str = "2d") -> int:

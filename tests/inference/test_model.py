@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.nnunet_in_process import InProcess, one_thread
+from helpers.nnunet_warnings import WARNINGS_OF_NNUNET
 from helpers.predicting_models import MODELS, Model, predict, read
 from nnunetv2.model_sharing import model_export
 
@@ -23,12 +24,7 @@ from nnunet_partial import load_model
 from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.inference.model import SegmentationModel
 
-# nnU-Net's search imports all of its trainers, some with what their libraries are about to drop
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-]
+pytestmark = [pytest.mark.slow, *WARNINGS_OF_NNUNET]
 FINAL = "checkpoint_final.pth"
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from helpers.nnunet_warnings import WARNINGS_OF_NNUNET
 from helpers.toy_dataset import Project
 from nnunetv2.inference.predict_from_raw_data import predict_entry_point
 
@@ -33,12 +34,7 @@ LOSSES = (
 
 MIXINS = (PartialLabelMixin, ZeroBackgroundMixin, LabelDropoutMixin)
 
-# nnU-Net's colour maps, learning-rate scheduler and logger use what their libraries are about to drop
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step:UserWarning"),
-]
+pytestmark = WARNINGS_OF_NNUNET
 
 
 @pytest.fixture

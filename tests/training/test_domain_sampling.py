@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.nnunet_warnings import WARNINGS_OF_NNUNET
 from helpers.toy_dataset import Project
 from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
@@ -23,10 +24,7 @@ from nnunet_partial.training.nnunet_patches import patch_domain_sampling
 
 DATASET = "Dataset701_Toy"
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-]
+pytestmark = WARNINGS_OF_NNUNET
 
 
 def manifest_of(weights: dict[str, float] | None) -> Manifest:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from helpers.nnunet_in_process import InProcess
+from helpers.nnunet_warnings import WARNINGS_OF_NNUNET
 from helpers.toy_dataset import TRAINERS, Project
 from helpers.twins import augment_little, dice_after_training, plan_twins
 from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerDA5 import nnUNetTrainerDA5
@@ -27,12 +28,7 @@ NAMES = (
 )  # fmt: skip
 ENDINGS = {"NoMirroring": "nnUNetTrainerNoMirroring", "_onlyMirror01": "nnUNetTrainer_onlyMirror01"}
 
-# nnU-Net's color maps, learning-rate scheduler and logger use what their libraries are about to drop
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step:UserWarning"),
-]
+pytestmark = WARNINGS_OF_NNUNET
 
 
 @pytest.mark.parametrize("ending", ENDINGS)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.nnunet_warnings import WARNINGS_OF_NNUNET
 from helpers.toy_dataset import Project
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.training.nnUNetTrainer.variants.network_architecture.nnUNetTrainerNoDeepSupervision import (
@@ -44,12 +45,7 @@ from nnunet_partial.training.run_record import RECORD_NAME
 DATASET = "Dataset701_Toy"
 TRAINERS = [nnUNetTrainerMarginal, nnUNetTrainerACCE, nnUNetTrainerABCE, nnUNetTrainerNaive]
 
-# nnU-Net's colour maps, learning-rate scheduler and logger use what their libraries are about to drop
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step:UserWarning"),
-]
+pytestmark = WARNINGS_OF_NNUNET
 
 
 def trainer_of(project: Project, trainer_class: type[Any] = nnUNetTrainerMarginal, fold: int | str = 0) -> Any:

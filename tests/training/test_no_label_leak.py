@@ -19,6 +19,7 @@ import torch
 from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
 from helpers import toy_dataset
 from helpers.nnunet_in_process import plan, preprocess
+from helpers.nnunet_warnings import WARNINGS_OF_NNUNET
 from helpers.toy_dataset import Project, shrink, write_toy
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 
@@ -45,13 +46,7 @@ from nnunet_partial.training import startup_checks
 DATASET = "Dataset703_Rings"
 SHAPES = {"2d": (32, 32), "3d_fullres": (16, 24, 24)}
 
-# nnU-Net's colour maps and learning-rate scheduler use what their libraries are about to drop
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step:UserWarning"),
-]
+pytestmark = [pytest.mark.slow, *WARNINGS_OF_NNUNET]
 
 
 TRAINERS = [

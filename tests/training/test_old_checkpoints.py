@@ -17,6 +17,7 @@ import pytest
 import SimpleITK as sitk
 import torch
 from helpers.nnunet_in_process import preprocess
+from helpers.nnunet_warnings import WARNINGS_OF_NNUNET
 from helpers.toy_dataset import Project, write_toy
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.run.run_training import get_trainer_from_args, maybe_load_checkpoint
@@ -29,11 +30,7 @@ ARCHIVE = Path(__file__).resolve().parents[1] / "data" / "old_checkpoints.tar.xz
 TRAINERS = ["nnUNetTrainerMarginal", "nnUNetTrainerABCE"]
 CPU = torch.device("cpu")
 
-# nnU-Net's learning-rate scheduler uses what its libraries are about to drop
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-]
+pytestmark = WARNINGS_OF_NNUNET
 
 
 @pytest.fixture

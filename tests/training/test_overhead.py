@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 import torch
 from helpers.dtypes import Float64
+from helpers.nnunet_warnings import WARNINGS_OF_NNUNET
 from helpers.toy_dataset import Project
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch.utils._python_dispatch import TorchDispatchMode
 from training.test_mixin import TRAINERS, run_epoch, trainer_of
-from training.test_mixin import pytestmark as warnings_of_nnunet
 
 from nnunet_partial.trainers.nnUNetTrainerMarginal import nnUNetTrainerMarginalLabelDropout
 
-pytestmark = [pytest.mark.slow, *warnings_of_nnunet]
+pytestmark = [pytest.mark.slow, *WARNINGS_OF_NNUNET]
 
 #: On a GPU each of these waits until everything before it is done.
 WAITING = ("_local_scalar_dense", "is_nonzero", "nonzero", "masked_select", "equal", "unique", "_unique2", "bincount")

@@ -14,6 +14,7 @@ import pytest
 import SimpleITK as sitk
 import torch
 from helpers.nnunet_in_process import InProcess, plan, preprocess
+from helpers.nnunet_warnings import WARNINGS_OF_NNUNET
 from helpers.toy_dataset import shrink, write_toy
 from nnunetv2.training.loss.dice import get_tp_fp_fn_tn
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
@@ -40,13 +41,7 @@ DATASET = "Dataset704_Regions"
 SHAPES = {"2d": (32, 32), "3d_fullres": (16, 24, 24)}
 LABELS = {"background": 0, "EPI": [1, 2], "LV": 1}
 
-# nnU-Net's colour maps, learning-rate scheduler and logger use what their libraries are about to drop
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step:UserWarning"),
-]
+pytestmark = [pytest.mark.slow, *WARNINGS_OF_NNUNET]
 
 
 def write_regions(folder: Path, shape: tuple[int, ...], ignore: bool) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from helpers.facts import says
+from helpers.nnunet_warnings import WARNINGS_OF_NNUNET
 from helpers.toy_dataset import Project
 from training.test_mixin import DATASET, both, trainer_of
 
@@ -24,11 +25,7 @@ from nnunet_partial.training.run_record import (
     save_trained_on,
 )
 
-# nnU-Net's learning-rate scheduler uses what its libraries are about to drop
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-]
+pytestmark = WARNINGS_OF_NNUNET
 
 
 def test_folds_that_changed_are_not_gone_on_with(project: Project) -> None:

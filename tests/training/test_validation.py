@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from helpers.nnunet_warnings import WARNINGS_OF_NNUNET
 from helpers.toy_dataset import Project
 from nnunetv2.training.logging.nnunet_logger import MetaLogger
 from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as nnunet_trainer_module
@@ -91,12 +92,7 @@ SIGN_MANIFEST = Manifest(
     }
 )
 
-# nnU-Net's colour maps, learning-rate scheduler and logger use what their libraries are about to drop
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step:UserWarning"),
-]
+pytestmark = WARNINGS_OF_NNUNET
 
 
 # ---- after the final validation --------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from helpers.nnunet_in_process import InProcess
+from helpers.nnunet_warnings import WARNINGS_OF_NNUNET
 from helpers.raw_datasets import snapshot
 from helpers.toy_dataset import Project
 from nnunetv2.run.run_training import get_trainer_from_args, maybe_load_checkpoint
@@ -26,11 +27,7 @@ from nnunet_partial.trainers.nnUNetTrainerMarginal import nnUNetTrainerMarginal
 from nnunet_partial.training.run_record import RECORD_NAME, TRAINED_ON_NAME
 from nnunet_partial.training.widen import NOISE, RARE, widen, widened_weights
 
-# nnU-Net's learning-rate scheduler uses what its libraries are about to drop
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-]
+pytestmark = WARNINGS_OF_NNUNET
 NEW = "Dataset702_Wide"
 KEY, BACK = "decoder.seg_layers.0", "background"
 CALL = ("-d", "702", "-c", "2d", "-tr", "nnUNetTrainerMarginal", "-f", "0")
