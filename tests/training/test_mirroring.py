@@ -11,16 +11,15 @@ import torch
 from helpers.nnunet_in_process import InProcess
 from helpers.nnunet_warnings import WARNINGS_OF_NNUNET
 from helpers.toy_dataset import TRAINERS, Project
+from helpers.toy_trainers import trainer_of
 from helpers.twins import augment_little, dice_after_training, plan_twins
 from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerDA5 import nnUNetTrainerDA5
-from training.test_mixin import trainer_of
 
 from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.trainers.nnUNetTrainerABCE import nnUNetTrainerABCE_onlyMirror01
 from nnunet_partial.trainers.nnUNetTrainerMarginal import nnUNetTrainerMarginalNoMirroring
 from nnunet_partial.training.mixin import PartialLabelMixin
 
-DATASET = "Dataset701_Toy"
 NAMES = (
     "Marginal", "ACCE", "ACCEIgnore", "ABCE", "Naive",
     "MarginalLabelDropout", "ACCELabelDropout", "ABCELabelDropout",

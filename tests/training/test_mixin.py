@@ -16,6 +16,7 @@ import pytest
 import torch
 from helpers.nnunet_warnings import WARNINGS_OF_NNUNET
 from helpers.toy_dataset import Project
+from helpers.toy_trainers import DATASET, TRAINERS, edit, edit_manifests, run_epoch, trainer_of
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.training.nnUNetTrainer.variants.network_architecture.nnUNetTrainerNoDeepSupervision import (
     nnUNetTrainerNoDeepSupervision,
@@ -29,48 +30,17 @@ from nnunet_partial.errors import DatasetError, ManifestError, PartialLabelError
 from nnunet_partial.labels import MANIFEST_NAME
 from nnunet_partial.losses import AdaptiveCCELoss, MarginalLoss
 from nnunet_partial.trainers.nnUNetTrainerABCE import nnUNetTrainerABCE
-from nnunet_partial.trainers.nnUNetTrainerACCE import nnUNetTrainerACCE
 from nnunet_partial.trainers.nnUNetTrainerMarginal import (
-    nnUNetTrainerMarginal,
     nnUNetTrainerMarginal_5epochs,
     nnUNetTrainerMarginalLabelDropout,
 )
-from nnunet_partial.trainers.nnUNetTrainerNaive import nnUNetTrainerNaive
 from nnunet_partial.training import startup_checks
 from nnunet_partial.training.loss_wrapper import UnmaskedLoss, confusion_counts, masked_counts
 from nnunet_partial.training.mixin import PartialLabelMixin
 from nnunet_partial.training.nnunet_patches import PartialLabelLoss
 from nnunet_partial.training.run_record import RECORD_NAME
 
-DATASET = "Dataset701_Toy"
-TRAINERS = [nnUNetTrainerMarginal, nnUNetTrainerACCE, nnUNetTrainerABCE, nnUNetTrainerNaive]
-
 pytestmark = WARNINGS_OF_NNUNET
-
-
-def trainer_of(project: Project, trainer_class: type[Any] = nnUNetTrainerMarginal, fold: int | str = 0) -> Any:
-    folder = project.preprocessed(DATASET)
-    plans = json.loads((folder / "nnUNetPlans.json").read_text())
-    plans["continue_training"] = False
-    dataset_json = json.loads((folder / "dataset.json").read_text())
-    trainer = trainer_class(plans, "2d", fold, dataset_json, device=torch.device("cpu"))
-    trainer.num_iterations_per_epoch = trainer.num_val_iterations_per_epoch = 2
-    trainer.logger.local_logger.plot_progress_png = lambda folder: None  # takes a second
-    return trainer
-
-
-def run_epoch(trainer: Any) -> list[float]:
-    """One epoch as nnUNetTrainer.run_training does it; gives the training losses."""
-    trainer.on_epoch_start()
-    trainer.on_train_epoch_start()
-    outputs = [trainer.train_step(next(trainer.dataloader_train)) for _ in range(2)]
-    trainer.on_train_epoch_end(outputs)
-    with torch.no_grad():
-        trainer.on_validation_epoch_start()
-        validated = [trainer.validation_step(next(trainer.dataloader_val)) for _ in range(2)]
-        trainer.on_validation_epoch_end(validated)
-    trainer.on_epoch_end()
-    return [float(output["loss"]) for output in outputs]
 
 
 def log_of(trainer: Any) -> dict[str, list[Any]]:
@@ -81,12 +51,6 @@ def record_of(trainer: Any) -> list[dict[str, Any]]:
     """With which settings the training ran, as it stands beside its checkpoints."""
     found: list[dict[str, Any]] = json.loads(Path(trainer.output_folder, RECORD_NAME).read_text())
     return found
-
-
-def edit(path: Path, change: Any) -> None:
-    content = json.loads(path.read_text())
-    change(content)
-    path.write_text(json.dumps(content))
 
 
 # ---- counting ------------------------------------------------------------------------------------------------------
@@ -362,12 +326,6 @@ def test_every_trainer_comes_with_nnunets_usual_lengths() -> None:
 # ---- mistakes stop the start ---------------------------------------------------------------------------------------
 
 
-def both(project: Project, change: Any) -> None:
-    for folder in (project.raw(DATASET), project.preprocessed(DATASET)):
-        if (folder / MANIFEST_NAME).exists():
-            edit(folder / MANIFEST_NAME, change)
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -380,7 +338,7 @@ def both(project: Project, change: Any) -> None:
     ],
 )
 def test_a_wrong_manifest_stops_the_start(project: Project, change: Any, message: str) -> None:
-    both(project, change)
+    edit_manifests(project, change)
     with pytest.raises(ManifestError, match=message):
         trainer_of(project).initialize()
 

@@ -13,9 +13,9 @@ import torch
 from helpers.dtypes import Float64
 from helpers.nnunet_warnings import WARNINGS_OF_NNUNET
 from helpers.toy_dataset import Project
+from helpers.toy_trainers import TRAINERS, run_epoch, trainer_of
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch.utils._python_dispatch import TorchDispatchMode
-from training.test_mixin import TRAINERS, run_epoch, trainer_of
 
 from nnunet_partial.trainers.nnUNetTrainerMarginal import nnUNetTrainerMarginalLabelDropout
 

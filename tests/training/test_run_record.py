@@ -10,7 +10,7 @@ import pytest
 from helpers.facts import says
 from helpers.nnunet_warnings import WARNINGS_OF_NNUNET
 from helpers.toy_dataset import Project
-from training.test_mixin import DATASET, both, trainer_of
+from helpers.toy_trainers import DATASET, edit_manifests, trainer_of
 
 from nnunet_partial.dataset.label_check import hash_names
 from nnunet_partial.dataset.splits import SPLITS_NAME
@@ -124,7 +124,7 @@ def test_another_manifest_is_not_gone_on_with_unless_allowed(project: Project, m
     assert load().other_manifest == ""
 
     (case,) = [case for case in sorted(trained) if case.startswith("b_")][:1]
-    both(project, lambda m: m["cases"][case].update(absent=["MYO"]))
+    edit_manifests(project, lambda m: m["cases"][case].update(absent=["MYO"]))
     second = load()
     with pytest.raises(ManifestError, match="MYO absent in 0 -> 1 training cases") as caught:
         second.on_train_start()
@@ -146,7 +146,7 @@ def test_another_manifest_with_the_same_counts_is_told_too(project: Project) -> 
     checkpoint = str(Path(first.output_folder, "checkpoint_latest.pth"))
     first.save_checkpoint(checkpoint)
     trained, _ = first.do_split()
-    both(project, lambda m: m["cases"][trained[0]].update(quality="Good"))
+    edit_manifests(project, lambda m: m["cases"][trained[0]].update(quality="Good"))
     second = trainer_of(project)
     second.load_checkpoint(checkpoint)
     with pytest.raises(ManifestError, match=r"numbers .* are the same"):

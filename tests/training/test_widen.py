@@ -14,8 +14,8 @@ from helpers.nnunet_in_process import InProcess
 from helpers.nnunet_warnings import WARNINGS_OF_NNUNET
 from helpers.raw_datasets import snapshot
 from helpers.toy_dataset import Project
+from helpers.toy_trainers import DATASET, edit, trainer_of
 from nnunetv2.run.run_training import get_trainer_from_args, maybe_load_checkpoint
-from training.test_mixin import DATASET, edit, trainer_of
 
 from nnunet_partial.cli import main
 from nnunet_partial.dataset.splits import SPLITS_NAME
