@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from helpers.random_masks import SPACINGS, random_masks
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
@@ -27,27 +28,12 @@ from nnunet_partial.evaluation.metrics import (
 )
 from nnunet_partial.utils.masks import Scale, bounding_box, nearest, surface_points
 
-SPACINGS = [(0.3, 0.3), (2.5, 0.4), (2.5, 0.7, 1.1)]
-
 
 def block(shape: tuple[int, ...], *sides: tuple[int, int]) -> np.ndarray:
     """True from the first to before the second index of each axis."""
     mask = np.zeros(shape, bool)
     mask[tuple(slice(*side) for side in sides)] = True
     return mask
-
-
-def random_masks(seed: int, axes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Two ragged blobs that touch the border of the picture now and then."""
-    rng = np.random.default_rng(seed)
-    shape = tuple(int(n) for n in rng.integers(4, 24 if axes == 2 else 11, size=axes))
-    index = np.indices(shape)
-    masks = []
-    for _ in range(2):
-        centre, radius = [rng.uniform(0, n) for n in shape], rng.uniform(1, max(shape) / 2)
-        squared = sum((i - c) ** 2 for i, c in zip(index, centre, strict=True))
-        masks.append((squared < radius**2) ^ (rng.random(shape) < 0.05))
-    return masks[0], masks[1]
 
 
 # ---- worked by hand --------------------------------------------------------------------------------------------------

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from helpers.random_masks import SPACINGS, random_masks
 
 from nnunet_partial.evaluation.metrics import contour_agreement
-
-from .test_metrics import SPACINGS, random_masks
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from helpers.reference_ece import plain_ece
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
 from nnunet_partial.cli import main
@@ -23,8 +24,6 @@ from nnunet_partial.evaluation.evaluate import find_reference, require_same_clas
 from nnunet_partial.labels import MANIFEST_NAME, CaseLabels, Manifest
 from nnunet_partial.report import overlays
 from nnunet_partial.utils.colors import class_colors
-
-from .test_calibration import plain_ece
 
 NAME = "Dataset705_Regions"
 
