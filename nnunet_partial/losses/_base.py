@@ -97,7 +97,7 @@ class PartialLoss(nn.Module):
             A scalar in float32 (float64 for float64 logits), also under autocast, twice differentiable. Both parts are
             0, with gradient 0, if no class is known and thus nothing contributes. If all voxels are ignored, the cross
             entropy is 0 and every Dice of a known class is smooth / smooth = 1, as in nnU-Net, so that the loss is
-            -weight_dice, with gradient 0.
+            -weight_dice, with gradient 0; leaf-Dice differs, see MarginalLeafDiceLoss.
 
         Raises:
             PartialLabelError: if types, shapes or dtypes do not fit together.

@@ -43,7 +43,8 @@ class MarginalLeafDiceLoss(MarginalLoss):
     class. Probability of a class counts against it in every other voxel, so also where an unknown class may be. The
     sums always run over the whole batch, and over all ranks: within one sample an unknown class has no leaf voxel, and
     would never be penalized. A class without a leaf voxel in the batch is left out of the mean, except in a batch whose
-    samples know every class.
+    samples know every class. So if all voxels are ignored, the loss is -weight_dice in such a batch, as in nnU-Net, and
+    0 in any other one.
 
     References:
         Fidon et al., "Label-set loss functions for partial supervision: application to fetal brain 3D MRI
