@@ -86,10 +86,8 @@ def show(measured: Measured) -> None:
         ]
         for clip in measured.clips
     ]
-    print(text_table(["clip", "view", "EF (%)", "beats", "rate (1/min)", "flags"], rows[:_SHOWN]), end="")
-    if len(rows) > _SHOWN:
-        print(f"... and {len(rows) - _SHOWN} more")
-    print()
+    head, line, *lines = text_table(["clip", "view", "EF (%)", "beats", "rate (1/min)", "flags"], rows).splitlines()
+    print(head, line, *first_lines(lines, _SHOWN), "", sep="\n")
     for name, unit, value, count in mean_rows(measured):
         print(f"mean {name}: {number_text(value, 1)} {unit} over {count} clip(s) without flags")
     for note in measured.notes:
