@@ -1,6 +1,6 @@
 """Check what a training reads before its first iteration: manifest, preprocessed cases, labels and split.
 
-`TrainingData` is built once per start and reads each file once; its four checks are called one after the other.
+`TrainingData` is built once per start and reads each file once; its checks are called one after the other.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ class TrainingData:
         """
         return replace(self, training_cases=tuple(training_cases), validation_cases=tuple(validation_cases))
 
-    # ---- the four checks, in this order ----------------------------------------------------------------------------
+    # ---- the checks, in this order ---------------------------------------------------------------------------------
 
     def check_entries(self) -> list[str]:
         """Check that the manifest speaks of cases that exist, and speaks the truth of those of Unity.
