@@ -75,7 +75,7 @@ class StudyFolder:
         return self.root / "logs" / f"{step}.log"
 
     def predicted_folds(self, predict_step: str) -> frozenset[int]:
-        """Return the folds that predicted the test cases together; empty where none did, or an earlier version did.
+        """Return the folds that predicted the test cases together; empty where none did.
 
         Args:
             predict_step: Name of the step.

@@ -91,8 +91,9 @@ def is_outdated(study: Study, model: Model) -> bool:
         model: The model.
     """
     folder, folds = StudyFolder(study.folder), folds_of(study, model.dataset)
-    lacks_training = not all(folder.done(step).exists() for step in _train_steps(study, model))
-    return lacks_training or folder.predicted_folds(model.predict_step) not in ({*folds}, frozenset())
+    if not all(folder.done(step).exists() for step in _train_steps(study, model)):
+        return True
+    return folder.done(model.predict_step).exists() and folder.predicted_folds(model.predict_step) != {*folds}
 
 
 def read_values(study: Study) -> list[Value]:
@@ -233,7 +234,7 @@ def training_versions(study: Study) -> dict[str, dict[str, int]]:
 
     Returns:
         For each package the number of trainings by version; a training that was continued with another one counts for
-        both, and one that is not on record, as by earlier versions of this package, for NOT_RECORDED.
+        both, and one whose log does not tell for NOT_RECORDED.
     """
     folder = StudyFolder(study.folder)
     counts: dict[str, Counter[str]] = {}

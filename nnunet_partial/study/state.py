@@ -27,9 +27,6 @@ from nnunet_partial.utils.text import format_names, text_table
 #: The settings that only trainings read. Plans and preprocessed data rest on all others.
 TRAINING_LENGTH = ("epochs", "iterations", "val_iterations")
 
-#: Setting that says how the cases are split.
-_FOLDS, _BY_PATIENT = "folds go", "by patient"
-
 STEP_STATES = ("done", "running", "stopped", "waiting")
 
 
@@ -211,7 +208,7 @@ def _settings(study: Study, sources: Mapping[str, Path]) -> dict[str, Any]:
     return {
         **{key: getattr(study, key) for key in TRAINING_LENGTH},
         "configuration": study.configuration,
-        _FOLDS: "by domain" if study.by_domain else _BY_PATIENT,
+        "folds go": "by domain" if study.by_domain else "by patient",
         "network": network
         and {"features": list(network.features), "patch": list(network.patch), "batch": network.batch},
         **{f"dataset {name}": f"{path.name}, labels {labels_hash(path)}" for name, path in sources.items()},
@@ -238,7 +235,6 @@ def _accepted_changes(folder: StudyFolder, settings: dict[str, Any]) -> dict[str
 def _changes(folder: StudyFolder, settings: dict[str, Any]) -> dict[str, str]:
     """Return a line for each setting that differs from the saved one, by its name."""
     saved = folder.saved_settings()
-    saved = saved and {_FOLDS: _BY_PATIENT, **saved}
     return {
         key: f"{key}: {json.dumps(saved[key])} when it was begun, {json.dumps(value)} now"
         for key, value in settings.items()

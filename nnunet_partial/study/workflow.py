@@ -205,7 +205,7 @@ def _fills(study: Study, folder: StudyFolder, ids: Mapping[str, int]) -> dict[st
         source, plans = str(ids[by.dataset]), by.architecture.plans
         fill = ["nnunet_partial", "fill", "-i", source, "-d", str(ids[name]), "--name", plain_name(name)]
         fill += ["--overwrite", "-tr", by.trainer, "-c", configuration, "-p", plans, "-device", study.device]
-        # other folds may lie there, of an earlier version of the file
+        # other folds may lie there, of the study's file before it was changed
         fill += ["--fold" if len(study.folds) == 1 else "-f", *map(str, study.folds)]
         result[name] = {
             "trained": [f"done/{by.train_step(fold)}" for fold in study.folds],

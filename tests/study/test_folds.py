@@ -159,11 +159,6 @@ def test_a_study_does_not_change_how_its_folds_go(file: Path) -> None:
     file.write_text(STUDY.replace("by-domain", "[0]"))
     with pytest.raises(PartialLabelError, match=r"folds go.*by domain.*by patient"):
         prepare_workflow(Study.read(file), file, assign_devices=False, save=True)
-    settings = json.loads(folder.settings_file.read_text())
-    del settings["folds go"]  # as of a study begun before folds could go by domain
-    folder.settings_file.write_text(json.dumps(settings))
-    with pytest.raises(PartialLabelError, match="folds go"):
-        prepare_workflow(study, file, assign_devices=False, save=True)
 
 
 def test_a_fold_that_leaves_no_domain_out_predicts_nothing(file: Path, tmp_path: Path) -> None:

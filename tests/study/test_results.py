@@ -52,7 +52,7 @@ def evaluated(study: Study, model: str, dice: dict[str, float | None]) -> None:
         table.writerows(("a", p, f"{p}_ED", "MYO", "" if d is None else d) for p, d in dice.items())
     for step in (f"train/{model}/fold0", f"predict/{model}", f"evaluate/{model}"):
         folder.done(step).parent.mkdir(parents=True, exist_ok=True)
-        folder.done(step).touch()
+        folder.done(step).write_text("0\n" if step.startswith("predict/") else "")
 
 
 @pytest.fixture

@@ -134,14 +134,6 @@ def test_a_dataset_that_is_gone_is_named(file: Path, tmp_path: Path) -> None:
     assert "- no longer there, so not compared: toy\n" in (report(file) or "")
 
 
-def test_a_study_begun_by_an_earlier_version_is_read(file: Path) -> None:
-    folder = StudyFolder(Study.read(file).folder)
-    folder.settings_file.write_text(json.dumps({"epochs": 5, "plans": ["nnUNetPlans"]}))
-    for step in folder.done("predict").rglob("seed*"):
-        step.write_text("")
-    assert report(file) is not None
-
-
 def test_the_versions_of_the_trainings_are_reported_and_not_those_of_today(file: Path) -> None:
     text = report(file) or ""
     assert "- torch: not recorded\n" in text
@@ -161,7 +153,7 @@ def test_the_versions_of_the_trainings_are_reported_and_not_those_of_today(file:
     assert "- torch: 1.0\n" in text
     assert "- versions differ between trainings: nnunetv2\n" in text
     assert ", on cuda\n" in text  # the file says cpu
-    folder.log(model.train_step(1)).write_text("")  # by an earlier version
+    folder.log(model.train_step(1)).write_text("")
     folder.log(model.train_step(2)).unlink()
     text = report(file) or ""
     assert "- nnunetv2: 2.8.1 (1 training), not recorded (2 trainings)\n" in text
@@ -246,7 +238,6 @@ def test_folds_that_were_made_anew_stop_it(file: Path, tmp_path: Path, capsys: p
     """A scenario that is added would be trained on other folds than those before it."""
     raw = tmp_path / "raw" / "Dataset701_Toy"
     study = Study.read(file)
-    folder = StudyFolder(study.folder)
     assert main(["splits", "-d", "701", "--by-patient"]) == 0
     prepare_workflow(study, file, assign_devices=False, save=True)  # the same as without the file
     write_folds(raw, 3)
@@ -254,13 +245,6 @@ def test_folds_that_were_made_anew_stop_it(file: Path, tmp_path: Path, capsys: p
         prepare_workflow(study, file, assign_devices=False, save=True)
     assert report(file) is None
     assert "splits of dataset toy" in capsys.readouterr().err
-    settings = json.loads(folder.settings_file.read_text())
-    del settings["splits of dataset toy"]
-    folder.settings_file.write_text(json.dumps(settings))  # of an earlier version
-    prepare_workflow(study, file, assign_devices=False, save=True)
-    (raw / "splits_final.json").unlink()
-    with pytest.raises(PartialLabelError, match="splits of dataset toy"):
-        prepare_workflow(study, file, assign_devices=False, save=True)
 
 
 def test_the_spacing_of_tiff_files_is_content(tmp_path: Path) -> None:
