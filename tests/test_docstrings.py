@@ -18,7 +18,7 @@ FILES = sorted(
             for name in ("losses", "training", "dataset", "evaluation", "inference")
             for file in (PACKAGE / name).glob("[!_]*.py")
         ),
-        PACKAGE / "labels.py",
+        *(PACKAGE / name for name in ("labels.py", "dataset_json.py", "errors.py", "losses/_base.py")),
         ROOT / "dataset_conversion" / "base.py",
     ]
 )

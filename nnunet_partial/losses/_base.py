@@ -62,6 +62,9 @@ class PartialLoss(nn.Module):
         Args:
             batch: the flattened input.
 
+        Returns:
+            The sums.
+
         Raises:
             NotImplementedError: unless a subclass defines it.
         """
