@@ -41,7 +41,7 @@ def packages() -> list[str]:
 
 def version() -> str:
     """Read our version number where it is written, without importing the package."""
-    source = (HERE / "nnunet_partial" / "__init__.py").read_text(encoding="utf-8")
+    source = (HERE / "nnunet_partial" / "utils" / "versions.py").read_text(encoding="utf-8")
     return re.findall(r'^__version__ = "(.+)"$', source, re.MULTILINE)[0]
 
 

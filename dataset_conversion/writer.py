@@ -19,7 +19,6 @@ from typing import Any, cast
 
 import numpy as np
 
-from nnunet_partial import __version__
 from nnunet_partial.dataset.images import require_whole_nifti
 from nnunet_partial.dataset.label_check import hash_names
 from nnunet_partial.dataset.raw import RawDataset, nnunet_folder
@@ -28,6 +27,7 @@ from nnunet_partial.labels import CaseLabels, Manifest
 from nnunet_partial.utils.files import write_json
 from nnunet_partial.utils.parallel import parallel_map
 from nnunet_partial.utils.text import format_names, printable
+from nnunet_partial.utils.versions import __version__
 
 from .base import DEPTH_KEY, DEPTH_MM, ConvertedCase, DataSet, Note, Skipped, SourceItem
 from .readers.images import to_smallest_dtype, write_image

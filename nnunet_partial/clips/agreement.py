@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import nnunet_partial
 from nnunet_partial.biomarkers.definitions import EF
 from nnunet_partial.clips.frames import kept_name
 from nnunet_partial.errors import DatasetError
@@ -17,7 +16,7 @@ from nnunet_partial.evaluation.records import Row
 from nnunet_partial.utils.files import write_json
 from nnunet_partial.utils.tables import parse_number, read_table
 from nnunet_partial.utils.text import format_names, printable
-from nnunet_partial.utils.versions import versions
+from nnunet_partial.utils.versions import __version__, versions
 
 #: What a table of EF may call the column of clips and that of EF, in capitals or not.
 NAME_COLUMNS, EF_COLUMNS = ("clip", "filename", "file"), ("ef", "ef_percent", "lvef")
@@ -165,7 +164,7 @@ def write_agreement(folder: Path, models: Mapping[str, Path], reference: Path, r
     (folder / "evaluation.json").unlink(missing_ok=True)  # written last: until then tables of two may lie here
     result.biomarkers.write(folder)
     content = {
-        "nnunet_partial": nnunet_partial.__version__,
+        "nnunet_partial": __version__,
         "reference": str(reference.absolute()),
         "models": {model: str(file.absolute()) for model, file in models.items()},
         "left_out": dict(result.left_out),

@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nnunet_partial import __version__
 from nnunet_partial.clips.beats import longest_step
 from nnunet_partial.clips.images import ImageFormat, is_whole, read_format
 from nnunet_partial.clips.names import clip_name, default_key_file, exam_name, keyed_hash, patient_name, read_key
@@ -40,6 +39,7 @@ from nnunet_partial.utils.files import files_below, read_json_lines
 from nnunet_partial.utils.parallel import progress_bar
 from nnunet_partial.utils.tables import read_table
 from nnunet_partial.utils.text import format_names, printable
+from nnunet_partial.utils.versions import __version__
 
 LOG_NAME = ".written.jsonl"
 

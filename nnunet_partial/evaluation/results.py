@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import nnunet_partial
 from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.evaluation import calibration, warning_signs
 from nnunet_partial.evaluation.biomarker_tables import Biomarkers
@@ -30,7 +29,7 @@ from nnunet_partial.evaluation.tables import (
 )
 from nnunet_partial.utils.files import read_json, write_json
 from nnunet_partial.utils.tables import write_csv
-from nnunet_partial.utils.versions import versions
+from nnunet_partial.utils.versions import __version__, versions
 
 #: Which overall mean the file has; nnU-Net's tools read the other keys.
 HOW_AVERAGED = (
@@ -209,7 +208,7 @@ def _remove_other_models(folder: Path, models: Sequence[str]) -> None:
 def _settings(evaluation: Evaluation, reference: Reference, predictions: Predictions) -> dict[str, object]:
     """Return what was compared with what, and how: enough to repeat it."""
     return {
-        "nnunet_partial": nnunet_partial.__version__,
+        "nnunet_partial": __version__,
         "reference": str(reference.folder.absolute()),
         "manifest": str(reference.manifest_file.absolute()),
         "file_ending": reference.file_ending,
