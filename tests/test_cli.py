@@ -42,7 +42,7 @@ HELP = {
     ("study", "run"): ["STUDY.yaml", "--executor", "--jobs", "--dry-run", "Options after -- go to Snakemake"],
     ("study", "status"): ["STUDY.yaml", "--json"],
     ("study", "report"): ["STUDY.yaml", "-o FILE", "--format"],
-    ("demo",): ["--loss", "--device", "--out", "marginal", "real commands"],
+    ("demo",): ["--loss", "-device", "-o FOLDER", "marginal", "real commands"],
 }  # fmt: skip
 
 

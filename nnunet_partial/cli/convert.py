@@ -36,8 +36,10 @@ def add_parser(subparsers: Any) -> None:
 
 
 def _common_options(parser: argparse.ArgumentParser, default_name: str) -> None:
-    parser.add_argument("-i", dest="input", type=Path, required=True, metavar="FOLDER", help="the dataset on disk")
-    parser.add_argument("-d", dest="id", type=int, required=True, metavar="ID", help="id of the new dataset, 1 to 999")
+    parser.add_argument("-i", "--input", type=Path, required=True, metavar="FOLDER", help="the dataset on disk")
+    parser.add_argument(
+        "-d", "--dataset-id", type=int, required=True, metavar="ID", help="id of the new dataset, 1 to 999"
+    )
     parser.add_argument("--name", default=default_name, help="its name (default: %(default)s)")
     add_processes_option(parser)
     parser.add_argument(
@@ -58,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     """Run the command and return its exit code."""
     report = convert(
         DATASETS[args.source_dataset].from_options(args.input, args),
-        dataset_name(args.id, args.name),
+        dataset_name(args.dataset_id, args.name),
         processes=args.processes,
         strict=args.strict,
         overwrite=args.overwrite,

@@ -25,10 +25,10 @@ def add_parser(subparsers: Any) -> None:
         "--loss", choices=LOSSES, default="marginal", help="the loss for partial labels (default: %(default)s)"
     )
     parser.add_argument(
-        "--device", choices=("cpu", "cuda"), default="cpu", help="where nnU-Net computes (default: %(default)s)"
+        "-device", choices=("cpu", "cuda"), default="cpu", help="where nnU-Net computes (default: %(default)s)"
     )
     parser.add_argument(
-        "-o", "--out", type=Path, default=Path("demo_output"), metavar="FOLDER", help="(default: %(default)s)"
+        "-o", "--output", type=Path, default=Path("demo_output"), metavar="FOLDER", help="(default: %(default)s)"
     )
     parser.set_defaults(run=run)
 
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     from nnunet_partial.demo.run import demo
 
     try:
-        demo(args.out, loss=args.loss, device=args.device, log=_log)
+        demo(args.output, loss=args.loss, device=args.device, log=_log)
     except KeyboardInterrupt:
         print("\nnnunet_partial demo: interrupted; the same command starts it again.", file=sys.stderr)
         return 130

@@ -103,10 +103,10 @@ class DemoFolder:
         """
         about = self.root / ABOUT_NAME
         if self.root.exists() and not self.root.is_dir():
-            raise PartialLabelError(f"{self.root} is a file; expected a new folder. Choose another one with --out.")
+            raise PartialLabelError(f"{self.root} is a file; expected a new folder. Choose another one with -o.")
         if self.root.exists() and any(self.root.iterdir()) and not _is_demo_folder(about):
             raise PartialLabelError(
-                f"{self.root} holds files that no demo made; nothing was changed. Choose a new folder with --out."
+                f"{self.root} holds files that no demo made; nothing was changed. Choose a new folder with -o."
             )
         for path in self._outputs():
             if path.is_dir() and not path.is_symlink():

@@ -177,7 +177,7 @@ def test_sources_hold_the_ventricle_alone_on_scanner_b(done: tuple[Path, str, Sc
 def test_leaves_a_folder_alone_that_is_no_demos(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "truth").mkdir()
     (tmp_path / "truth" / "thesis.txt").write_text("years of work")
-    assert main(["demo", "--out", str(tmp_path)]) == 1
+    assert main(["demo", "-o", str(tmp_path)]) == 1
     assert f"{tmp_path} holds files" in capsys.readouterr().err
     assert [path.name for path in tmp_path.rglob("*")] == ["truth", "thesis.txt"]
 
@@ -240,7 +240,7 @@ def test_command_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: p
 
     monkeypatch.setattr("nnunet_partial.demo.run.demo", stopped)
     assert main(["demo"]) == 130
-    assert main(["demo", "--out", str(tmp_path), "--loss", "abce", "--device", "cuda"]) == 130
+    assert main(["demo", "-o", str(tmp_path), "--loss", "abce", "-device", "cuda"]) == 130
     assert asked == [(Path("demo_output"), "marginal", "cpu"), (tmp_path, "abce", "cuda")]
     assert "interrupted; the same command starts it again" in capsys.readouterr().err
 
