@@ -22,12 +22,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from torch import Tensor, nn
 
 from nnunet_partial.errors import PartialLabelError, install_hint
+from nnunet_partial.utils.checkpoints import safe_numbers
 
 #: Factor by which SwinUNETR downsamples each axis.
 DOWNSAMPLING = 32
@@ -243,7 +243,5 @@ class PrimusMixin(_PrimusBase):
         Args:
             checkpoint: Path of the checkpoint, or its content; by position, as nnU-Net is about to rename it.
         """
-        numpy_scalar_types = (type(np.dtype(kind)) for kind in ("float64", "float32"))
-        safe: list[Any] = [np.float64(0).__reduce__()[0], np.dtype, *numpy_scalar_types]
-        with torch.serialization.safe_globals(safe):
+        with safe_numbers():
             super().load_checkpoint(checkpoint)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +25,12 @@ def load_checkpoint(file: Path, source: Path) -> dict[str, Any]:
     """
     import pickle
 
-    import numpy as np
     import torch
 
     if torch.__version__ < "2.6":
         raise PartialLabelError(f"Loading a model needs PyTorch 2.6 or newer; this is {torch.__version__}.")
-    # the numbers in nnU-Net's log, whose constructor has one name in NumPy 1 and another in NumPy 2
-    scalar = np.float64(0).__reduce__()[0]
-    safe: list[Any] = [np.dtype, *((scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core"))]
-    safe += [type(np.dtype(kind)) for kind in ("float64", "float32", "int64", "int32", "bool")]
     try:
-        with torch.serialization.safe_globals(safe):
+        with safe_numbers():
             content: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
         if isinstance(content["init_args"]["configuration"], str):
             return content
@@ -46,3 +42,21 @@ def load_checkpoint(file: Path, source: Path) -> dict[str, Any]:
         f"{source}: {file.parent.name}/{file.name} is broken, or holds more than weights and plain values, which could "
         f"run code: {first}"
     )
+
+
+def safe_numbers() -> AbstractContextManager[Any]:
+    """Tell PyTorch that the numbers in nnU-Net's log are safe to load.
+
+    Returns:
+        A context in which they are. PyTorch before 2.6 needs none: what is loaded by default is everything.
+    """
+    import numpy as np
+    import torch
+
+    if torch.__version__ < "2.6":
+        return nullcontext()
+    # their constructor has one name in NumPy 1 and another in NumPy 2
+    scalar = np.float64(0).__reduce__()[0]
+    safe: list[Any] = [np.dtype, *((scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core"))]
+    safe += [type(np.dtype(kind)) for kind in ("float64", "float32", "int64", "int32", "bool")]
+    return torch.serialization.safe_globals(safe)
