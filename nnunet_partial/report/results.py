@@ -117,7 +117,7 @@ def read_results(folder: Path) -> Results:
         about["classes"],
         about["findings"],
         about,
-        per_case=_rows(folder / "per_case.csv", PER_CASE_COLUMNS),
+        per_case=read_per_case(folder),
         summary=_rows(folder / "summary.csv", tables.SUMMARY_COLUMNS),
         warning_signs=_rows(folder / "warning_signs.csv", warning_signs.COLUMNS),
         comparisons=_rows(folder / "comparisons.csv", tables.COMPARISON_COLUMNS, optional=True),
@@ -125,6 +125,21 @@ def read_results(folder: Path) -> Results:
         biomarkers=biomarkers,
         agreement=agreement,
     )
+
+
+def read_per_case(folder: Path) -> list[TextRow]:
+    """Read the metrics of each case.
+
+    Args:
+        folder: that `nnunet_partial evaluate` wrote.
+
+    Returns:
+        The rows of per_case.csv.
+
+    Raises:
+        PartialLabelError: if the file, a column or field is missing or invalid.
+    """
+    return _rows(folder / "per_case.csv", PER_CASE_COLUMNS)
 
 
 def read_biomarkers(folder: Path) -> tuple[list[TextRow], list[TextRow]]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from nnunet_partial.dataset.raw import RawDataset
 from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.evaluation.statistics import SHARE, Described, Paired, describe, signed_rank
+from nnunet_partial.report.results import number, read_per_case
 from nnunet_partial.report.tables import Table
 from nnunet_partial.study.config import METHODS, Study
 from nnunet_partial.study.folder import StudyFolder
@@ -41,7 +42,7 @@ class Value:
         case: Name of the case.
         structure: Name of the structure.
         dice: Dice from 0 to 1; NaN where the structure is rightly not predicted.
-        outcome: One of `evaluation.metrics.OUTCOMES`; "" where the evaluation does not say.
+        outcome: One of `evaluation.metrics.OUTCOMES`.
     """
 
     model: Model
@@ -50,7 +51,7 @@ class Value:
     case: str
     structure: str
     dice: float
-    outcome: str = ""
+    outcome: str
 
 
 @dataclass(frozen=True)
@@ -276,26 +277,22 @@ def _train_steps(study: Study, model: Model) -> list[str]:
 
 
 def _read_model(model: Model, folder: Path) -> list[Value]:
-    file = folder / "per_case.csv"
     try:
-        with file.open(newline="", encoding="utf-8-sig") as lines:
-            rows = list(csv.DictReader(lines))
-        return [
-            Value(
-                model,
-                row["domain"],
-                row["patient"],
-                row["case"],
-                row["class"],
-                float(row[METRIC] or math.nan),
-                row.get("outcome", ""),
-            )
-            for row in rows
-        ]
-    except (OSError, KeyError, ValueError) as problem:
-        raise PartialLabelError(
-            f"{file} cannot be read: {problem!r}. Delete it and its step in done/, run again."
-        ) from None
+        rows = read_per_case(folder)
+    except PartialLabelError as problem:
+        raise PartialLabelError(f"{problem} For that, delete it and its step in done/, and run the study.") from None
+    return [
+        Value(
+            model,
+            row["domain"],
+            row["patient"],
+            row["case"],
+            row["class"],
+            number(row, METRIC),
+            row["outcome"],
+        )
+        for row in rows
+    ]
 
 
 def _one_if_nan(dice: float) -> float:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import pytest
 from nnunet_partial.cli import main
 from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.evaluation.metrics import CORRECTLY_EMPTY, FALSE_POSITIVE, FOUND
+from nnunet_partial.evaluation.results import PER_CASE_COLUMNS
 from nnunet_partial.report.tables import Cell
 from nnunet_partial.study.config import Study
 from nnunet_partial.study.figures import proportion_figures
@@ -21,6 +22,7 @@ from nnunet_partial.study.runner import _reset_incomplete_models
 from nnunet_partial.study.state import step_state
 from nnunet_partial.study.steps import models
 from nnunet_partial.study.tables import false_positives_by_method, scenario_tables
+from nnunet_partial.utils.tables import write_csv
 
 STUDY = """\
 name: small
@@ -44,12 +46,12 @@ def study_of(tmp_path: Path) -> Study:
 def evaluated(study: Study, model: str, dice: dict[str, float | None]) -> None:
     """One test case for each of the patients, of whom MYO is measured; fold 0 was trained."""
     folder = StudyFolder(study.folder)
-    file = folder.evaluation(model) / "per_case.csv"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("w", newline="") as lines:
-        table = csv.writer(lines)
-        table.writerow(("domain", "patient", "case", "class", "dice"))
-        table.writerows(("a", p, f"{p}_ED", "MYO", "" if d is None else d) for p, d in dice.items())
+    folder.evaluation(model).mkdir(parents=True, exist_ok=True)
+    rows = [
+        {"domain": "a", "patient": p, "case": f"{p}_ED", "class": "MYO", "dice": math.nan if d is None else d}
+        for p, d in dice.items()
+    ]
+    write_csv(folder.evaluation(model) / "per_case.csv", rows, PER_CASE_COLUMNS)
     for step in (f"train/{model}/fold0", f"predict/{model}", f"evaluate/{model}"):
         folder.done(step).parent.mkdir(parents=True, exist_ok=True)
         folder.done(step).write_text("0\n" if step.startswith("predict/") else "")
@@ -243,9 +245,11 @@ def test_nothing_finished_yet(tmp_path: Path) -> None:
 
 def test_a_broken_table_is_named(study: Study) -> None:
     file = StudyFolder(study.folder).evaluation(f"{NAMES[0]}/naive/plain/seed0") / "per_case.csv"
-    file.write_text("domain,patient\na,b\n")
-    with pytest.raises(PartialLabelError, match=r"seed0/per_case\.csv cannot be read"):
-        read_values(study)
+    text = file.read_text()
+    for broken, said in ((text.replace(",class,", ",structure,"), "class"), (text[: text.rindex(",")], "line 11")):
+        file.write_text(broken)
+        with pytest.raises(PartialLabelError, match=rf"seed0/per_case\.csv\b.*{said}"):
+            read_values(study)
 
 
 def test_time_memory_and_learning_from_the_logs(study: Study) -> None:

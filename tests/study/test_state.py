@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from helpers.raw_datasets import Drawn, label_array, write_dataset, write_image
 from nnunet_partial import __version__
 from nnunet_partial.cli import main
 from nnunet_partial.errors import PartialLabelError
+from nnunet_partial.evaluation.results import PER_CASE_COLUMNS
 from nnunet_partial.study.checks import data_problems
 from nnunet_partial.study.config import Study
 from nnunet_partial.study.folder import StudyFolder, contents_hash
@@ -19,6 +19,7 @@ from nnunet_partial.study.runner import _reset_incomplete_models
 from nnunet_partial.study.state import step_states
 from nnunet_partial.study.steps import models, steps
 from nnunet_partial.study.workflow import prepare_workflow
+from nnunet_partial.utils.tables import write_csv
 from nnunet_partial.utils.versions import versions
 
 STUDY = """\
@@ -55,12 +56,13 @@ def finish(study: Study, folder: StudyFolder) -> None:
         folder.done(step).parent.mkdir(parents=True, exist_ok=True)
         folder.done(step).write_text("0 1 2\n" if step.startswith("predict/") else "")
     for model in models(study):
-        table = folder.evaluation(model.name) / "per_case.csv"
-        table.parent.mkdir(parents=True, exist_ok=True)
-        with table.open("w", newline="") as lines:
-            rows = csv.writer(lines)
-            rows.writerow(("domain", "patient", "case", "class", "dice"))
-            rows.writerows(("a", case, case, name, 0.9) for case in ("p6", "p7") for name in ("LV", "LA"))
+        folder.evaluation(model.name).mkdir(parents=True, exist_ok=True)
+        rows = [
+            {"domain": "a", "patient": case, "case": case, "class": name, "dice": 0.9}
+            for case in ("p6", "p7")
+            for name in ("LV", "LA")
+        ]
+        write_csv(folder.evaluation(model.name) / "per_case.csv", rows, PER_CASE_COLUMNS)
 
 
 def report(file: Path) -> str | None:
