@@ -201,7 +201,7 @@ class DataSet(ABC):
 
     @abstractmethod
     def scan(self) -> SourceScan:
-        """Scan the source folder once; quick, opens no image.
+        """Scan the source folder once; opens images only where pixels tell which are of one patient.
 
         Returns:
             What there is to open, notes about the folder, and the tables that decide the result.
