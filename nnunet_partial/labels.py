@@ -15,7 +15,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -387,6 +387,23 @@ class Manifest:
             if not seen.isdisjoint({case, *((m.find(case) or CaseLabels(())).patient or case for m in manifests)})
         ]
 
+    def seen_without_image(self, cases: Iterable[str]) -> dict[str, CaseLabels]:
+        """Collect the entries that a dataset must keep although it does not have the cases.
+
+        Without them nobody could tell that a model which filled the dataset was trained on these patients.
+
+        Args:
+            cases: Case identifiers that the dataset has.
+
+        Returns:
+            Entry by case that a filling model saw, annotated for nothing; empty where there is none.
+        """
+        others = [case for case, labels in self.cases.items() if labels.seen_by_filling_model]
+        kept = {*cases}
+        return {
+            case: replace(self.cases[case], annotated=(), absent=(), pseudo=()) for case in others if case not in kept
+        }
+
     def _patients_seen(self, cases: Iterable[str] = ()) -> set[str]:
         """Return the patients of whom a filling model saw a case; a case without a patient is its own.
 
@@ -585,7 +602,7 @@ def unused_groups(manifest: Manifest, cases: Iterable[str], with_test: bool = Tr
 
 
 def unused_cases(manifest: Manifest, cases: Iterable[str], with_test: bool = True) -> list[str]:
-    """Find entries that name none of the cases.
+    """Find entries that name none of the cases; those of cases that a filling model saw are needed without an image.
 
     Args:
         manifest: The manifest.
@@ -599,7 +616,7 @@ def unused_cases(manifest: Manifest, cases: Iterable[str], with_test: bool = Tru
     return sorted(
         case
         for case, labels in manifest.cases.items()
-        if case not in existing and (with_test or labels.split != "test")
+        if case not in existing and (with_test or labels.split != "test") and not labels.seen_by_filling_model
     )
 
 

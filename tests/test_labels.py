@@ -482,6 +482,9 @@ def test_a_patient_was_seen_with_any_of_the_cases() -> None:
         }
     )
     assert manifest.seen_by_filling_model(["p2", "p3", "p1_es", "nowhere"]) == ["p3", "p1_es"]
+    kept = manifest.seen_without_image(["p1_es", "p2", "p3"])
+    assert kept == {"p1_ed": CaseLabels((), patient="p1", info=seen)}
+    assert unused_cases(Manifest(kept), ["p1_es"]) == []  # needed, though there is no image
 
 
 def test_a_pattern_says_that_its_cases_are_filled_and_were_seen() -> None:

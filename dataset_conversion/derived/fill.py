@@ -659,6 +659,7 @@ def _manifest(
         if case in outside:
             info["left_out"] = True
         cases[case] = replace(labels, pseudo=tuple(accepted.get(case, ())), info=info)
+    cases |= before.seen_without_image(cases)
     counts = Counter(name for names in accepted.values() for name in names)
     entry: dict[str, Any] = {
         "source": source.name,
@@ -684,6 +685,7 @@ def _full_manifest(source: InputDataset, manifest: Manifest) -> Manifest:
         complete = full.find(case)
         if complete is not None:
             cases[case] = replace(complete, info=labels.info)
+    cases |= manifest.seen_without_image(cases)
     return Manifest(cases, fill=manifest.fill)
 
 

@@ -21,7 +21,7 @@ from nnunet_partial.dataset.splits import similar_patients
 from nnunet_partial.dataset.summary import dataset_summary, scale_warning
 from nnunet_partial.dataset_json import PSEUDO_LABELS_KEY, is_filled
 from nnunet_partial.errors import ConversionError, DatasetError
-from nnunet_partial.labels import FULL_MANIFEST_NAME, FULL_SUBSET, CaseLabels, Manifest, common_order
+from nnunet_partial.labels import FULL_MANIFEST_NAME, FULL_SUBSET, CaseLabels, Manifest, common_order, unused_cases
 from nnunet_partial.utils.parallel import parallel_map
 from nnunet_partial.utils.text import first_lines, format_names, format_values, printable
 
@@ -313,7 +313,7 @@ def _remarks(sources: Sequence[InputDataset]) -> list[str]:
     lines = []
     for source in sources:
         manifest = source.dataset.manifest
-        no_image = set(manifest.cases) - {case.removeprefix(source.prefix) for case in source.cases}
+        no_image = unused_cases(manifest, [case.removeprefix(source.prefix) for case in source.cases])
         if no_image:
             lines.append(
                 f"{source.name}: {len(no_image)} case(s) in the manifest have no image; "

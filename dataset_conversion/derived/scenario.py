@@ -84,7 +84,7 @@ def scenario(
         write_metadata(
             staging,
             Manifest(
-                plan.manifest.cases,
+                {**plan.manifest.cases, **plan.seen_without_image},
                 scenario=_scenario_entry(plan),
                 domain_weights=_domain_weights(plan),
                 fill=plan.source.dataset.manifest.fill,

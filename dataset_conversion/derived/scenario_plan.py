@@ -148,6 +148,12 @@ class ScenarioPlan:
         return tuple(name for name in self.source.classes if name not in self.classes)
 
     @property
+    def seen_without_image(self) -> dict[str, CaseLabels]:
+        """Return the entries of left-out cases, and of others without an image, that a filling model saw, by case."""
+        entries = Manifest({**self.source.dataset.manifest.cases, **self.before.cases})
+        return entries.seen_without_image(self.manifest.cases)
+
+    @property
     def has_ignore(self) -> bool:
         """Return whether the scenario has an ignore label."""
         return self.options.unknown_as_ignore or self.source.dataset.ignore_label is not None

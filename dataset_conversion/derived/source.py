@@ -133,7 +133,7 @@ class InputDataset:
 
     @cached_property
     def entries(self) -> dict[str, CaseLabels]:
-        """Return the manifest entry of each case, empty without cases.
+        """Return the manifest entry of each case, and of others that a filling model saw; empty without cases.
 
         Patterns are resolved to cases. A case without a domain gets the name of its dataset as domain.
 
@@ -142,7 +142,15 @@ class InputDataset:
         """
         domain = short_name(self.name)
         entries = {case: self.labels_of(case, self.dataset.manifest) for case in self.cases}
+        entries |= self.seen_without_image
         return {case: labels if labels.domain else replace(labels, domain=domain) for case, labels in entries.items()}
+
+    @property
+    def seen_without_image(self) -> dict[str, CaseLabels]:
+        """Return the entries of cases without an image that a filling model saw, by case; empty where there is none."""
+        names = [case.removeprefix(self.prefix) for case in self.cases]
+        others = Manifest(self.dataset.manifest.seen_without_image(names))
+        return {self.prefix + name: self.labels_of(self.prefix + name, others) for name in others.cases}
 
     def find(self, case: str) -> CaseLabels | None:
         """Look up a case as `labels_of` does, in the manifest of the dataset; None where it has no entry."""
@@ -332,7 +340,7 @@ def _shared_case_names(sources: Sequence[InputDataset]) -> list[str]:
     """Find case identifiers that several datasets use; capitals make no difference to disks of Windows and macOS."""
     owners: dict[str, list[tuple[str, str]]] = {}
     for source in sources:
-        for case in source.cases:
+        for case in (*source.cases, *source.seen_without_image):
             owners.setdefault(case.casefold(), []).append((source.name, case))
     shared: dict[tuple[str, ...], list[str]] = {}
     for named in owners.values():

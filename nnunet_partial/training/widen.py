@@ -320,7 +320,8 @@ def _check_validation(checkpoint: Path, seen: set[str] | None, data: TrainingDat
             f"{format_names(validated)}; nothing was written. Its validation would be too good. Put them into the "
             f"training cases of this fold ({SPLITS_NAME}), or widen -f all and measure on imagesTs."
         )
-    warnings, tests = [], {*data.manifest.cases} - {*data.cases}
+    not_seen = {case for case, labels in data.manifest.cases.items() if not labels.seen_by_filling_model}
+    warnings, tests = [], not_seen - {*data.cases}
     if data.raw is None:
         warnings.append(
             f"nnUNet_raw does not have the dataset: test cases that {MANIFEST_NAME} does not name were not looked at"

@@ -268,7 +268,12 @@ def test_test_cases_that_the_model_has_seen_are_named(wide: Project) -> None:
     tests.mkdir(exist_ok=True)
     shutil.copy(wide.raw(NEW) / "imagesTr" / f"{trained}_0000.nii.gz", tests)
     checkpoint = model / "fold_0" / "checkpoint_final.pth"
+    gone = {"annotated": [], "patient": "gone", "seen_by_filling_model": True}  # left out of a filled dataset
+    for dataset in (DATASET, NEW):
+        edit(wide.raw(dataset) / MANIFEST_NAME, lambda content: content["cases"].update(gone=gone))
+    shutil.copy(wide.raw(DATASET) / MANIFEST_NAME, wide.preprocessed(DATASET))
     (warning,) = widen(checkpoint, NEW, "2d", "nnUNetTrainerMarginal", "nnUNetPlans", "all").warnings
+    assert warning.startswith("1 test case(s)")
     assert trained in warning
 
 

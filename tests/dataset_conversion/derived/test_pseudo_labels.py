@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.raw_datasets import Drawn, label_array, read_values, snapshot, write_dataset, write_image
+from nnunet_partial.dataset_conversion.derived.fill import FillingModel, FillOptions, fill
 from nnunet_partial.dataset_conversion.derived.merge import merge
 from nnunet_partial.dataset_conversion.derived.scenario import scenario
 from nnunet_partial.dataset_conversion.derived.scenario_plan import ScenarioOptions
@@ -23,6 +24,7 @@ from nnunet_partial.errors import DatasetError
 from nnunet_partial.evaluation.evaluate import evaluate_folders, find_reference
 from nnunet_partial.evaluation.warning_signs import warning_signs
 from nnunet_partial.export.allow_list import clean_dataset_json
+from nnunet_partial.labels import FULL_MANIFEST_NAME, Manifest
 from nnunet_partial.report.annotation_matrix import annotation_matrix_table, draw_annotation_matrix
 from nnunet_partial.training.loss_wrapper import AnnotatedClasses
 from nnunet_partial.training.run_record import TrainedOn
@@ -239,6 +241,43 @@ def test_complete_cases_keep_a_class_that_it_teaches(raw: Path) -> None:
         "b2": ([1, 0, 3], ("LA",)),
     }
     assert out.classes == CLASSES
+
+
+def test_who_was_seen_stays_known_where_the_case_is_left_out(raw: Path) -> None:
+    """The models that filled b were trained on a1 and a2; one of these is left out, with b1 or b2 of its patient kept.
+
+    It stays known through a scenario, a merge with a prefix, and a later fill.
+    """
+    source = filled(raw)
+    file = source.folder / "partial_labels.json"
+    content = json.loads(file.read_text())
+    for case, entry in content["cases"].items():
+        entry |= {"patient": f"p{case[1]}", "seen_by_filling_model": case < "b"}
+    file.write_text(json.dumps(content))
+    everyone = ["a1", "a2", "b1", "b2"]
+    options = ScenarioOptions(("MYO",), 0.5, domain="a", keep_only_complete=True)
+    made = scenario(source.folder, "Dataset612_Less", options)
+    less = RawDataset(made.folder)
+    assert len(less.image_files()) == 3
+    assert less.manifest.seen_by_filling_model(everyone, source.manifest) == everyone
+    assert less.manifest.seen_by_filling_model([*less.image_files()]) == [*less.image_files()]
+    assert check(less.folder).findings == {}
+
+    other = write_dataset(raw, "Dataset614_Other", {"LV": 1}, [Drawn("a1", [1], {"annotated": ["LV"]})])
+    prefixes = {less.folder: "F_"}
+    both = RawDataset(merge([less.folder, other.folder], "Dataset620_Both", prefixes=prefixes).folder)
+    assert both.manifest.seen_by_filling_model(everyone, source.manifest) == everyone
+    assert len(both.manifest.seen_by_filling_model(both.image_files())) == 3  # those of the scenario
+    (left_out,) = {*everyone} - {*less.image_files()}
+    same = write_dataset(raw, "Dataset615_Same", {"LV": 1}, [Drawn(left_out, [1], {"annotated": ["LV"]})])
+    with pytest.raises(DatasetError, match=left_out):
+        merge([less.folder, same.folder], "Dataset621_Both")
+
+    split = {"train": [case for case in both.image_files() if case != "a1"], "val": ["a1"]}
+    again = FillingModel("nnUNetTrainerMarginal", "nnUNetPlans", "2d", (0,), frozenset({"F_b1"}), (split,))
+    out = RawDataset(fill(both.folder, "Dataset630_Again", again, lambda cases: (), FillOptions()).folder)
+    assert out.manifest.seen_by_filling_model(everyone, source.manifest) == everyone
+    assert Manifest.read(out.folder / FULL_MANIFEST_NAME).fill_hash == out.manifest.fill_hash
 
 
 def test_a_merge_keeps_it_under_its_new_name(raw: Path) -> None:
