@@ -24,7 +24,7 @@ from nnunet_partial.utils.text import first_lines, format_values
 
 #: Name of the file, beside the preprocessed data, in which `LabelCache` keeps its answer.
 CACHE_NAME = "partial_labels_checked.json"
-_VERSION = 3
+_VERSION = 4
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,7 @@ def check_label_files(files: Sequence[LabelFile], processes: int = 1) -> None:
 
 
 class LabelCache:
-    """Remember that label files fit their manifest, until one of the files changes.
+    """Remember that label files fit their manifest, and their content, until one of the files changes.
 
     The file holds hashes only, since it lies beside data that people pass on, and names no case. They are computed
     once, when they are first needed: what changes while the label files are looked into is looked into next time.
@@ -214,7 +214,7 @@ class LabelCache:
     Args:
         file: The cache, beside the preprocessed data.
         manifest_file: The manifest; the labels of the dataset.json beside it count, too.
-        label_folder: Folder of the label files, of which names, sizes and times count; none is opened.
+        label_folder: Folder of the label files, of which names, sizes and times count.
         file_ending: Ending of the label files.
         cases: Identifiers of the cases whose label files are looked into, in any order.
         raw_files: The label files of the raw dataset by case, where they are there to compare with.
@@ -242,15 +242,29 @@ class LabelCache:
         Returns:
             Whether they are the same as then; False where anything is missing or broken.
         """
-        try:
-            return bool(self._key == read_json(self._file))
-        except (OSError, ValueError):
-            return False
+        return self._remembered is not None
 
     def write(self) -> None:
         """Write down that the label files were found right; a folder that is not writable only costs time later."""
         with contextlib.suppress(OSError):
-            write_json(self._file, self._key)
+            write_json(self._file, {**self._key, "contents": [*self.contents.values()]})
+
+    @functools.cached_property
+    def contents(self) -> dict[str, str]:
+        """Return a hash of each case's label file; reads them, unless they were found right before."""
+        if self._remembered is not None:
+            return self._remembered
+        files = {case: self._label_folder / f"{case}{self._file_ending}" for case in sorted(self._cases)}
+        return {case: hashlib.sha256(path.read_bytes()).hexdigest()[:16] for case, path in files.items()}
+
+    @functools.cached_property
+    def _remembered(self) -> dict[str, str] | None:
+        try:
+            content = read_json(self._file)
+            hashes = content.pop("contents")
+            return dict(zip(sorted(self._cases), hashes, strict=True)) if content == self._key else None
+        except (OSError, ValueError, AttributeError, KeyError, TypeError):  # broken, or of an earlier version
+            return None
 
     @functools.cached_property
     def _key(self) -> dict[str, Any]:

@@ -55,9 +55,9 @@ from nnunet_partial.training.nnunet_patches import (
 from nnunet_partial.training.run_record import (
     RunSettings,
     check_training_cases,
-    describe_other_manifest,
+    describe_other_annotations,
     record_run,
-    require_other_manifest_allowed,
+    require_other_annotations_allowed,
     save_trained_on,
 )
 from nnunet_partial.training.startup_checks import TrainingData, require_wide_patch
@@ -110,8 +110,8 @@ class PartialLabelMixin(_Trainer):
     annotated_classes: AnnotatedClasses
     partial_loss: PartialLabelLoss
     size_monitor: SizeMonitor
-    #: Set by load_checkpoint(): that the checkpoint was trained under another manifest; empty where not.
-    other_manifest: str = ""
+    #: Set by load_checkpoint(): that the checkpoint was trained on other annotations; empty where not.
+    other_annotations: str = ""
 
     #: Whether the training goes on from a checkpoint.
     is_continued: bool = False
@@ -250,7 +250,7 @@ class PartialLabelMixin(_Trainer):
         )
         for warning in data.check_entries():
             self.print_to_log_file(f"WARNING: {MANIFEST_NAME}: {warning}")
-        data.check_labels(default_num_processes)
+        data = data.check_labels(default_num_processes)
         data.check_configuration(Path(self.preprocessed_dataset_folder))
         for warning in data.prepare_splits(self.fold):
             self.print_to_log_file(f"WARNING: split: {warning}")
@@ -386,10 +386,10 @@ class PartialLabelMixin(_Trainer):
         """Start as nnU-Net does, and record length and seed beside the checkpoints.
 
         Raises:
-            ManifestError: The training goes on from a checkpoint of another manifest, and that is not allowed.
+            ManifestError: The training goes on from a checkpoint of other annotations, and that is not allowed.
             PartialLabelError: The record of an earlier run is broken, or the fold was widened, but not with --c.
         """
-        require_other_manifest_allowed(self.other_manifest)
+        require_other_annotations_allowed(self.other_annotations)
         model, record = Path(self.output_folder_base), Path(self.output_folder, WIDENED_NAME)
         if record.exists() and not self.is_continued:
             raise PartialLabelError(
@@ -453,7 +453,7 @@ class PartialLabelMixin(_Trainer):
     def load_checkpoint(self, checkpoint: Any, /) -> None:
         """Load a checkpoint, unless it was trained on other cases than this fold has.
 
-        Under another manifest it may be validated, with a warning, but is not trained on: see `on_train_start`.
+        Of other annotations it may be validated, with a warning, but is not trained on: see `on_train_start`.
 
         Args:
             checkpoint: Path of the checkpoint, or its content; by position, as nnU-Net is about to rename it.
@@ -468,9 +468,9 @@ class PartialLabelMixin(_Trainer):
             self.checkpoint_name = Path(checkpoint).name
             trained_on = self.training_data.trained_on
             check_training_cases(Path(checkpoint), trained_on)
-            self.other_manifest = describe_other_manifest(Path(checkpoint), trained_on)
-            if self.other_manifest:
-                self.print_to_log_file(f"WARNING: {self.other_manifest}")
+            self.other_annotations = describe_other_annotations(Path(checkpoint), trained_on)
+            if self.other_annotations:
+                self.print_to_log_file(f"WARNING: {self.other_annotations}")
 
     # ---- validation --------------------------------------------------------------------------------------------------
 

@@ -6,13 +6,15 @@ an entry more, from the epoch on at which it went on:
 
     [{"from_epoch": 0, "epochs": 1000, "iterations": 250, "val_iterations": 50, "seed": 1}]
 
-On which cases and under which manifest each checkpoint was trained stands in `partial_label_folds.json`, as hashes and
-counts that name no case. By checkpoint, since a training that starts again leaves those of an earlier one until it
-writes its own. Where the folds changed in between, nnU-Net would validate the old one on patients that it was trained
-on; where the manifest did, half of the training would rest on other annotations:
+On which cases and label files and under which manifest each checkpoint was trained stands in
+`partial_label_folds.json`, as hashes and counts that name no case. By checkpoint, since a training that starts again
+leaves those of an earlier one until it writes its own. Where the folds changed in between, nnU-Net would validate the
+old one on patients that it was trained on; where the manifest or label files did, half of the training would rest on
+other annotations:
 
     {"checkpoint_best.pth": {"cases": "3f1c...", "manifest": "9ab0...", "annotated": {"LV": 40, "MYO": 8},
-                             "absent": {"LV": 0, "MYO": 0}, "domain_weights": null}}
+                             "absent": {"LV": 0, "MYO": 0}, "domain_weights": null, "pseudo": {},
+                             "labels": "77d2..."}}
 """
 
 from __future__ import annotations
@@ -43,7 +45,7 @@ RECORD_KEYS = ("from_epoch", *VARIABLES)
 #: Name of the file that records training cases and manifest of each checkpoint.
 TRAINED_ON_NAME = "partial_label_folds.json"
 
-#: Environment variable that allows, with any value, to continue a training under another manifest.
+#: Environment variable that allows, with any value, to continue a training under another manifest or on other labels.
 OTHER_MANIFEST_VARIABLE = "nnUNet_partial_allow_other_manifest"
 
 
@@ -171,6 +173,7 @@ class TrainedOn:
         absent: Number of training cases that each class is declared absent from.
         domain_weights: The manifest's weights; None where it has none.
         pseudo: Number of training cases in which a model filled each class; classes without one are left out.
+        labels: Hash of the label files of the training cases; None where it is not on record.
     """
 
     cases: str
@@ -179,6 +182,7 @@ class TrainedOn:
     absent: Mapping[str, int] = field(default_factory=dict)
     domain_weights: Mapping[str, float] | None = None
     pseudo: Mapping[str, int] = field(default_factory=dict)
+    labels: str | None = None
 
     @classmethod
     def from_json(cls, content: Any) -> TrainedOn:
@@ -201,6 +205,7 @@ class TrainedOn:
         if (
             not isinstance(read.cases, str)
             or not isinstance(read.manifest, str | None)
+            or not isinstance(read.labels, str | None)
             or not all(map(_is_real, numbers))
         ):
             raise TypeError("not the values of such an entry")
@@ -291,41 +296,49 @@ def check_training_cases(checkpoint: Path, trained_on: TrainedOn) -> None:
         )
 
 
-def describe_other_manifest(checkpoint: Path, trained_on: TrainedOn) -> str:
-    """Say that a checkpoint was trained under another manifest than that of now, and what differs.
+def describe_other_annotations(checkpoint: Path, trained_on: TrainedOn) -> str:
+    """Say that a checkpoint was trained under another manifest or on other label files than now, and what differs.
 
     Args:
         checkpoint: The file of the checkpoint.
         trained_on: What would be trained on now.
 
     Returns:
-        A sentence; empty where the manifest is the same, or not on record.
+        Sentences; empty where manifest and label files are the same, or not on record.
 
     Raises:
         PartialLabelError: The record cannot be read.
     """
     entry = _read_trained_on(checkpoint.with_name(TRAINED_ON_NAME)).get(checkpoint.name, trained_on)
-    if entry.manifest in (None, trained_on.manifest):
-        return ""
-    differences = entry.differences(trained_on) or [
-        "the numbers of training cases by structure and the domain weights are the same, so it is other entries: "
-        "which of the cases are annotated, patients, domains, or test cases"
-    ]
-    return f"{checkpoint} was trained under another partial_labels.json. What changed since: {'; '.join(differences)}."
+    texts = []
+    if entry.manifest not in (None, trained_on.manifest):
+        differences = entry.differences(trained_on) or [
+            "the numbers of training cases by structure and the domain weights are the same, so it is other entries: "
+            "which of the cases are annotated, patients, domains, or test cases"
+        ]
+        texts.append(
+            f"{checkpoint} was trained under another partial_labels.json. What changed since: {'; '.join(differences)}."
+        )
+    if None not in (entry.labels, trained_on.labels) and entry.labels != trained_on.labels:
+        texts.append(
+            f"{checkpoint} was trained on other label files of these cases: some changed since, and were preprocessed "
+            "again."
+        )
+    return " ".join(texts)
 
 
-def require_other_manifest_allowed(description: str) -> None:
-    """Stop a training that is to go on under another manifest, unless the environment allows it.
+def require_other_annotations_allowed(description: str) -> None:
+    """Stop a training that is to go on with other annotations, unless the environment allows it.
 
     Args:
-        description: What `describe_other_manifest` says; empty where all is well.
+        description: What `describe_other_annotations` says; empty where all is well.
 
     Raises:
-        ManifestError: The manifest is another one, and that is not allowed.
+        ManifestError: There is something, and that is not allowed.
     """
     if description and not os.environ.get(OTHER_MANIFEST_VARIABLE):
         raise ManifestError(
-            f"{description} Put the old one back in the raw and the preprocessed folder, train the fold again, "
+            f"{description} Put the old ones back in the raw and the preprocessed folder, train the fold again, "
             f"without --c, or allow it: {OTHER_MANIFEST_VARIABLE}=1 nnUNetv2_train ... --c"
         )
 

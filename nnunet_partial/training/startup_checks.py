@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,7 @@ class TrainingData:
         dataset_json: Content of the preprocessed dataset.json.
         manifest: Which classes each case is annotated for.
         cases: Identifiers of the preprocessed cases.
+        label_contents: Hash of each label file by case, as `check_labels` gives it; empty before.
         training_cases: Those of the fold; empty before `with_fold`.
         validation_cases: Those of the fold; empty before `with_fold`.
     """
@@ -57,6 +58,7 @@ class TrainingData:
     dataset_json: Mapping[str, Any]
     manifest: Manifest
     cases: tuple[str, ...]
+    label_contents: Mapping[str, str] = field(default_factory=dict)
     training_cases: tuple[str, ...] = ()
     validation_cases: tuple[str, ...] = ()
 
@@ -96,6 +98,7 @@ class TrainingData:
     def trained_on(self) -> TrainedOn:
         """What stands beside a checkpoint of the fold, by which it is known again; it names no case."""
         entries = [self.manifest.labels_of(case) for case in self.training_cases]
+        contents = [f"{case} {self.label_contents[case]}" for case in self.training_cases if self.label_contents]
         return TrainedOn(
             hash_names(self.training_cases),
             self.manifest.content_hash,
@@ -103,6 +106,7 @@ class TrainingData:
             {name: sum(name in labels.absent for labels in entries) for name in self.classes},
             self.manifest.domain_weights,
             {name: count for name in self.classes if (count := sum(name in labels.pseudo for labels in entries))},
+            hash_names(contents) if contents else None,
         )
 
     def with_fold(self, training_cases: Sequence[str], validation_cases: Sequence[str]) -> TrainingData:
@@ -146,13 +150,16 @@ class TrainingData:
             )
         return []
 
-    def check_labels(self, processes: int) -> None:
+    def check_labels(self, processes: int) -> TrainingData:
         """Check that the preprocessed cases and labels are those of the dataset, and are what the manifest declares.
 
         Looking into every label file is slow, so a clean result is cached until the manifest or a label file changes.
 
         Args:
             processes: Number of processes that read label files.
+
+        Returns:
+            The same data with `label_contents`.
 
         Raises:
             ManifestError: A case has no entry, or its label file holds a class that it does not declare annotated.
@@ -174,13 +181,14 @@ class TrainingData:
             self.raw.label_files() if self.raw else None,
         )
         if cache.is_valid():
-            return
+            return replace(self, label_contents=cache.contents)
         if self.raw:
             _check_labels_unchanged(self.preprocessed, self.raw)
         labels = tuple(self.classes), ignore_label(self.dataset_json), region_values(self.dataset_json)
         files = [LabelFile(case, folder / f"{case}{ending}", self.manifest.find(case), *labels) for case in self.cases]
         check_label_files(files, processes)
         cache.write()
+        return replace(self, label_contents=cache.contents)
 
     def check_configuration(self, folder: Path) -> None:
         """Check that the preprocessed cases of a configuration are not of older labels than its neighbors.

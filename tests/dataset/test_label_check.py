@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -187,7 +188,7 @@ def test_what_was_checked_is_remembered(remembered: tuple[Path, Path, Path, str]
 def test_the_memory_names_no_case(remembered: tuple[Path, Path, Path, str]) -> None:
     content = json.loads(remembered[0].read_text())
     sums = {"manifest_sha256", "cases_sha256", "label_files_sha256", "raw_label_files_sha256"}
-    assert set(content) == {"version", "labels", *sums}
+    assert set(content) == {"version", "labels", "contents", *sums}
 
 
 def test_other_cases_and_a_raw_folder_that_changed_are_looked_at_again(
@@ -197,12 +198,28 @@ def test_other_cases_and_a_raw_folder_that_changed_are_looked_at_again(
     raw["a"].parent.mkdir()
     raw["a"].touch()
     assert not LabelCache(*remembered, ["a"]).is_valid()
+    (remembered[2] / "b.nii.gz").write_bytes(b"b")
     LabelCache(*remembered, ["b", "a"], raw).write()
     assert LabelCache(*remembered, ["a", "b"], raw).is_valid()
     assert not LabelCache(*remembered, ["a"], raw).is_valid()
     assert not LabelCache(*remembered, ["a", "b"]).is_valid()
     raw["a"].write_bytes(b"longer")
     assert not LabelCache(*remembered, ["a", "b"], raw).is_valid()
+
+
+def test_the_content_of_label_files_is_remembered_by_case(remembered: tuple[Path, Path, Path, str]) -> None:
+    (remembered[2] / "b.nii.gz").write_bytes(b"b")
+    read = LabelCache(*remembered, ["b", "a"])
+    read.write()
+    (remembered[2] / "b.nii.gz").touch()
+    again = LabelCache(*remembered, ["a", "b"])
+    assert not again.is_valid()
+    assert again.contents == read.contents  # the time is none of the content
+    assert read.contents["b"] == hashlib.sha256(b"b").hexdigest()[:16]
+    again.write()
+    assert LabelCache(*remembered, ["a", "b"]).contents == read.contents
+    (remembered[2] / "b.nii.gz").write_bytes(b"c")
+    assert {c for c, h in LabelCache(*remembered, ["a", "b"]).contents.items() if h != read.contents[c]} == {"b"}
 
 
 def test_a_changed_manifest_is_looked_at_again(remembered: tuple[Path, Path, Path, str]) -> None:

@@ -61,7 +61,7 @@ class Trainer(PartialLabelMixin, EmptyEpochs):
         EmptyEpochs.__init__(self, folder, rank)
         self.stop_signal, self._best_ema = StopSignal(), 0.5
         self.training_data: Any = SimpleNamespace(trained_on=TrainedOn("0"))
-        self.other_manifest = ""
+        self.other_annotations = ""
         self.run_settings: Any = SimpleNamespace(seed=None)
 
     def _record_run(self) -> None:

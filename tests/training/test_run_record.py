@@ -6,13 +6,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import SimpleITK as sitk
 from helpers.facts import says
 from helpers.nnunet_warnings import WARNINGS_OF_NNUNET
 from helpers.toy_dataset import Project
 from helpers.toy_trainers import DATASET, edit_manifests, trainer_of
 
 from nnunet_partial.dataset.label_check import hash_names
+from nnunet_partial.dataset.preprocessed import GT_SEGMENTATIONS
 from nnunet_partial.dataset.splits import SPLITS_NAME
 from nnunet_partial.errors import ManifestError, PartialLabelError, SplitError
 from nnunet_partial.labels import MANIFEST_NAME
@@ -21,7 +24,7 @@ from nnunet_partial.training.run_record import (
     TRAINED_ON_NAME,
     TrainedOn,
     check_training_cases,
-    describe_other_manifest,
+    describe_other_annotations,
     save_trained_on,
 )
 
@@ -89,7 +92,7 @@ def test_the_hash_of_the_cases_alone_is_read_as_earlier_versions_wrote_it(tmp_pa
     checkpoint = tmp_path / "checkpoint_final.pth"
     (tmp_path / TRAINED_ON_NAME).write_text(json.dumps({checkpoint.name: "sum"}))
     check_training_cases(checkpoint, TrainedOn("sum", "manifest"))
-    assert describe_other_manifest(checkpoint, TrainedOn("sum", "manifest")) == ""
+    assert describe_other_annotations(checkpoint, TrainedOn("sum", "manifest")) == ""
     with pytest.raises(SplitError, match=r"checkpoint_final\.pth"):
         check_training_cases(checkpoint, TrainedOn("other", "manifest"))
 
@@ -121,7 +124,7 @@ def test_another_manifest_is_not_gone_on_with_unless_allowed(project: Project, m
 
     manifest = project.raw(DATASET) / MANIFEST_NAME
     manifest.write_text(json.dumps(json.loads(manifest.read_text())))  # the layout alone
-    assert load().other_manifest == ""
+    assert load().other_annotations == ""
 
     (case,) = [case for case in sorted(trained) if case.startswith("b_")][:1]
     edit_manifests(project, lambda m: m["cases"][case].update(absent=["MYO"]))
@@ -138,6 +141,37 @@ def test_another_manifest_is_not_gone_on_with_unless_allowed(project: Project, m
     allowed.save_checkpoint(checkpoint)
     monkeypatch.delenv(OTHER_MANIFEST_VARIABLE)
     load().on_train_start()  # its own manifest by now
+
+
+def test_other_contours_are_not_gone_on_with_unless_allowed(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a training case, under the same manifest, in the raw folder and in the copies that preprocessing renewed."""
+    monkeypatch.delenv(OTHER_MANIFEST_VARIABLE, raising=False)
+    first = trainer_of(project)
+    first.initialize()
+    checkpoint = str(Path(first.output_folder, "checkpoint_latest.pth"))
+    first.save_checkpoint(checkpoint)
+
+    def load_with(case: str) -> Any:
+        for folder in (project.raw(DATASET) / "labelsTr", project.preprocessed(DATASET) / GT_SEGMENTATIONS):
+            file = folder / f"{case}.nii.gz"
+            values = sitk.GetArrayFromImage(sitk.ReadImage(str(file)))
+            file.unlink()
+            sitk.WriteImage(sitk.GetImageFromArray(np.roll(values, 1, axis=0)), str(file))
+        trainer = trainer_of(project)
+        trainer.load_checkpoint(checkpoint)
+        return trainer
+
+    trained, validated = first.do_split()
+    load_with(validated[0]).on_train_start()  # no training case
+    second = load_with(trained[0])
+    with pytest.raises(ManifestError) as caught:
+        second.on_train_start()
+    assert str(caught.value) == says(checkpoint, "label files", f"{OTHER_MANIFEST_VARIABLE}=1")
+    assert f"WARNING: {checkpoint}" in Path(second.log_file).read_text()
+    monkeypatch.setenv(OTHER_MANIFEST_VARIABLE, "1")
+    second.on_train_start()
+    second.save_checkpoint(checkpoint)
+    assert load_with(validated[0]).other_annotations == ""
 
 
 def test_another_manifest_with_the_same_counts_is_told_too(project: Project) -> None:
