@@ -19,7 +19,7 @@ from nnunet_partial.dataset.splits import format_groups, similar_names
 from nnunet_partial.dataset_json import PSEUDO_LABELS_KEY, WIDENED_KEY, is_filled
 from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.labels import MANIFEST_NAME, Manifest
-from nnunet_partial.utils.files import read_object, same_bytes
+from nnunet_partial.utils.files import equal_files, read_object
 from nnunet_partial.utils.text import format_names
 
 #: The words that stand wherever a figure is not independent.
@@ -235,7 +235,7 @@ def leaks(folder: Path, manifest: Manifest, predictions: Mapping[str, Mapping[st
 
     Test cases are so where their patient has a training case, too, perhaps under a similar name; training cases where
     the model was trained on this dataset, unless a fold predicted them in its validation; both where it was trained on
-    another dataset with the same images, such as a merge or a scenario.
+    the same images under whatever name, such as a merge or a scenario has them.
 
     Args:
         folder: Of the reference: labelsTs or labelsTr of a dataset, with other endings, too; else nothing is found.
@@ -251,9 +251,10 @@ def leaks(folder: Path, manifest: Manifest, predictions: Mapping[str, Mapping[st
     texts = _patients_in_training(home, manifest, predictions) if part == "Ts" else []
     trained_on = {m: _training_dataset(next(iter(files.values())).parent) for m, files in predictions.items() if files}
     cases = {case for files in predictions.values() for case in files}
-    shared = {name: _shared_images(home, part, name, cases) for name in {*trained_on.values()} - {home.name}}
+    others = {*trained_on.values()} - ({home.name} if part == "Tr" else set())
+    shared = {name: _shared_images(home, part, name, cases) for name in others}
     for model, dataset in trained_on.items():
-        same = [case for case in predictions[model] if case in shared.get(dataset, ())]
+        same = [shared[dataset][case] for case in predictions[model] if case in shared.get(dataset, ())]
         if dataset == home.name and part == "Tr":
             texts.append(
                 f"{model} was trained on {dataset}, whose training cases these are, and {_NO_CROSS_VALIDATION}"
@@ -299,19 +300,24 @@ def _training_dataset(predictions: Path) -> str:
     return str(read_object(file).get("dataset_name", ""))
 
 
-def _shared_images(home: Path, part: str, dataset: str, cases: Iterable[str]) -> set[str]:
-    """Find the cases whose first image is that of the training case of this name in another dataset."""
+def _shared_images(home: Path, part: str, dataset: str, cases: Iterable[str]) -> dict[str, str]:
+    """Find the cases whose first image is that of a training case in a dataset.
+
+    Returns:
+        Text by case: its name, and that of the training case where it is another one.
+    """
     if not dataset.startswith("Dataset") or Path(dataset).name != dataset or not os.environ.get("nnUNet_raw"):
-        return set()
+        return {}
     other = nnunet_folder("nnUNet_raw") / dataset
     if not (other / "dataset.json").is_file():
-        return set()
+        return {}
     try:
         own, theirs = RawDataset(home).image_files(part), RawDataset(other).image_files()
     except PartialLabelError:  # what is wrong there does not stop this evaluation; nor do images that are gone
-        return set()
-    pairs = {case: (own[case][0], theirs[case][0]) for case in cases if case in own and case in theirs}
-    return {case for case, pair in pairs.items() if all(path.is_file() for path in pair) and same_bytes(*pair)}
+        return {}
+    first = {case: own[case][0] for case in cases if case in own}
+    same = equal_files(first, {case: paths[0] for case, paths in theirs.items()})
+    return {case: case if case in names else f"{case} = {format_names(names)}" for case, names in same.items()}
 
 
 def _dataset_json(predictions: Path) -> Mapping[str, Any]:

@@ -7,11 +7,13 @@ import contextlib
 import ctypes
 import errno
 import filecmp
+import hashlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -245,6 +247,66 @@ def same_bytes(path: Path, other: Path) -> bool:
         Whether their bytes are the same.
     """
     return path.samefile(other) or filecmp.cmp(path, other, shallow=False)
+
+
+def equal_files(files: Mapping[str, Path], others: Mapping[str, Path]) -> dict[str, list[str]]:
+    """Find files of equal bytes in two collections, and read as few as can be.
+
+    Only files of a size that is on both sides are opened, and of these only those read whole whose middle is on both.
+
+    Args:
+        files: File by name.
+        others: File by name; in both, a file that is missing or cannot be read equals none.
+
+    Returns:
+        Names of the equal files among `others`, by the name of each of `files` that has one.
+    """
+    contents: dict[object, _Content] = {}
+    for side, named in enumerate((files, others)):
+        for name, path in named.items():
+            with contextlib.suppress(OSError):
+                stat = path.stat()
+                link = (stat.st_dev, stat.st_ino) if stat.st_ino else path
+                contents.setdefault(link, _Content(path, stat.st_size)).names[side].append(name)
+    groups = [list(contents.values())]
+    for key in (_Content.length, _Content.middle, _Content.whole):
+        groups = [part for group in groups for part in _split(group, key)]
+    return {
+        name: [other for content in group for other in content.names[1]]
+        for group in groups
+        for content in group
+        for name in content.names[0]
+    }
+
+
+@dataclass(frozen=True)
+class _Content:
+    """Hold what links to the same file share: a path, the size, and the names on both sides."""
+
+    path: Path
+    size: int
+    names: tuple[list[str], list[str]] = field(default_factory=lambda: ([], []))
+
+    def length(self) -> object:
+        return self.size
+
+    def middle(self) -> object:
+        with self.path.open("rb") as file:
+            file.seek(self.size // 2)
+            return file.read(4096)
+
+    def whole(self) -> object:
+        with self.path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+
+
+def _split(group: Sequence[_Content], key: Callable[[_Content], object]) -> list[list[_Content]]:
+    """Split contents by a key, which is not asked of a single one, and keep the parts with names on both sides."""
+    parts: dict[object, list[_Content]] = {}
+    for content in group:
+        with contextlib.suppress(OSError):
+            parts.setdefault(key(content) if len(group) > 1 else None, []).append(content)
+    return [part for part in parts.values() if all(any(content.names[side] for content in part) for side in (0, 1))]
 
 
 def copy_file(source: Path, target: Path) -> None:

@@ -183,6 +183,30 @@ def test_cases_that_are_training_cases_of_another_dataset_are_named(place: Place
         assert leaks_of(place, predicted, f"labels{part}") == []
 
 
+def test_training_images_in_the_test_set_are_named_under_other_names(place: Place) -> None:
+    """As a merge with a prefix has them; of this dataset, too. b3 is another image of the same size there."""
+    predicted = place.root / "predicted"
+    shutil.copytree(place.results / f"{PLAIN}__nnUNetPlans__2d" / "fold_0" / "validation", predicted)
+    other = place.raw.with_name("Dataset601_Merged")
+    shutil.copytree(place.raw, other)
+    for folder in ("imagesTr", "labelsTr"):
+        for file in (other / folder).iterdir():
+            file.rename(file.with_name(f"B_{file.name}"))
+    image = next((other / "imagesTr").glob("B_b3_0000*"))
+    content = bytearray(image.read_bytes())
+    content[-1] ^= 255
+    image.write_bytes(content)
+    for name in ("images", "labels"):
+        (place.raw / f"{name}Tr").rename(place.raw / f"{name}Ts")
+    for trained_on in (other.name, place.raw.name):
+        (predicted / "plans.json").write_text(json.dumps({"dataset_name": trained_on}))
+        (text,) = leaks_of(place, predicted, "labelsTs")
+        assert text.startswith(f"m was trained on {trained_on}")
+        assert "a1 = B_a1" in text
+        assert "b3" not in text
+        shutil.copytree(other / "imagesTr", place.raw / "imagesTr", dirs_exist_ok=True)
+
+
 def test_test_cases_of_patients_in_training_are_named(place: Place) -> None:
     """t1 is of the patient of a1, a training case, and t2 of nobody else."""
     content = json.loads((place.raw / MANIFEST_NAME).read_text())

@@ -13,7 +13,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nnunet_partial.errors import ManifestError, PartialLabelError
-from nnunet_partial.utils.files import atomic_path, link_or_copy, read_json, sync_to_disk, write_json, write_text
+from nnunet_partial.utils.files import (
+    atomic_path,
+    equal_files,
+    link_or_copy,
+    read_json,
+    sync_to_disk,
+    write_json,
+    write_text,
+)
 
 
 def test_text_is_written_as_utf_8(tmp_path: Path) -> None:
@@ -200,3 +208,25 @@ def test_many_files_are_synced_at_once(tmp_path: Path) -> None:
     sync_to_disk(tmp_path)
     with pytest.raises(OSError, match="No such file"):
         sync_to_disk(tmp_path / "nowhere")
+
+
+def test_equal_files_are_found_under_other_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    big = bytes(range(256)) * 40
+    contents = {
+        **{"a": big, "b": big[::-1], "c": big[:-1] + b"x", "empty": b"", "alone": b"alone"},
+        **{"A": big, "A2": big, "B": big[1:] + b"x", "Empty": b"", "larger": big * 2},
+    }
+    paths = {name: tmp_path / f"file_{number}" for number, name in enumerate([*contents, "linked", "Linked", "gone"])}
+    for name, content in contents.items():
+        paths[name].write_bytes(content)
+    paths["linked"].write_bytes(b"linked")
+    os.link(paths["linked"], paths["Linked"])
+    files = {name: paths[name] for name in ("a", "b", "c", "empty", "alone", "linked", "gone")}
+    others = {name: paths[name] for name in ("A", "A2", "B", "Empty", "larger", "Linked", "gone")}
+    opened: list[Path] = []
+    open_file = Path.open
+    monkeypatch.setattr(Path, "open", lambda path, *mode: opened.append(path) or open_file(path, *mode))
+    assert equal_files(files, others) == {"a": ["A", "A2"], "empty": ["Empty"], "linked": ["Linked"]}
+    assert not {paths[name] for name in ("alone", "larger", "linked", "Linked")} & {*opened}
+    assert opened.count(paths["b"]) == 1  # its middle is that of none
+    assert equal_files({}, others) == equal_files(files, {}) == {}
