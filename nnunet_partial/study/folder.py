@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,7 +16,7 @@ from nnunet_partial.dataset.raw import SUBSETS, TIFF, RawDataset
 from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.labels import MANIFEST_NAME
 from nnunet_partial.study.config import DEFAULT_PLANS
-from nnunet_partial.utils.files import read_json, write_json
+from nnunet_partial.utils.files import read_json, read_object, write_json
 from nnunet_partial.utils.text import format_names
 
 _FIRST_ID = 601
@@ -30,7 +32,8 @@ class StudyFolder:
     seed), test_cases (links, where a fold does not predict all), predictions, evaluations, logs (one file per step),
     done (a file per finished step; that of a prediction names its folds, the others are empty), locks (beside them, an
     empty file per training that a signal ended), costs (time and memory of each training), study.json (what the
-    workflow reads), begun.json (the settings that must not change), ids.json.
+    workflow reads), begun.json (the settings that must not change), images (hashes of the images of each dataset),
+    ids.json.
 
     Attributes:
         root: Absolute path of the folder.
@@ -117,6 +120,14 @@ class StudyFolder:
         """
         return self.root / "evaluations" / model
 
+    def image_hashes(self, name: str) -> Path:
+        """Return the file of the hashes of all images of a dataset.
+
+        Args:
+            name: Name of the dataset in the study.
+        """
+        return self.root / "images" / f"{name}.json"
+
     def saved_settings(self) -> dict[str, Any]:
         """Return the settings that the study was begun with; empty before that."""
         return dict(read_json(self.settings_file)) if self.settings_file.exists() else {}
@@ -202,6 +213,35 @@ def contents_hash(dataset: Path) -> str:
         with path.open("rb") as file:
             total.update(f"{name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode(errors="surrogateescape"))
     return total.hexdigest()[:16]
+
+
+def images_hash(dataset: Path, remembered: Path, save: bool) -> str:
+    """Hash the content of all image files; only those are read of which size or time are not as remembered.
+
+    Args:
+        dataset: Folder of the raw dataset.
+        remembered: JSON file of size, time and hash by image file; it may be missing.
+        save: Whether to write that file.
+
+    Returns:
+        16 hexadecimal digits.
+    """
+    dataset = dataset.resolve()
+    before: dict[str, Any] = {}
+    with contextlib.suppress(PartialLabelError):
+        before = read_object(remembered)
+    now: dict[str, list[int | str]] = {}
+    for subset in SUBSETS:
+        for path in [path for files in RawDataset(dataset).image_files(subset).values() for path in files]:
+            name, stat = os.path.relpath(path, dataset), path.stat()
+            entry = before.get(name)
+            if not isinstance(entry, list) or entry[:2] != [stat.st_size, stat.st_mtime_ns]:
+                with path.open("rb") as file:
+                    entry = [stat.st_size, stat.st_mtime_ns, hashlib.file_digest(file, "sha256").hexdigest()[:16]]
+            now[name] = entry
+    if save and now != before:
+        write_json(remembered, now, ascii_only=True)
+    return hashlib.sha256(json.dumps({name: entry[2:] for name, entry in now.items()}).encode()).hexdigest()[:16]
 
 
 def files_hash(dataset: Path) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 from nnunet_partial.dataset.raw import find_dataset
 from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.study.config import Study
-from nnunet_partial.study.folder import StudyFolder, contents_hash, files_hash, labels_hash
+from nnunet_partial.study.folder import StudyFolder, contents_hash, files_hash, images_hash, labels_hash
 from nnunet_partial.study.folds import folds_hash
 from nnunet_partial.study.locks import is_held
 from nnunet_partial.study.results import finished_models, is_outdated
@@ -42,7 +42,7 @@ def check_settings(study: Study, folder: StudyFolder, save: bool) -> None:
         PartialLabelError: If settings changed although a training rests on them (its results could not be compared
             with those to come), or while a step is running with the earlier ones.
     """
-    settings = _current_settings(study)
+    settings = _current_settings(study, save)
     changes = _accepted_changes(folder, settings)
     if save:
         if changes:
@@ -198,13 +198,14 @@ def _methods_by_seeds(seeds: dict[str, list[int]]) -> str:
     )
 
 
-def _current_settings(study: Study) -> dict[str, Any]:
+def _current_settings(study: Study, save: bool = False) -> dict[str, Any]:
     """Return what every result rests on; not what may be added to (scenarios, losses, seeds, ...)."""
-    return _settings(study, {name: find_dataset(study.datasets[name]) for name in used_sources(study)})
+    return _settings(study, {name: find_dataset(study.datasets[name]) for name in used_sources(study)}, save)
 
 
-def _settings(study: Study, sources: Mapping[str, Path]) -> dict[str, Any]:
-    network, preprocessed = study.network, StudyFolder(study.folder).preprocessed
+def _settings(study: Study, sources: Mapping[str, Path], save: bool = False) -> dict[str, Any]:
+    network, folder = study.network, StudyFolder(study.folder)
+    images = {f"content of the image files of dataset {name}": name for name in sources}
     return {
         **{key: getattr(study, key) for key in TRAINING_LENGTH},
         "configuration": study.configuration,
@@ -215,7 +216,12 @@ def _settings(study: Study, sources: Mapping[str, Path]) -> dict[str, Any]:
         **{f"files of dataset {name}": files_hash(path) for name, path in sources.items()},
         **{f"content of the label files of dataset {name}": contents_hash(path) for name, path in sources.items()},
         **{
-            f"splits of dataset {name}": folds_hash(path, preprocessed)
+            key: images_hash(sources[name], folder.image_hashes(name), save)
+            for key, name in images.items()
+            if save or key in folder.saved_settings()  # else there is nothing to compare with, and reading takes long
+        },
+        **{
+            f"splits of dataset {name}": folds_hash(path, folder.preprocessed)
             for name, path in sources.items()
             if not study.by_domain
         },

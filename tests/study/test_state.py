@@ -10,6 +10,7 @@ from helpers.raw_datasets import Drawn, label_array, write_dataset, write_image
 
 from nnunet_partial import __version__
 from nnunet_partial.cli import main
+from nnunet_partial.dataset.raw import RawDataset
 from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.evaluation.results import PER_CASE_COLUMNS
 from nnunet_partial.study.checks import data_problems
@@ -211,6 +212,35 @@ def test_a_mask_that_was_drawn_anew_stops_it(
     prepare_workflow(study, file, assign_devices=False, save=True)
     label.write_bytes(label.read_bytes()[:-1] + b"\1")
     with pytest.raises(PartialLabelError, match="content of the label files of dataset toy"):
+        prepare_workflow(study, file, assign_devices=False, save=True)
+
+
+@pytest.mark.parametrize("part", ["Tr", "Ts"])
+def test_an_image_that_changed_stops_it(
+    file: Path, tmp_path: Path, part: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Predictions of the old image would be evaluated. The size of the file is the same."""
+    dataset = RawDataset(tmp_path / "raw" / "Dataset701_Toy")
+    image = dataset.image_files(part)["p6" if part == "Ts" else "p0"][0]
+    study = Study.read(file)
+    prepare_workflow(study, file, assign_devices=False, save=True)
+    read: list[Path] = []
+    open_file = Path.open
+    monkeypatch.setattr(Path, "open", lambda path, *mode, **more: read.append(path) or open_file(path, *mode, **more))
+    prepare_workflow(study, file, assign_devices=False, save=True)
+    assert not [path for path in read if path.parent.name.startswith("images") and path.suffix != ".json"]
+    image.touch()
+    prepare_workflow(study, file, assign_devices=False, save=True)  # the time alone
+    assert [path for path in read if path.parent.name.startswith("images") and path.suffix != ".json"] == [image]
+    content = bytearray(image.read_bytes())
+    content[-1] ^= 255
+    image.write_bytes(content)
+    with pytest.raises(PartialLabelError, match="content of the image files of dataset toy"):
+        prepare_workflow(study, file, assign_devices=False, save=True)
+    assert report(file) is None
+    assert "content of the image files of dataset toy" in capsys.readouterr().err
+    StudyFolder(study.folder).image_hashes("toy").write_text('{"x": 1}')  # broken: all are read
+    with pytest.raises(PartialLabelError, match="content of the image files of dataset toy"):
         prepare_workflow(study, file, assign_devices=False, save=True)
 
 
