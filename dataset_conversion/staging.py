@@ -19,7 +19,7 @@ from nnunet_partial.dataset.splits import SPLITS_NAME, make_splits
 from nnunet_partial.dataset_json import PSEUDO_LABELS_KEY, stored_values
 from nnunet_partial.errors import DatasetError
 from nnunet_partial.labels import MANIFEST_NAME, Manifest
-from nnunet_partial.utils.files import read_json, sync_to_disk, write_json
+from nnunet_partial.utils.files import files_of_users, read_json, sync_to_disk, write_json
 from nnunet_partial.utils.locks import exclusive_lock
 from nnunet_partial.utils.text import format_names
 
@@ -46,7 +46,7 @@ def staged_folder(folder: Path, options: Mapping[str, Any]) -> Iterator[Path]:
     with _explain_disk_errors(folder.name), exclusive_lock(folder.with_name(f".{folder.name}.lock")) as is_held:
         if not is_held:
             raise DatasetError(f"Another process is writing {folder} right now. Wait for it, or stop it.")
-        if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        if folder.exists() and not (folder.is_dir() and not files_of_users(folder)):
             raise DatasetError(f"{folder} exists. Remove it, or give another folder with -o.")
         staging = folder.with_name(f".building_{folder.name}")
         _start(staging, options)

@@ -24,7 +24,7 @@ from nnunet_partial.clips.page import PAGE_NAME, write_page
 from nnunet_partial.clips.records import CLIPS_NAME
 from nnunet_partial.clips.tables import TABLE_NAMES, write_clip_tables
 from nnunet_partial.errors import DatasetError
-from nnunet_partial.utils.files import sync_to_disk, write_text
+from nnunet_partial.utils.files import files_of_users, sync_to_disk, write_text
 from nnunet_partial.utils.locks import exclusive_lock
 from nnunet_partial.utils.parallel import parallel_map
 from nnunet_partial.utils.text import format_names
@@ -119,14 +119,14 @@ def _clear(output: Path, staging: Path, old: Path) -> None:
 
 
 def _refuse_other_files(output: Path, fingerprint: str) -> None:
-    if not output.is_dir() or not any(output.iterdir()):
+    if not output.is_dir() or not files_of_users(output):
         return
     stamp = output / FINGERPRINT_NAME
     if not stamp.is_file():
         raise DatasetError(f"{output} is not empty. Give a new folder with -o.")
-    others = sorted(
-        path.name for path in output.iterdir() if path.name not in WRITTEN and not path.name.startswith(".")
-    )
+    others = [
+        path.name for path in files_of_users(output) if path.name not in WRITTEN and not path.name.startswith(".")
+    ]
     if others:
         raise DatasetError(
             f"{output} holds, beside the results of an earlier run, what would be lost: {format_names(others)}. Move "

@@ -33,7 +33,7 @@ from nnunet_partial.dataset.summary import dataset_summary, scale_warning
 from nnunet_partial.dataset_json import channel_names, stored_values
 from nnunet_partial.errors import ManifestError
 from nnunet_partial.labels import MANIFEST_NAME, Manifest, find_shared_patients, unused_cases, unused_groups
-from nnunet_partial.utils.files import byte_order_mark
+from nnunet_partial.utils.files import byte_order_mark, files_of_users
 from nnunet_partial.utils.parallel import parallel_map
 from nnunet_partial.utils.text import format_names
 
@@ -171,7 +171,8 @@ def _pairing(dataset: RawDataset, cases: Sequence[_CasePaths]) -> list[str]:
     for part in SUBSETS if dataset.listed is None else SUBSETS[1:]:
         expected = {path.name for case in cases if case.part == part for path in case.images}
         folder = dataset.folder / f"images{part}"
-        files = {path.name for path in folder.iterdir() if not path.name.startswith(".")} if folder.is_dir() else set()
+        content = files_of_users(folder) if folder.is_dir() else []
+        files = {path.name for path in content if not path.name.startswith(".")}
         if dataset.file_ending in TIFF:
             expected |= {f"{case.name}.json" for case in cases}
         lines += [

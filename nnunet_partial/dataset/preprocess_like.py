@@ -20,7 +20,7 @@ from nnunet_partial.dataset.plans import inherited
 from nnunet_partial.dataset.preprocessed import GT_SEGMENTATIONS, describe_stale_labels
 from nnunet_partial.dataset.raw import RawDataset, dataset_id, nnunet_folder
 from nnunet_partial.errors import DatasetError
-from nnunet_partial.utils.files import byte_order_mark, link_or_copy, read_json, same_bytes
+from nnunet_partial.utils.files import byte_order_mark, files_of_users, link_or_copy, read_json, same_bytes
 from nnunet_partial.utils.parallel import parallel_map
 from nnunet_partial.utils.text import format_names
 
@@ -235,10 +235,10 @@ def _same(files: Sequence[Path], others: Sequence[Path]) -> bool:
 
 def _same_content(folder: Path, other: Path) -> bool:
     """Tell whether two folders hold the same files, and nothing else. `folder` may be missing."""
-    names = sorted(path.name for path in other.iterdir())
+    names = [path.name for path in files_of_users(other)]
     return (
         folder.is_dir()
-        and sorted(path.name for path in folder.iterdir()) == names
+        and [path.name for path in files_of_users(folder)] == names
         and _same([folder / name for name in names], [other / name for name in names])
     )
 
@@ -268,7 +268,7 @@ def _copy_shared_files(scenario: Path, source: Path) -> None:
             shutil.copyfile(original, target / original.name)
     dataset, copies = RawDataset(scenario), target / GT_SEGMENTATIONS
     labels = {f"{case}{dataset.file_ending}": path for case, path in dataset.label_files().items()}
-    names = {path.name for path in copies.iterdir()} if copies.exists() else None
+    names = {path.name for path in files_of_users(copies)} if copies.exists() else None
     if names == set(labels) and _same(list(labels.values()), [copies / name for name in labels]):
         return
     shutil.rmtree(copies, ignore_errors=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_partial.errors import PartialLabelError
-from nnunet_partial.utils.files import write_text
+from nnunet_partial.utils.files import files_of_users, write_text
 
 CAMUS, ECHONET, MERGED = "Dataset501_CAMUS", "Dataset502_EchoNetDynamic", "Dataset510_Echo"
 ABOUT_NAME = "about_this_folder.txt"
@@ -104,7 +104,7 @@ class DemoFolder:
         about = self.root / ABOUT_NAME
         if self.root.exists() and not self.root.is_dir():
             raise PartialLabelError(f"{self.root} is a file; expected a new folder. Choose another one with -o.")
-        if self.root.exists() and any(self.root.iterdir()) and not _is_demo_folder(about):
+        if self.root.exists() and files_of_users(self.root) and not _is_demo_folder(about):
             raise PartialLabelError(
                 f"{self.root} holds files that no demo made; nothing was changed. Choose a new folder with -o."
             )

@@ -25,6 +25,26 @@ _NOT_SUPPORTED = (errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EOPNOTSUPP, er
 _NO_LINKS = (*_NOT_SUPPORTED, errno.EXDEV, errno.EMLINK, errno.EINVAL)
 
 
+#: Files that Windows and macOS put into a folder that somebody looks at; macOS also puts ._NAME beside NAME.
+_SYSTEM_FILES = ("thumbs.db", "desktop.ini", ".ds_store")
+
+
+def files_of_users(folder: Path) -> list[Path]:
+    """List what is in a folder, without the files that Windows and macOS put there.
+
+    Args:
+        folder: The folder.
+
+    Returns:
+        The paths, sorted; empty where there is nothing else.
+    """
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.name.casefold() not in _SYSTEM_FILES and not path.name.startswith("._")
+    )
+
+
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """Give a temporary name that becomes `path` when the block ends without an error.

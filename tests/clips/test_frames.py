@@ -638,6 +638,7 @@ def test_where_nothing_can_be_read_nothing_is_written(tmp_path: Path, model: Pat
 def test_what_exists_is_not_replaced(tmp_path: Path, model: Path) -> None:
     write_nifti(tmp_path / "clips" / "a.nii", FRAMES, (1, 1))
     (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "desktop.ini").touch()
     run(tmp_path, model, KEEP)  # an empty folder is none
     with pytest.raises(DatasetError, match="-o"):
         run(tmp_path, model, KEEP)

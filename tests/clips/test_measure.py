@@ -288,8 +288,11 @@ def test_nothing_is_written_where_no_clip_can_be_measured(folders: ClipFolders, 
 def test_only_the_same_results_are_replaced(folders: ClipFolders, tmp_path: Path) -> None:
     output = tmp_path / "results"
     output.mkdir()
+    (output / ".DS_Store").touch()
     measure_folder(folders.images, folders.predictions, output, overlays=False)  # an empty folder
     (output / "clips.csv").unlink()
+    for name in ("Thumbs.db", "desktop.ini", ".DS_Store"):  # of Windows and macOS
+        (output / name).touch()
     measure_folder(folders.images, folders.predictions, output, overlays=False)
     assert (output / "clips.csv").is_file()
     (output / "reviewed.csv").write_text("x")

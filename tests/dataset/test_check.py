@@ -143,7 +143,7 @@ def test_a_test_image_needs_no_label(sound: RawDataset) -> None:
 
 
 def test_a_file_that_is_no_image_of_a_case(sound: RawDataset) -> None:
-    for name in ("a_1.nii.gz", "notes.txt", ".hidden"):
+    for name in ("a_1.nii.gz", "notes.txt", ".hidden", "Thumbs.db"):
         (sound.folder / "imagesTr" / name).write_bytes(b"")
     assert findings(sound)[FILES] == [
         says("imagesTr/a_1.nii.gz", "CASE_0000.nii.gz"),

@@ -63,7 +63,9 @@ def test_it_is_what_nnunet_makes_and_images_are_shared(
     truth = project.preprocessed(scenario) / "gt_segmentations"
     assert cases_in(truth) == cases_in(project.raw(scenario) / "labelsTr")
 
-    # other trainings may be reading these while further plans are taken over
+    # other trainings may be reading these while further plans are taken over, also where somebody looked into a folder
+    for folder in (ours, truth):
+        (folder / ".DS_Store").touch()
     shared = [
         *ours.iterdir(),
         *truth.iterdir(),
@@ -72,7 +74,7 @@ def test_it_is_what_nnunet_makes_and_images_are_shared(
     before = {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in shared}
     assert main(["preprocess", "-d", "702", "--like", "701", "-c", "2d", "-np", "1"]) == 0
     assert {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in shared} == before
-    changed = next(truth.iterdir())
+    changed = next(truth.glob("*.nii.gz"))
     changed.unlink()  # it may be a link to the raw file
     changed.write_bytes(b"other labels")
     assert main(["preprocess", "-d", "702", "--like", "701", "-c", "2d", "-np", "1"]) == 0

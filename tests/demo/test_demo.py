@@ -182,6 +182,12 @@ def test_leaves_a_folder_alone_that_is_no_demos(tmp_path: Path, capsys: pytest.C
     assert [path.name for path in tmp_path.rglob("*")] == ["truth", "thesis.txt"]
 
 
+def test_system_files_are_not_in_the_way(tmp_path: Path) -> None:
+    (tmp_path / ".DS_Store").touch()
+    DemoFolder(tmp_path).prepare()
+    assert (tmp_path / ".DS_Store").exists()
+
+
 def test_refuses_a_file(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("text")

@@ -16,6 +16,7 @@ from nnunet_partial.errors import ManifestError, PartialLabelError
 from nnunet_partial.utils.files import (
     atomic_path,
     equal_files,
+    files_of_users,
     link_or_copy,
     read_json,
     sync_to_disk,
@@ -208,6 +209,12 @@ def test_many_files_are_synced_at_once(tmp_path: Path) -> None:
     sync_to_disk(tmp_path)
     with pytest.raises(OSError, match="No such file"):
         sync_to_disk(tmp_path / "nowhere")
+
+
+def test_system_files_are_none_of_the_user(tmp_path: Path) -> None:
+    for name in ("b.csv", "a.csv", ".git", "Thumbs.db", "Desktop.ini", ".DS_Store", "._a.csv"):
+        (tmp_path / name).touch()
+    assert [path.name for path in files_of_users(tmp_path)] == [".git", "a.csv", "b.csv"]
 
 
 def test_equal_files_are_found_under_other_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
