@@ -29,7 +29,7 @@ bench: $(VENV)/installed
 	$(BIN)/python benchmarks/losses.py --threads 1 2
 	PYTHONPATH=tests $(BIN)/python benchmarks/trainers.py
 
-# Ten minutes: a thousand drawn videos, converted by us and by a plain OpenCV loop, in turn.
+# Ten minutes: a thousand synthetic videos, converted by us and by a plain OpenCV loop, in turn.
 bench-conversion: $(VENV)/installed
 	$(BIN)/pip install --quiet -e '.[benchmark]'
 	$(BIN)/python benchmarks/conversion.py
@@ -38,7 +38,7 @@ bench-conversion: $(VENV)/installed
 docs: $(VENV)/installed-docs
 	PYTHONPATH="$(CURDIR)" $(BIN)/zensical build --clean --strict
 
-# Executes the notebook into build/notebook, from where `make docs` takes its pictures.
+# Executes the notebook into build/notebook, from where `make docs` takes its figures.
 notebook: $(VENV)/installed-docs
 	mkdir -p build/notebook
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/jupyter execute --timeout=1800 --output="$(CURDIR)/build/notebook/partial_labels.ipynb" examples/partial_labels.ipynb

@@ -1,4 +1,4 @@
-"""How well beats and ejection fractions are found in clips of synthetic hearts, and how long a frame takes to measure.
+"""Test how well beats and ejection fractions are found in synthetic clips, and time the measuring of a frame.
 
     PYTHONPATH=tests python benchmarks/beats.py
 
@@ -25,7 +25,7 @@ RHYTHMS = {"regular to SD 10 %": (0.0, 0.05, 0.1), "SD 15 %": (0.15,)}
 def judge(
     heart: MeasuredHeart, masks: str, irregularities: tuple[float, ...], rng: np.random.Generator
 ) -> tuple[bool, float]:
-    """Whether the number of whole beats of a clip is right, and the error of its median EF in points."""
+    """Return whether the number of whole beats of a clip is right, and the error of its median EF in points."""
     rhythm, times, _ = random_rhythm(rng, irregularities)
     contractions = rhythm.contraction(times)
     volumes = heart.perfect_curve(contractions) if masks == "true" else heart.rough_curve(rng, contractions)

@@ -1,13 +1,13 @@
-"""How long converting EchoNet-Dynamic takes beside a straightforward reader that decodes every frame with OpenCV.
+"""Time the conversion of EchoNet-Dynamic beside a straightforward reader that decodes every frame with OpenCV.
 
-Both start as a command, read the same folder, and write the same pictures and masks as .nii.gz: `nnunet_partial convert
+Both start as a command, read the same folder, and write the same images and masks as .nii.gz: `nnunet_partial convert
 echonet-dynamic` with two processes, and a plain loop in one process that reads each video from the first frame to the
-last, as the data set's own code does (https://github.com/echonet/dynamic, echonet/utils/__init__.py), and keeps the two
+last, as the dataset's own code does (https://github.com/echonet/dynamic, echonet/utils/__init__.py), and keeps the two
 traced frames. Ours also reads each file back, syncs all to disk, and writes manifest, folds and report. They take
 turns; ratios are those of the medians. On a machine that does other things at the same time look at the work (CPU time
 of all processes) rather than at the clock. Memory: the largest process that each of them started.
 
-The videos are drawn: 112 x 112 pixels, 200 frames, motion JPEG. Ten hearts are drawn; each is there under many names.
+The videos are synthetic: 112 x 112 pixels, 200 frames, motion JPEG. There are ten hearts, each under many names.
 Ours needs two seconds to start its processes: the fewer videos, the smaller the ratio.
 
     pip install opencv-python-headless      (Apache-2.0; only for this benchmark)
@@ -37,20 +37,20 @@ from nnunet_partial.utils.files import link_or_copy
 HEARTS = 10
 
 
-def draw(root: Path, videos: int, frames: int) -> None:
-    """EchoNet-Dynamic with `videos` videos: a few drawn hearts, each under several names."""
-    drawn = root.with_name("drawn")
-    write_echonet_dynamic(drawn, min(HEARTS, videos), seed=0, frames=frames)
+def make_videos(root: Path, videos: int, frames: int) -> None:
+    """Write EchoNet-Dynamic with `videos` videos: a few synthetic hearts, each under several names."""
+    originals = root.with_name("originals")
+    write_echonet_dynamic(originals, min(HEARTS, videos), seed=0, frames=frames)
     (root / "Videos").mkdir(parents=True)
     for table in ("FileList.csv", "VolumeTracings.csv"):
-        with (drawn / table).open(newline="") as file:
+        with (originals / table).open(newline="") as file:
             header, *rows = csv.reader(file)
         with (root / table).open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(header)
             for copy in range(-(-videos // HEARTS)):
                 writer.writerows([_renamed(row[0], copy), *row[1:]] for row in rows)
-    for video in sorted((drawn / "Videos").iterdir()):
+    for video in sorted((originals / "Videos").iterdir()):
         for copy in range(-(-videos // HEARTS)):
             link_or_copy(video, root / "Videos" / f"{_renamed(video.stem, copy)}.avi")
 
@@ -61,7 +61,7 @@ def _renamed(name: str, copy: int) -> str:
 
 
 def plain_reader(root: Path, out: Path) -> None:
-    """The straightforward way: every frame of every video, one after the other."""
+    """Convert in the straightforward way: every frame of every video, one after the other."""
     import cv2
     from skimage.draw import polygon
 
@@ -75,10 +75,10 @@ def plain_reader(root: Path, out: Path) -> None:
         capture = cv2.VideoCapture(str(root / "Videos" / f"{stem}.avi"))
         video = []
         while True:
-            there, picture = capture.read()
+            there, image = capture.read()
             if not there:
                 break
-            video.append(cv2.cvtColor(picture, cv2.COLOR_BGR2GRAY))
+            video.append(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY))
         for frame, chords in frames.items():
             x1, y1, x2, y2 = np.array(chords[1:]).T
             x, y = np.concatenate([x1, x2[::-1]]), np.concatenate([y1, y2[::-1]])
@@ -91,7 +91,7 @@ def plain_reader(root: Path, out: Path) -> None:
 
 
 def timed(command: list[str], environment: dict[str, str]) -> tuple[float, float, float]:
-    """Seconds on the clock, seconds of work on all cores, and MiB of the largest process that the command started."""
+    """Return seconds on the clock, seconds of work on all cores, and MiB of the largest process of the command."""
     script = (
         "import resource, subprocess, sys, time; start = time.perf_counter(); "
         "subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL); "
@@ -106,11 +106,11 @@ def timed(command: list[str], environment: dict[str, str]) -> tuple[float, float
 
 
 def compare(folder: Path, videos: int, frames: int, rounds: int, processes: int) -> None:
-    """Draws the videos, lets both convert them in turn, and prints the table."""
+    """Make the videos, let both convert them in turn, and print the table."""
     root = folder / "EchoNet-Dynamic"
     start = time.perf_counter()
-    draw(root, videos, frames)
-    print(f"{videos} videos of {frames} frames drawn in {time.perf_counter() - start:.0f} s", flush=True)
+    make_videos(root, videos, frames)
+    print(f"{videos} videos of {frames} frames made in {time.perf_counter() - start:.0f} s", flush=True)
     environment = {**os.environ, "nnUNet_raw": str(folder / "raw"), "OMP_NUM_THREADS": "1"}
     environment.pop("nnUNet_preprocessed", None)
     program = str(Path(sys.executable).with_name("nnunet_partial"))

@@ -1,8 +1,8 @@
-"""How fast predictions are evaluated, files and all: pairs per second on drawn data, all metrics.
+"""Time the evaluation of predictions, files and all: pairs per second on synthetic data, all metrics.
 
-Draws hearts of three structures (an ellipse, a wall around it, an atrium below), predictions that differ from them by
-shift, size and a ragged outline, writes both as compressed NIfTI, and runs what `nnunet_partial evaluate` runs:
-metrics, statistics, and biomarkers of patients with four pictures each.
+Makes hearts of three structures (an ellipse, a wall around it, an atrium below), predictions that differ from them by
+shift, size and a ragged contour, writes both as compressed NIfTI, and runs what `nnunet_partial evaluate` runs:
+metrics, statistics, and biomarkers of patients with four images each.
 
     python benchmarks/evaluate.py [--pairs 2000] [--shape 549 389] [-np 2]
 """
@@ -21,11 +21,11 @@ import SimpleITK as sitk
 from nnunet_partial.evaluation.evaluate import evaluate_folders, find_predictions, find_reference
 from nnunet_partial.evaluation.results import Tables, write_results
 
-DRAWN = 40  # different pictures; more pairs are copies under other names
+DIFFERENT_PAIRS = 40  # more are copies under other names
 
 
 def heart(rng: np.random.Generator, shape: tuple[int, int], shift: float, ragged: float) -> np.ndarray:
-    """Labels (rows, cols): 1 LV, 2 MYO, 3 LA; `shift` and `ragged` as parts of the picture's size."""
+    """Return labels (rows, cols): 1 LV, 2 MYO, 3 LA; `shift` and `ragged` as parts of the image's size."""
     rows, cols = (axis / (shape[0] - 1) for axis in np.indices(shape))
     row, col = 0.45 + shift * rng.normal(), 0.35 + shift * rng.normal()
     angle = np.arctan2(rows - row, cols - col)
@@ -41,12 +41,12 @@ def write(root: Path, pairs: int, shape: tuple[int, int]) -> None:
         (root / folder).mkdir()
         for number in range(pairs):
             path = root / folder / f"case{number:05d}.nii.gz"
-            if number < DRAWN:
+            if number < DIFFERENT_PAIRS:
                 image = sitk.GetImageFromArray(heart(rng, shape, shift, ragged))
                 image.SetSpacing([0.3, 0.3])
                 sitk.WriteImage(image, str(path), True)
             else:
-                path.hardlink_to(root / folder / f"case{number % DRAWN:05d}.nii.gz")
+                path.hardlink_to(root / folder / f"case{number % DIFFERENT_PAIRS:05d}.nii.gz")
     labels = {"background": 0, "LV": 1, "MYO": 2, "LA": 3}
     (root / "dataset.json").write_text(json.dumps({"labels": labels, "file_ending": ".nii.gz"}))
     cases = {

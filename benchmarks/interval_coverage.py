@@ -1,12 +1,13 @@
-"""How often 95 % intervals of a mean hold the true mean, by the number of patients, on drawn Dice and distances.
+"""Count how often 95 % intervals of a mean hold the true mean, by the number of patients, on simulated values.
 
-Draws patients whose own means follow a distribution, one to five cases of each around it, and asks of each kind of
-interval whether it holds the true mean over patients. Prints the share of repetitions in which it does, in percent.
+Samples patients whose own means of Dice or distance follow a distribution, one to five cases of each around it, and
+asks of each kind of interval whether it holds the true mean over patients. Prints the share of repetitions in which it
+does, in percent.
 
 - ours: `statistics.mean_interval`, Student's t over patients on the logit of the mean (of distances the logarithm)
 - t: the same without a transformation
 - t of logits: Student's t on the logits (of distances the logarithms) of the patients' own means
-- percentile, BCa: bootstraps that draw patients (SciPy), 2,000 resamples
+- percentile, BCa: bootstraps that sample patients (SciPy), 2,000 resamples
 
     python benchmarks/interval_coverage.py [--repetitions 2000] [--patients 5 10 20 50]
 """
@@ -29,12 +30,12 @@ RESAMPLES = 2000
 
 
 def dice(rng: np.random.Generator, mean: Floats | float, spread: float, n: int) -> Floats:
-    """(n,) numbers from 0 to 1 with this mean and a variance of mean (1 - mean) / (spread + 1)."""
+    """Sample (n,) numbers from 0 to 1 with this mean and a variance of mean (1 - mean) / (spread + 1)."""
     return rng.beta(np.multiply(mean, spread), np.multiply(1 - np.asarray(mean), spread), n).clip(1e-6, 1 - 1e-6)
 
 
 def with_failures(rng: np.random.Generator, n: int) -> Floats:
-    """Patients with a mean Dice of about 0.92, one in ten of whom fails: 0.33 on average."""
+    """Sample patients with a mean Dice of about 0.92, one in ten of whom fails: 0.33 on average."""
     return np.where(rng.random(n) < 0.1, dice(rng, 1 / 3, 3, n), dice(rng, 0.92, 40, n))
 
 
@@ -48,8 +49,8 @@ POPULATIONS: dict[str, tuple[Callable[[np.random.Generator, int], Floats], float
 }
 
 
-def draw(rng: np.random.Generator, population: str, n: int) -> tuple[Floats, NDArray[np.intp]]:
-    """Values, and the patient of each."""
+def sample(rng: np.random.Generator, population: str, n: int) -> tuple[Floats, NDArray[np.intp]]:
+    """Return values, and the patient of each."""
     means = POPULATIONS[population][0](rng, n)
     patient = np.repeat(np.arange(n), rng.integers(1, 6, n))
     if population.startswith("Dice"):
@@ -60,7 +61,7 @@ def draw(rng: np.random.Generator, population: str, n: int) -> tuple[Floats, NDA
 def intervals(
     rng: np.random.Generator, values: Floats, patient: NDArray[np.intp], distances: bool
 ) -> dict[str, tuple[float, ...]]:
-    """(low, high) of each kind."""
+    """Return (low, high) of each kind."""
     names = [str(one) for one in patient]
     counts, sums = np.bincount(patient).astype(float), np.bincount(patient, weights=values)
     n = len(counts)
@@ -72,19 +73,19 @@ def intervals(
         "t": mean_interval(values, names, DIFFERENCE),
         "t of logits": (float(back(own.mean() - half)), float(back(own.mean() + half))),
     }
-    drawn = None
+    previous = None
     for name in ("percentile", "BCa"):  # of the same resamples
-        drawn = bootstrap(
+        previous = bootstrap(
             (sums, counts),
             lambda s, c, axis: s.sum(axis=axis) / c.sum(axis=axis),
             paired=True,
             vectorized=True,
-            n_resamples=0 if drawn else RESAMPLES,
+            n_resamples=0 if previous else RESAMPLES,
             method=name,
-            bootstrap_result=drawn,
+            bootstrap_result=previous,
             rng=rng,
         )
-        found[name] = tuple(map(float, drawn.confidence_interval))
+        found[name] = tuple(map(float, previous.confidence_interval))
     return found
 
 
@@ -99,7 +100,7 @@ def main() -> None:
         for n in args.patients:
             rng, held = np.random.default_rng(n), dict.fromkeys(("ours", "t", "t of logits", "percentile", "BCa"), 0)
             for _ in range(args.repetitions):
-                values, patient = draw(rng, population, n)
+                values, patient = sample(rng, population, n)
                 for name, (low, high) in intervals(rng, values, patient, population.startswith("HD95")).items():
                     held[name] += low <= true <= high
             shares = " | ".join(f"{100 * count / args.repetitions:.0f}" for count in held.values())

@@ -1,4 +1,4 @@
-"""How many kernels the losses would launch on a GPU, and their peak memory, beside nnU-Net's own; needs no GPU.
+"""Count the kernels that the losses would launch on a GPU, and their peak memory, beside nnU-Net's; needs no GPU.
 
 Forward and backward, everything on the CPU: the operations are counted. Memory is beyond logits, target and mask.
 

@@ -1,6 +1,6 @@
-"""Many cases: a data set of 20,000 through merge and check, and the start of a training beside nnU-Net's own.
+"""Time merge and check of 20,000 cases, and the start of a training beside nnU-Net's own.
 
-Draws forty tiny pictures and labels and links them under as many names as asked for, in two data sets of which the
+Makes forty tiny images and labels and links them under as many names as asked for, in two datasets of which the
 second lacks a structure; merges them, checks the result, and starts a trainer on made-up preprocessed cases of it: once
 with every label file to be looked into, once with the answer remembered, and nnU-Net's own. Times by the clock, in
 brackets CPU time of this process; of the start up to where the first batch would be loaded.
@@ -33,7 +33,7 @@ from nnunet_partial.dataset.splits import SPLITS_NAME
 
 # What needs torch or nnU-Net is imported where it is used: the worker processes of merge and check import this file.
 
-DRAWN = 40
+DIFFERENT_CASES = 40
 SHAPE = (32, 32)
 MIB = 2**20
 
@@ -49,7 +49,7 @@ def timed(what: str) -> Iterator[None]:
 
 
 def write(raw: Path, name: str, cases: int, with_ring: bool) -> None:
-    """A raw data set; two cases a patient."""
+    """Write a raw dataset; two cases a patient."""
     from helpers.toy_dataset import draw
 
     folder, rng = raw / name, np.random.default_rng(0)
@@ -59,13 +59,13 @@ def write(raw: Path, name: str, cases: int, with_ring: bool) -> None:
     for number in range(cases):
         case = f"{name[-1].lower()}{number:05d}"
         image, label = folder / "imagesTr" / f"{case}_0000.nii.gz", folder / "labelsTr" / f"{case}.nii.gz"
-        if number < DRAWN:
+        if number < DIFFERENT_CASES:
             for path, array in zip((image, label), draw(rng, SHAPE, with_ring), strict=True):
                 sitk.WriteImage(sitk.GetImageFromArray(array), str(path))
         else:
-            drawn = f"{case[0]}{number % DRAWN:05d}"
-            image.hardlink_to(image.with_name(f"{drawn}_0000.nii.gz"))
-            label.hardlink_to(label.with_name(f"{drawn}.nii.gz"))
+            original = f"{case[0]}{number % DIFFERENT_CASES:05d}"
+            image.hardlink_to(image.with_name(f"{original}_0000.nii.gz"))
+            label.hardlink_to(label.with_name(f"{original}.nii.gz"))
         annotated = ["LV", "MYO"] if with_ring else ["LV"]
         entries[case] = {"annotated": annotated, "domain": case[0], "patient": f"{case[0]}{number // 2}"}
     labels = {"background": 0, "LV": 1, "MYO": 2} if with_ring else {"background": 0, "LV": 1}
@@ -75,7 +75,7 @@ def write(raw: Path, name: str, cases: int, with_ring: bool) -> None:
 
 
 def make_preprocessed(raw: Path, preprocessed: Path) -> None:
-    """A plan, the label files, and for each case files of the names that nnU-Net's preprocessing writes, empty."""
+    """Write a plan, the label files, and for each case empty files of the names that nnU-Net's preprocessing writes."""
     from helpers.nnunet_in_process import plan
     from helpers.toy_dataset import shrink
 
@@ -95,7 +95,7 @@ def make_preprocessed(raw: Path, preprocessed: Path) -> None:
 
 
 def start(trainer_class: type[Any], preprocessed: Path) -> None:
-    """All that a training does before it opens its first case."""
+    """Do all that a training does before it opens its first case."""
     import torch
 
     plans = {**json.loads((preprocessed / "nnUNetPlans.json").read_text()), "continue_training": False}
@@ -120,7 +120,7 @@ def main() -> None:
         write(raw, "Dataset002_B", arguments.cases // 2, False)
         preprocessed = Path(folder) / "preprocessed" / "Dataset003_Both"
         print(f"{arguments.cases} cases, {arguments.processes} process(es)", flush=True)
-        with timed("merge of two data sets"):
+        with timed("merge of two datasets"):
             merged = merge(
                 [raw / "Dataset001_A", raw / "Dataset002_B"], preprocessed.name, processes=arguments.processes
             )

@@ -1,4 +1,4 @@
-"""Time and memory of the losses beside nnU-Net's own on the same logits: what `make bench` runs.
+"""Measure time and memory of the losses beside nnU-Net's own on the same logits: what `make bench` runs.
 
 Time: forward plus backward. Each line is measured in a process of its own, as the memory that an earlier measurement
 returned to the system would change it: after three warm-ups, 15 pairs of our loss and nnU-Net's in turn. The columns
@@ -65,7 +65,7 @@ LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
 
 
 class Task(NamedTuple):
-    """What one process measures."""
+    """Say what one process measures."""
 
     shape: tuple[int, ...]
     loss: str
@@ -76,7 +76,7 @@ class Task(NamedTuple):
 
 
 class Result(NamedTuple):
-    """Medians: milliseconds of ours and of nnU-Net's, their ratio; peak memory in bytes of both."""
+    """Hold medians: milliseconds of ours and of nnU-Net's, their ratio; peak memory in bytes of both."""
 
     ours_ms: float
     nnunet_ms: float
@@ -86,7 +86,7 @@ class Result(NamedTuple):
 
 
 def class_mask(samples: int, classes: int, situation: str) -> Tensor:
-    """All classes known; the first half of them; alternately the one and the other."""
+    """Make a mask of all classes, of the first half of them, or alternately of the one and the other."""
     mask = torch.ones(samples, classes, dtype=torch.bool)
     if situation != "all known":
         mask[:: 2 if situation == "mixed" else 1, (classes + 1) // 2 :] = False
@@ -94,7 +94,7 @@ def class_mask(samples: int, classes: int, situation: str) -> Tensor:
 
 
 def nnunet_loss(logits: Tensor, target: Tensor, loss_name: str) -> Callable[[], Tensor]:
-    """One of nnU-Net's own two losses on these logits (B, C, *S) and target (B, 1, *S)."""
+    """Return one of nnU-Net's own two losses on these logits (B, C, *S) and target (B, 1, *S)."""
     dice = {"batch_dice": True, "smooth": 1e-5, "ddp": False}
     if not is_binary(loss_name):
         dice["do_bg"] = loss_name == "marginal, leaf"
@@ -112,7 +112,7 @@ def nnunet_loss(logits: Tensor, target: Tensor, loss_name: str) -> Callable[[], 
 
 
 def seconds(loss: Callable[[], Tensor], logits: Tensor) -> float:
-    """One forward and backward pass."""
+    """Run a forward and backward pass."""
     on_host = logits.device.type == "cpu"
     clock = time.process_time if on_host and torch.get_num_threads() == 1 else time.perf_counter
     logits.grad = None
@@ -126,7 +126,7 @@ def seconds(loss: Callable[[], Tensor], logits: Tensor) -> float:
 
 
 def peak_bytes(loss: Callable[[], Tensor], logits: Tensor) -> int:
-    """Most memory that one forward and backward pass held at one time, beyond its input."""
+    """Return the most memory that a forward and backward pass held at one time, beyond its input."""
     logits.grad = None
     if logits.device.type == "cuda":
         before = torch.cuda.memory_allocated()
@@ -161,7 +161,7 @@ def measure(task: Task) -> Result:
 
 
 def is_binary(loss: str) -> bool:
-    """Whether it is measured beside DC_and_BCE_loss."""
+    """Return whether it is measured beside DC_and_BCE_loss."""
     return loss.startswith(("aBCE", "MultiTalent"))
 
 

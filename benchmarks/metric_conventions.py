@@ -1,7 +1,7 @@
-"""How far other definitions of the same metrics lie from those of `nnunet_partial evaluate`, on synthetic masks.
+"""Compare other definitions of the same metrics with those of `nnunet_partial evaluate`, on synthetic masks.
 
 Pairs of wavy ellipses (2-D, pixels of 0.3 x 0.3 and 0.5 x 0.3 mm, tolerance 1 mm) and ellipsoids (3-D, voxels of
-1 x 1 x 1 and 2.5 x 1 x 1 mm, tolerance 2 mm); the prediction is shifted and has another outline, a fifth of the
+1 x 1 x 1 and 2.5 x 1 x 1 mm, tolerance 2 mm); the prediction is shifted and has another contour, a fifth of the
 predictions also a small second piece. Then the EF of synthetic ventricles, whose volumes are known in closed form, with
 the height of the discs of each phase, and with one height for both.
 
@@ -29,7 +29,7 @@ TOLERANCES = {"2-D": 1.0, "3-D": 2.0}
 
 
 def blob(rng: np.random.Generator, spacing: tuple[float, ...], extent: float, differs: float) -> np.ndarray:
-    """Draws an ellipse or ellipsoid (*S), moved and waved by about `differs` mm."""
+    """Make an ellipse or ellipsoid (*S), moved and waved by about `differs` mm."""
     shape = [round(extent / step) for step in spacing]
     points = [axis * step - extent / 2 for axis, step in zip(np.indices(shape), spacing, strict=True)]
     radii = [extent * part for part in (0.32, 0.22, 0.25)][: len(spacing)]
@@ -43,7 +43,7 @@ def blob(rng: np.random.Generator, spacing: tuple[float, ...], extent: float, di
 
 
 def compare(kind: str, pairs: int) -> dict[str, list[float]]:
-    """Computes the other value minus ours, pair by pair."""
+    """Compute the other value minus ours, pair by pair."""
     from monai.metrics import compute_surface_dice
 
     rng = np.random.default_rng(0)
@@ -53,8 +53,8 @@ def compare(kind: str, pairs: int) -> dict[str, list[float]]:
         spacing = SPACINGS[kind][number % 2]
         truth, predicted = blob(rng, spacing, extent, 0.0), blob(rng, spacing, extent, rng.uniform(1, 4))
         surface_dice, _, hd95, assd = contour_agreement(predicted, truth, spacing, tolerance)
-        outlines = surface_points(predicted, spacing), surface_points(truth, spacing)
-        there, back = nearest(*outlines), nearest(*outlines[::-1])
+        contours = surface_points(predicted, spacing), surface_points(truth, spacing)
+        there, back = nearest(*contours), nearest(*contours[::-1])
         found["pooled HD95"].append(float(np.percentile(np.concatenate([there, back]), 95)) - hd95)
         found["MASD"].append(float(there.mean() + back.mean()) / 2 - assd)
         tensors = [torch.from_numpy(np.pad(mask, 2))[None, None] for mask in (predicted, truth)]
@@ -64,15 +64,15 @@ def compare(kind: str, pairs: int) -> dict[str, list[float]]:
 
 
 def ventricle(long: float, wide: float, base: float) -> tuple[Discs, float]:
-    """Measures the discs of an ellipsoid cut off `base` mm below its center (0.5 mm pixels); also its volume in mL."""
+    """Measure the discs of an ellipsoid cut off `base` mm below its center (0.5 mm pixels); also its volume in mL."""
     down, side = np.indices((240, 200)) * 0.5 - 55.0
     inside = (np.hypot(down / long, side / wide) <= 1) & (down <= base)
-    picture = measure_image(inside.astype(np.uint8), ("LV",), ("LV",), "ED", Scale.from_spacing((0.5, 0.5)))
-    return picture.discs[CAVITY], math.pi * wide**2 * (base + long - (base**3 + long**3) / (3 * long**2)) / 1000
+    measured = measure_image(inside.astype(np.uint8), ("LV",), ("LV",), "ED", Scale.from_spacing((0.5, 0.5)))
+    return measured.discs[CAVITY], math.pi * wide**2 * (base + long - (base**3 + long**3) / (3 * long**2)) / 1000
 
 
 def ejection_fractions(pairs: int) -> tuple[list[float], list[float]]:
-    """Computes the EF of ours and of one disc height for both phases, each minus the closed form, in points."""
+    """Compute the EF of ours and of one disc height for both phases, each minus the closed form, in points."""
     rng = np.random.default_rng(0)
     ours, one_height = [], []
     for _ in range(pairs):

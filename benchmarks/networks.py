@@ -1,4 +1,4 @@
-"""Compares the networks: parameters, what training keeps in memory for one image, and the time of a training step.
+"""Compare the networks: parameters, what training keeps in memory for one image, and the time of a training step.
 
     python benchmarks/networks.py
 
@@ -62,7 +62,7 @@ def networks(size: Sequence[int], features: Sequence[int]) -> dict[str, Callable
 
 
 def kept_mib(network: nn.Module, image: Tensor) -> float:
-    """MiB of activations that autograd keeps for the backward pass, each storage once."""
+    """Return MiB of activations that autograd keeps for the backward pass, each storage once."""
     kept: dict[int, int] = {}
     weights = {weight.untyped_storage().data_ptr() for weight in network.parameters()}
 

@@ -1,4 +1,4 @@
-"""Other losses for partial labels, written down from the formulas of their papers, for `losses.py --others`.
+"""Define other losses for partial labels, from the formulas of their papers, for `losses.py --others`.
 
 Written as such losses usually are: probabilities, one-hot targets and masks of the size of the logits, gradients by
 autograd. No code is taken over. logits (B, C, *S), target (B, 1, *S), class_mask (B, C) bool, as for our losses.
@@ -16,7 +16,7 @@ EPS = 1e-5
 
 
 def one_hot(target: Tensor, class_mask: Tensor) -> Tensor:
-    """(B, C, N) of 0 and 1; a class that is unknown in the sample is background."""
+    """Return (B, C, N) of 0 and 1; a class that is unknown in the sample is background."""
     labels = target.flatten(1).long()  # (B, N)
     labels = labels * class_mask.gather(1, labels)
     return F.one_hot(labels, class_mask.shape[1]).movedim(-1, 1).float()
@@ -31,14 +31,14 @@ def dice(p: Tensor, truth: Tensor, counted: Tensor) -> Tensor:
 
 
 def merged(x: Tensor, class_mask: Tensor) -> Tensor:
-    """(B, C, N) with the channels of unknown classes added to the background's, and emptied."""
+    """Return (B, C, N) with the channels of unknown classes added to the background's, and emptied."""
     unknown = (~class_mask)[:, :, None].float()
     background = x[:, :1] + (x[:, 1:] * unknown[:, 1:]).sum(1, keepdim=True)
     return torch.cat([background, (x * (1 - unknown))[:, 1:]], 1)
 
 
 def marginal(logits: Tensor, target: Tensor, class_mask: Tensor) -> Tensor:
-    """Marginal cross entropy and Dice of merged probabilities: Shi et al. 2021, arXiv 2007.03868, section 3.2."""
+    """Compute marginal cross entropy and Dice of merged probabilities: Shi et al. 2021, arXiv 2007.03868, sec. 3.2."""
     p, truth = merged(logits.flatten(2).softmax(1), class_mask), one_hot(target, class_mask)
     entropy = -(truth * (p + EPS).log()).sum(1).mean()
     foreground = torch.cat([torch.zeros_like(class_mask[:, :1]), class_mask[:, 1:]], 1)
@@ -46,7 +46,7 @@ def marginal(logits: Tensor, target: Tensor, class_mask: Tensor) -> Tensor:
 
 
 def marginal_and_exclusion(logits: Tensor, target: Tensor, class_mask: Tensor) -> Tensor:
-    """The same with the exclusion loss of section 3.3: what lies in an annotated structure is no unknown one."""
+    """Compute the same with the exclusion loss of sec. 3.3: what lies in an annotated structure is no unknown one."""
     p, truth = logits.flatten(2).softmax(1), one_hot(target, class_mask)
     elsewhere = truth[:, 1:].sum(1, keepdim=True) * (~class_mask)[:, :, None].float()  # (B, C, N)
     forbidden = (p * elsewhere).sum((0, 2)), (p + elsewhere).sum((0, 2))
@@ -55,7 +55,7 @@ def marginal_and_exclusion(logits: Tensor, target: Tensor, class_mask: Tensor) -
 
 
 def leaf_dice(logits: Tensor, target: Tensor, class_mask: Tensor) -> Tensor:
-    """Leaf-Dice and marginal cross entropy over label sets: Fidon et al. 2021, arXiv 2107.03846."""
+    """Compute leaf-Dice and marginal cross entropy over label sets: Fidon et al. 2021, arXiv 2107.03846."""
     p, truth = logits.flatten(2).softmax(1), one_hot(target, class_mask)
     unknown = (~class_mask)[:, :, None].float()
     allowed = torch.where(truth[:, :1] > 0, torch.cat([torch.ones_like(unknown[:, :1]), unknown[:, 1:]], 1), truth)
@@ -66,7 +66,7 @@ def leaf_dice(logits: Tensor, target: Tensor, class_mask: Tensor) -> Tensor:
 
 
 def masked_binary(logits: Tensor, target: Tensor, class_mask: Tensor) -> Tensor:
-    """A sigmoid per class, known pairs only: MultiTalent, Ulrich et al. 2023, arXiv 2303.14444."""
+    """Compute a loss of one sigmoid per class, known pairs only: MultiTalent, Ulrich et al. 2023, arXiv 2303.14444."""
     z, truth = logits.flatten(2)[:, 1:], one_hot(target, class_mask)[:, 1:]
     mask = class_mask[:, 1:, None].float()
     terms = F.binary_cross_entropy_with_logits(z, truth, reduction="none") * mask

@@ -1,10 +1,10 @@
-"""How long an iteration of each trainer takes beside nnU-Net's own, data loading included: part of `make bench`.
+"""Time an iteration of each trainer beside nnU-Net's own, data loading included: part of `make bench`.
 
-All trainers run on the same preprocessed drawn data, plan and device, in one process and without loader processes. They
-take turns; before each turn the random generators are set alike, so that all of a round draw the same cases with the
-same augmentation. The ratio is the median over the rounds of a trainer's time by that of the stock trainer in the same
-round. Time is CPU time of the process on one thread, else by the clock. The networks are small, as for a CPU: on them a
-loss weighs more than on a real one.
+All trainers run on the same preprocessed synthetic data, plan and device, in one process and without loader processes.
+They take turns; before each turn the random generators are set alike, so that all of a round sample the same cases with
+the same augmentation. The ratio is the median over the rounds of a trainer's time by that of the stock trainer in the
+same round. Time is CPU time of the process on one thread, else by the clock. The networks are small, as for a CPU: on
+them a loss weighs more than on a real one.
 
 On a GPU (`--device cuda`) the networks and batches are those that nnU-Net plans, and the loader, which works beside the
 GPU there, is left out: each step takes the same batch from memory, and time is that on the clock until the GPU has
@@ -61,7 +61,7 @@ def trainer_classes() -> dict[str, type[Any]]:
 
 
 def prepare(root: Path, configuration: str, device: str) -> Path:
-    """Draws, plans and preprocesses a data set, half of its cases partially labelled."""
+    """Make, plan and preprocess a dataset, half of its cases partially labeled."""
     os.environ.pop("nnUNet_n_proc_DA", None)
     for variable in ("raw", "preprocessed", "results"):
         os.environ[f"nnUNet_{variable}"] = str(root / variable)
@@ -84,7 +84,7 @@ def prepare(root: Path, configuration: str, device: str) -> Path:
 
 
 def started(trainer_class: type[Any], preprocessed: Path, configuration: str, device: str) -> Any:
-    """A trainer ready for its first iteration."""
+    """Return a trainer ready for its first iteration."""
     plans = {**json.loads((preprocessed / "nnUNetPlans.json").read_text()), "continue_training": False}
     dataset_json = json.loads((preprocessed / "dataset.json").read_text())
     trainer = trainer_class(plans, configuration, 0, dataset_json, torch.device(device))
@@ -96,12 +96,12 @@ def started(trainer_class: type[Any], preprocessed: Path, configuration: str, de
 
 def seed_all(seed: int) -> None:
     random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002  (nnU-Net draws from the global state)
+    np.random.seed(seed)  # noqa: NPY002  (nnU-Net samples from the global state)
     torch.manual_seed(seed)
 
 
 def seconds(trainer: Any, seed: int) -> float:
-    """One training iteration."""
+    """Time a training iteration."""
     seed_all(seed)
     clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     start = clock()
@@ -110,7 +110,7 @@ def seconds(trainer: Any, seed: int) -> float:
 
 
 class OnGpu:
-    """Steps of one trainer on the GPU, all with the batch that its loader drew first."""
+    """Hold a trainer whose steps on the GPU all take the batch that its loader gave first."""
 
     def __init__(self, trainer_class: type[Any], preprocessed: Path, configuration: str) -> None:
         before = torch.cuda.memory_allocated()
@@ -122,7 +122,7 @@ class OnGpu:
         self.peak = 0
 
     def seconds(self) -> float:
-        """One step from the batch in memory to the new weights."""
+        """Time one step from the batch in memory to the new weights."""
         torch.cuda.synchronize()
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
@@ -152,7 +152,7 @@ def ratios(times: dict[str, list[float]]) -> dict[str, float]:
 
 
 def compare(configuration: str, rounds: int) -> None:
-    """Measures all trainers in one configuration on the CPU and prints a line for each."""
+    """Measure all trainers in one configuration on the CPU and print a line for each."""
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         preprocessed = prepare(Path(folder), configuration, "cpu")
         # nnU-Net's own last: it would make a split that parts patients, which ours refuse
@@ -169,7 +169,7 @@ def compare(configuration: str, rounds: int) -> None:
 
 
 def compare_on_gpu(configuration: str, rounds: int) -> None:
-    """Measures all trainers in one configuration on the GPU and prints a line for each."""
+    """Measure all trainers in one configuration on the GPU and print a line for each."""
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         preprocessed = prepare(Path(folder), configuration, "cuda")
         trainers = {name: OnGpu(made, preprocessed, configuration) for name, made in trainer_classes().items()}
