@@ -171,7 +171,7 @@ class Study:
     Attributes:
         name: Name of the study.
         datasets: nnU-Net's dataset id of each dataset, by its name in the study.
-        scenarios: Labelling scenarios.
+        scenarios: Labeling scenarios.
         losses: Keys of METHODS.
         seeds: Random seeds of the trainings.
         architectures: Keys of ARCHITECTURES.
