@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     for line in three_commands(*paths, typed_options(args), analysis, prediction, of_measure):
         print(f"  {line}")
     measured = args.output / MEASURED
-    print(f"\nAll numbers: {measured.resolve()}; pictures: {(measured / PAGE_NAME).resolve()}")
+    print(f"\nAll numbers: {measured.resolve()}; figures: {(measured / PAGE_NAME).resolve()}")
     args.document = {
         **document(analysis.measured, measured),
         "names": analysis.frames.files,

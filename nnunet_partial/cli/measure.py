@@ -1,4 +1,4 @@
-"""`nnunet_partial measure`: beats, ejection fraction and pictures from the predictions of clips."""
+"""`nnunet_partial measure`: beats, ejection fraction and figures from the predictions of clips."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     require_output_folder(args.output)
     measured = measure_folder(args.input, args.pred, args.output, not args.no_overlays, args.processes, progress=True)
     show(measured)
-    print(f"\nAll numbers: {args.output.resolve()}; pictures: {(args.output / PAGE_NAME).resolve()}")
+    print(f"\nAll numbers: {args.output.resolve()}; figures: {(args.output / PAGE_NAME).resolve()}")
     args.document = document(measured, args.output)
     return 1 if measured.problems else 0
 

@@ -53,7 +53,7 @@ class ClipTask:
         images: File of each of its cases; None where it is missing.
         predictions: File of each of its cases, in the same order.
         classes: Of the model, in the order of their values.
-        output: Receives the pictures.
+        output: Receives the figures.
         overlays: Whether a video is drawn.
     """
 
@@ -262,7 +262,7 @@ def plan(images: Path, predictions: Path, output: Path, overlays: bool) -> list[
     Args:
         images: The folder with clips.json.
         predictions: The folder with dataset.json.
-        output: Receives the pictures.
+        output: Receives the figures.
         overlays: Whether videos are drawn.
 
     Returns:
@@ -490,7 +490,7 @@ def _drawn(task: ClipTask, labels: NDArray[np.uint8], measured: MeasuredClip) ->
     try:
         images = dict(zip(wanted, _read_images(task, wanted, labels.shape), strict=True))
     except OSError as problem:
-        return replace(measured, problems=(f"no pictures: {problem}",))
+        return replace(measured, problems=(f"no figures: {problem}",))
     named = class_colors(task.classes)
     colors = {task.classes.index(name) + 1: video.rgb(color) for name, color in named.items()}
     spacing = task.clip.spacing_mm or (1.0, 1.0)

@@ -1,4 +1,4 @@
-"""Write the page of measured clips: a row per clip with a picture, the curve of its volume, its numbers and flags."""
+"""Write the page of measured clips: a row per clip with an image, the curve of its volume, its numbers and flags."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ NOT_A_DIAGNOSIS = (
 
 
 def write_page(folder: Path, measured: Measured) -> None:
-    """Write the page, with all its pictures inside.
+    """Write the page, with all its figures inside.
 
     Args:
         folder: The results folder.

@@ -1,4 +1,4 @@
-"""Measure the predictions of a folder of clips and write tables, pictures and a page, all of them or none."""
+"""Measure the predictions of a folder of clips and write tables, figures and a page, all of them or none."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ WRITTEN = (*TABLE_NAMES, PAGE_NAME, OVERLAYS, STILLS, FINGERPRINT_NAME)
 def measure_folder(
     images: Path, predictions: Path, output: Path, overlays: bool = True, processes: int = 1, progress: bool = False
 ) -> Measured:
-    """Measure all clips of a folder and write tables, pictures and a page.
+    """Measure all clips of a folder and write tables, figures and a page.
 
     Args:
         images: The folder that `frames` wrote, with clips.json.

@@ -138,7 +138,7 @@ def draw_frame(
     Args:
         image: (rows, cols).
         labels: Label values (rows, cols).
-        size: Rows and columns of the picture.
+        size: Rows and columns of the result.
         colors: Of the contours, by label value.
 
     Returns:
@@ -179,10 +179,10 @@ def draw_curve(curve: Curve, width: int) -> tuple[Colors, NDArray[np.int64]]:
 
     Args:
         curve: What is drawn.
-        width: Of the picture, in pixels; even.
+        width: Of the figure, in pixels; even.
 
     Returns:
-        The picture (CURVE_HEIGHT, width, 3), and the column of each frame (T,).
+        The figure (CURVE_HEIGHT, width, 3), and the column of each frame (T,).
     """
     from nnunet_partial.report.figure_style import new_figure, style
 
@@ -322,14 +322,14 @@ def _encode(stream: Any, encoder: str, frames: Iterator[Colors], size: tuple[int
 
 
 def picture_bytes(picture: Colors, file_format: str) -> bytes:
-    """Compress a picture.
+    """Compress an image.
 
     Args:
         picture: (rows, cols, 3).
         file_format: "png" or "jpg".
 
     Returns:
-        The bytes of the file; the same picture has the same bytes.
+        The bytes of the file; the same image has the same bytes.
     """
     from matplotlib.image import imsave
 

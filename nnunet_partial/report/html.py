@@ -150,7 +150,7 @@ class Sparkline:
 
     @property
     def placed_marks(self) -> list[tuple[str, str, str]]:
-        """Return x, y and label of each mark, in the picture's pixels."""
+        """Return x, y and label of each mark, in the figure's pixels."""
         return [(*(f"{value:.1f}" for value in self._place(x, y)), label) for x, y, label in self.marks]  # type: ignore[misc]
 
     def _place(self, x: float, y: float) -> tuple[float, float]:
@@ -164,7 +164,7 @@ class Sparkline:
 
 @dataclass(frozen=True)
 class PictureRow:
-    """Hold a row of a table with pictures.
+    """Hold a row of a table with figures.
 
     Attributes:
         name: of what the row shows.
@@ -187,10 +187,10 @@ class PictureRow:
 
 @dataclass(frozen=True)
 class PictureTable:
-    """Hold rows with pictures under a head.
+    """Hold rows with figures under a head.
 
     Attributes:
-        head: names of the columns: of the name, the picture, the curve, one per cell, the flags.
+        head: names of the columns: of the name, the figure, the curve, one per cell, the flags.
         rows: the rows.
         caption: printed above.
         note: printed below.
