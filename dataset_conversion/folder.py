@@ -275,7 +275,7 @@ class OwnFolder(DataSet):
             raise ConversionError(f"{source.image} cannot be decoded: {problem}") from problem
         doubts = []
         if clip.region is None:
-            doubts.append(f"{source.image}: {clip.region_problem}; its pixel size is unknown, and nothing was cut")
+            doubts.append(f"{source.image}: {clip.region_problem}; its spacing is unknown, and nothing was cut")
         elif not self.keep_whole_frame and mask.array.shape == clip.shape:
             mask = _cut_mask(mask, clip.region)
         if clip.burned_in:

@@ -30,7 +30,7 @@ _SECONDS = {8: 1.0, 16: 1e-3, 24: 1e-6}
 _STEP_S = (0.0005, 0.5)
 #: Height and width of a pixel in mm that an ultrasound image may have.
 _PIXEL_MM = (0.005, 10.0)
-#: What programs write where they know no pixel size; no ultrasound has it.
+#: What programs write where they know no spacing; no ultrasound has it.
 PLACEHOLDER_MM = (1.0, 1.0)
 
 _READ_ERRORS = (OSError, EOFError, zlib.error)

@@ -19,9 +19,9 @@ def add_parser(subparsers: Any) -> None:
         "frames",
         help="write the frames of ultrasound clips as images that a trained model segments",
         description="Reads ultrasound clips (DICOM, AVI, MP4, MOV, NIfTI 2-D+t) and writes one image per clip, whose "
-        "slices are the frames, with the file ending that the model wants, and clips.json with frame times, pixel "
-        "size and view. Of DICOM only the ultrasound region is kept, and names are keyed hashes. A clip that cannot be "
-        "read is named and left out; exit code 1. If interrupted, the same command continues where it stopped. For "
+        "slices are the frames, with the file ending that the model wants, and clips.json with frame times, "
+        "spacing and view. Of DICOM only the ultrasound region is kept, and names are keyed hashes. A clip that cannot "
+        "be read is named and left out; exit code 1. If interrupted, the same command continues where it stopped. For "
         "research, not for diagnosis.",
         epilog="Example: nnunet_partial frames -i clips -o in -m MODEL --view 4CH; "
         "nnUNetv2_predict_from_modelfolder -i in -o out -m MODEL -f 0; "
@@ -76,7 +76,7 @@ def add_clip_options(parser: argparse.ArgumentParser) -> None:
         "--depth-mm",
         type=float,
         metavar="MM",
-        help="image depth of clips without a pixel size, from the top to the bottom row (default: that of the images "
+        help="image depth of clips without a spacing, from the top to the bottom row (default: that of the images "
         "the model was trained on, else 150)",
     )
     add_processes_option(parser)
@@ -142,7 +142,7 @@ def show_frames(result: FramesResult, args: argparse.Namespace) -> None:
     timeless = sum(clip.frame_times_s is None for clip in result.clips.values())
     viewless = sum(clip.view is None for clip in result.clips.values())
     for count, text in (
-        (nominal, "without a pixel size: a nominal image depth is assumed, volumes in mL are not to be trusted"),
+        (nominal, "without a spacing: a nominal image depth is assumed, volumes in mL are not to be trusted"),
         (timeless, "without frame times"),
         (viewless, "of unknown view"),
     ):

@@ -197,8 +197,8 @@ def _read_measured(file: Path) -> list[dict[str, str]]:
     rows = [row for _, row in read_table(file, columns, ("clip",), advice=advice)]
     if not rows:
         raise DatasetError(
-            f"{printable(str(file))} has no row; expected a measured clip, or an examination with both views at known "
-            "pixel sizes."
+            f"{printable(str(file))} has no row; expected a measured clip, or an examination with both views of known "
+            "spacing."
         )
     return rows
 

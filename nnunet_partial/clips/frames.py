@@ -68,7 +68,7 @@ class Options:
         view: View of all clips; None: see `table`.
         table: CSV with the column clip, and view, patient and exam or some of them; None: views are not known.
         keep_whole_frame: Cut nothing from DICOM, and take files in which names may be written.
-        depth_mm: Nominal depth of clips without a pixel size; None: that of the model.
+        depth_mm: Nominal depth of clips without a spacing; None: that of the model.
     """
 
     per_frame: bool = False
@@ -681,7 +681,7 @@ def _open_dicom(job: ClipJob) -> _Opened:
     if clip.region is not None:
         opened.spacing_mm, opened.spacing_from = clip.region.spacing_mm, "SequenceOfUltrasoundRegions"
     else:
-        opened.flags.append(f"{clip.region_problem}: pixel size unknown, nothing cut")
+        opened.flags.append(f"{clip.region_problem}: spacing unknown, nothing cut")
     if clip.frame_times_ms is not None:
         opened.times_s = tuple(time / 1000 for time in clip.frame_times_ms)
         opened.times_from = clip.frame_times_from

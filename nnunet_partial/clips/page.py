@@ -80,7 +80,7 @@ def _means(measured: Measured) -> Table:
         ["mean", "unit", "value", "clips"],
         rows,
         caption="Means over the clips without flags",
-        note="Volumes only of clips whose pixel size is known, not taken from a nominal depth.",
+        note="Volumes only of clips whose spacing is known, not taken from a nominal depth.",
         left=2,
     )
 
