@@ -261,7 +261,7 @@ class DataSet(ABC):
         """
         options = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "root"}
         return {
-            "data_set": self.name,
+            "dataset": self.name,
             "source": printable(str(self.root.resolve())),
             **{name: list(value) if isinstance(value, tuple) else value for name, value in options.items()},
             "tables": {printable(path.name): hashlib.sha256(path.read_bytes()).hexdigest() for path in tables},
