@@ -62,14 +62,14 @@ class LabelValues:
         return relations_of([self.values])
 
     def uncertain(self, holders: Mapping[int, Collection[str]], known: Collection[str]) -> list[int]:
-        """Find the values of voxels that may lie in a structure of which a case knows nothing.
+        """Find the values of voxels that may lie in a structure that is unknown in a case.
 
         A voxel lies in an unknown structure if it lies in a known one inside that; it does not if it lies in a known
         one apart from that, or outside a known one around it.
 
         Args:
             holders: Names of the structures that hold each value; of none, for the background.
-            known: Names of the structures that the case knows.
+            known: Names of the structures that are known in the case.
 
         Returns:
             The values; empty where every structure is known.

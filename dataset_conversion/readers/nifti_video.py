@@ -26,7 +26,7 @@ _MAX_PIXELS = 1 << 26
 #: programs that name no unit mean mm; ITK, too, takes it so.
 _MILLIMETERS = {0: 1.0, 1: 1e3, 2: 1.0, 3: 1e-3}
 _SECONDS = {8: 1.0, 16: 1e-3, 24: 1e-6}
-#: Time between frames in s that an ultrasound scanner may have; ITK writes 1 s where it knows nothing.
+#: Time between frames in s that an ultrasound scanner may have; ITK writes 1 s where none is stored.
 _STEP_S = (0.0005, 0.5)
 #: Height and width of a pixel in mm that an ultrasound image may have.
 _PIXEL_MM = (0.005, 10.0)

@@ -184,7 +184,7 @@ def _show(evaluation: Evaluation, tables: Tables) -> None:
         )
         print(console.format_comparisons(tables.comparisons), end="")
     if tables.calibration:
-        print("\nCalibration: expected calibration error over the voxels of cases that know the class\n")
+        print("\nCalibration: expected calibration error over the voxels of cases in which the class is known\n")
         print(console.calibration_table(tables.calibration), end="")
     if tables.biomarkers.why_none:
         print(f"\nNo biomarkers: {tables.biomarkers.why_none}.")

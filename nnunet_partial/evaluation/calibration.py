@@ -1,7 +1,7 @@
 """Measure calibration: whether a structure is where it is predicted as often as its probability says.
 
-Only what a case knows counts, annotated or known to be absent: of a structure that nobody annotated no voxel is known
-to be wrong. Each structure is a question of its own (is it here?), so that a case counts for those that it knows.
+Only what is known in a case counts, annotated or declared absent: where a structure is not annotated, no voxel is known
+to be wrong. Each structure is a question of its own (is it here?), so that a case counts for those known in it.
 
 nnU-Net saves a softmax over all channels. It averages logits over folds and mirrored images, and its softmax comes
 last. A network with one sigmoid per structure (aBCE) has a background logit of exactly 0, also after that average, so
@@ -238,7 +238,7 @@ def structure_probability(probabilities: Floats, value: int, kind: str) -> Float
 
 
 def calibration_rows(cases: Sequence[CaseCalibration], classes: Sequence[str]) -> list[Row]:
-    """Compute the calibration of each model, domain and class over the cases that know the class.
+    """Compute the calibration of each model, domain and class over the cases in which the class is known.
 
     Columns:
         ece: Of all known voxels of these cases together. mean_case_ece: mean of the ECE of each case.

@@ -31,8 +31,8 @@ class PartialLoss(nn.Module):
         Args:
             weight_ce: weight of the cross entropy, not negative; with 0 it is not computed.
             weight_dice: weight of the Dice part, not negative; with 0 it is not computed.
-            batch_dice: one Dice per class, from sums over the samples that know the class; otherwise one Dice per
-                known (sample, class) pair.
+            batch_dice: one Dice per class, from sums over the samples in which the class is known; otherwise one Dice
+                per known (sample, class) pair.
             smooth: added to numerator and denominator of every Dice.
             do_bg: include the Dice of the background.
             ignore_label: target value of voxels that are excluded; None: there is none.
@@ -91,8 +91,8 @@ class PartialLoss(nn.Module):
 
         Args:
             logits: (B, C, *S) of floating point, S of any number of axes; channel 0 is the background.
-            target: (B, 1, *S) of any dtype, classes 0..C-1 or the ignore label. A class that the sample does not know
-                counts as 0.
+            target: (B, 1, *S) of any dtype, classes 0..C-1 or the ignore label. A class that is unknown in the
+                sample counts as 0.
             class_mask: (B, C) bool, the classes known in each sample: annotated, or known to be absent. Column 0 counts
                 as True.
 

@@ -54,7 +54,7 @@ class SigmoidOptions(NamedTuple):
 
 
 class ClassTotals(NamedTuple):
-    """Sums over the voxels. Classes that a sample does not know are to be disregarded, unless `leaf` is set."""
+    """Hold sums over the voxels. Unknown classes of a sample are to be disregarded, unless `leaf` is set."""
 
     cross_entropy: Tensor  # (B,)
     intersection: Tensor  # (B, C)

@@ -273,7 +273,7 @@ def _weighted_dice(intersection: Tensor, total: Tensor, weight: Tensor, smooth: 
 def mean_leaf_dice(sums: LossSums, class_mask: Tensor, do_bg: bool, smooth: float, ddp: bool) -> Tensor:
     """Average the soft Dice of `leaf_sums` over the classes; every sum runs over the whole batch.
 
-    A class without a leaf voxel is left out, except in a batch whose samples know every class.
+    A class without a leaf voxel is left out, unless every class is known in every sample of the batch.
 
     Args:
         sums: sums per sample and class.

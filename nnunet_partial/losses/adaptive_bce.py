@@ -64,8 +64,8 @@ class AdaptiveBCELoss(PartialLoss):
 class ExclusiveBCELoss(AdaptiveBCELoss):
     """Compute aBCE of structures that exclude each other: the voxels of one are negatives for all others.
 
-    To the terms of aBCE come those of the classes that a sample does not know, -log(1 - sigmoid of the logit) in each
-    voxel of a class that it knows; the cross entropy is the mean over all terms. The Dice is that of aBCE.
+    To the terms of aBCE come those of the unknown classes of a sample, -log(1 - sigmoid of the logit) in each voxel of
+    one of its known classes; the cross entropy is the mean over all terms. The Dice is that of aBCE.
 
     References:
         Petit et al., "Handling missing annotations for semantic segmentation with deep ConvNets", DLMIA 2018,

@@ -12,9 +12,9 @@ from nnunet_partial.losses._terms import Batch, LossSums
 class MarginalLoss(PartialLoss):
     """Compute cross entropy and Dice of the problem in which background and unknown classes are one class.
 
-    With p = softmax of the logits over all classes, and U the classes that the sample does not know: a voxel of a known
-    class c has the term -log p(c), a background voxel -log of the sum of p over {background} and U. Dice uses p of the
-    known foreground classes; with `do_bg` also that of the merged background.
+    With p = softmax of the logits over all classes, and U the unknown classes of the sample: a voxel of a known class c
+    has the term -log p(c), a background voxel -log of the sum of p over {background} and U. Dice uses p of the known
+    foreground classes; with `do_bg` also that of the merged background.
 
     References:
         Shi et al., "Marginal loss and exclusion loss for partially supervised multi-organ segmentation", Medical Image
@@ -39,12 +39,12 @@ class MarginalLoss(PartialLoss):
 class MarginalLeafDiceLoss(MarginalLoss):
     """Compute the marginal cross entropy and a Dice that counts predictions in all voxels, over leaf voxels.
 
-    A leaf voxel is one whose class is certain: a voxel of a known class, or background in a sample that knows every
-    class. Probability of a class counts against it in every other voxel, so also where an unknown class may be. The
+    A leaf voxel is one whose class is certain: a voxel of a known class, or background where every class is
+    known. Probability of a class counts against it in every other voxel, so also where an unknown class may be. The
     sums always run over the whole batch, and over all ranks: within one sample an unknown class has no leaf voxel, and
-    would never be penalized. A class without a leaf voxel in the batch is left out of the mean, except in a batch whose
-    samples know every class. So if all voxels are ignored, the loss is -weight_dice in such a batch, as in nnU-Net, and
-    0 in any other one.
+    would never be penalized. A class without a leaf voxel in the batch is left out of the mean, unless every class is
+    known in every sample of the batch. So if all voxels are ignored, the loss is -weight_dice in such a batch, as in
+    nnU-Net, and 0 in any other one.
 
     References:
         Fidon et al., "Label-set loss functions for partial supervision: application to fetal brain 3D MRI

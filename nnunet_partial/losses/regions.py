@@ -17,7 +17,7 @@ class RegionBCELoss(PartialLoss):
     """Compute binary cross entropy and Dice of one sigmoid per region over known (sample, region) pairs.
 
     For nnU-Net's region-based training: one channel per region, none for the background, and a target of the same
-    channels. A region that a sample does not know has no term, except where a known one says what it is (`inside`): if
+    channels. A region that is unknown in a sample has no term, except where a known one says what it is (`inside`): if
     S lies inside R, voxels outside a known R are negatives for S, and voxels of a known S are positives for R, in the
     cross entropy alone. The cross entropy is the mean over all terms.
 
@@ -63,7 +63,7 @@ class RegionBCELoss(PartialLoss):
         Args:
             logits: (B, R, *S) of floating point, S of any number of axes.
             target: (B, R, *S), or (B, R + 1, *S) with `has_ignore_channel`, of any dtype: 0, or something else where
-                the region is. Not read where a sample does not know the region.
+                the region is. Not read in samples in which the region is unknown.
             class_mask: (B, R) bool, the regions known in each sample: annotated, or known to be absent.
 
         Returns:

@@ -41,7 +41,7 @@ class AnnotatedClasses:
             {case: torch.from_numpy(manifest.known(case, classes, in_training)[first:]) for case in cases}
             for in_training in (False, True)
         )
-        #: (C,) bool, the classes that some case does not know in training
+        #: (C,) bool, the classes that are unknown in some case in training
         self.partial = ~torch.stack(list(self._known_in_training.values())).all(0)
 
     def __repr__(self) -> str:
@@ -56,7 +56,7 @@ class AnnotatedClasses:
             in_training: Whether pseudo-labels count as known.
 
         Returns:
-            True where the sample knows the class; background, class 0, is always known.
+            True where the class is known in the sample; background, class 0, always is.
         """
         known = self._known_in_training if in_training else self._known
         return torch.stack([known[str(case)] for case in cases])
@@ -78,7 +78,7 @@ def to_device(class_mask: Tensor, device: torch.device) -> Tensor:
 class UnmaskedLoss(nn.Module):
     """Call nnU-Net's own loss, for which what is not annotated is background.
 
-    The target of classes is that already: a label file holds no class that the case does not know. In that of regions
+    The target of classes is that already: a label file holds no class that is unknown in the case. In that of regions
     an unknown one is set to background, since a value that is kept for a smaller region belongs to the larger one, too.
 
     Args:
@@ -120,7 +120,7 @@ def confusion_counts(logits: Tensor, target: Tensor, ignore_label: int | None) -
 
     Returns:
         int64 of shape (4, B, C - 1), on the device of the logits: the counts of voxels of each foreground class,
-        whether or not the sample knows the class.
+        whether or not the class is known in the sample.
     """
     predicted = logits.argmax(1).flatten(1)  # (B, N)
     truth = target[:, 0].flatten(1)  # (B, N)
@@ -160,23 +160,23 @@ def _four_counts(tp: Tensor, n_pred: Tensor, n_ref: Tensor, n_voxels: Tensor) ->
 
 
 def masked_counts(counts: Tensor, class_mask: Tensor) -> Tensor:
-    """Sum the counts of each foreground class over the samples that know it.
+    """Sum the counts of each foreground class over the samples in which it is known.
 
     Args:
         counts: (4, B, C - 1), as `confusion_counts` gives them; (4, B, R) of regions.
         class_mask: bool (B, C), on the same device; (B, R) of regions.
 
     Returns:
-        True positives, false positives and false negatives, (3, C - 1) or (3, R). A class that no sample knows gives
-        zeros, i.e. a Dice of 0/0 = NaN.
+        True positives, false positives and false negatives, (3, C - 1) or (3, R). A class that is known in no sample
+        gives zeros, i.e. a Dice of 0/0 = NaN.
     """
     return (counts[:3] * class_mask[:, -counts.shape[2] :]).sum(1)
 
 
 def drop_labels(class_mask: Tensor, partial: Tensor, probability: float) -> Tensor:
-    """Switch known classes off at random; only those that some case does not know.
+    """Switch known classes off at random; only those that are unknown in some case.
 
-    The losses count a target of a class that the sample does not know as background, so the target needs no change.
+    The losses count a target of a class that is unknown in the sample as background, so the target needs no change.
     Draws from torch's generator, on the CPU.
 
     Args:

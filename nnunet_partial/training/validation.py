@@ -47,8 +47,8 @@ def size_warnings_text(
         model: What the text calls the model.
 
     Returns:
-        A table, and a line for each warning sign (see `evaluation.warning_signs`); empty where every case knows every
-        class.
+        A table, and a line for each warning sign (see `evaluation.warning_signs`); empty where every class is known
+        in every case.
     """
     rows = warning_signs(list(_sizes(summary, manifest, classes, file_ending, cases, model)), tuple(classes.values()))
     if not rows:
@@ -126,7 +126,7 @@ def _scale(reference: Path, labels: CaseLabels) -> Scale:
 def mask_unknown(
     summary: dict[str, Any], manifest: Manifest, classes: Mapping[Any, str], file_ending: str, cases: Collection[str]
 ) -> None:
-    """Set every metric of a class that a case does not know to NaN, and compute the means again without them.
+    """Set every metric of a class that is unknown in a case to NaN, and compute the means again without them.
 
     So is every metric of an interpolated case, whose mask was computed from those of other frames. A mean over nothing
     is NaN; the foreground mean is the mean over the classes that have one.
@@ -160,9 +160,9 @@ def mask_unknown(
 #: Epochs between two looks at the sizes: one epoch holds too few patches of a small domain.
 INTERVAL_EPOCHS = 10
 
-#: What is summed for each (domain, class). Over the samples that do not know the class: their number, those in which it
-#: is predicted, and its predicted share of the patch. Over those in which it is annotated: their number, those that
-#: show it, its true share, and its predicted share.
+#: What is summed for each (domain, class). Over the samples in which the class is unknown: their number, those in
+#: which it is predicted, and its predicted share of the patch. Over those in which it is annotated: their number, those
+#: that show it, its true share, and its predicted share.
 N_UNKNOWN, N_PREDICTED, UNKNOWN_SHARE, N_ANNOTATED, N_SHOWN, TRUE_SHARE, ANNOTATED_SHARE = range(7)
 
 

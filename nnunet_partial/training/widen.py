@@ -1,7 +1,7 @@
 """Start the training of a new dataset from a model that lacks some of its classes.
 
-nnU-Net's `-pretrained_weights` leaves out the segmentation layers, whatever their shape, so that what a model knows of
-its classes would be lost. Here a checkpoint of epoch 0 is written, from which nnU-Net goes on with `--c`.
+nnU-Net's `-pretrained_weights` leaves out the segmentation layers, whatever their shape, so that what a model has
+learned of its classes would be lost. Here a checkpoint of epoch 0 is written, from which nnU-Net goes on with `--c`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ BACKGROUND = "background"
 #: Part of the names of nnU-Net's segmentation layers, one per resolution.
 HEADS = ".seg_layers."
 
-#: Standard deviation of what is drawn for a new class.
+#: Standard deviation of the random weights of a new class.
 NOISE = 0.01
 
 #: Bias of a new class with a sigmoid of its own: a probability of 1 % everywhere, as in Lin et al. (RetinaNet).
@@ -296,7 +296,7 @@ def _inputs(plans: Mapping[str, Any], dataset_json: Mapping[str, Any], configura
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Warn of each input that is not as the old model knows it, such as another spacing."""
+    """Warn of each input that differs from that of the old model, such as another spacing."""
     return [
         f"{name}: the old model was trained with {old[name]}, the new training has {new[name]}, so that its layers do "
         "not see what they have learned. Plan the new dataset as the old one: nnUNetv2_move_plans_between_datasets"
