@@ -287,7 +287,7 @@ class OwnFolder(DataSet):
 
 
 def _cut_mask(mask: OwnImage, region: TissueRegion) -> OwnImage:
-    """Cut the region out of a mask drawn on whole frames. Raises ConversionError where it has pixels outside."""
+    """Cut the region out of a mask of whole frames. Raises ConversionError where it has pixels outside."""
     array = region.cut(mask.array)
     lost = int((mask.array != 0).sum() - (array != 0).sum())
     if lost:

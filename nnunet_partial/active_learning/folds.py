@@ -180,7 +180,7 @@ def trained_cases(
         if recorded is not None and recorded.cases != hash_names(training):
             raise SplitError(
                 f"{file} is not the split that fold {fold} of {model.name} was trained with. Put that one back, or "
-                "predict other images with -i after training anew."
+                "train again and predict other images with -i."
             )
     trained = {case for training in cases.values() for case in training}
     widened = (cases_seen_at_start(model.fold(fold), dataset.manifest, dataset.image_files()) for fold in folds)

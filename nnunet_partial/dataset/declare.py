@@ -221,7 +221,7 @@ def require_target(raw: Path, overwrite: bool) -> None:
     folders = manifest_folders(raw)
     if is_filled(RawDataset(raw).dataset_json):
         raise ManifestError(
-            f"{raw.name} was filled by a model: declared anew, its pseudo-labels would count as annotated by a human. "
+            f"{raw.name} was filled by a model: declared again, its pseudo-labels would count as annotated by a human. "
             "Declare the dataset that it was made from, and fill again."
         )
     existing = [folder / MANIFEST_NAME for folder in folders if (folder / MANIFEST_NAME).exists()]

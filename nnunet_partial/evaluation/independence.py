@@ -195,7 +195,7 @@ def _may_have_predicted(fold: Path, file: Path) -> bool:
 
 
 def was_filled_as(dataset_json: Mapping[str, Any], manifest: Manifest | None) -> bool:
-    """Tell whether a manifest is that of the dataset behind a model, and not of one that was filled anew since.
+    """Tell whether a manifest is that of the dataset behind a model, and not of one that was filled again since.
 
     Args:
         dataset_json: The content of the model's dataset.json.

@@ -1,4 +1,4 @@
-"""Write a model card: what was trained on what, how good it is where that is known, and what nobody measured.
+"""Write a model card: what was trained on what, how good it is where that is known, and what was not measured.
 
 Everything in it is taken from files that exist: nnU-Net's plans, the manifest, the validation predictions, logs and the
 record of the run. It names structures and domains, but no case, patient, computer, user or folder. What only people
@@ -50,8 +50,8 @@ Research on image segmentation. It is no medical device: it was not cleared for 
 
 - It was made for images like those under "Training data": same channels, views and scanners. Elsewhere it is untested.
 - It may label a structure in an image that does not show it.
-- Where a domain is not annotated for a structure, nobody measured how well the model finds it there. "Warning signs"
-  has all that can be said: whether its size is plausible."""
+- Where a domain is not annotated for a structure, it is not measured how well the model finds it there. "Warning
+  signs" has all that can be said: whether its size is plausible."""
 
 
 @dataclass(frozen=True)

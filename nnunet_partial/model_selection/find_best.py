@@ -285,7 +285,7 @@ def cases_seen_behind(model: TrainedModel, validation: Validation) -> list[str]:
 
     Returns:
         Their identifiers; empty where it was trained on no pseudo-label and started from no model. All of them where
-        the dataset was filled anew after the training; those of a fold where it is not known what its start has seen.
+        the dataset was filled again after the training; those of a fold where it is not known what its start has seen.
     """
     dataset_json, manifest = read_json(model.folder / "dataset.json", DatasetError), validation.dataset.manifest
     seen: set[str] = set()

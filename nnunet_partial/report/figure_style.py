@@ -239,7 +239,7 @@ def _replace_missing_glyphs(figure: Figure) -> tuple[bool, list[str]]:
         for axis in (axes.xaxis, axes.yaxis):
             labels = [label.get_text() for label in axis.get_ticklabels()]
             if any(label != label.translate(codes) for label in labels):
-                # the labels of ticks are written anew whenever they are drawn
+                # the labels of ticks are written again whenever they are drawn
                 axis.set_ticks(axis.get_ticklocs(), [label.translate(codes) for label in labels])
     for text in texts:
         if missing & set(text.get_text()):

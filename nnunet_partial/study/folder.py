@@ -196,7 +196,7 @@ def labels_hash(dataset: Path) -> str:
 def contents_hash(dataset: Path) -> str:
     """Hash the content of all label files, and of what TIFF images and labels have their spacing from.
 
-    A mask that is drawn anew keeps the size of its file where that is not compressed, and its name.
+    A mask that is annotated again keeps the size of its file where that is not compressed, and its name.
 
     Args:
         dataset: Folder of the raw dataset.

@@ -85,7 +85,7 @@ def finished_models(study: Study) -> list[Model]:
 
 
 def is_outdated(study: Study, model: Model) -> bool:
-    """Return whether the test cases must be predicted anew: a fold was added or left out, or is trained again.
+    """Return whether the test cases must be predicted again: a fold was added or left out, or is trained again.
 
     Args:
         study: The study.
