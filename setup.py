@@ -104,7 +104,7 @@ if __name__ == "__main__":
             "SimpleITK>=2.3",
             "scipy>=1.15",  # distances and statistics of the evaluation (BSD); 1.15: `rng` in benchmarks
             "statsmodels>=0.14.2",  # Holm's correction of p values (BSD)
-            "scikit-image>=0.22",  # polygon rasterising; nnU-Net brings it anyway
+            "scikit-image>=0.22",  # filled polygons; nnU-Net brings it anyway
             "matplotlib>=3.8",  # the figures; nnU-Net brings it anyway
             "Jinja2>=3.1",  # the report's page (BSD); PyTorch brings it anyway
             "openpyxl>=3.1",  # the Excel workbook of HMC-QU: the maintained reader, MIT, pure Python
