@@ -196,10 +196,12 @@ def test_trainers_are_listed_and_their_folder_is_one_nnunet_can_search(capsys: p
     assert "_5epochs" in last
 
 
-def test_the_installed_command_gives_the_exit_code_to_the_shell(tmp_path: Path) -> None:
-    program = str(Path(sys.executable).with_name("nnunet_partial"))
+@pytest.mark.parametrize(
+    "program", [[str(Path(sys.executable).with_name("nnunet_partial"))], [sys.executable, "-m", "nnunet_partial"]]
+)
+def test_the_installed_command_gives_the_exit_code_to_the_shell(tmp_path: Path, program: list[str]) -> None:
     environment = {"nnUNet_raw": str(tmp_path), "PATH": ""}
-    done = subprocess.run([program, "check", "-d", "1"], env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run([*program, "check", "-d", "1"], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.startswith("nnunet_partial check: ")
     assert done.stderr == says("no dataset 1")

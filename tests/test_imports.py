@@ -68,6 +68,7 @@ LAYERS = {
     "trainers": {"losses", "training"},
     "demo": {"errors", "utils", "dataset", "phantom", "report"},
     "study": {"errors", "utils", "labels", "dataset", "dataset_conversion", "evaluation", "report"},
+    "__main__": {"cli"},
 }
 
 #: Imports the modules one after the other and names the first that brings one of the heavy packages along.
