@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -142,12 +142,13 @@ def describe_stale_labels(raw: Path, preprocessed: Path) -> str | None:
     copies_folder, dataset = preprocessed / GT_SEGMENTATIONS, RawDataset(raw)
     if not copies_folder.is_dir():
         return None
-    labels = labels_of_images(dataset)
+    images = dataset.image_files()
+    labels = {case: path for case, path in dataset.label_files().items() if case in images}  # others are no cases
     copies = {path.name for path in copies_folder.glob(f"[!.]*{dataset.file_ending}")}
     names = {f"{case}{dataset.file_ending}": case for case in labels}
     added = [case for name, case in names.items() if name not in copies]
     removed = [name.removesuffix(dataset.file_ending) for name in copies if name not in names]
-    changed = changed_labels(dataset, preprocessed)
+    changed = changed_labels(labels, preprocessed, dataset.file_ending)
     differences = [
         f"{len(cases)} case(s) {what}: {format_names(cases)}"
         for cases, what in ((added, "were added"), (removed, "are gone"), (changed, "have other label files"))
@@ -161,29 +162,16 @@ def describe_stale_labels(raw: Path, preprocessed: Path) -> str | None:
     )
 
 
-def labels_of_images(raw: RawDataset) -> dict[str, Path]:
-    """List the label files of training cases; as for nnU-Net, a label file without an image is no case.
-
-    Args:
-        raw: The raw dataset.
-
-    Returns:
-        File by case identifier.
-    """
-    images = raw.image_files()
-    return {case: path for case, path in raw.label_files().items() if case in images}
-
-
-def changed_labels(raw: RawDataset, preprocessed: Path) -> list[str]:
+def changed_labels(labels: Mapping[str, Path], preprocessed: Path, file_ending: str) -> list[str]:
     """Find label files whose bytes differ from their preprocessed copies.
 
     Args:
-        raw: The raw dataset.
+        labels: Raw label file by case.
         preprocessed: The preprocessed folder.
+        file_ending: Of the dataset.
 
     Returns:
         The cases that differ; those without a copy are left out.
     """
-    labels = labels_of_images(raw)
-    copies = {case: preprocessed / GT_SEGMENTATIONS / f"{case}{raw.file_ending}" for case in labels}
+    copies = {case: preprocessed / GT_SEGMENTATIONS / f"{case}{file_ending}" for case in labels}
     return [case for case, path in labels.items() if copies[case].exists() and not same_bytes(path, copies[case])]

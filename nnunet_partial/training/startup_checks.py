@@ -17,7 +17,7 @@ from batchgenerators.utilities.file_and_folder_operations import load_pickle
 from nnunet_partial.dataset.images import has_twin, inspect_image
 from nnunet_partial.dataset.label_check import CACHE_NAME, LabelCache, LabelFile, check_label_files, hash_names
 from nnunet_partial.dataset.out_of_view import off_as_absent
-from nnunet_partial.dataset.preprocessed import GT_SEGMENTATIONS, changed_labels, labels_of_images, read_manifest
+from nnunet_partial.dataset.preprocessed import GT_SEGMENTATIONS, changed_labels, read_manifest
 from nnunet_partial.dataset.raw import RawDataset, dataset_id
 from nnunet_partial.dataset.splits import (
     SPLITS_NAME,
@@ -44,6 +44,7 @@ class TrainingData:
         preprocessed: The dataset's folder in nnUNet_preprocessed.
         raw_folder: Its folder in nnUNet_raw, which may be missing; None where nnUNet_raw is not set.
         raw: The raw dataset, where its label files are there to compare with; else None.
+        raw_labels: Its label files by case; empty without it.
         dataset_json: Content of the preprocessed dataset.json.
         manifest: Which classes each case is annotated for.
         cases: Identifiers of the preprocessed cases.
@@ -55,6 +56,7 @@ class TrainingData:
     preprocessed: Path
     raw_folder: Path | None
     raw: RawDataset | None
+    raw_labels: Mapping[str, Path]
     dataset_json: Mapping[str, Any]
     manifest: Manifest
     cases: tuple[str, ...]
@@ -83,7 +85,17 @@ class TrainingData:
             DatasetError: The raw dataset.json is broken.
         """
         manifest = read_manifest(preprocessed, raw_folder)
-        return cls(preprocessed, raw_folder, _open_raw_dataset(raw_folder), dataset_json, manifest, tuple(cases))
+        raw = RawDataset(raw_folder) if raw_folder is not None and (raw_folder / "dataset.json").exists() else None
+        raw_labels = raw.label_files() if raw else {}  # on a cluster they often are not there
+        return cls(
+            preprocessed,
+            raw_folder,
+            raw if raw_labels else None,
+            raw_labels,
+            dataset_json,
+            manifest,
+            tuple(cases),
+        )
 
     def __repr__(self) -> str:
         # nnU-Net writes str() of a trainer's attributes beside the model, which must list no patient.
@@ -168,7 +180,7 @@ class TrainingData:
         _refuse_hidden_files(self.preprocessed, self.cases)
         self.manifest.require(self.cases, self.classes)
         ending = self.dataset_json["file_ending"]
-        _check_all_preprocessed(self.preprocessed, self.raw, self.cases, ending)
+        _check_all_preprocessed(self, ending)
         if self.raw:
             _refuse_twins(self.raw, self.preprocessed)
         folder = self.preprocessed / GT_SEGMENTATIONS
@@ -178,12 +190,11 @@ class TrainingData:
             folder,
             ending,
             self.cases,
-            self.raw.label_files() if self.raw else None,
+            self.raw_labels,
         )
         if cache.is_valid():
             return replace(self, label_contents=cache.contents)
-        if self.raw:
-            _check_labels_unchanged(self.preprocessed, self.raw)
+        _check_labels_unchanged(self, ending)
         labels = tuple(self.classes), ignore_label(self.dataset_json), region_values(self.dataset_json)
         files = [LabelFile(case, folder / f"{case}{ending}", self.manifest.find(case), *labels) for case in self.cases]
         check_label_files(files, processes)
@@ -346,18 +357,6 @@ def require_wide_patch(patch_size: Sequence[int], configuration: str) -> None:
         )
 
 
-def _open_raw_dataset(folder: Path | None) -> RawDataset | None:
-    """Open the raw dataset where its label files are there to compare with; on a cluster they often are not.
-
-    Returns:
-        The dataset, or None.
-    """
-    if folder is None or not (folder / "dataset.json").exists():
-        return None
-    dataset = RawDataset(folder)
-    return dataset if dataset.label_files() else None
-
-
 def _unused_entries(manifest: Manifest, cases: Sequence[str]) -> list[str]:
     """Return a line for each pattern without a case, and one for all entries without an image."""
     entries = unused_cases(manifest, cases, with_test=False)
@@ -365,7 +364,7 @@ def _unused_entries(manifest: Manifest, cases: Sequence[str]) -> list[str]:
     return [*unused_groups(manifest, cases, with_test=False), *named]
 
 
-def _check_all_preprocessed(preprocessed: Path, raw: RawDataset | None, cases: Sequence[str], file_ending: str) -> None:
+def _check_all_preprocessed(data: TrainingData, file_ending: str) -> None:
     """Check that the preprocessed cases are those of the dataset.
 
     A preprocessing that was interrupted, or cases that were added later, would leave some out unseen. The dataset is
@@ -375,14 +374,14 @@ def _check_all_preprocessed(preprocessed: Path, raw: RawDataset | None, cases: S
     Raises:
         DatasetError: Cases are missing, or there are too many.
     """
-    again = f"nnUNetv2_plan_and_preprocess -d {dataset_id(preprocessed)}"
-    copies = preprocessed / GT_SEGMENTATIONS
+    raw, again = data.raw, f"nnUNetv2_plan_and_preprocess -d {dataset_id(data.preprocessed)}"
+    copies = data.preprocessed / GT_SEGMENTATIONS
     if not copies.is_dir():
         raise DatasetError(f"{copies} does not exist: preprocessing did not end. Preprocess again: {again}")
     copied = {path.name.removesuffix(file_ending) for path in copies.iterdir() if path.name.endswith(file_ending)}
-    expected, done = set(raw.label_files()) if raw else copied, set(cases)
+    expected, done = set(data.raw_labels) if raw else copied, set(data.cases)
     if raw and expected != done:
-        expected = set(labels_of_images(raw))  # takes twice the time, so only where it matters
+        expected &= raw.image_files().keys()  # as for nnU-Net; takes twice the time, so only where it matters
     if expected - done:
         removed = "" if raw else f"; or, if they were removed from the dataset, delete their files in {copies}"
         raise DatasetError(
@@ -400,13 +399,15 @@ def _check_all_preprocessed(preprocessed: Path, raw: RawDataset | None, cases: S
         )
 
 
-def _check_labels_unchanged(preprocessed: Path, raw: RawDataset) -> None:
-    """Check that the label files are as they were preprocessed; reads all of them that are not links.
+def _check_labels_unchanged(data: TrainingData, file_ending: str) -> None:
+    """Check that raw label files are as they were preprocessed; reads all of them that are not links.
 
     Raises:
         DatasetError: Some are not.
     """
-    changed = changed_labels(raw, preprocessed)
+    preprocessed = data.preprocessed
+    labels = {case: data.raw_labels[case] for case in data.cases if case in data.raw_labels}
+    changed = changed_labels(labels, preprocessed, file_ending)
     if changed:
         raise DatasetError(
             f"The label files of {len(changed)} case(s) changed since {preprocessed.name} was preprocessed: "

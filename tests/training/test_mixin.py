@@ -438,12 +438,14 @@ def test_a_start_reads_each_file_once(project: Project, monkeypatch: pytest.Monk
 
     count(Path, "read_text", lambda path: "/".join(path.parts[-3::2]) if path.name in files else "other")
     count(RawDataset, "__init__", lambda *args: "raw datasets opened")
+    count(RawDataset, "label_files", lambda *args: "raw label files listed")
     count(label_check, "hash_files", lambda *args: "folders of label files hashed")
     count(label_check, "hash_listed", lambda *args: "folders of label files hashed")
     count(startup_checks, "check_splits", lambda *args: "splits checked")
     count(nnUNetTrainer, "do_split", lambda *args: "do_split")
 
-    steps = {"raw datasets opened": 1, "folders of label files hashed": 2, "splits checked": 1, "do_split": 1}
+    steps = {"raw datasets opened": 1, "raw label files listed": 1}
+    steps |= {"folders of label files hashed": 2, "splits checked": 1, "do_split": 1}
     other = {"raw/dataset.json": 1, "preprocessed/dataset.json": 1}
     trainer = trainer_of(project)
     counts.clear()

@@ -40,7 +40,7 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
 
 def training_data(preprocessed: Path, raw: Path | None, manifest: Manifest, cases: list[str]) -> TrainingData:
     labels = {"background": 0, "LV": 1, "RV": 2}
-    return TrainingData(preprocessed, raw, None, {"labels": labels}, manifest, tuple(cases))
+    return TrainingData(preprocessed, raw, None, {}, {"labels": labels}, manifest, tuple(cases))
 
 
 def test_the_raw_manifest_is_copied_once(folders: tuple[Path, Path]) -> None:
@@ -284,8 +284,8 @@ def test_a_structure_that_was_drawn_after_preprocessing_is_not_taught_as_backgro
 
 def test_labels_are_compared_once(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     start.labels()
-    compared: list[Path] = []
-    monkeypatch.setattr(startup_checks, "_check_labels_unchanged", lambda folder, raw: compared.append(folder))
+    compared: list[TrainingData] = []
+    monkeypatch.setattr(startup_checks, "_check_labels_unchanged", lambda data, ending: compared.append(data))
     start.labels()
     assert not compared
     os.utime(start.raw.folder / "labelsTr" / "A_0.nii.gz", ns=(1, 1))
@@ -316,7 +316,7 @@ def test_a_raw_folder_without_its_label_files_is_not_asked(start: Start) -> None
 
 
 def check_entries(manifest: Manifest, raw: RawDataset | None, cases: list[str]) -> list[str]:
-    return TrainingData(Path("Dataset220_Sites"), None, raw, {}, manifest, tuple(cases)).check_entries()
+    return TrainingData(Path("Dataset220_Sites"), None, raw, {}, {}, manifest, tuple(cases)).check_entries()
 
 
 GROUPS = [{"match": "B_*", **LV}, {"match": "*", **BOTH}]
