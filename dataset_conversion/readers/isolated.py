@@ -36,7 +36,7 @@ class Crashed(Exception):
 
 
 class IsolatedWorker:
-    """Subprocess that calls functions."""
+    """Call functions in a subprocess."""
 
     def __init__(self) -> None:
         """Start nothing yet; the first call starts the subprocess."""
@@ -152,7 +152,7 @@ def run_isolated(function: Callable[..., Result], *arguments: Any) -> Result:
 
 
 class IsolatedPool:
-    """Several subprocesses that call functions at once; used in a with block, at whose end they end."""
+    """Call functions at once in several subprocesses; used in a with block, at whose end they end."""
 
     def __init__(self, processes: int, prepare: Callable[[], object]) -> None:
         """Start nothing yet.

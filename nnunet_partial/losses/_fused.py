@@ -58,7 +58,7 @@ def sigmoid_sums(batch: Batch, exclusive: bool = False) -> LossSums:
 
 
 class _FusedSums(torch.autograd.Function):
-    """Sums over all voxels of a Batch (its four fields), of a softmax or of sigmoids by the type of the options."""
+    """Sum over all voxels of a Batch (its four fields), of a softmax or of sigmoids by the type of the options."""
 
     @staticmethod
     def forward(
@@ -137,7 +137,7 @@ def region_sums(logits: Tensor, regions: Tensor, positive: Tensor, counted: Tens
 
 
 class _FusedRegionSums(torch.autograd.Function):
-    """The sums of `_terms.region_sums` that depend on the logits."""
+    """Compute the sums of `_terms.region_sums` that depend on the logits."""
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, *masks: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -37,7 +37,7 @@ NEVER = -1e4  # a logit whose probability is exactly 0
 
 
 class SoftmaxOptions(NamedTuple):
-    """Options of `_terms.softmax_sums`, whether labels can be IGNORED, and what the Dice is of."""
+    """Hold the options of `_terms.softmax_sums`, whether labels can be IGNORED, and what the Dice is of."""
 
     unknown: str
     skip_background: bool
@@ -47,7 +47,7 @@ class SoftmaxOptions(NamedTuple):
 
 
 class SigmoidOptions(NamedTuple):
-    """Options of `_terms.sigmoid_sums`, and whether labels can be IGNORED."""
+    """Hold the options of `_terms.sigmoid_sums`, and whether labels can be IGNORED."""
 
     exclusive: bool
     has_ignored: bool
@@ -63,7 +63,7 @@ class ClassTotals(NamedTuple):
 
 
 class SavedTensors(NamedTuple):
-    """What the backward pass of the softmax needs; p and p_label are 0 at ignored voxels."""
+    """Keep what the backward pass of the softmax needs; p and p_label are 0 at ignored voxels."""
 
     p: Tensor  # (B, C, N) probabilities; for unknown classes their share of the merged background
     p_label: Tensor  # (B, N) probability of the label
@@ -71,14 +71,14 @@ class SavedTensors(NamedTuple):
 
 
 class SigmoidTensors(NamedTuple):
-    """What the backward pass of the sigmoids needs; 0 at ignored voxels, and p also where a pair has no term."""
+    """Keep what the backward pass of the sigmoids needs; 0 at ignored voxels, and p also where a pair has no term."""
 
     p: Tensor  # (B, C, N) probabilities, 0 for the background
     p_label: Tensor  # (B, N) probability of the label
 
 
 class Channels(NamedTuple):
-    """A set of channels, the same for all samples of a chunk."""
+    """Select a set of channels, the same for all samples of a chunk."""
 
     ranges: list[slice]
 
@@ -117,7 +117,7 @@ class Channels(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """A part of a batch, and the roles of its channels."""
+    """Hold a part of a batch, and the roles of its channels."""
 
     rows: slice
     columns: slice

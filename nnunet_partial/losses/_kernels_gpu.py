@@ -35,7 +35,7 @@ LINEAR = 40  # above it log(1 + e^z) is z, also in float64
 
 
 class SavedTensors(NamedTuple):
-    """What the backward pass of the softmax needs."""
+    """Keep what the backward pass of the softmax needs."""
 
     p: Tensor  # (B, C, N) probabilities, 0 at ignored voxels
     positive: Tensor  # (B, C, N) bool, the channels that the label stands for; none at ignored voxels
@@ -44,7 +44,7 @@ class SavedTensors(NamedTuple):
 
 
 class SigmoidTensors(NamedTuple):
-    """What the backward pass of the sigmoids needs; 0 and False at ignored voxels."""
+    """Keep what the backward pass of the sigmoids needs; 0 and False at ignored voxels."""
 
     p: Tensor  # (B, C, N) probabilities
     positive: Tensor  # (B, C, N) bool, the label

@@ -18,7 +18,7 @@ IGNORED = -1  # label of ignored voxels in Batch.labels
 
 
 class Batch(NamedTuple):
-    """The input of a loss, flattened."""
+    """Hold the input of a loss, flattened."""
 
     logits: Tensor  # (B, C, N), as the network gave them
     labels: Tensor  # (B, N) int64; unknown classes are 0, ignored voxels IGNORED
@@ -27,7 +27,7 @@ class Batch(NamedTuple):
 
 
 class LossSums(NamedTuple):
-    """Sums per sample and class, in float32 or float64. Those of classes that do not count are to be disregarded."""
+    """Hold sums per sample and class, in float32 or float64; disregard those of classes that do not count."""
 
     cross_entropy: Tensor  # (B,) sum of the cross-entropy terms
     terms: Tensor  # (B,) number of those terms; no gradient

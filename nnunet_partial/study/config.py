@@ -23,7 +23,7 @@ from nnunet_partial.utils.text import format_names
 
 @dataclass(frozen=True)
 class Method:
-    """A loss or baseline of a study.
+    """Describe a loss or baseline of a study.
 
     Attributes:
         trainer: Name of the nnU-Net trainer class.
@@ -44,7 +44,7 @@ class Method:
 
 @dataclass(frozen=True)
 class Architecture:
-    """A network of a study.
+    """Describe a network of a study.
 
     Attributes:
         planner: nnU-Net's planner class.
@@ -121,7 +121,7 @@ Problem = tuple[int, str]
 
 @dataclass(frozen=True)
 class Scenario:
-    """A labeling scenario: which structures are hidden in which cases of a dataset.
+    """Describe a labeling scenario: which structures are hidden in which cases of a dataset.
 
     Attributes:
         source: Name of the dataset in study.yaml.
@@ -151,7 +151,7 @@ class Scenario:
 
 @dataclass(frozen=True)
 class Network:
-    """A smaller network than nnU-Net plans, for studies on CPUs; see nnunet_partial.dataset.plans.
+    """Size a smaller network than nnU-Net plans, for studies on CPUs; see nnunet_partial.dataset.plans.
 
     Attributes:
         features: Number of features of each stage.
@@ -166,7 +166,7 @@ class Network:
 
 @dataclass(frozen=True)
 class Study:
-    """A study as its file states it. Lists hold each entry once, in the order of the file.
+    """Describe a study as its file states it. Lists hold each entry once, in the order of the file.
 
     Attributes:
         name: Name of the study.
@@ -486,7 +486,7 @@ def _whole(value: Any) -> Any:
 
 @dataclass
 class _LineNumbers:
-    """The line (from 1) of each entry of a YAML file."""
+    """Find the line (from 1) of each entry of a YAML file."""
 
     by_path: dict[_KeyPath, int] = field(default_factory=dict)
 

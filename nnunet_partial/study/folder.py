@@ -26,7 +26,7 @@ _LAST_ID = 999
 
 @dataclass(frozen=True)
 class StudyFolder:
-    """The folder of a study. Everything below it belongs to the study, and may be deleted with it.
+    """Lay out the folder of a study. Everything below it belongs to the study, and may be deleted with it.
 
     nnUNet_raw (links to the datasets, and their scenarios), nnUNet_preprocessed, results/seedN (nnUNet_results of one
     seed), test_cases (links, where a fold does not predict all), predictions, evaluations, logs (one file per step),

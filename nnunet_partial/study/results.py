@@ -33,7 +33,7 @@ METRIC = "dice"
 
 @dataclass(frozen=True)
 class Value:
-    """The Dice of one structure in one test case by one model.
+    """Hold the Dice of one structure in one test case by one model.
 
     Attributes:
         model: The model.
@@ -56,7 +56,7 @@ class Value:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a training cost.
+    """Hold what a training cost.
 
     Attributes:
         minutes: Wall time in minutes.

@@ -14,7 +14,7 @@ from nnunet_partial.study.folds import domain_folds
 
 @dataclass(frozen=True)
 class Model:
-    """One way to train on one scenario, with one seed. Its folds predict the test cases together.
+    """Describe one way to train on one scenario, with one seed. Its folds predict the test cases together.
 
     Attributes:
         scenario: The labeling scenario.

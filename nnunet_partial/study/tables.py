@@ -119,7 +119,7 @@ def is_hidden(scenario: Scenario, domain: str, structure: str, by_domain: bool =
 
 @dataclass(frozen=True)
 class _Column:
-    """A structure in the test cases of a domain. `hidden`: in training, some or all cases of the domain lacked it."""
+    """Name a structure in test cases of a domain. `hidden`: in training, some or all cases of the domain lacked it."""
 
     domain: str
     structure: str

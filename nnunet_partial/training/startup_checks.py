@@ -38,7 +38,7 @@ from nnunet_partial.utils.text import format_names
 
 @dataclass(frozen=True, repr=False)
 class TrainingData:
-    """The dataset that a training starts on, read once.
+    """Hold the dataset that a training starts on, read once.
 
     Args:
         preprocessed: The dataset's folder in nnUNet_preprocessed.
