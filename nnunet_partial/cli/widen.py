@@ -20,8 +20,8 @@ def add_parser(subparsers: Any) -> None:
         description="Writes checkpoint_latest.pth of epoch 0 for a new training, from which nnUNetv2_train goes on "
         "with --c: all weights of an old model, also those of the classes that both have, which -pretrained_weights "
         "leaves out. U-Nets only; the new dataset needs the plans of the old one.",
-        epilog="Example: nnunet_partial widen --from MODEL -d 612 -c 2d -tr nnUNetTrainerMarginal -f 0; "
-        "nnUNetv2_train 612 2d 0 -tr nnUNetTrainerMarginal --c",
+        epilog="Example: nnunet_partial widen --from MODEL/fold_0/checkpoint_final.pth -d 612 -c 2d "
+        "-tr nnUNetTrainerMarginal -f all && nnUNetv2_train 612 2d all -tr nnUNetTrainerMarginal --c",
     )
     parser.add_argument(
         "--from",

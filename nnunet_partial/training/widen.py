@@ -48,6 +48,12 @@ NOISE = 0.01
 #: Bias of a new class with a sigmoid of its own: a probability of 1 % everywhere, as in Lin et al. (RetinaNet).
 RARE = -4.59512
 
+#: How the new dataset gets the plans of the old one; of these commands the planner alone copies dataset.json.
+PLAN_AS_OLD = (
+    "Plan the new dataset as the old one: nnUNetv2_plan_and_preprocess -d NEW --no_pp, then "
+    "nnUNetv2_move_plans_between_datasets -s OLD -t NEW -sp PLANS, then nnUNetv2_preprocess -d NEW -c CONFIGURATION"
+)
+
 State = Mapping[str, Tensor]
 
 
@@ -175,8 +181,7 @@ def widened_weights(
     different += [key for key in {*old} & {*new} if old[key].shape[HEADS in key :] != new[key].shape[HEADS in key :]]
     if different:
         raise DatasetError(
-            f"The networks differ in {len(different)} layer(s), such as {min(different)}. Plan the new dataset as the "
-            "old one: nnUNetv2_move_plans_between_datasets -s OLD -t NEW -sp PLANS -tp PLANS, then nnUNetv2_preprocess."
+            f"The networks differ in {len(different)} layer(s), such as {min(different)}. {PLAN_AS_OLD}."
         )
     channel = {name: number for number, name in enumerate(old_channels)}
     return {
@@ -214,7 +219,7 @@ def _read_preprocessed(dataset: str, plans: str, configuration: str) -> tuple[di
     folder = nnunet_folder("nnUNet_preprocessed") / dataset
     for file in (folder / f"{plans}.json", folder / "dataset.json"):
         if not file.is_file():
-            raise DatasetError(f"{file} does not exist. First plan and preprocess {dataset}.")
+            raise DatasetError(f"{file} does not exist. {PLAN_AS_OLD}.")
     dataset_json, content = (read_json(folder / name, DatasetError) for name in ("dataset.json", f"{plans}.json"))
     if configuration not in content["configurations"]:
         raise DatasetError(
@@ -299,7 +304,7 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """Warn of each input that differs from that of the old model, such as another spacing."""
     return [
         f"{name}: the old model was trained with {old[name]}, the new training has {new[name]}, so that its layers do "
-        "not see what they have learned. Plan the new dataset as the old one: nnUNetv2_move_plans_between_datasets"
+        f"not see what they have learned. {PLAN_AS_OLD}"
         for name in old
         if name in new and old[name] != new[name]
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,8 @@ import pytest
 import torch
 from helpers.nnunet_in_process import InProcess
 from helpers.nnunet_warnings import WARNINGS_OF_NNUNET
-from helpers.raw_datasets import snapshot
+from helpers.raw_datasets import Drawn, snapshot, write_dataset
+from helpers.readme import as_run, commands
 from helpers.toy_dataset import Project
 from helpers.toy_trainers import DATASET, edit, trainer_of
 from nnunetv2.run.run_training import get_trainer_from_args, maybe_load_checkpoint
@@ -30,6 +32,7 @@ from nnunet_partial.training.widen import NOISE, RARE, widen, widened_weights
 pytestmark = WARNINGS_OF_NNUNET
 NEW = "Dataset702_Wide"
 KEY, BACK = "decoder.seg_layers.0", "background"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "add-a-structure.md"
 CALL = ("-d", "702", "-c", "2d", "-tr", "nnUNetTrainerMarginal", "-f", "0")
 
 
@@ -347,3 +350,34 @@ def test_datasets_without_a_class_in_common(project: Project) -> None:
     with pytest.raises(PartialLabelError, match="none of the classes"):
         widen(model, NEW, "2d", "nnUNetTrainerMarginal", "nnUNetPlans", 0)
     assert not (project.root / "results" / NEW).exists()
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_page(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The old dataset and its model have the page's number and name; LA is annotated in another one."""
+    monkeypatch.chdir(project.root)
+    (project.raw(DATASET) / "imagesTs" / "new_0000.nii.gz").unlink()  # nobody says what is known of it
+    for kind in (project.raw, project.preprocessed):
+        kind(DATASET).rename(kind("Dataset510_Echo"))
+    edit(
+        project.preprocessed("Dataset510_Echo") / "nnUNetPlans.json",
+        lambda plans: plans.update(dataset_name="Dataset510_Echo"),
+    )
+    new = [
+        Drawn(f"n{i}", (0, 1), {"annotated": ["LA"], "patient": f"n{i}"}, part, (32, 32), 1.0)
+        for i, part in enumerate(["Tr"] * 4 + ["Ts"])
+    ]
+    write_dataset(project.root / "raw", "Dataset520_LA", {"LA": 1}, new)
+    short = {f"nnUNet_partial_{name}": "1" for name in ("epochs", "iterations", "val_iterations")}
+    here = InProcess(project.root)
+    here.train("510", "2d", "0", "-tr", "nnUNetTrainerMarginal", **short)
+    for words in commands("\n".join(re.findall(r"^    (.+)$", PAGE.read_text(), re.MULTILINE))):
+        command = as_run([word for word in words if word != "&&"], project.environment)
+        if command[0] == "nnUNetv2_train":
+            here.train(*command[1:-2], **short)
+        else:
+            here.must(*command, *(("-npp", "0", "-nps", "0") if command[0] == "nnUNetv2_predict" else ()))
+    (fold,) = (project.root / "results" / "Dataset612_WithLA").glob("*/fold_*")
+    assert json.loads((fold / WIDENED_NAME).read_text())["new"] == ["LA"]
+    assert json.loads((fold / RECORD_NAME).read_text())[0]["from_epoch"] == 0
+    assert (project.root / "predictions" / "n4.nii.gz").exists()
