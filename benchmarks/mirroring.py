@@ -23,7 +23,7 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         project = InProcess(Path(folder))
-        plan_twins(project)
+        plan_twins(project, batch_size=8)
         for trainer in args.trainers:
             dice = dice_after_training(project, trainer, args.iterations)
             rows.append([trainer, *(f"{dice[name]:.2f}" for name in CLASSES)])

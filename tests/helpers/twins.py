@@ -55,11 +55,11 @@ def write_twins(folder: Path, training: int = 16, test: int = 10) -> None:
     Manifest(cases).write(folder / MANIFEST_NAME)
 
 
-def plan_twins(project: Project) -> None:
+def plan_twins(project: Project, batch_size: int = 4) -> None:
     """Write the dataset, plan a small network and preprocess."""
     write_twins(project.raw(DATASET))
     project.must("nnUNetv2_plan_and_preprocess", "-d", "801", "-c", "2d", "-np", "1", "-npfp", "1")
-    shrink(project.preprocessed(DATASET) / "nnUNetPlans.json", "2d", batch_size=4)
+    shrink(project.preprocessed(DATASET) / "nnUNetPlans.json", "2d", batch_size=batch_size)
 
 
 def augment_little(patch: pytest.MonkeyPatch) -> None:
