@@ -25,6 +25,9 @@ from nnunet_partial.utils.text import format_names
 
 FINGERPRINT_NAME = ".made_with.json"
 
+#: License of a dataset whose sources name none.
+NOT_STATED = "not stated"
+
 
 @contextlib.contextmanager
 def staged_folder(folder: Path, options: Mapping[str, Any]) -> Iterator[Path]:
@@ -210,6 +213,8 @@ def write_metadata(
     cases = [path.name[: -len(file_ending)] for path in (folder / "labelsTr").glob(f"*{file_ending}")]
     labels = dataset_json_labels(stored_values(classes, regions), ignore)
     description.setdefault("converted_by", "nnunet_partial")
+    if "licence" not in description:  # as nnU-Net spells it in the file
+        description.setdefault("license", NOT_STATED)
     if PSEUDO_LABELS_KEY in description:  # with the manifest that models are trained by
         description[PSEUDO_LABELS_KEY] = {**description[PSEUDO_LABELS_KEY], "hash": manifest.fill_hash}
     generate_dataset_json(str(folder), dict(channel_names), labels, len(cases), file_ending, **description)

@@ -27,7 +27,7 @@ from nnunet_partial.utils.text import first_lines, format_names, format_values, 
 
 from ..base import DEPTH_KEY, require_identifier
 from ..duplicates import merge_duplicate_patients
-from ..staging import refuse_existing, staged_dataset, write_metadata
+from ..staging import NOT_STATED, refuse_existing, staged_dataset, write_metadata
 from .files import FileToWrite, changes, write_files
 from .label_values import LabelValues, extended, holders_of, joined_values, same_holders
 from .source import (
@@ -585,10 +585,12 @@ def _dataset_json_entries(plan: MergePlan, name: str) -> dict[str, Any]:
         "dataset_name": short_name(name),
         "description": "Merged from " + ", ".join(map(_named, plan.sources)),
     }
-    for key in ("licence", "reference"):  # as nnU-Net spells it
-        each = [f"{s.name}: {s.dataset.dataset_json[key]}" for s in plan.sources if key in s.dataset.dataset_json]
-        if each:
-            entries[key] = "; ".join(each)
+    sources = {source.name: source.dataset.dataset_json for source in plan.sources}
+    # as nnU-Net spells it
+    entries["licence"] = "; ".join(f"{name}: {content.get('licence', NOT_STATED)}" for name, content in sources.items())
+    references = [f"{name}: {content['reference']}" for name, content in sources.items() if "reference" in content]
+    if references:
+        entries["reference"] = "; ".join(references)
     if plan.label_values.has_regions:
         entries["regions_class_order"] = plan.label_values.regions_class_order
     filled = [source.name for source in plan.sources if is_filled(source.dataset.dataset_json)]

@@ -178,6 +178,13 @@ def test_dataset_json_manifest_and_splits(tmp_path: Path) -> None:
     assert sorted(split["val"] for split in splits) == [["a"], ["b"]]
 
 
+def test_where_no_license_is_given_dataset_json_says_so(tmp_path: Path) -> None:
+    metadata(tmp_path / "a", both("a", "b"), ["a", "b"])
+    metadata(tmp_path / "b", both("a", "b"), ["a", "b"], licence="of the source")  # as nnU-Net spells it in the file
+    licences = [RawDataset(tmp_path / name).dataset_json["licence"] for name in "ab"]
+    assert licences == ["not stated", "of the source"]
+
+
 def test_nnunet_reads_names_with_any_letters_whatever_the_locale(raw: Path, tmp_path: Path) -> None:
     with staged_dataset(NAME, {}) as folder:
         metadata(folder, both("Müller", "王"), ["Müller", "王"])

@@ -225,6 +225,11 @@ def test_dataset_json_says_where_it_comes_from_and_how_many(raw: Path) -> None:
     assert content["channel_names"] == {"0": "ultrasound"}
 
 
+def test_a_source_without_a_license_is_named(raw: Path) -> None:
+    camus(raw), uda(raw)
+    assert merged(raw).dataset_json["licence"] == "Dataset501_CAMUS: non-commercial; Dataset502_UDA: not stated"
+
+
 @pytest.mark.parametrize(("own", "expected"), [(None, 120), (120, 120), (150, None)])
 def test_the_nominal_depth_is_kept_where_there_is_one(raw: Path, own: int | None, expected: int | None) -> None:
     camus(raw, **({} if own is None else {"nominal_depth_mm": own})), uda(raw, nominal_depth_mm=120)
