@@ -132,7 +132,7 @@ def check(folder: Path, processes: int = 1, progress: bool = False) -> CheckRepo
             *_same_images(manifest, cases, infos),
             *_remarks(folder, manifest, training, test, geometry),
             *never_present(manifest, stored_values(classes, dataset.regions), present),
-            *(pair.text for pair in mirrored_pairs([case.label for case in cases if case.label], processes)),
+            *(pair.text for pair in mirrored_pairs([case.label for case in cases if case.label], processes, present)),
         ),
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING
@@ -32,24 +32,29 @@ class MirroredPair:
         classes: Their names.
         axis: The axis that is turned around: x, y or z.
         overlap: Overlap of one mean mask with the other's mirror image, from 0 to 1.
+        of_regions: Whether they are regions, which not every loss learns.
     """
 
     classes: tuple[str, str]
     axis: str
     overlap: float
+    of_regions: bool = False
 
     @property
     def text(self) -> str:
         """Return the pair as one line, and what to do."""
         first, second = self.classes
+        trainer = f"nnUNetTrainer{'ABCE' if self.of_regions else 'Marginal'}NoMirroring"
         return (
             f"{first} and {second} are each other's mirror image along {self.axis} (overlap {self.overlap:.2f}), and "
             "nnU-Net mirrors images in training and prediction. Train with an ending that does not mirror, such as "
-            "nnUNetTrainerMarginalNoMirroring; see docs/explanation/mirroring.md"
+            f"{trainer}; see docs/explanation/mirroring.md"
         )
 
 
-def mirrored_pairs(files: Sequence[LabelFile], processes: int = 1) -> list[MirroredPair]:
+def mirrored_pairs(
+    files: Sequence[LabelFile], processes: int = 1, present: Mapping[str, Iterable[float]] | None = None
+) -> list[MirroredPair]:
     """Find pairs of classes whose mean masks are each other's mirror image along an axis of the image.
 
     Each label file is sampled on a grid of 32 points per axis that spans the image. The overlap is the Dice coefficient
@@ -57,8 +62,9 @@ def mirrored_pairs(files: Sequence[LabelFile], processes: int = 1) -> list[Mirro
     centers agree: where the images were cut does not matter.
 
     Args:
-        files: Label files; a hundred of them, evenly spread, are read.
+        files: Label files; of each class a hundred of those annotated for it, evenly spread, are read.
         processes: How many processes read them.
+        present: Values in the label file of a case, where they are known: files without a class are not read for it.
 
     Returns:
         The pairs with an overlap of at least MIN_OVERLAP; each pair once, with the axis where it overlaps most. Empty
@@ -70,7 +76,7 @@ def mirrored_pairs(files: Sequence[LabelFile], processes: int = 1) -> list[Mirro
     if len(files) < _MIN_CASES:
         return []
     masks: dict[tuple[int, str], list[np.ndarray]] = defaultdict(list)
-    for sampled in parallel_map(_sample, files[:: -(-len(files) // _MAX_FILES) or 1], processes):
+    for sampled in parallel_map(_sample, _chosen(files, present or {}), processes):
         for name, mask in sampled.items():
             masks[mask.ndim, name].append(mask)
     means = {key: np.mean(arrays, axis=0) for key, arrays in masks.items() if len(arrays) >= _MIN_CASES}
@@ -81,8 +87,21 @@ def mirrored_pairs(files: Sequence[LabelFile], processes: int = 1) -> list[Mirro
             overlaps = _mirrored_overlaps(means[n_axes, first], means[n_axes, second])
             overlap, axis = max((value, axis) for axis, value in enumerate(overlaps))
             if overlap >= MIN_OVERLAP:
-                pairs.append(MirroredPair((first, second), "xyz"[n_axes - 1 - axis], overlap))
+                pairs.append(MirroredPair((first, second), "xyz"[n_axes - 1 - axis], overlap, bool(files[0].regions)))
     return pairs
+
+
+def _chosen(files: Sequence[LabelFile], present: Mapping[str, Iterable[float]]) -> list[LabelFile]:
+    """Return, for each class, up to a hundred of the files that are annotated for it and may hold it."""
+    chosen: dict[int, LabelFile] = {}
+    for name, values in files[0].values.items():
+        of_class = [
+            (number, file)
+            for number, file in enumerate(files)
+            if file.labels and name in file.labels.annotated and {*values} & {*present.get(file.case, values)}
+        ]
+        chosen |= dict(of_class[:: -(-len(of_class) // _MAX_FILES) or 1])
+    return [chosen[number] for number in sorted(chosen)]
 
 
 def _sample(file: LabelFile) -> dict[str, np.ndarray]:

@@ -83,3 +83,27 @@ def test_what_is_not_annotated_or_cannot_be_read_does_not_count(tmp_path: Path) 
     file.path.write_bytes(b"")
     assert mirrored_pairs(5 * [file]) == []
     assert mirrored_pairs([]) == []
+
+
+@pytest.mark.parametrize("annotated", [True, False], ids=["empty", "not annotated"])
+def test_a_rare_pair_is_found_among_many_cases_without_it(tmp_path: Path, annotated: bool) -> None:
+    """40 of 1020 cases: every eleventh file, at most a hundred, would hold the pair in fewer than five."""
+    labels = np.zeros((32, 32))
+    labels[8:20, 2:5], labels[8:20, 27:30] = 1, 2
+    twins = label_file(tmp_path, "twins", labels, ("a", "b"))
+    other = label_file(tmp_path, "other", 0 * labels, ("a", "b"))
+    if not annotated:
+        other = LabelFile("other", other.path, CaseLabels(()), ("a", "b"), None)
+    present = {"twins": (0.0, 1.0, 2.0), "other": (0.0,)} if annotated else None
+    (pair,) = mirrored_pairs([*(980 * [other]), *(40 * [twins])], present=present)
+    assert pair.overlap == pytest.approx(1)
+
+
+def test_a_pair_of_regions_gets_a_trainer_that_learns_regions(tmp_path: Path) -> None:
+    labels = np.zeros((32, 32))
+    labels[8:20, 2:5], labels[8:20, 27:30] = 1, 2
+    file = label_file(tmp_path, "c", labels, ("a", "b"))
+    (pair,) = mirrored_pairs(5 * [file])
+    assert "nnUNetTrainerMarginalNoMirroring" in pair.text
+    (pair,) = mirrored_pairs(5 * [LabelFile("c", file.path, file.labels, ("a", "b"), None, ((1,), (2,)))])
+    assert "nnUNetTrainerABCENoMirroring" in pair.text
