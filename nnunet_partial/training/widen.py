@@ -145,6 +145,7 @@ def widen(model: Path, dataset: str, configuration: str, trainer: str, plans: st
             "from": "/".join(old_checkpoint.parts[-4:]),
             "copied": list(result.copied),
             "new": list(result.new),
+            "seed": started.run_settings.seed,  # of what was drawn; the training may have another one
             "seen": None if seen is None else sorted(seen),
         },
     )

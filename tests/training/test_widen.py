@@ -170,6 +170,20 @@ def test_the_training_starts_from_it(wide: Project, capsys: pytest.CaptureFixtur
     assert snapshot(folder) == before
 
 
+def test_what_is_drawn_depends_on_the_seed_on_record(wide: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A training may go on with another seed, which is the one that the record of the run keeps."""
+    model, heads, recorded = old_model(wide), [], []
+    for seed in ("7", "7", "8"):
+        monkeypatch.setenv("nnUNet_partial_seed", seed)
+        done = widen(model, NEW, "2d", "nnUNetTrainerMarginal", "nnUNetPlans", 0)
+        heads.append(load(done.checkpoint)["network_weights"][f"{KEY}.weight"])
+        recorded.append(json.loads(done.checkpoint.with_name(WIDENED_NAME).read_text())["seed"])
+        shutil.rmtree(results(wide))
+    assert recorded == [7, 7, 8]
+    assert torch.equal(heads[0], heads[1])
+    assert not torch.equal(heads[0], heads[2])
+
+
 def test_with_abce(wide: Project) -> None:
     model = old_model(wide, nnUNetTrainerABCE)
     done = widen(model / "fold_0" / "checkpoint_final.pth", NEW, "2d", "nnUNetTrainerABCE", "nnUNetPlans", 0)
