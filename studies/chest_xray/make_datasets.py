@@ -52,6 +52,10 @@ def main() -> None:
     given = parser.parse_args()
     if given.size < 1 or not 0 <= given.shift <= 1:
         parser.error(f"--size is {given.size}, --shift {given.shift:g}; expected at least 1, and 0 to 1")
+    if given.test < 0 or given.seed < 0:
+        parser.error(f"--test is {given.test}, --seed {given.seed}; expected at least 0")
+    if len({*given.ids}) < len(given.ids) or not all(1 <= number <= 999 for number in given.ids):
+        parser.error(f"--ids are {given.ids}; expected three different ones, 1 to 999")
     try:
         for number, domain in enumerate(DOMAINS):
             strength = given.shift if domain == SHIFTED else 0.0

@@ -191,7 +191,9 @@ def test_another_folder_than_the_clone_is_named(script: ModuleType, clone: Path,
 def test_wrong_options_and_folders_end_with_an_error(
     script: ModuleType, clone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for arguments, fact in (([clone, "--shift", "2"], "2"), ([clone, "--size", "0"], "2"), ([tmp_path], "0 images")):
+    options = ("--shift 2", "--size 0", "--test -5", "--seed -1", "--ids 931 931 933", "--ids 931 932 1000")
+    wrong = [([clone, *option.split()], "2") for option in options]
+    for arguments, fact in (*wrong, ([tmp_path], "0 images")):
         monkeypatch.setattr(sys, "argv", ["make_datasets.py", *map(str, arguments), str(tmp_path / "sources")])
         with pytest.raises(SystemExit, match=fact):  # 2 is argparse's code
             script.main()
