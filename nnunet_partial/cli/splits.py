@@ -71,10 +71,9 @@ def run(args: argparse.Namespace) -> int:
         folds, warnings = make_splits(manifest, cases, n_folds=args.folds or N_FOLDS)
         n_folds = len(cross_validation(folds))
         if not folds or n_folds < (args.folds or 0):
-            raise SplitError(
-                f"{args.folds or N_FOLDS} folds were asked for, {n_folds} can be made; nothing was written. "
-                + "; ".join(warnings)
-            )
+            patients = {manifest.patient_of(case) for case in cases if not manifest.labels_of(case).left_out}
+            problem = f"{n_folds} can be made of {len(patients)} patient(s); nothing was written"
+            raise SplitError(f"{args.folds or N_FOLDS} folds were asked for, " + "; ".join([problem, *warnings]))
     files = write_splits(dataset.folder, folds, manifest, cases)
     rows = [
         [str(fold), str(len(split["train"])), str(len(split["val"])), *names[fold : fold + 1]]

@@ -410,7 +410,7 @@ def test_folds_by_domain_of_regions(
     [
         ({"a0": entry("a", "LV", "LA"), "a1": entry("a", "LV")}, ["--leave-domain-out"], "of one domain (a)"),
         ({"a0": entry("a", "LA"), "b0": entry("b", "LV")}, ["--leave-domain-out"], "leaves out b: no other"),
-        ({"a0": entry("a", "LV", "LA"), "b0": entry("b", "LV", "LA")}, ["--by-patient", "--folds", "3"], "2 can"),
+        ({"a0": entry("a", "LV", "LA"), "b0": entry("b", "LV", "LA")}, ["--by-patient", "--folds", "3"], "of 2 pat"),
         ({"a0": entry("a", "LV", "LA"), "b0": entry("b", "LV", "LA")}, ["--by-patient", "--folds", "1"], "--folds 1"),
         ({"a0": entry("a", "LV"), "b0": entry("b", "LV")}, ["--leave-domain-out", "--folds", "2"], "--folds 2"),
         (
