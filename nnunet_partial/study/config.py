@@ -437,7 +437,7 @@ class _Reader:
         return str(value)
 
     def _check_combinations(self, study: Study) -> None:
-        if study.network is not None and study.device == "cpu" and study.gpus_per_training > 1:
+        if study.device == "cpu" and study.gpus_per_training > 1:
             self.add_problem(("gpus_per_training",), "several GPUs, but the device is cpu")
         n_axes = 2 if study.configuration == "2d" else 3
         if study.network is not None and len(study.network.patch) != n_axes:

@@ -112,6 +112,7 @@ device: tpu
         (GOOD.replace("[0.25, 0.5]", "[0.5, 0.5]"), "line 4: duplicate entry in 'fraction'"),
         (GOOD.replace("[MYO, LA]", "[random, LA]"), "line 5: 'random' selects the structures"),
         (GOOD + "configuration: 3d\n", "line 11: .* '3d'; expected 2d or 3d_fullres or 3d_lowres"),
+        (GOOD + "gpus_per_training: 2\ndevice: cpu\n", "line 11: several GPUs"),
         (GOOD + "network: {features: [8, 16]}\n", r"line 11: 'features' .* 3 stages"),
         (GOOD + "network: {features: []}\n", r"line 11: 'features' is \[\]; expected .*integers"),
         (GOOD + "network: {patch: [64]}\n", r"line 11: a 2d patch has 2 numbers, not \(64,\)"),
