@@ -46,7 +46,11 @@ def above_zero(text: str) -> int:
 
 def fold(text: str) -> int | str:
     """Parse the number of a fold, or "all", for argparse."""
-    return text if text == "all" else int(text)
+    if text == "all":
+        return text
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError(f"expected the number of a fold, or all, got {text!r}")
+    return int(text)
 
 
 def add_writing_options(parser: argparse.ArgumentParser) -> None:
@@ -59,9 +63,14 @@ def add_writing_options(parser: argparse.ArgumentParser) -> None:
         "with 'ignore' "
         "(nnU-Net's ignore label) nnU-Net's own trainer can train on them (default: %(default)s)",
     )
+    add_overwrite_option(parser)
+    add_processes_option(parser)
+
+
+def add_overwrite_option(parser: argparse.ArgumentParser) -> None:
+    """Add `--overwrite` of a command that makes a dataset."""
     parser.add_argument(
         "--overwrite",
         action="store_true",
         help="replace the new dataset if it exists, and remove what nnU-Net preprocessed of the old one",
     )
-    add_processes_option(parser)

@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from nnunet_partial.cli._json import add_json_option
-from nnunet_partial.cli._options import add_processes_option
+from nnunet_partial.cli._options import add_overwrite_option, add_processes_option
 from nnunet_partial.dataset.raw import RawDataset, dataset_name, find_dataset, nnunet_folder, plain_name, short_name
 from nnunet_partial.dataset.splits import SPLITS_NAME
 from nnunet_partial.utils.files import read_json
@@ -67,7 +67,7 @@ def add_parser(subparsers: Any) -> None:
         help="smallest and largest size, in times the median where the class is annotated (default: 0.5 2)",
     )
     parser.add_argument("--name", help="name of the new dataset (default: such as Echo_filled)")
-    parser.add_argument("--overwrite", action="store_true", help="replace the new dataset if it exists")
+    add_overwrite_option(parser)
     parser.add_argument("-device", default="cuda", choices=("cuda", "cpu", "mps"), help="default: %(default)s")
     add_processes_option(parser)
     add_json_option(parser)

@@ -322,6 +322,13 @@ def test_where_the_cases_of_the_model_are_not_known_it_says_so(wide: Project) ->
     assert (third.new, len(third.warnings)) == ((), 1)
 
 
+@pytest.mark.parametrize("fold", ["-1", "first", "1.0", ""])
+def test_what_is_no_fold_is_refused_by_the_parser(fold: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["widen", "--from", "nowhere", *CALL[:-1], fold])
+    assert repr(fold) in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("options", "named"),
     [
