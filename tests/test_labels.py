@@ -81,7 +81,7 @@ def test_known_follows_the_order_of_the_classes() -> None:
     assert manifest.known("a", ()).tolist() == [True]
 
 
-def test_a_case_that_nobody_names_is_an_error_and_never_fully_labelled() -> None:
+def test_a_case_that_nobody_names_is_an_error_and_never_fully_labeled() -> None:
     manifest = Manifest.from_json(EXAMPLE)
     assert manifest.find("other") is None
     for ask in (manifest.labels_of, manifest.patient_of, lambda case: manifest.known(case, CLASSES)):

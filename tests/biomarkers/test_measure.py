@@ -92,7 +92,7 @@ def test_two_views_make_elliptic_discs() -> None:
 
 
 def test_a_slanting_base_keeps_the_axis_in_the_middle() -> None:
-    """Cut along a line of 20 degrees through the axis, 15 mm below the centre: still 60 mm long."""
+    """Cut along a line of 20 degrees through the axis, 15 mm below the center: still 60 mm long."""
     rows, cols = np.indices(SHAPE)
     down, side = rows * 0.5 - 65, cols * 0.5 - 65
     inside = ((down / 45) ** 2 + (side / 22) ** 2 <= 1) & (down <= 15 + math.tan(math.radians(20)) * side)
@@ -145,7 +145,7 @@ def test_a_ventricle_wider_than_long_needs_an_atrium_or_a_wall(tilt: int) -> Non
 
 
 def cut_bullet(ratio: float, cut: float, tilt: int) -> Bullet:
-    """70 mm long, `ratio` times as wide; cut off below its centre at `cut` times its half axis (1: not at all)."""
+    """70 mm long, `ratio` times as wide; cut off below its center at `cut` times its half axis (1: not at all)."""
     half = 70 / (1 + cut)
     return Bullet(half, 35 * ratio, cut * half, wall=6, atrium=(30, 20), tilt_deg=tilt)
 

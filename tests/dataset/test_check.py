@@ -308,11 +308,11 @@ def test_channels_that_differ(tmp_path: Path) -> None:
     assert findings(dataset) == {FILES: ["a: channels differ: size 6 x 8 against 6 x 9"]}
 
 
-def test_a_colour_picture_has_three_channels_in_one_file(tmp_path: Path) -> None:
+def test_a_color_picture_has_three_channels_in_one_file(tmp_path: Path) -> None:
     case = Drawn("a", [1], {"annotated": ["LV"]}, spacing_mm=1.0)
     dataset = write_dataset(tmp_path / "raw", "Dataset002_B", {"LV": 1}, [case], ending=".png")
-    colour = sitk.GetImageFromArray(np.zeros((8, 6, 3), np.uint8), isVector=True)
-    sitk.WriteImage(colour, str(dataset.image_files()["a"][0]))
+    color = sitk.GetImageFromArray(np.zeros((8, 6, 3), np.uint8), isVector=True)
+    sitk.WriteImage(color, str(dataset.image_files()["a"][0]))
     assert findings(dataset) == {FILES: ["a: 3 channel(s); dataset.json names 1"]}
     edit(dataset.folder / DATASET, channel_names={"0": "R", "1": "G", "2": "B"})
     assert findings(RawDataset(dataset.folder)) == {}

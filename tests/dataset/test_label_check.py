@@ -132,7 +132,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     assert str(problem_of(tmp_path / "a.nii.gz")).startswith("a: the label file cannot be read: ")
 
 
-def test_a_colour_picture(tmp_path: Path) -> None:
+def test_a_color_picture(tmp_path: Path) -> None:
     import SimpleITK as sitk
 
     path = tmp_path / "a.png"

@@ -89,7 +89,7 @@ def test_the_picture_keeps_values_orientation_and_unequal_pixel_sides(tmp_path: 
     assert spacing == mask_spacing == pytest.approx((0.154, 0.308))
 
 
-def test_grey_values_that_are_no_bytes_are_kept(root: Path) -> None:
+def test_gray_values_that_are_no_bytes_are_kept(root: Path) -> None:
     folder = root / "database_nifti" / "patient0001"
     write_nifti(folder / "patient0001_2CH_ED.nii.gz", still(10).astype(np.float32) + 0.5)
     write_nifti(folder / "patient0001_2CH_ES.nii.gz", still(30).astype(np.float64))
@@ -117,7 +117,7 @@ def test_half_sequence_adds_the_frames_between_and_says_that_they_are_interpolat
 
 def test_a_sequence_that_runs_backwards_is_read_by_its_frame_numbers(tmp_path: Path) -> None:
     folder = camus_view(tmp_path, "patient0001", cfg=CFG.replace("ED: 1", "ED: 3").replace("ES: 3", "ES: 1"))
-    sequence = np.stack([still(grey) for grey in (30, 20, 10)])
+    sequence = np.stack([still(gray) for gray in (30, 20, 10)])
     write_nifti(folder / "patient0001_2CH_half_sequence.nii.gz", sequence, (0.3, 0.3, 1))
     report, made = converted(tmp_path, "half-sequence")
     frames = {case: labels.info["frame"] for case, labels in made.manifest.cases.items()}
@@ -191,7 +191,7 @@ def test_an_empty_patient_is_named(root: Path) -> None:
     assert skips(report) == {"camus_patient0002_2CH_ED": says("patient0002", "patient0002_2CH_ED.nii.gz")}
 
 
-def test_each_broken_case_is_named_with_its_reason_and_its_neighbour_kept(root: Path) -> None:
+def test_each_broken_case_is_named_with_its_reason_and_its_neighbor_kept(root: Path) -> None:
     for number in (2, 3, 4, 5, 6):
         camus_view(root, f"patient000{number}")
     stem = "patient000{0}/patient000{0}_2CH_ED"

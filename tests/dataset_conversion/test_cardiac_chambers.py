@@ -216,7 +216,7 @@ def test_names_that_say_something_else_are_skipped(site: Path) -> None:
     }
 
 
-def test_what_is_missing_is_named_and_the_unlabelled_folder_is_no_fault(site: Path) -> None:
+def test_what_is_missing_is_named_and_the_unlabeled_folder_is_no_fault(site: Path) -> None:
     for stem in ("patient-1-4", "patient-2-4", "patient-3-4"):
         write_pair(site, stem)
     (site / "patient-2-4_label.nii.gz").unlink()
@@ -385,7 +385,7 @@ def test_files_that_are_cut_off_or_something_else(site: Path) -> None:
     (site / "patient-3-4_label.nii.gz").write_text("no picture at all")
     (site / "patient-4-4_image.nii.gz").write_bytes(content[:100])
     header = bytearray(content)
-    struct.pack_into("<h", header, 70, 128)  # three colours per pixel
+    struct.pack_into("<h", header, 70, 128)  # three colors per pixel
     (site / "patient-5-4_image.nii.gz").write_bytes(header)
     report, made = converted(CardiacUDA(site.parent))
     assert len(made.label_files()) == 2

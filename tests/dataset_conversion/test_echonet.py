@@ -62,12 +62,12 @@ def test_two_traced_frames_become_two_cases(tmp_path: Path) -> None:
         "ef": 60.5,
     }
     assert made.manifest.labels_of("echonet_0XA_4CH_ES").info["frame"] == 2
-    for phase, grey, last in (("ED", 60, 20), ("ES", 20, 18)):
+    for phase, gray, last in (("ED", 60, 20), ("ES", 20, 18)):
         image, spacing = read_nifti(made.image_files()[f"echonet_0XA_4CH_{phase}"][0])
         mask, mask_spacing = read_nifti(made.label_files()[f"echonet_0XA_4CH_{phase}"])
         assert image.dtype == mask.dtype == np.uint8
         assert image.shape == mask.shape == (32, 48)
-        assert np.unique(image).tolist() == [grey]  # frame 6 is grey 60, frame 2 grey 20
+        assert np.unique(image).tolist() == [gray]  # frame 6 is gray 60, frame 2 gray 20
         expected = np.zeros((32, 48), np.uint8)
         expected[5:25, 30 - last : last + 1] = 1  # chords on the rows 5 to 24; columns 10-20 and 12-18
         assert np.array_equal(mask, expected)
@@ -371,7 +371,7 @@ def test_a_wrong_folder_is_explained(tmp_path: Path, missing: str) -> None:
         converted(root)
 
 
-def test_grey_values_of_a_video_whose_frames_build_on_each_other(tmp_path: Path) -> None:
+def test_gray_values_of_a_video_whose_frames_build_on_each_other(tmp_path: Path) -> None:
     write_video(tmp_path / "v.mp4", 8, codec="mpeg4")
     frames = read_frames(tmp_path / "v.mp4", {1, 6, 9})
     # stored as 16 to 235; comes back as 0 to 255, to within the rounding of a lossy codec
@@ -411,7 +411,7 @@ def test_the_real_sample(real_echo: Path) -> None:
         mask, spacing = read_nifti(path)
         assert mask.shape == (112, 112)
         assert spacing == pytest.approx((150 / 112, 150 / 112))
-        # the area by a sum over the strips between neighbouring chords, not by filling a polygon
+        # the area by a sum over the strips between neighboring chords, not by filling a polygon
         chord = np.array(traced[name, info["frame"]][1:])
         area = sum(polygon.polygon_area(np.array([a[:2], b[:2], b[2:], a[2:]])) for a, b in itertools.pairwise(chord))
         # pixels on the outline are filled in full, so the mask is larger by half of its length

@@ -110,10 +110,10 @@ def test_two_traced_frames_in_each_view_become_four_cases(tmp_path: Path) -> Non
         "ef": 61.5,
         "fold": 3,
     }
-    for phase, grey, pixels in (("ED", 60, 220), ("ES", 20, 140)):
+    for phase, gray, pixels in (("ED", 60, 220), ("ES", 20, 140)):
         image, spacing = read_nifti(made.image_files()[f"{four}_{phase}"][0])
         mask, _ = read_nifti(made.label_files()[f"{four}_{phase}"])
-        assert np.unique(image).tolist() == [grey]  # frame 6 is grey 60, frame 2 grey 20
+        assert np.unique(image).tolist() == [gray]  # frame 6 is gray 60, frame 2 gray 20
         assert int(mask.sum()) == pixels
         assert spacing == pytest.approx((150 / 32, 150 / 32))
     assert (skips(report), notes(report)) == ({}, [])

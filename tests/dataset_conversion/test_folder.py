@@ -327,7 +327,7 @@ def test_a_file_name_that_is_no_utf8_is_named_and_ends_nothing(tmp_path: Path) -
     assert list(made.label_files()) == ["case2"]
 
 
-def test_grey_stored_as_colour_is_grey(tmp_path: Path) -> None:
+def test_gray_stored_as_color_is_gray(tmp_path: Path) -> None:
     root = folder(tmp_path / "in", row(1, ending=".png"), row(2, ending=".png"), ending=".png")
     save(root / "images" / "p1.png", np.stack([picture()] * 3, axis=-1))
     save(root / "masks" / "p1.png", np.stack([drawn(1, 2)] * 4, axis=-1))
@@ -341,11 +341,11 @@ def test_grey_stored_as_colour_is_grey(tmp_path: Path) -> None:
     assert notes(report) == [says("case2", "p2.png", "color", "luma")]
 
 
-def test_a_mask_in_colours_is_refused(tmp_path: Path) -> None:
+def test_a_mask_in_colors_is_refused(tmp_path: Path) -> None:
     root = folder(tmp_path / "in", row(1, ending=".png"), row(2, ending=".png"), ending=".png")
-    coloured = np.zeros((4, 6, 3), np.uint8)
-    coloured[0, 0] = 255, 0, 0
-    save(root / "masks" / "p1.png", coloured)
+    colored = np.zeros((4, 6, 3), np.uint8)
+    colored[0, 0] = 255, 0, 0
+    save(root / "masks" / "p1.png", colored)
     report, _ = converted(root)
     text = says("color image", "one number per pixel")
     assert skips(report) == {"case1": text}

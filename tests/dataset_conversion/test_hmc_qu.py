@@ -96,8 +96,8 @@ def test_the_frames_of_the_cycle_are_counted_from_1_and_the_last_is_in(tmp_path:
     cases = [f"hmcqu_ES0001_4CH_1_F00{frame}" for frame in (2, 3, 4)]
     assert list(made.label_files()) == cases
     assert made.dataset_json["labels"] == {"background": 0, "MYO": 1}
-    greys = [int(read_nifti(made.image_files()[case][0])[0][0, 0]) for case in cases]
-    assert greys == [20, 30, 40]  # frame i, from 0, is grey 10 * i
+    grays = [int(read_nifti(made.image_files()[case][0])[0][0, 0]) for case in cases]
+    assert grays == [20, 30, 40]  # frame i, from 0, is gray 10 * i
     labels = made.manifest.labels_of(cases[0])
     assert (labels.annotated, labels.absent, labels.domain) == (("MYO",), (), "hmcqu")
     assert labels.patient == "hmcqu_ES0001"

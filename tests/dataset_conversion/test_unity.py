@@ -64,7 +64,7 @@ def test_the_ends_are_joined_by_a_straight_line() -> None:
     assert doubts == []
 
 
-def test_neighbours_share_the_valve_and_the_first_has_it() -> None:
+def test_neighbors_share_the_valve_and_the_first_has_it() -> None:
     # LV from row 10 to 20, LA from row 20 to 30, both from column 10 to 20: the 11 pixels of row 20 are in both
     upper = np.array([[10.0, 20.0], [10.0, 10.0], [20.0, 10.0], [20.0, 20.0]])
     lower = upper * [1, -1] + [0, 40]

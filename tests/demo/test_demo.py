@@ -128,7 +128,7 @@ def test_table_tells_what_the_files_hold(done: tuple[Path, str, Scores]) -> None
                             sitk.GetArrayFromImage(sitk.ReadImage(str(path))) == value
                             for path in (file, out / "predictions" / trainer / file.name)
                         )
-                        assert a.sum() > 0  # all structures are in the truth, also those that nobody labelled
+                        assert a.sum() > 0  # all structures are in the truth, also those that nobody labeled
                         of_case.append(2 * np.logical_and(a, b).sum() / (a.sum() + b.sum()))
                 cells.append(np.mean(of_case))
             stars = ["", "", ""] if domain == "camus" else ["", r"\*", r"\*"]
@@ -399,7 +399,7 @@ def test_table() -> None:
     ]
 
 
-def test_words_speak_of_what_was_not_labelled() -> None:
+def test_words_speak_of_what_was_not_labeled() -> None:
     (sentence,) = SCORES.compare("plain", "ours")
     assert sentence.startswith("LA in images of b ")
     assert sentence.endswith(f": {compare_dice('plain', 0.0, 'ours', 0.75)}")
@@ -423,16 +423,16 @@ def test_words_say_no_more_than_the_numbers(plain: float, ours: float, words: st
 # ---- its picture ----------------------------------------------------------------------------------------------------
 
 
-def test_picture_shows_each_structure_in_its_colour(tmp_path: Path) -> None:
+def test_picture_shows_each_structure_in_its_color(tmp_path: Path) -> None:
     labels = np.zeros((40, 40), np.uint8)
     labels[5:15, 5:35], labels[25:35, 5:35] = 1, 3
     row = FigureRow("a", np.full((40, 40), 255, np.uint8), [(labels, "Dice: LV 1.00"), (np.zeros_like(labels), "")])
     file = tmp_path / "new" / "figure.png"
     draw_figure(file, ["image", "truth", "found"], [row], ["LV", "MYO", "LA"], "title")
     pixels = (imread(file)[..., :3] * 255).round().astype(int)
-    for colour, tinted in zip([COLORS[name] for name in ("LV", "MYO", "LA")], (True, False, True), strict=True):
-        rgb = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)])
-        tint = np.abs(pixels - (0.4 * rgb + 0.6 * 255)).max(-1) <= 2  # 0.4 of the colour over white
+    for color, tinted in zip([COLORS[name] for name in ("LV", "MYO", "LA")], (True, False, True), strict=True):
+        rgb = np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)])
+        tint = np.abs(pixels - (0.4 * rgb + 0.6 * 255)).max(-1) <= 2  # 0.4 of the color over white
         assert (tint.sum() > 500) == tinted
         assert (np.abs(pixels - rgb).max(-1) <= 2).sum() > 50  # the legend has all of them
 

@@ -23,7 +23,7 @@ from nnunet_partial.cli import main
 from nnunet_partial.evaluation.biomarker_agreement import agreement, agreement_rows
 from nnunet_partial.evaluation.records import Row
 
-SHAPE, PIXEL, CENTRE = (150, 120), (1.0, 1.0), (60.0, 60.0)
+SHAPE, PIXEL, CENTER = (150, 120), (1.0, 1.0), (60.0, 60.0)
 ALL = ["LV", "MYO", "LA"]
 
 #: Half axes of the ventricle, all whole but for the base at half of the long one, by view and phase.
@@ -58,7 +58,7 @@ class Clinic:
 
     def write(self) -> None:
         for case, drawn in self.cases.items():
-            labels = drawn.labels(SHAPE, PIXEL, CENTRE)
+            labels = drawn.labels(SHAPE, PIXEL, CENTER)
             for value, name in enumerate(self.classes, start=1):
                 if name not in self.entries[case]["annotated"]:
                     labels[labels == value] = 0
@@ -72,7 +72,7 @@ class Clinic:
         """What is drawn, whether or not it is annotated; some hearts otherwise, or (None) not at all."""
         for case, drawn in {**self.cases, **(changed or {})}.items():
             if drawn is not None:
-                self.save(self.root / name / f"{case}.nii.gz", drawn.labels(SHAPE, PIXEL, CENTRE))
+                self.save(self.root / name / f"{case}.nii.gz", drawn.labels(SHAPE, PIXEL, CENTER))
 
     def save(self, path: Path, labels: np.ndarray) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -102,7 +102,7 @@ def clinic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Clinic:
 
 
 def test_every_biomarker_of_a_whole_patient(clinic: Clinic, capsys: pytest.CaptureFixture[str]) -> None:
-    """EDV: half axes 44, 22, cut 22 below the centre: pi 2.2^2 (6.6 - (2.2^3 + 4.4^3) / (3 x 4.4^2)) = 75.3 mL."""
+    """EDV: half axes 44, 22, cut 22 below the center: pi 2.2^2 (6.6 - (2.2^3 + 4.4^3) / (3 x 4.4^2)) = 75.3 mL."""
     clinic.add_patient("p1", ef=57)
     clinic.write()
     clinic.predict()

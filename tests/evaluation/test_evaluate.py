@@ -430,7 +430,7 @@ def damage(place: Place, kind: str) -> None:
         write_image(file, np.where(labels == 3, 7, labels), 0.5)
     elif kind == "fraction":
         write_image(file, labels.astype(np.float32) / 2, 0.5)
-    elif kind == "colour":
+    elif kind == "color":
         sitk.WriteImage(sitk.GetImageFromArray(np.stack([labels] * 3, axis=-1), isVector=True), str(file))
     elif kind == "cut off":
         file.write_bytes(gzip.compress(gzip.decompress(file.read_bytes())[:-10]))
@@ -454,7 +454,7 @@ BAD = {
     "spacing": "spacing 0.6 x 0.6 mm against 0.5 x 0.5 mm",
     "range": "a_p1_ED: the prediction of p holds 7; expected 0 to 3",
     "fraction": "a_p1_ED: the prediction of p holds 0.5, 1.5; expected 0 to 3",
-    "colour": "a_p1_ED: the prediction of p has 3 values per pixel",
+    "color": "a_p1_ED: the prediction of p has 3 values per pixel",
     "cut off": "a_p1_ED: .* of p cannot be read: .*cut off",
     "no image": "a_p1_ED: the prediction of p cannot be read",
     "reference": "a_p1_ED: the reference cannot be read",

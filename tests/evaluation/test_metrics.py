@@ -174,7 +174,7 @@ def test_more_background_around_the_picture_changes_nothing(axes: int, seed: int
 
 
 def test_a_single_slice_is_a_picture() -> None:
-    """Every voxel of a single slice has a neighbour outside; it is not a volume all of outline."""
+    """Every voxel of a single slice has a neighbor outside; it is not a volume all of outline."""
     array, spacing = without_thin_axes(np.zeros((1, 7, 8), np.uint8), (9.0, 0.5, 0.4))
     assert (array.shape, spacing) == ((7, 8), (0.5, 0.4))
     array, spacing = without_thin_axes(np.zeros((7, 8, 1), np.uint8), (0.5, 0.4, 9.0))
@@ -222,7 +222,7 @@ def test_the_bounding_box() -> None:
 
 
 def slow_outline(mask: np.ndarray) -> list[tuple[int, ...]]:
-    """Voxel by voxel: of the mask, with a face neighbour that is not, or that lies beyond the picture."""
+    """Voxel by voxel: of the mask, with a face neighbor that is not, or that lies beyond the picture."""
     found = []
     for index in itertools.product(*map(range, mask.shape)):
         if not mask[index]:

@@ -148,7 +148,7 @@ def make_own(root: Path) -> None:
     (root / "cases.csv").write_text("\n".join(lines) + "\n")
 
 
-#: Videos of different greys: alike ones would be one patient.
+#: Videos of different grays: alike ones would be one patient.
 def make_cardiacuda(root: Path) -> None:
     for number in (1, 2):
         write_pair(root / "Site_G_20", f"patient-{number}-4", video(60 * number))

@@ -121,10 +121,10 @@ def plan(raw: Path, preprocessed: Path, shape: tuple[int, ...]) -> Path:
     """
     preprocessed.mkdir(parents=True)
     cases = len(list((raw / "labelsTr").iterdir()))
-    grey = {"max": 200.0, "mean": 100.0, "median": 100.0, "min": 0.0, "percentile_00_5": 5.0, "percentile_99_5": 195.0}
+    gray = {"max": 200.0, "mean": 100.0, "median": 100.0, "min": 0.0, "percentile_00_5": 5.0, "percentile_99_5": 195.0}
     flat = len(shape) == 2
     fingerprint = {
-        "foreground_intensity_properties_per_channel": {"0": {**grey, "std": 40.0}},
+        "foreground_intensity_properties_per_channel": {"0": {**gray, "std": 40.0}},
         "median_relative_size_after_cropping": 1.0,
         "shapes_after_crop": [[1, *shape] if flat else list(shape)] * cases,
         "spacings": [[999.0 if flat else 1.0, 1.0, 1.0]] * cases,

@@ -15,7 +15,7 @@ def random_masks(seed: int, axes: int) -> tuple[np.ndarray, np.ndarray]:
     index = np.indices(shape)
     masks = []
     for _ in range(2):
-        centre, radius = [rng.uniform(0, n) for n in shape], rng.uniform(1, max(shape) / 2)
-        squared = sum((i - c) ** 2 for i, c in zip(index, centre, strict=True))
+        center, radius = [rng.uniform(0, n) for n in shape], rng.uniform(1, max(shape) / 2)
+        squared = sum((i - c) ** 2 for i, c in zip(index, center, strict=True))
         masks.append((squared < radius**2) ^ (rng.random(shape) < 0.05))
     return masks[0], masks[1]

@@ -69,8 +69,8 @@ def write_dataset(
     folder = root / name
     for number, case in enumerate(cases):
         for channel in range(len(channels)):
-            grey = np.full(case.shape, (10 * number + channel) % 256, np.uint8)
-            write_image(folder / f"images{case.part}" / f"{case.name}_{channel:04d}{ending}", grey, case.spacing_mm)
+            gray = np.full(case.shape, (10 * number + channel) % 256, np.uint8)
+            write_image(folder / f"images{case.part}" / f"{case.name}_{channel:04d}{ending}", gray, case.spacing_mm)
         write_image(folder / f"labels{case.part}" / f"{case.name}{ending}", label_array(case), case.spacing_mm)
     dataset = {
         "channel_names": {str(index): channel for index, channel in enumerate(channels)},

@@ -31,9 +31,9 @@ def write_nifti(path: Path, array: NDArray[Any], spacing_mm: Sequence[float] = (
     sitk.WriteImage(image, str(path))
 
 
-def still(grey: int) -> NDArray[np.uint8]:
-    """(10, 8), `grey` all over and a white mark at the top left: row 1, column 2."""
-    image = np.full((ROWS, COLS), grey, np.uint8)
+def still(gray: int) -> NDArray[np.uint8]:
+    """(10, 8), `gray` all over and a white mark at the top left: row 1, column 2."""
+    image = np.full((ROWS, COLS), gray, np.uint8)
     image[1, 2] = 255
     return image
 
@@ -50,11 +50,11 @@ def drawn() -> NDArray[np.uint8]:
 def camus_view(
     root: Path, patient: str, view: str = "2CH", cfg: str | None = CFG, spacing_mm: Sequence[float] = (0.3, 0.3)
 ) -> Path:
-    """ED (grey 10), ES (grey 30) and a half sequence of the greys 10, 20, 30. Returns the patient's folder."""
+    """ED (gray 10), ES (gray 30) and a half sequence of the grays 10, 20, 30. Returns the patient's folder."""
     folder = root / "database_nifti" / patient
     stem = f"{patient}_{view}"
-    for phase, grey in (("ED", 10), ("ES", 30)):
-        write_nifti(folder / f"{stem}_{phase}.nii.gz", still(grey), spacing_mm)
+    for phase, gray in (("ED", 10), ("ES", 30)):
+        write_nifti(folder / f"{stem}_{phase}.nii.gz", still(gray), spacing_mm)
         write_nifti(folder / f"{stem}_{phase}_gt.nii.gz", drawn(), spacing_mm)
     write_nifti(
         folder / f"{stem}_half_sequence.nii.gz", np.stack([still(g) for g in (10, 20, 30)]), (*spacing_mm, 1.54)
@@ -82,7 +82,7 @@ def write_video(
     hidden: int = 0,
     aspect: int = 1,
 ) -> None:
-    """Frame i is grey 10 * i all over, stored as brightness (motion JPEG keeps it exactly).
+    """Frame i is gray 10 * i all over, stored as brightness (motion JPEG keeps it exactly).
 
     `lost`: frames that the container lacks; `hidden`: first frames that an edit list of MP4 hides; `aspect`: width of a
     pixel in multiples of its height.
@@ -165,10 +165,10 @@ def place_of(root: Path, name: str) -> Path:
     return root / "png-cache" / name[:2] / name[3:5] / name[5:7] / name
 
 
-def write_still(path: Path, grey: int = 50) -> None:
-    """(40, 40), `grey` all over, a white mark in row 1, column 2."""
+def write_still(path: Path, gray: int = 50) -> None:
+    """(40, 40), `gray` all over, a white mark in row 1, column 2."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    image = np.full((40, 40), grey, np.uint8)
+    image = np.full((40, 40), gray, np.uint8)
     image[1, 2] = 255
     sitk.WriteImage(sitk.GetImageFromArray(image), str(path))
 
@@ -195,10 +195,10 @@ PLACES = {
 }
 
 
-def sector(grey: int) -> NDArray[np.uint8]:
-    """(40, 48): a sector with its tip at the top, `grey`, and a white mark in row 30, column 38; black around it."""
+def sector(gray: int) -> NDArray[np.uint8]:
+    """(40, 48): a sector with its tip at the top, `gray`, and a white mark in row 30, column 38; black around it."""
     rows, cols = np.indices((VIDEO_ROWS, VIDEO_COLS))
-    image = np.where(np.abs(cols - 24) <= rows / 2, grey, 0).astype(np.uint8)
+    image = np.where(np.abs(cols - 24) <= rows / 2, gray, 0).astype(np.uint8)
     image[30, 38] = 255
     return image
 
@@ -212,7 +212,7 @@ def chambers(values: Sequence[int] = (1, 2, 3, 4)) -> NDArray[np.int8]:
 
 
 def video(start: int = 60, frames: int = 5) -> NDArray[np.uint8]:
-    """(frames, 40, 48): frame i has the grey start + i."""
+    """(frames, 40, 48): frame i has the gray start + i."""
     return np.stack([sector(start + index) for index in range(frames)])
 
 

@@ -15,7 +15,7 @@ CLASSES = ("LV", "MYO", "LA")
 class Bullet:
     """An ellipsoid of revolution cut off at its base; the apex points up at tilt 0, the tilt turns it clockwise.
 
-    `long`, `wide`: half axes in mm. `base`: how far below the centre it is cut, None: not at all. `wall`: thickness of
+    `long`, `wide`: half axes in mm. `base`: how far below the center it is cut, None: not at all. `wall`: thickness of
     the ellipsoid around it. `atrium`: half axes of half an ellipsoid that hangs on the base, None: none.
     """
 
@@ -27,13 +27,13 @@ class Bullet:
     tilt_deg: float = 0.0
 
     def labels(
-        self, shape: tuple[int, int], spacing_mm: tuple[float, float], centre_mm: tuple[float, float]
+        self, shape: tuple[int, int], spacing_mm: tuple[float, float], center_mm: tuple[float, float]
     ) -> NDArray:
         """Label values (rows, cols): 1 LV, 2 MYO, 3 LA."""
         rows, cols = np.indices(shape)
-        y, x = rows * spacing_mm[0] - centre_mm[0], cols * spacing_mm[1] - centre_mm[1]
+        y, x = rows * spacing_mm[0] - center_mm[0], cols * spacing_mm[1] - center_mm[1]
         tilt = math.radians(self.tilt_deg)
-        down = y * math.cos(tilt) - x * math.sin(tilt)  # 0 at the centre of the ellipsoid, growing towards the base
+        down = y * math.cos(tilt) - x * math.sin(tilt)  # 0 at the center of the ellipsoid, growing towards the base
         side = y * math.sin(tilt) + x * math.cos(tilt)
         base = self.long + self.wall if self.base is None else self.base
         values = np.zeros(shape, np.uint8)
@@ -63,7 +63,7 @@ def _radius(down: NDArray, side: NDArray, long: float, wide: float) -> NDArray:
 
 
 def cut_ellipsoid_ml(long: float, wide: float, base: float | None) -> float:
-    """Of an ellipsoid of revolution from its tip to `base` beyond its centre.
+    """Of an ellipsoid of revolution from its tip to `base` beyond its center.
 
     The integral of pi wide^2 (1 - z^2 / long^2) from -long to base.
     """

@@ -92,8 +92,8 @@ class Project:
 
 def draw(rng: np.random.Generator, shape: tuple[int, ...], with_ring: bool) -> tuple[np.ndarray, np.ndarray]:
     """A noisy picture and its labels: 1 the dark disc, 2 the bright ring (0 where it was not drawn)."""
-    centre = [rng.integers(size // 3, 2 * size // 3) for size in shape]
-    distance = np.sqrt(sum((axis - c) ** 2 for axis, c in zip(np.indices(shape), centre, strict=True)))
+    center = [rng.integers(size // 3, 2 * size // 3) for size in shape]
+    distance = np.sqrt(sum((axis - c) ** 2 for axis, c in zip(np.indices(shape), center, strict=True)))
     truth = np.where(distance < 4, 1, np.where(distance < 7, 2, 0)).astype(np.uint8)
     image = (rng.normal(100, 15, shape) - 60 * (truth == 1) + 60 * (truth == 2)).astype(np.float32)
     return image, truth if with_ring else np.where(truth == 2, 0, truth).astype(np.uint8)

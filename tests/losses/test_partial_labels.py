@@ -217,7 +217,7 @@ def test_batch_dice_where_no_class_is_shared_is_sample_dice(variant: Variant) ->
 
 @EACH
 def test_class_known_by_no_sample_is_left_out_of_the_mean(variant: Variant) -> None:
-    # Two classes recognised with certainty, the third known by nobody: mean Dice 1, not 2/3.
+    # Two classes recognized with certainty, the third known by nobody: mean Dice 1, not 2/3.
     target = torch.tensor([[1, 2, 0, 0]]).view(1, 1, 2, 2)
     logits = torch.full((1, 4, 2, 2), -50.0, dtype=torch.float64).scatter(1, target, 50.0)
     batch = Batch(logits, target, known_from([[1, 2]], 4))

@@ -272,7 +272,7 @@ def test_background_dice(variant: Variant, background_probability: float) -> Non
 
 @pytest.mark.parametrize("variant", KNOWN_DICE_VARIANTS, ids=str)
 def test_ignored_voxel_is_not_probability_one_half(variant: Variant) -> None:
-    # Two classes. One voxel of class 1, recognised with certainty; three ignored voxels. Dice is 2 * 1 / (1 + 1) = 1.
+    # Two classes. One voxel of class 1, recognized with certainty; three ignored voxels. Dice is 2 * 1 / (1 + 1) = 1.
     # Logits masked *before* the sigmoid would count the three as 1/2 each: Dice 2 / (1 + 1 + 3/2) = 0.57.
     logits = torch.zeros(1, 2, 2, 2, dtype=torch.float64)
     logits[0, 0, 0, 0], logits[0, 1, 0, 0] = -50.0, 50.0

@@ -146,7 +146,7 @@ def test_at_end_systole_the_cavity_is_smaller_the_wall_thicker_and_the_atrium_la
         assert (es[row] == MYO).sum() >= (ed[row] == MYO).sum()
 
 
-def test_four_chamber_view_shows_an_unlabelled_dark_neighbour() -> None:
+def test_four_chamber_view_shows_an_unlabeled_dark_neighbor() -> None:
     views = {view: draw(HEART, SCANNER_A, view) for view in ("2CH", "4CH")}
     left = {view: image[40:60, 20:34][labels[40:60, 20:34] == 0].mean() for view, (image, labels) in views.items()}
     assert left["4CH"] < 0.7 * left["2CH"]
@@ -353,7 +353,7 @@ def test_video_is_nearly_lossless(tmp_path: Path) -> None:
     writers._write_video(tmp_path / "a.avi", images, 30)
     error = decode(tmp_path / "a.avi").astype(int) - images
     assert np.abs(error).mean() < 1.5
-    assert abs(error.mean()) < 0.3  # no change of the grey scale
+    assert abs(error.mean()) < 0.3  # no change of the gray scale
 
 
 def test_echonet_is_the_same_for_the_same_seed(tmp_path: Path) -> None:

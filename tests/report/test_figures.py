@@ -137,7 +137,7 @@ def test_a_part_that_is_too_thin_keeps_a_line() -> None:
 
 @pytest.mark.parametrize("stroke", ["solid", "dashed"])
 def test_both_lines_are_seen_where_structures_touch(stroke: str) -> None:
-    """Two halves of a picture of 40 x 40 pixels, each 5 screen pixels wide: both colours show along the border."""
+    """Two halves of a picture of 40 x 40 pixels, each 5 screen pixels wide: both colors show along the border."""
     figure = new_figure(2, 2)
     figure.set_layout_engine("none")
     figure.set_dpi(100)
@@ -145,11 +145,11 @@ def test_both_lines_are_seen_where_structures_touch(stroke: str) -> None:
     axes.imshow(np.zeros((40, 40)), cmap="gray", aspect="auto")
     left = np.zeros((40, 40), bool)
     left[:, :20] = True
-    for mask, colour in ((left, LV), (~left, MYO)):
-        draw_contour(axes, mask, ContourStyle(colour, 2.0, 40 / (72 * 2), 1.0), stroke)
+    for mask, color in ((left, LV), (~left, MYO)):
+        draw_contour(axes, mask, ContourStyle(color, 2.0, 40 / (72 * 2), 1.0), stroke)
     figure.canvas.draw()
     pixels = np.asarray(figure.canvas.buffer_rgba())[20:180, 80:120, :3] / 255.0  # type: ignore[attr-defined]
-    for colour in (LV, MYO):
-        rgb = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    for color in (LV, MYO):
+        rgb = np.array([int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)])
         lengths = (np.abs(pixels - rgb).max(-1) < 0.1).any(axis=1).sum()  # rows of the screen in which it is seen
         assert lengths > 80

@@ -197,10 +197,10 @@ def test_names_of_picture_files_are_plain(parts: tuple[str, ...], name: str) -> 
     assert file_name(*parts) == name
 
 
-def test_an_overlay_shows_structures_in_their_colours(reported: Story) -> None:
+def test_an_overlay_shows_structures_in_their_colors(reported: Story) -> None:
     pixels = imread(reported.results / "figures" / f"overlay_{FULL}_MYO.png")[..., :3]
-    for colour in ("#56B4E9", "#E69F00", "#CC79A7"):
-        rgb = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    for color in ("#56B4E9", "#E69F00", "#CC79A7"):
+        rgb = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
         assert (abs(pixels - rgb).max(-1) < 0.02).sum() > 200
 
 
@@ -321,7 +321,7 @@ def measured(model: str, case: str, dice: float | str, outcome: str = "found", *
     return row | {"dice": str(dice), "distance_unit": "mm", **more}
 
 
-def summarised(model: str, **numbers: str) -> list[dict[str, str]]:
+def summarized(model: str, **numbers: str) -> list[dict[str, str]]:
     """Four rows of summary.csv: Dice, surface Dice, HD95 and ASSD with the same numbers but for Dice and HD95."""
     common = dict.fromkeys(("mean", "ci95_low", "ci95_high"), "1") | {"n_infinite": "0", "n_values": "4"}
     common |= {"n_cases": "4", "n_patients": "20", "n_evaluated": "4", "n_missed": "0", "n_false_positive": "0"}
@@ -367,12 +367,12 @@ def against(better: str, metric: str = "dice", unit: str = "", **more: str) -> d
 
 
 def test_the_best_mean_is_bold_only_where_it_is_better_than_every_other() -> None:
-    rows = summarised("a", dice_mean="0.9"), summarised("b", dice_mean="0.8")
+    rows = summarized("a", dice_mean="0.9"), summarized("b", dice_mean="0.8")
     for better, bold in (("a", True), ("b", False), ("", False)):
         dice = cells(*rows, comparisons=[against(better)])["Dice"]
         assert [(cell.text, cell.best, cell.mark) for cell in dice] == [("0.900", bold, ""), ("0.800", False, "")]
     assert [cell.best for cell in cells(*rows)["Dice"]] == [False, False]  # not tested
-    c = summarised("c", dice_mean="0.7")
+    c = summarized("c", dice_mean="0.7")
     both = [against("a"), against("a", model_b="c"), against("", model_a="b", model_b="c")]
     for comparisons, bold in ((both, True), ([both[0], against("", model_b="c"), both[2]], False)):
         dice = cells(*rows, c, models="a b c", comparisons=comparisons)["Dice"]
@@ -402,38 +402,38 @@ def test_a_p_just_below_the_level_shows_it() -> None:
 
 
 def test_a_fine_distance_of_who_missed_a_case_is_not_bold() -> None:
-    a = summarised("a", hd95_mean="2", hd95_n_infinite="1", hd95_n_values="3")
+    a = summarized("a", hd95_mean="2", hd95_n_infinite="1", hd95_n_values="3")
     for better, bold in (("b", [False, True]), ("a", [False, False])):
-        hd95 = cells(a, summarised("b", hd95_mean="5"), comparisons=[against(better, "hd95", "mm")])["HD95 (mm)"]
+        hd95 = cells(a, summarized("b", hd95_mean="5"), comparisons=[against(better, "hd95", "mm")])["HD95 (mm)"]
         assert [(cell.text, cell.best) for cell in hd95] == list(zip(("2.00", "5.00"), bold, strict=True))
         assert hd95[0].more == "[1.00, 1.00]\n(n = 3)"  # Dice has 4
-    b = summarised("b", hd95_mean="5", hd95_n_infinite="1")
+    b = summarized("b", hd95_mean="5", hd95_n_infinite="1")
     both = cells(a, b, comparisons=[against("a", "hd95", "mm")])["HD95 (mm)"]
     assert [cell.best for cell in both] == [False, False]
 
 
 @pytest.mark.parametrize("other", [{"dice_mean": "0.9"}, {"dice_mean": "0.8", "dice_n_evaluated": "3"}])
 def test_nothing_is_bold_where_models_are_equal_or_saw_different_cases(other: dict[str, str]) -> None:
-    dice = cells(summarised("a", dice_mean="0.9"), summarised("b", **other), comparisons=[against("a")])["Dice"]
+    dice = cells(summarized("a", dice_mean="0.9"), summarized("b", **other), comparisons=[against("a")])["Dice"]
     assert [cell.best for cell in dice] == [False, False]
 
 
 def test_an_interval_of_few_patients_is_marked() -> None:
     for patients, more in (("19", "[1.000, 1.000]\N{DAGGER}"), ("20", "[1.000, 1.000]")):
-        (dice,) = cells(summarised("a", dice_n_patients=patients))["Dice"]
+        (dice,) = cells(summarized("a", dice_n_patients=patients))["Dice"]
         assert dice.more == more
-    (dice,) = cells(summarised("a", dice_n_patients="4", dice_ci95_low="", dice_ci95_high=""))["Dice"]
+    (dice,) = cells(summarized("a", dice_n_patients="4", dice_ci95_low="", dice_ci95_high=""))["Dice"]
     assert dice.more == ""
 
 
 def test_units_are_told_apart_in_every_table() -> None:
     """Surface Dice at 2 mm in one domain, at 2 pixels in another: two numbers over both."""
-    rows = summarised("a", surface_dice_mean="0.9")
+    rows = summarized("a", surface_dice_mean="0.9")
     (row,) = [row for row in rows if row["metric"] == "surface_dice"]
     rows.append(row | {"unit": "2 pixels", "mean": "0.4"})
     column = cells(rows)["surface Dice"]
     assert [cell.text for cell in column] == ["0.900 (2 mm) / 0.400 (2 pixels)"]
-    assert cells(summarised("a"))["surface Dice (2 mm)"][0].text == "1.000"
+    assert cells(summarized("a"))["surface Dice (2 mm)"][0].text == "1.000"
     where = {"domain": "(all)", "metric": "surface_dice", "class": "LV", "n_patients": "5", "rank": "1"}
     units = ("2 mm", "2 pixels")
     ranks = [where | {"unit": u, "model": m, "mean_rank": "1.5"} for u in units for m in "ab"]
@@ -447,23 +447,23 @@ def test_units_are_told_apart_in_every_table() -> None:
     ]
 
 
-def test_the_overall_mean_is_labelled_as_that_over_all_pairs() -> None:
+def test_the_overall_mean_is_labeled_as_that_over_all_pairs() -> None:
     names = ("LV", "LA", "(all)")
-    rows = [row | {"class": name} for name in names for row in summarised("a", dice_n_evaluated=name[:2])]
+    rows = [row | {"class": name} for name in names for row in summarized("a", dice_n_evaluated=name[:2])]
     assert [cell.text for cell in cells(rows)["structure"]] == ["LV", "LA", "(all pairs)"]
 
 
 def test_a_false_positive_is_not_better_than_rightly_nothing() -> None:
     """Four cases known not to show it: a predicts it in one (Dice 0), b in none (no Dice, no distance)."""
-    a = summarised("a", dice_mean="0", hd95_mean="", hd95_n_infinite="1")
-    b = summarised("b", dice_mean="", dice_n_cases="0", hd95_mean="")
+    a = summarized("a", dice_mean="0", hd95_mean="", hd95_n_infinite="1")
+    b = summarized("b", dice_mean="", dice_n_cases="0", hd95_mean="")
     found = cells(a, b, comparisons=[against("a"), against("a", "hd95", "mm")])
     assert [(cell.text, cell.best) for cell in found["Dice"]] == [("0.000", False), ("\N{EN DASH}", False)]
     assert [cell.best for cell in found["HD95 (mm)"]] == [False, False]
 
 
 def test_one_model_has_nothing_to_be_better_than() -> None:
-    (dice,) = cells(summarised("a", dice_mean=""))["Dice"]
+    (dice,) = cells(summarized("a", dice_mean=""))["Dice"]
     assert (dice.text, dice.best) == ("\N{EN DASH}", False)
 
 
@@ -516,7 +516,7 @@ def test_every_value_lies_within_the_boxes_axes() -> None:
     assert [text.get_text() for text in picture.figure.axes[0].texts] == ["**"]
 
 
-def test_the_project_s_structures_keep_their_colours() -> None:
+def test_the_project_s_structures_keep_their_colors() -> None:
     assert class_colors(["RV", "LV"]) == {"RV": COLORS["RV"], "LV": COLORS["LV"]}
     assert class_colors(["tumour", "LV", "cyst"]) == {
         "tumour": EXTRA_COLORS[0],

@@ -219,15 +219,15 @@ def replace_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("unlabelled", [False, True])
+@pytest.mark.parametrize("unlabeled", [False, True])
 def test_each_test_case_is_predicted_by_the_fold_that_never_saw_its_domain(
-    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unlabelled: bool
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unlabeled: bool
 ) -> None:
     """Domain c may have no test case with a label: then nothing of it is measured, and it is named."""
     pytest.importorskip("snakemake", reason="Snakemake is not installed")
-    if unlabelled:
+    if unlabeled:
         (tmp_path / "raw" / "Dataset701_Toy" / "labelsTs" / "c3.nii.gz").unlink()
-    tested = "ab" if unlabelled else "abc"
+    tested = "ab" if unlabeled else "abc"
     calls = replace_programs(tmp_path, monkeypatch)
     assert main(["study", "run", str(file), "-j", "1"]) == 0
     # trained on a, b, c: folds 0, 1, 2; on the complete cases, which are of b and c: folds 0, 1. No fold leaves out d.
@@ -245,7 +245,7 @@ def test_each_test_case_is_predicted_by_the_fold_that_never_saw_its_domain(
     assert "by domain" in page
     assert "b LA (hidden)" in page
     assert "a LA (hidden)" not in page
-    assert ("toy: 1 test case(s) " in page) == unlabelled
+    assert ("toy: 1 test case(s) " in page) == unlabeled
 
 
 @pytest.mark.slow

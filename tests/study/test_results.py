@@ -199,7 +199,7 @@ def test_what_has_not_finished_is_named(study: Study, tmp_path: Path, capsys: py
 
 
 @pytest.mark.slow
-def test_curves_over_the_share_of_fully_labelled_patients(study: Study, tmp_path: Path) -> None:
+def test_curves_over_the_share_of_fully_labeled_patients(study: Study, tmp_path: Path) -> None:
     evaluated(study, f"{NAMES[1]}/marginal/plain/seed0", {"p0": 0.9})
     figures = tmp_path / "report_figures"
     figures.mkdir()

@@ -1,4 +1,4 @@
-"""Label dropout forgets only what is partially labelled, as often as asked, and never in validation."""
+"""Label dropout forgets only what is partially labeled, as often as asked, and never in validation."""
 
 from __future__ import annotations
 

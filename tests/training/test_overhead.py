@@ -82,7 +82,7 @@ def watched(planned: Project, tmp_path_factory: pytest.TempPathFactory) -> Itera
 
 
 def waits_of(trainer: Any) -> collections.Counter[str]:
-    """Of the second iteration: the first may make the optimiser's state. Without the loss, which on a CPU may look."""
+    """Of the second iteration: the first may make the optimizer's state. Without the loss, which on a CPU may look."""
     batches = [next(trainer.dataloader_train) for _ in range(2)]
     trainer.train_step(batches[0])
     loss, counted = trainer.loss, Waits()

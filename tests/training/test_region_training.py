@@ -151,9 +151,9 @@ def test_train_validate_and_predict(project: Any) -> None:
     file = project.root / "model.zip"  # of nnU-Net's own trainer
     assert main(["export", *chosen, "-o", str(file)]) == 0
     image = sitk.ReadImage(str(project.raw(DATASET) / "imagesTs" / "new_0000.nii.gz"))
-    travelled = load_model(file, device="cpu")
-    assert travelled.predictor.trainer_name == "nnUNetTrainer"
-    labels = travelled.predict(sitk.GetArrayFromImage(image)[None], image.GetSpacing()[::-1])
+    traveled = load_model(file, device="cpu")
+    assert traveled.predictor.trainer_name == "nnUNetTrainer"
+    labels = traveled.predict(sitk.GetArrayFromImage(image)[None], image.GetSpacing()[::-1])
     np.testing.assert_array_equal(labels, predicted)
     # and what `disagreement` predicts
     (model,) = find_models(project.root / "results" / DATASET, ["nnUNetTrainerABCE"], [configuration], ["nnUNetPlans"])

@@ -342,7 +342,7 @@ def test_a_mistyped_manifest_stops_the_start(
 
 def test_cases_of_unity_that_an_earlier_version_converted_stop_the_start() -> None:
     case = f"unity_01-{'a' * 64}-0001"
-    entry = {"annotated": ["LV"], "absent": ["LA"]}  # the atrium was labelled off, and may be in the image
+    entry = {"annotated": ["LV"], "absent": ["LA"]}  # the atrium was labeled off, and may be in the image
     manifest = Manifest.from_json({"version": 1, "cases": {case: entry}})
     with pytest.raises(ManifestError, match=case) as caught:
         check_entries(manifest, None, [case])

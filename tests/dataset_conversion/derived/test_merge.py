@@ -784,7 +784,7 @@ def test_every_refusal_is_an_error_of_ours(raw: Path) -> None:
 # Unknown as ignore
 
 
-def test_unknown_as_ignore_marks_the_background_of_partially_labelled_training_cases(raw: Path) -> None:
+def test_unknown_as_ignore_marks_the_background_of_partially_labeled_training_cases(raw: Path) -> None:
     first, second = camus(raw), uda(raw)
     out = merged(raw, unknown_as_ignore=True)
     assert out.dataset_json["labels"] == {"background": 0, "LV": 1, "MYO": 2, "LA": 3, "RV": 4, "RA": 5, "ignore": 6}
