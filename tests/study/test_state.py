@@ -200,10 +200,10 @@ def test_a_mask_that_was_drawn_anew_stops_it(
     write_image(label, label_array(Drawn("p6", [2, 1])))
     assert label.stat().st_size == size
     study = Study.read(file)
-    with pytest.raises(PartialLabelError, match="content of the label files of dataset toy"):
+    with pytest.raises(PartialLabelError, match="label files of dataset toy"):
         prepare_workflow(study, file, assign_devices=False, save=True)
     assert report(file) is None
-    assert "content of the label files of dataset toy" in capsys.readouterr().err
+    assert "label files of dataset toy" in capsys.readouterr().err
     # a study begun before contents were compared goes on, and compares them from then on
     folder = StudyFolder(study.folder)
     settings = json.loads(folder.settings_file.read_text())
@@ -211,7 +211,7 @@ def test_a_mask_that_was_drawn_anew_stops_it(
     folder.settings_file.write_text(json.dumps(settings))
     prepare_workflow(study, file, assign_devices=False, save=True)
     label.write_bytes(label.read_bytes()[:-1] + b"\1")
-    with pytest.raises(PartialLabelError, match="content of the label files of dataset toy"):
+    with pytest.raises(PartialLabelError, match="label files of dataset toy"):
         prepare_workflow(study, file, assign_devices=False, save=True)
 
 
@@ -235,12 +235,12 @@ def test_an_image_that_changed_stops_it(
     content = bytearray(image.read_bytes())
     content[-1] ^= 255
     image.write_bytes(content)
-    with pytest.raises(PartialLabelError, match="content of the image files of dataset toy"):
+    with pytest.raises(PartialLabelError, match="image files of dataset toy"):
         prepare_workflow(study, file, assign_devices=False, save=True)
     assert report(file) is None
-    assert "content of the image files of dataset toy" in capsys.readouterr().err
+    assert "image files of dataset toy" in capsys.readouterr().err
     StudyFolder(study.folder).image_hashes("toy").write_text('{"x": 1}')  # broken: all are read
-    with pytest.raises(PartialLabelError, match="content of the image files of dataset toy"):
+    with pytest.raises(PartialLabelError, match="image files of dataset toy"):
         prepare_workflow(study, file, assign_devices=False, save=True)
 
 
