@@ -21,7 +21,15 @@ from nnunet_partial.dataset.splits import similar_patients
 from nnunet_partial.dataset.summary import dataset_summary, scale_warning
 from nnunet_partial.dataset_json import PSEUDO_LABELS_KEY, is_filled
 from nnunet_partial.errors import ConversionError, DatasetError
-from nnunet_partial.labels import FULL_MANIFEST_NAME, FULL_SUBSET, CaseLabels, Manifest, common_order, unused_cases
+from nnunet_partial.labels import (
+    FULL_MANIFEST_NAME,
+    FULL_SUBSET,
+    SAME_PEOPLE_AS,
+    CaseLabels,
+    Manifest,
+    common_order,
+    unused_cases,
+)
 from nnunet_partial.utils.parallel import parallel_map
 from nnunet_partial.utils.text import first_lines, format_names, format_values, printable
 
@@ -319,8 +327,6 @@ def _remarks(sources: Sequence[InputDataset]) -> list[str]:
                 f"{source.name}: {len(no_image)} case(s) in the manifest have no image; "
                 f"left out: {format_names(no_image)}"
             )
-        if source.prefix:
-            lines += _same_names(source, sources)
         if source.dataset.manifest.fill:
             lines.append(
                 f"{source.name}: a model filled classes of its cases, and the merged dataset has folds of its own. "
@@ -333,20 +339,28 @@ def _remarks(sources: Sequence[InputDataset]) -> list[str]:
     entries = Manifest({case: source.entries[case] for source in sources for case in source.images["Tr"]})
     classes = common_order(name for source in sources for name in source.classes)
     missing = entries.classes_without_annotation(entries.cases, classes, with_pseudo=True)
+    lines += _same_names(sources)
     return [*lines, *(f"no training case is annotated for {name}; it cannot be learned" for name in missing)]
 
 
-def _same_names(source: InputDataset, sources: Sequence[InputDataset]) -> list[str]:
-    """Say which patients a dataset with a prefix shares with the others, where only case names tell the patient."""
-    own = {case.removeprefix(source.prefix) for case in source.cases}
-    own = {name for name in own if source.dataset.manifest.labels_of(name).patient is None}
-    shared = own & {case.removeprefix(s.prefix) for s in sources if s is not source for case in s.cases}
-    if not shared:
-        return []
+def _same_names(sources: Sequence[InputDataset]) -> list[str]:
+    """Say which patients several datasets have by their names; not those whom a manifest declares to be the same."""
+    owners: dict[str, list[str]] = {}
+    declared = set()
+    for source in sources:
+        for case, labels in source.entries.items():
+            patient = labels.patient or case
+            owners.setdefault(patient, []).append(source.name)
+            declared |= {patient} if labels.info.get(SAME_PEOPLE_AS) else set()
+    shared: dict[tuple[str, ...], list[str]] = {}
+    for patient, names in owners.items():
+        if len(set(names)) > 1 and patient not in declared:
+            shared.setdefault(tuple(dict.fromkeys(names)), []).append(patient)
     return [
-        f"{source.name}: {len(shared)} case(s) without a 'patient' entry have the name of a case of another dataset, "
-        f"and count as the same patient, so that no split separates them: {format_names(shared)}. If they are other "
-        "people, add 'patient' entries to both manifests"
+        f"{len(patients)} patient(s) of {' and '.join(names)} have the same name and count as one person each, in "
+        f"splits and in every number: {format_names(patients)}. If they are other people, give them other 'patient' "
+        "entries in one of the manifests"
+        for names, patients in shared.items()
     ]
 
 

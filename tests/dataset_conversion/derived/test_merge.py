@@ -413,6 +413,25 @@ def test_patients_who_may_have_two_names_are_warned_of(raw: Path) -> None:
     assert says("1 patient(s)", "'CAMUS_p1' = 'camus_p1'") in out.warnings
 
 
+def test_patients_of_one_name_in_two_datasets_are_warned_of(raw: Path) -> None:
+    """Two hospitals number their patients from 1: in every number their patients 1 would be one person."""
+    camus(raw)
+    for name, domain, patients in (("Dataset503_A", "a", "123"), ("Dataset504_B", "b", "234")):
+        entries = [{"annotated": ["LV"], "domain": domain, "patient": patient} for patient in patients]
+        write_dataset(raw, name, {"LV": 1}, [Drawn(f"{domain}_{e['patient']}", [1], e) for e in entries])
+    out = merge([raw / name for name in ("Dataset501_CAMUS", "Dataset503_A", "Dataset504_B")], "Dataset510_Echo")
+    assert says("2 patient(s)", "Dataset503_A and Dataset504_B", "2, 3") in out.warnings
+    assert "camus_p1" not in str(out.warnings)
+
+
+def test_patients_who_are_declared_the_same_are_not_warned_of(raw: Path) -> None:
+    camus(raw)
+    entry = {"annotated": ["LV"], "domain": "ted", "patient": "camus_p1", "same_people_as": "camus"}
+    write_dataset(raw, "Dataset503_TED", {"LV": 1}, [Drawn("ted_1", [1], entry)])
+    out = merge([raw / "Dataset501_CAMUS", raw / "Dataset503_TED"], "Dataset510_Echo")
+    assert "camus_p1" not in str(out.warnings)
+
+
 def same_names(raw: Path) -> None:
     """Two datasets whose cases are p1, p2 and p3; in the second, two of them without a patient entry."""
     known = {"annotated": ["LV"]}
@@ -440,7 +459,7 @@ def test_a_prefix_keeps_cases_of_the_same_name_apart(raw: Path, capsys: pytest.C
     # only the name tells the patient, and it may be the same person: never in training and validation at once
     patients = {case: manifest.patient_of(case) for case in manifest.cases}
     assert patients == {"p1": "p1", "B_p1": "p1", "p2": "p2", "B_p2": "p2", "p3": "A3", "B_p3": "B3"}
-    assert "2 case(s) without a 'patient' entry" in capsys.readouterr().out
+    assert "2 patient(s) of Dataset504_A and Dataset505_B" in capsys.readouterr().out
     assert not check(raw / "Dataset510_Echo").findings
 
 
