@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import hashlib
 import math
 import re
 from abc import ABC, abstractmethod
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 
 from nnunet_partial.errors import ConversionError
 from nnunet_partial.labels import CaseLabels
+from nnunet_partial.utils.files import file_hash
 from nnunet_partial.utils.text import format_names, format_values, printable
 
 #: Nominal image depth from the top to the bottom row, for images without a spacing, so that nnU-Net brings all datasets
@@ -264,7 +264,7 @@ class DataSet(ABC):
             "dataset": self.name,
             "source": printable(str(self.root.resolve())),
             **{name: list(value) if isinstance(value, tuple) else value for name, value in options.items()},
-            "tables": {printable(path.name): hashlib.sha256(path.read_bytes()).hexdigest() for path in tables},
+            "tables": {printable(path.name): file_hash(path) for path in tables},
         }
 
 

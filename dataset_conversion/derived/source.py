@@ -6,7 +6,6 @@ scenario is planned.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -19,6 +18,7 @@ from nnunet_partial.dataset.splits import test_split_message, training_cases_for
 from nnunet_partial.dataset_json import channel_names, stored_values
 from nnunet_partial.errors import DatasetError, PartialLabelError
 from nnunet_partial.labels import MANIFEST_NAME, CaseLabels, Manifest, common_order, find_shared_patients
+from nnunet_partial.utils.files import file_hash
 from nnunet_partial.utils.text import format_names
 
 from ..duplicates import patient_by_case
@@ -215,7 +215,7 @@ class InputDataset:
             if (folder / name).is_dir():
                 hashes[name] = hash_files(folder / name, self.dataset.file_ending)
             elif (folder / name).exists():
-                hashes[name] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+                hashes[name] = file_hash(folder / name)
         if self.dataset.listed is not None:
             files = [path for images, label in self.dataset.listed.values() for path in (*images, label)]
             hashes["dataset"] = hash_listed({str(path): path for path in files})

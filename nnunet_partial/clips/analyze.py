@@ -6,7 +6,6 @@ The same as the commands `frames`, `nnUNetv2_predict_from_modelfolder` and `meas
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import shlex
 import shutil
@@ -24,7 +23,7 @@ from nnunet_partial.dataset_conversion.base import Skipped
 from nnunet_partial.dataset_conversion.staging import staged_folder
 from nnunet_partial.errors import DatasetError
 from nnunet_partial.inference.model import SegmentationModel, load_model
-from nnunet_partial.utils.files import read_json, read_json_lines
+from nnunet_partial.utils.files import file_hash, read_json, read_json_lines
 from nnunet_partial.utils.parallel import progress_bar
 
 #: Folders in the results: what each of the three commands writes.
@@ -140,7 +139,7 @@ def predict_folder(model: SegmentationModel, folder: Path, images: Path, predict
         shutil.copyfile(folder / name, predictions / name)
     log_file = predictions / _LOG_NAME
     cases = {case: files[0] for case, files in list_images(images, ending).items()}
-    digests = {case: hashlib.sha256(file.read_bytes()).hexdigest() for case, file in cases.items()}
+    digests = {case: file_hash(file) for case, file in cases.items()}
     done = {
         case
         for case, digest in _predicted(log_file).items()

@@ -18,7 +18,7 @@ from nnunet_partial.dataset.images import ImageInfo, inspect_image
 from nnunet_partial.dataset_json import stored_values
 from nnunet_partial.errors import ManifestError
 from nnunet_partial.labels import MANIFEST_NAME, CaseLabels, Manifest
-from nnunet_partial.utils.files import read_json, write_json
+from nnunet_partial.utils.files import file_hash, read_json, write_json
 from nnunet_partial.utils.parallel import parallel_map
 from nnunet_partial.utils.text import first_lines, format_values
 
@@ -255,7 +255,7 @@ class LabelCache:
         if self._remembered is not None:
             return self._remembered
         files = {case: self._label_folder / f"{case}{self._file_ending}" for case in sorted(self._cases)}
-        return {case: hashlib.sha256(path.read_bytes()).hexdigest()[:16] for case, path in files.items()}
+        return {case: file_hash(path)[:16] for case, path in files.items()}
 
     @functools.cached_property
     def _remembered(self) -> dict[str, str] | None:
@@ -271,7 +271,7 @@ class LabelCache:
         dataset = read_json(self._manifest_file.parent / "dataset.json")
         return {
             "version": _VERSION,
-            "manifest_sha256": hashlib.sha256(self._manifest_file.read_bytes()).hexdigest(),
+            "manifest_sha256": file_hash(self._manifest_file),
             "labels": dataset["labels"] if isinstance(dataset, dict) and "labels" in dataset else None,
             "cases_sha256": hash_names(self._cases),
             "label_files_sha256": hash_files(self._label_folder, self._file_ending),

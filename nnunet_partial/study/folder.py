@@ -16,7 +16,7 @@ from nnunet_partial.dataset.raw import SUBSETS, TIFF, RawDataset
 from nnunet_partial.errors import PartialLabelError
 from nnunet_partial.labels import MANIFEST_NAME
 from nnunet_partial.study.config import DEFAULT_PLANS
-from nnunet_partial.utils.files import read_json, read_object, write_json
+from nnunet_partial.utils.files import file_hash, read_json, read_object, write_json
 from nnunet_partial.utils.text import format_names
 
 _FIRST_ID = 601
@@ -210,8 +210,7 @@ def contents_hash(dataset: Path) -> str:
         files |= {f"{path.parent.name}/{path.name}": path for path in sorted(dataset.glob("*T[rs]/*.json"))}
     total = hashlib.sha256()
     for name, path in files.items():
-        with path.open("rb") as file:
-            total.update(f"{name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode(errors="surrogateescape"))
+        total.update(f"{name} {file_hash(path)}\n".encode(errors="surrogateescape"))
     return total.hexdigest()[:16]
 
 
@@ -236,8 +235,7 @@ def images_hash(dataset: Path, remembered: Path, save: bool) -> str:
             name, stat = os.path.relpath(path, dataset), path.stat()
             entry = before.get(name)
             if not isinstance(entry, list) or entry[:2] != [stat.st_size, stat.st_mtime_ns]:
-                with path.open("rb") as file:
-                    entry = [stat.st_size, stat.st_mtime_ns, hashlib.file_digest(file, "sha256").hexdigest()[:16]]
+                entry = [stat.st_size, stat.st_mtime_ns, file_hash(path)[:16]]
             now[name] = entry
     if save and now != before:
         write_json(remembered, now, ascii_only=True)

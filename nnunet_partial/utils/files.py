@@ -256,6 +256,19 @@ def files_below(folder: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
     return sorted(files), sorted(left_out)
 
 
+def file_hash(path: Path) -> str:
+    """Hash the content of a file, read piece by piece.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its SHA-256, 64 hexadecimal digits.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def same_bytes(path: Path, other: Path) -> bool:
     """Compare two files; links to the same file are not read.
 
@@ -316,8 +329,7 @@ class _Content:
             return file.read(4096)
 
     def whole(self) -> object:
-        with self.path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").digest()
+        return file_hash(self.path)
 
 
 def _split(group: Sequence[_Content], key: Callable[[_Content], object]) -> list[list[_Content]]:
