@@ -98,7 +98,9 @@ def _chosen(files: Sequence[LabelFile], present: Mapping[str, Iterable[float]]) 
         of_class = [
             (number, file)
             for number, file in enumerate(files)
-            if file.labels and name in file.labels.annotated and {*values} & {*present.get(file.case, values)}
+            if file.labels
+            and name in file.labels.annotated
+            and not {*values}.isdisjoint(present.get(file.case, values))
         ]
         chosen |= dict(of_class[:: -(-len(of_class) // _MAX_FILES) or 1])
     return [chosen[number] for number in sorted(chosen)]
