@@ -205,6 +205,7 @@ def _current_settings(study: Study, save: bool = False) -> dict[str, Any]:
 
 def _settings(study: Study, sources: Mapping[str, Path], save: bool = False) -> dict[str, Any]:
     network, folder = study.network, StudyFolder(study.folder)
+    saved = folder.saved_settings()
     images = {f"content of the image files of dataset {name}": name for name in sources}
     return {
         **{key: getattr(study, key) for key in TRAINING_LENGTH},
@@ -218,7 +219,7 @@ def _settings(study: Study, sources: Mapping[str, Path], save: bool = False) -> 
         **{
             key: images_hash(sources[name], folder.image_hashes(name), save)
             for key, name in images.items()
-            if save or key in folder.saved_settings()  # else there is nothing to compare with, and reading takes long
+            if save or key in saved  # else there is nothing to compare with, and reading takes long
         },
         **{
             f"splits of dataset {name}": folds_hash(path, folder.preprocessed)
