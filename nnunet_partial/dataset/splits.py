@@ -171,9 +171,7 @@ def patients_on_both_sides(manifest: Manifest, training: Iterable[str], test: It
     Returns:
         Those patients; empty where there is none.
     """
-    sides = [
-        {labels.patient or case for case, labels in manifest.entries_of(cases).items()} for cases in (training, test)
-    ]
+    sides = [{manifest.patient_of(case) for case in manifest.entries_of(cases)} for cases in (training, test)]
     return sides[0] & sides[1]
 
 
