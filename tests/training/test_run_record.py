@@ -31,6 +31,15 @@ from nnunet_partial.training.run_record import (
 pytestmark = WARNINGS_OF_NNUNET
 
 
+def saved(project: Project) -> tuple[Any, str]:
+    """A trainer that was just started, and its checkpoint."""
+    trainer = trainer_of(project)
+    trainer.initialize()
+    checkpoint = str(Path(trainer.output_folder, "checkpoint_latest.pth"))
+    trainer.save_checkpoint(checkpoint)
+    return trainer, checkpoint
+
+
 def test_folds_that_changed_are_not_gone_on_with(project: Project) -> None:
     first = trainer_of(project)
     first.initialize()
@@ -110,10 +119,7 @@ def test_what_differs_between_two_manifests() -> None:
 
 def test_another_manifest_is_not_gone_on_with_unless_allowed(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(OTHER_MANIFEST_VARIABLE, raising=False)
-    first = trainer_of(project)
-    first.initialize()
-    checkpoint = str(Path(first.output_folder, "checkpoint_latest.pth"))
-    first.save_checkpoint(checkpoint)
+    first, checkpoint = saved(project)
     trained, _ = first.do_split()
     assert not [case for case in trained if case in Path(first.output_folder, TRAINED_ON_NAME).read_text()]
 
@@ -146,10 +152,7 @@ def test_another_manifest_is_not_gone_on_with_unless_allowed(project: Project, m
 def test_other_contours_are_not_gone_on_with_unless_allowed(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a training case, under the same manifest, in the raw folder and in the copies that preprocessing renewed."""
     monkeypatch.delenv(OTHER_MANIFEST_VARIABLE, raising=False)
-    first = trainer_of(project)
-    first.initialize()
-    checkpoint = str(Path(first.output_folder, "checkpoint_latest.pth"))
-    first.save_checkpoint(checkpoint)
+    first, checkpoint = saved(project)
 
     def load_with(case: str) -> Any:
         for folder in (project.raw(DATASET) / "labelsTr", project.preprocessed(DATASET) / GT_SEGMENTATIONS):
@@ -175,10 +178,7 @@ def test_other_contours_are_not_gone_on_with_unless_allowed(project: Project, mo
 
 
 def test_another_manifest_with_the_same_counts_is_told_too(project: Project) -> None:
-    first = trainer_of(project)
-    first.initialize()
-    checkpoint = str(Path(first.output_folder, "checkpoint_latest.pth"))
-    first.save_checkpoint(checkpoint)
+    first, checkpoint = saved(project)
     trained, _ = first.do_split()
     edit_manifests(project, lambda m: m["cases"][trained[0]].update(quality="Good"))
     second = trainer_of(project)
